@@ -1,0 +1,50 @@
+# One virtual environment, made on first use; everything runs inside it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# What `make report` runs; e.g. make report ARGS="--dataset fashion_mnist --data-dir ../shared/data"
+ARGS ?=
+# CPU training here runs one thread per core it is given; BLAS threads on top only fight over them.
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: help report test lint types verify bench clean
+
+help:
+	@echo "make report   install, train four schemes on the bundled digits, write an HTML report"
+	@echo "make test     install everything the tests need and run them all"
+	@echo "make lint types verify bench clean"
+
+$(VENV)/.made:
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.report: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[train,report]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+report: $(VENV)/.report
+	$(BIN)/python -m validation $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+verify: $(VENV)/.report
+	$(BIN)/kktalloc verify $(ARGS)
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
