@@ -1,0 +1,25 @@
+"""fltrain: split-and-prune federated learning in torch, one readable round loop.
+
+Each device trains a personal part that never leaves it and a pruned copy of the shared global part; the
+server averages each coordinate over the devices that kept it. How much each device prunes comes from a
+`Planner`; this package knows nothing of radio or of how the ratios were found.
+"""
+
+from fltrain.accounting import Workload as Workload
+from fltrain.accounting import count_workload as count_workload
+from fltrain.accounting import upload_bits as upload_bits
+from fltrain.config import TrainConfig as TrainConfig
+from fltrain.data import Dataset as Dataset
+from fltrain.data import load_digits as load_digits
+from fltrain.data import load_idx as load_idx
+from fltrain.history import COLUMNS as COLUMNS
+from fltrain.history import History as History
+from fltrain.loop import train as train
+from fltrain.models import build_model as build_model
+from fltrain.partition import DeviceData as DeviceData
+from fltrain.partition import deal as deal
+from fltrain.partition import partition as partition
+from fltrain.plan import Planner as Planner
+from fltrain.plan import RoundPlan as RoundPlan
+from fltrain.split import PersonalState as PersonalState
+from fltrain.split import Split as Split

@@ -1,0 +1,59 @@
+"""Server side: which uploads count, and the coverage-weighted mean of those that do."""
+
+from __future__ import annotations
+
+import torch
+
+
+class CoverageMean:
+    """Each coordinate becomes the weighted mean over the devices that kept it (theory section 1, step 4).
+
+    Uploads are added one at a time, in device order, and only running sums are stored: memory does not grow
+    with the number of devices, and the order of the sums, hence every bit of the result, is fixed. Sums are
+    float64.
+
+    Parameters
+    ----------
+    n : int
+        Length of the global vector.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._sum = torch.zeros(n, dtype=torch.float64)
+        self.weight = torch.zeros(n, dtype=torch.float64)
+        """alpha(j), the aggregation weight that kept coordinate j so far, (n,)."""
+
+    def add(self, values: torch.Tensor, mask: torch.Tensor | None, weight: float) -> None:
+        """Add one device's `values` (n,), kept where `mask` (n,) is True (None: everywhere)."""
+        if mask is None:
+            self._sum.add_(values, alpha=weight)
+            self.weight.add_(weight)
+        else:
+            kept = mask.to(torch.float64)
+            self._sum.addcmul_(kept, values.to(torch.float64), value=weight)
+            self.weight.add_(kept, alpha=weight)
+
+    def result(self, u: torch.Tensor) -> torch.Tensor:
+        """The new global vector float32 (n,); a coordinate of `u` that nobody kept stays as it is."""
+        mean = (self._sum / self.weight).to(torch.float32)
+        return torch.where(self.weight > 0, mean, u)
+
+    def coverage(self) -> tuple[float, float]:
+        """Gamma, the least weight among covered coordinates (0 if there is none), and the uncovered share."""
+        covered = self.weight > 0
+        if not covered.any():
+            return 0.0, 1.0
+        return float(self.weight[covered].min()), 1.0 - float(covered.double().mean())
+
+
+def refusal(values: torch.Tensor | None, mask: torch.Tensor | None, n: int) -> str | None:
+    """Why an upload must be left out of the round, or None if it may be averaged in."""
+    if values is None:
+        return "sent nothing"
+    if values.shape != (n,):
+        return f"sent shape {tuple(values.shape)}, expected ({n},)"
+    if mask is not None and (mask.shape != (n,) or mask.dtype != torch.bool):
+        return f"sent a mask of {mask.dtype} {tuple(mask.shape)}, expected torch.bool ({n},)"
+    if not torch.isfinite(values).all():
+        return "sent values that are not finite"
+    return None

@@ -1,0 +1,98 @@
+"""What a training run is made of, checked before anything starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+
+Importance = Literal["movement", "magnitude", "taylor", "random"]
+Algorithm = Literal["alternating", "simultaneous"]
+Aggregation = Literal["uniform", "samples"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Every choice of a run that changes its result.
+
+    The schemes of the literature are corners of this one configuration: FedAvg is an empty personal part
+    and ``pruning=False``; FedAlt and FedRep are ``alternating`` with few or many personal steps; FedSim is
+    ``simultaneous`` with no personal steps.
+
+    Raises
+    ------
+    ValueError
+        Names the field and the value.
+    """
+
+    rounds: int = 50
+    """Communication rounds."""
+    personal_steps: int = 5
+    """tau_v: SGD steps on the personal part, at full cost, before the global part is touched."""
+    probe_steps: int = 1
+    """tau_u: dense mini-batches on the global part from which importance is read; they are thrown away."""
+    pruned_steps: int = 5
+    """tau_hat: SGD steps on the kept weights, whose result is uploaded."""
+    batch_size: int = 32
+    """Samples per step; a device that holds fewer uses all it has."""
+    learning_rate_global: float = 0.1
+    """eta: step size on the global part, in probe and pruned steps."""
+    learning_rate_personal: float = 0.1
+    """eta_v: step size on the personal part."""
+    algorithm: Algorithm = "alternating"
+    """``alternating``: personal steps first, then global steps with the personal part frozen.
+    ``simultaneous``: each pruned step moves both parts at once, and `personal_steps` must be 0."""
+    pruning: bool = True
+    """False promises that no round prunes: no probe and no mask are accounted, and a plan that prunes is
+    an error."""
+    importance: Importance = "movement"
+    """Score by which weights are kept: ``movement`` |w_probed - w|, ``taylor`` |w g| with g the mean gradient
+    over the probe batches, ``magnitude`` |w| and ``random`` (these two run no probe)."""
+    aggregation: Aggregation = "uniform"
+    """Aggregation weight alpha_k: ``uniform`` 1/K, or in proportion to training ``samples``."""
+    participation: float = 1.0
+    """Share of the devices drawn at random each round (at least one), before the planner is asked."""
+    evaluate_every: int = 1
+    """Accuracy is measured every this many rounds and after the last; the other rounds hold null."""
+    seed: int = 0
+    """Seeds batches, random scores, dropout and participation; one generator per (seed, round, device)."""
+
+    def __post_init__(self) -> None:  # noqa: D105
+        for name, least in (
+            ("rounds", 1),
+            ("personal_steps", 0),
+            ("probe_steps", 0),
+            ("pruned_steps", 1),
+            ("batch_size", 1),
+            ("evaluate_every", 1),
+            ("seed", 0),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+        for name in ("learning_rate_global", "learning_rate_personal"):
+            value = getattr(self, name)
+            if not 0.0 < value < float("inf"):
+                raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
+        if not 0.0 < self.participation <= 1.0:
+            raise ValueError(f"participation must be in (0, 1], got {self.participation!r}")
+        for name, allowed in (
+            ("algorithm", Algorithm),
+            ("importance", Importance),
+            ("aggregation", Aggregation),
+        ):
+            value = getattr(self, name)
+            if value not in get_args(allowed):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}")
+        if self.algorithm == "simultaneous" and self.personal_steps:
+            raise ValueError(
+                f"personal_steps must be 0 when algorithm is simultaneous, got {self.personal_steps}"
+            )
+
+    @property
+    def probes(self) -> bool:
+        """Whether a device that is told to prune runs the probe."""
+        return self.pruning and self.probe_steps > 0 and self.importance in ("movement", "taylor")
+
+    def to_dict(self) -> dict[str, int | float | str | bool]:
+        """Field names and values, for result files and checkpoints."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}

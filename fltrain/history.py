@@ -1,0 +1,73 @@
+"""What a run leaves behind: one record per round, with every column defined here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fltrain.split import PersonalState
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = {
+    "round": "round number, from 0",
+    "wall_clock_s": "simulated time at the end of the round: sum of round_latency_s so far",
+    "round_latency_s": "largest planned latency among participating devices (0 if there are none)",
+    "energy_j": "planned energy of the participating devices, summed, this round",
+    "accuracy": "mean over all devices of accuracy on their own held-out data after aggregation; null "
+    "between evaluations",
+    "accuracy_per_device": "the same, per device (K); null between evaluations",
+    "train_loss": "aggregation-weighted mean training loss over the pruned steps of accepted devices; "
+    "null if none",
+    "mean_pruning_ratio": "aggregation-weighted mean pruning ratio of participating devices; null if none",
+    "pruning_ratio_per_device": "planned ratio (K); 0 for devices that do not participate",
+    "pruning_error_sq": "sum over accepted devices of alpha_k ||u - m_k u||^2 (the bound's sum of "
+    "alpha_k rho_k D^2); null if none",
+    "global_norm_sq": "||u||^2 of the broadcast global part",
+    "uploaded_bits": "bits of all uploads that arrived this round, masks and headers included",
+    "coverage_min": "Gamma: least aggregation weight (of all K devices, sum 1) that kept a covered "
+    "coordinate; 0 if none is covered",
+    "uncovered_share": "share of coordinates that no accepted device kept; they stay as they were",
+    "participants": "number of devices that took part",
+    "left_out": "devices whose upload was refused this round (not finite, wrong shape, or nothing)",
+}
+"""Every column of ``History.records`` and what it means."""
+
+
+@dataclass(frozen=True)
+class History:
+    """The records of a run and the models it ended with.
+
+    Parameters
+    ----------
+    records : list of dict
+        One per round, keys as in `COLUMNS`.
+    u : float32 tensor (n_global,)
+        Final global part.
+    personal : list of PersonalState
+        Final personal part of every device; ``split.assemble(u, personal[k])`` is its model.
+    """
+
+    records: list[dict[str, Any]]
+    u: torch.Tensor
+    personal: list[PersonalState]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per round."""
+        import pandas as pd  # only for those who ask
+
+        return pd.DataFrame.from_records(self.records, columns=list(COLUMNS))
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """The records and the meaning of their columns as strict JSON; also written to `path` if given."""
+        text = json.dumps({"columns": COLUMNS, "records": self.records}, allow_nan=False, indent=1)
+        if path is not None:
+            temporary = Path(f"{path}.tmp")
+            temporary.write_text(text + "\n", encoding="utf-8")
+            temporary.replace(path)
+        return text

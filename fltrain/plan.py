@@ -1,0 +1,81 @@
+"""The one protocol through which allocations reach training, and the check of what comes through it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fltrain.accounting import Workload
+from fltrain.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """One round's allocation, arrays (K,).
+
+    Parameters
+    ----------
+    pruning_ratio : (K,)
+        rho_k in [0, 1].
+    latency_s : (K,)
+        Time from broadcast to the end of the device's upload.
+    energy_j : (K,)
+        Energy the device spends in the round.
+    participates : bool (K,)
+        Who takes part. Entries of the others are ignored, as are devices not selected for the round.
+    """
+
+    pruning_ratio: NDArray[np.float64]
+    latency_s: NDArray[np.float64]
+    energy_j: NDArray[np.float64]
+    participates: NDArray[np.bool_]
+
+
+class Planner(Protocol):
+    """Decides a round from its number and workload.
+
+    It should be a pure function of its arguments (seed random channels with `round_index`), so that a resumed
+    run sees what an uninterrupted one would have seen.
+    """
+
+    def __call__(self, round_index: int, workload: Workload) -> RoundPlan:
+        """Plan round `round_index`, counted from 0."""
+        ...
+
+
+def check_plan(plan: RoundPlan, workload: Workload, config: TrainConfig) -> RoundPlan:
+    """The plan with arrays of the right type, restricted to selected devices.
+
+    Raises
+    ------
+    ValueError
+        Names field, device and value of a wrong entry of a participating device.
+    """
+    K = len(workload.selected)
+    for name in ("pruning_ratio", "latency_s", "energy_j", "participates"):
+        shape = np.shape(getattr(plan, name))
+        if shape != (K,):
+            raise ValueError(f"plan.{name} must have shape ({K},), got {shape}")
+    participates = np.asarray(plan.participates, dtype=np.bool_) & workload.selected
+    clean = {}
+    for name, most in (("pruning_ratio", 1.0), ("latency_s", np.inf), ("energy_j", np.inf)):
+        value = np.asarray(getattr(plan, name), dtype=np.float64)
+        wrong = participates & ~(np.isfinite(value) & (value >= 0.0) & (value <= most))
+        if wrong.any():
+            k = int(np.flatnonzero(wrong)[0])
+            allowed = "in [0, 1]" if most == 1.0 else "finite and >= 0"
+            raise ValueError(f"plan.{name}[{k}] must be {allowed}, got {value[k]}")
+        clean[name] = np.where(participates, value, 0.0)
+    prunes = np.flatnonzero(clean["pruning_ratio"])
+    if prunes.size:
+        k, rho = prunes[0], clean["pruning_ratio"][prunes[0]]
+        if not config.pruning:
+            raise ValueError(f"plan.pruning_ratio[{k}] is {rho}, but the configuration says pruning=False")
+        if config.importance in ("movement", "taylor") and not config.probe_steps:
+            raise ValueError(
+                f"plan.pruning_ratio[{k}] is {rho}, but importance {config.importance} needs probe_steps >= 1"
+            )
+    return RoundPlan(participates=participates, **clean)

@@ -1,0 +1,135 @@
+"""Any ``nn.Module`` split into a shared global part u and a personal part v."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class PersonalState:
+    """What a device keeps between rounds and never sends.
+
+    Parameters
+    ----------
+    v : float32 tensor (n_personal,)
+        Personal parameters.
+    buffers : tuple of tensors
+        The model's buffers, such as batch-norm statistics, in the model's order.
+    """
+
+    v: torch.Tensor
+    buffers: tuple[torch.Tensor, ...]
+
+
+class Split:
+    """A model and the names of the parameters that stay on the device.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any module with float32 parameters, on the CPU. It is copied, never changed. Parameters with
+        ``requires_grad=False`` belong to neither part: they are constants that every device already has.
+    personal : sequence of str
+        Parameter names, or module names whose parameters all stay home. Empty: everything is global (FedAvg).
+        Buffers are always personal.
+
+    Raises
+    ------
+    ValueError
+        A name that matches no parameter, a split that leaves nothing global, or a parameter type other
+        than float32.
+    """
+
+    def __init__(self, model: nn.Module, personal: Sequence[str] = ("head",)) -> None:
+        if isinstance(personal, str):
+            raise ValueError(f"personal must be a sequence of names, got the string {personal!r}")
+        self.model = copy.deepcopy(model)
+        self.personal = tuple(personal)
+        named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        for name, p in named.items():
+            if p.dtype != torch.float32 or p.device.type != "cpu":
+                raise ValueError(f"parameter {name} must be float32 on the CPU, got {p.dtype} on {p.device}")
+        for prefix in self.personal:
+            if not any(_under(name, prefix) for name in named):
+                raise ValueError(f"personal names {prefix!r}, which is no parameter of {', '.join(named)}")
+        self.personal_names = tuple(n for n in named if any(_under(n, prefix) for prefix in self.personal))
+        self.global_names = tuple(n for n in named if n not in self.personal_names)
+        if not self.global_names:
+            raise ValueError(f"personal={self.personal!r} leaves no global parameter to share")
+        self.n_global = sum(named[n].numel() for n in self.global_names)
+        self.n_personal = sum(named[n].numel() for n in self.personal_names)
+
+    def initial_global(self) -> torch.Tensor:
+        """The model's global parameters as one float32 vector (n_global,), a copy."""
+        return self._flat(self.global_names)
+
+    def initial_personal(self) -> PersonalState:
+        """The model's personal parameters and buffers, a copy."""
+        return PersonalState(
+            self._flat(self.personal_names), tuple(b.detach().clone() for b in self.model.buffers())
+        )
+
+    def assemble(self, u: torch.Tensor, personal: PersonalState) -> nn.Module:
+        """A model of its own with global part `u` (n_global,) and the given personal part."""
+        replica = Replica(self)
+        replica.load(u, personal)
+        return copy.deepcopy(replica.model)
+
+    def _flat(self, names: tuple[str, ...]) -> torch.Tensor:
+        parameters = dict(self.model.named_parameters())
+        parts = [parameters[n].detach().reshape(-1) for n in names]
+        return torch.cat(parts) if parts else torch.empty(0)
+
+
+class Replica:
+    """A working copy whose parameters are views into flat vectors, so that one call moves a whole part.
+
+    ``u``, ``v`` and their gradients ``u_grad``, ``v_grad`` are float32 vectors; ``backward`` fills the
+    gradients through the views.
+    """
+
+    def __init__(self, split: Split) -> None:
+        self.model = copy.deepcopy(split.model)
+        self.model.zero_grad(set_to_none=True)
+        parameters = dict(self.model.named_parameters())
+        self._global = [parameters[n] for n in split.global_names]
+        self._personal = [parameters[n] for n in split.personal_names]
+        self.u, self.u_grad = _as_views(self._global)
+        self.v, self.v_grad = _as_views(self._personal)
+
+    def load(self, u: torch.Tensor, personal: PersonalState) -> None:
+        """Copy a global vector and one device's personal state in."""
+        self.u.copy_(u)
+        self.v.copy_(personal.v)
+        for mine, given in zip(self.model.buffers(), personal.buffers, strict=True):
+            mine.copy_(given)
+
+    def personal_state(self) -> PersonalState:
+        """A copy of the personal part as it is now."""
+        return PersonalState(self.v.clone(), tuple(b.clone() for b in self.model.buffers()))
+
+    def train_only(self, *, train_u: bool, train_v: bool) -> None:
+        """Choose which parts the next backward passes reach; the other part is frozen."""
+        for p in self._global:
+            p.requires_grad_(train_u)
+        for p in self._personal:
+            p.requires_grad_(train_v)
+
+
+def _under(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def _as_views(parameters: list[nn.Parameter]) -> tuple[torch.Tensor, torch.Tensor]:
+    sizes = [p.numel() for p in parameters]
+    flat, grad = torch.zeros(sum(sizes)), torch.zeros(sum(sizes))
+    for p, value, slope in zip(parameters, torch.split(flat, sizes), torch.split(grad, sizes), strict=True):
+        value.copy_(p.detach().reshape(-1))
+        p.data = value.view(p.shape)
+        p.grad = slope.view(p.shape)
+    return flat, grad
