@@ -1,0 +1,233 @@
+"""Radio channels at the edge of the toolkit: the one place where decibels live.
+
+Everything returned is linear and in SI units, ready for `Devices.channel_gain` and `Cell.noise_psd_w_per_hz`. What is
+random is drawn from the `numpy.random.Generator` that is passed in, and from nothing else.
+
+A scenario takes four lines::
+
+    rng = np.random.default_rng(0)
+    distance_m = place_in_annulus(rng, 10, outer_m=500.0, inner_m=MACRO_3GPP.min_distance_m)
+    large_scale = MACRO_3GPP.gain(distance_m) * shadowing(rng, 10, MACRO_3GPP.shadowing_std_db)
+    channel_gain = large_scale * rayleigh_mrc(rng, 10, antennas=4)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+Size = int | tuple[int, ...]
+
+THERMAL_NOISE_DBM_PER_HZ = -174.0
+"""Thermal noise density at 290 K, ``10 log10(k T / 1 mW)``, rounded as 3GPP does."""
+
+
+def db_to_linear(ratio_db: ArrayLike) -> FloatArray:
+    """Power ratio from decibels, ``10**(x/10)``; any shape."""
+    return np.asarray(10.0 ** (np.asarray(ratio_db, dtype=np.float64) / 10.0))
+
+
+def linear_to_db(ratio: ArrayLike) -> FloatArray:
+    """Decibels from a power ratio > 0, ``10 log10(x)``; any shape.
+
+    Raises
+    ------
+    ValueError
+        If a ratio is not > 0.
+    """
+    return np.asarray(10.0 * np.log10(_require("ratio", ratio, above=0.0)))
+
+
+def dbm_to_w(power_dbm: ArrayLike) -> FloatArray:
+    """Watts from dBm; any shape. Spectral densities convert alike: dBm/Hz to W/Hz."""
+    return db_to_linear(np.asarray(power_dbm, dtype=np.float64) - 30.0)
+
+
+def w_to_dbm(power_w: ArrayLike) -> FloatArray:
+    """Convert watts (> 0) to dBm; any shape.
+
+    Raises
+    ------
+    ValueError
+        If a power is not > 0.
+    """
+    return linear_to_db(_require("power_w", power_w, above=0.0)) + 30.0
+
+
+def noise_psd_w_per_hz(
+    density_dbm_per_hz: float = THERMAL_NOISE_DBM_PER_HZ, noise_figure_db: float = 0.0
+) -> float:
+    """One-sided noise power spectral density at the receiver in W/Hz.
+
+    Parameters
+    ----------
+    density_dbm_per_hz
+        Thermal density; -174 dBm/Hz (290 K) by default.
+    noise_figure_db
+        Noise figure of the receiver, >= 0 dB.
+
+    Raises
+    ------
+    ValueError
+        If the noise figure is negative: a receiver does not remove thermal noise.
+    """
+    _require("noise_figure_db", noise_figure_db, at_least=0.0)
+    return float(dbm_to_w(density_dbm_per_hz + noise_figure_db))
+
+
+def _require(
+    name: str, value: ArrayLike, *, above: float | None = None, at_least: float | None = None
+) -> FloatArray:
+    """`value` as a finite float array within its bounds, or one line that names it, the index and the value."""
+    array = np.asarray(value, dtype=np.float64)
+    ok = np.isfinite(array)
+    bounds = ["finite"]
+    if above is not None:
+        ok &= array > above
+        bounds.append(f"> {above:g}")
+    if at_least is not None:
+        ok &= array >= at_least
+        bounds.append(f">= {at_least:g}")
+    if not ok.all():
+        index = tuple(int(i) for i in np.argwhere(~ok)[0])
+        where = f"[{', '.join(map(str, index))}]" if index else ""
+        raise ValueError(f"{name}{where} = {array[index]}: must be {' and '.join(bounds)}")
+    return array
+
+
+@dataclass(frozen=True)
+class PathLoss:
+    """Log-distance path loss ``L(d) = intercept_db + slope_db_per_decade * log10(d / 1 km)``.
+
+    Parameters
+    ----------
+    intercept_db
+        Loss at 1 km in dB.
+    slope_db_per_decade
+        Added loss in dB per tenfold distance, > 0; ten times the path-loss exponent.
+    shadowing_std_db
+        Standard deviation in dB of the log-normal shadowing that belongs to the model, >= 0.
+    min_distance_m
+        The model does not hold closer than this, >= 0; a shorter distance is refused.
+
+    Raises
+    ------
+    ValueError
+        One line that names the field and its value.
+    """
+
+    intercept_db: float
+    slope_db_per_decade: float
+    shadowing_std_db: float = 0.0
+    min_distance_m: float = 0.0
+
+    def __post_init__(self) -> None:  # noqa: D105
+        if not isfinite(self.intercept_db):
+            raise ValueError(f"intercept_db = {self.intercept_db}: must be finite")
+        _require("slope_db_per_decade", self.slope_db_per_decade, above=0.0)
+        _require("shadowing_std_db", self.shadowing_std_db, at_least=0.0)
+        _require("min_distance_m", self.min_distance_m, at_least=0.0)
+
+    def loss_db(self, distance_m: ArrayLike) -> FloatArray:
+        """Path loss in dB at `distance_m` (metres, > 0, any shape), shadowing not included.
+
+        Raises
+        ------
+        ValueError
+            If a distance is not positive, or below `min_distance_m`.
+        """
+        distance = _require("distance_m", distance_m, above=0.0, at_least=self.min_distance_m)
+        return np.asarray(self.intercept_db + self.slope_db_per_decade * (np.log10(distance) - 3.0))
+
+    def gain(self, distance_m: ArrayLike) -> FloatArray:
+        """Linear power gain ``10**(-L/10)`` at `distance_m` (metres, any shape), shadowing not included."""
+        return db_to_linear(-self.loss_db(distance_m))
+
+
+MACRO_3GPP = PathLoss(128.1, 37.6, shadowing_std_db=8.0, min_distance_m=35.0)
+"""Urban macro cell at 2 GHz: ``128.1 + 37.6 log10(d_km)``.
+
+Source: 3GPP TR 36.814 V9.2.0, table A.2.1.1-3 (case 1), the same line as TR 36.942 V9.3.0, section 4.5.2 with the
+antenna 15 m above the roofs.
+"""
+
+HOTZONE_3GPP = PathLoss(140.7, 36.7, shadowing_std_db=10.0, min_distance_m=10.0)
+"""Outdoor hot-zone (pico) cell at 2 GHz: ``140.7 + 36.7 log10(d_km)``.
+
+Source: 3GPP TR 36.814 V9.2.0, table A.2.1.1.2-3, outdoor RRH/hotzone, model 1.
+"""
+
+
+def place_in_annulus(rng: np.random.Generator, size: Size, outer_m: float, inner_m: float = 0.0) -> FloatArray:
+    """Distances in metres to the centre of devices placed uniformly over a disc or an annulus.
+
+    The area within d of the centre grows as d², hence ``d = sqrt(r² + U (R² - r²))`` with U uniform on [0, 1).
+
+    Parameters
+    ----------
+    rng
+        Source of randomness.
+    size
+        Shape of the result, e.g. the number of devices.
+    outer_m, inner_m
+        Radii R > r >= 0 in metres.
+
+    Raises
+    ------
+    ValueError
+        If the radii are not finite with ``0 <= inner_m < outer_m``.
+    """
+    _require("inner_m", inner_m, at_least=0.0)
+    _require("outer_m", outer_m, above=inner_m)
+    return np.asarray(np.sqrt(inner_m**2 + rng.random(size) * (outer_m**2 - inner_m**2)))
+
+
+def shadowing(rng: np.random.Generator, size: Size, std_db: float) -> FloatArray:
+    """Linear log-normal shadowing gains of median 1: ``10**(X/10)`` with ``X ~ N(0, std_db²)`` in dB.
+
+    Parameters
+    ----------
+    rng
+        Source of randomness.
+    size
+        Shape of the result.
+    std_db
+        Standard deviation in dB, >= 0.
+
+    Raises
+    ------
+    ValueError
+        If `std_db` is negative or not finite.
+    """
+    _require("std_db", std_db, at_least=0.0)
+    return db_to_linear(std_db * rng.standard_normal(size))
+
+
+def rayleigh_mrc(rng: np.random.Generator, size: Size, antennas: int = 1) -> FloatArray:
+    """Small-scale power gains of independent Rayleigh fading after maximum-ratio combining.
+
+    With M receive antennas the combined SNR is that of the squared channel norm ``sum_m |h_m|²``, ``h_m ~ CN(0, 1)``:
+    a Gamma(M, 1) variable of mean M, so the array gain is included (Tse and Viswanath, *Fundamentals of Wireless
+    Communication*, 2005, section 3.3.1). Multiply by the large-scale gain.
+
+    Parameters
+    ----------
+    rng
+        Source of randomness.
+    size
+        Shape of the result, e.g. ``(rounds, K)``.
+    antennas
+        Receive antennas M, an integer >= 1.
+
+    Raises
+    ------
+    ValueError
+        If `antennas` is not an integer >= 1.
+    """
+    if antennas != int(antennas) or antennas < 1:
+        raise ValueError(f"antennas = {antennas}: must be an integer >= 1")
+    return np.asarray(rng.standard_gamma(antennas, size))
