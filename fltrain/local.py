@@ -102,10 +102,9 @@ def device_round(
         kept = None if mask is None else mask.to(torch.float32)
         for batch in pruned_batches:
             losses.append(_gradient(replica, share, batch))
-            if kept is None:
-                replica.u.add_(replica.u_grad, alpha=-config.learning_rate_global)
-            else:
-                replica.u.addcmul_(replica.u_grad, kept, value=-config.learning_rate_global)
+            if kept is not None:
+                replica.u_grad.mul_(kept)
+            replica.u.add_(replica.u_grad, alpha=-config.learning_rate_global)
             if joint:
                 replica.v.add_(replica.v_grad, alpha=-config.learning_rate_personal)
 

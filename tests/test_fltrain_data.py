@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fltrain as ft
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+needs_shared = pytest.mark.skipif(
+    not SHARED.is_dir() and os.environ.get("CI") != "true", reason="no ../shared/data"
+)
+
+
+def write_idx(folder: Path, images: np.ndarray, labels: np.ndarray, prefix: str = "train") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+        head = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+        (folder / f"{prefix}-{kind}-ubyte.gz").write_bytes(gzip.compress(head + array.tobytes()))
+
+
+IMAGES = np.arange(3 * 2 * 4, dtype=np.uint8).reshape(3, 2, 4) * 10
+LABELS = np.array([7, 0, 9], dtype=np.uint8)
+
+
+def test_digits_are_the_bundled_ones() -> None:
+    data = ft.load_digits()
+    assert data.x.shape == (1797, 1, 8, 8)
+    assert data.x.dtype == np.float32
+    assert data.y.dtype == np.int64
+    assert (data.x.min(), data.x.max(), data.classes) == (0.0, 1.0, 10)
+    assert np.bincount(data.y).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_idx_bytes_come_back_scaled(tmp_path: Path, nested: bool) -> None:
+    write_idx(tmp_path / "mnist" / "raw" if nested else tmp_path, IMAGES, LABELS)
+    data = ft.load_idx(tmp_path, name="mnist")
+    np.testing.assert_array_equal(data.x[:, 0] * np.float32(255), IMAGES)
+    assert data.y.tolist() == [7, 0, 9]
+    assert (data.name, data.classes, data.x.dtype) == ("mnist", 10, np.float32)
+
+
+def test_idx_subsets(tmp_path: Path) -> None:
+    write_idx(tmp_path, IMAGES, LABELS)
+    write_idx(tmp_path, IMAGES[:1], LABELS[:1], prefix="t10k")
+    assert ft.load_idx(tmp_path, subset="test").y.tolist() == [7]
+    assert ft.load_idx(tmp_path, subset="all").y.tolist() == [7, 0, 9, 7]
+    with pytest.raises(ValueError, match=r"^subset must be one of train, test, all, got 'dev'$"):
+        ft.load_idx(tmp_path, subset="dev")  # type: ignore[arg-type]
+
+
+def test_idx_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"missing data file train-images-idx3-ubyte\.gz in "):
+        ft.load_idx(tmp_path)
+
+
+def test_idx_damage_is_named(tmp_path: Path) -> None:
+    write_idx(tmp_path, IMAGES, LABELS)
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    with pytest.raises(ValueError, match="not a complete gzip file"):
+        ft.load_idx(tmp_path)
+    path.write_bytes(gzip.compress(gzip.decompress(whole)[:-1]))
+    with pytest.raises(ValueError, match="announces 24 bytes of data, the file holds 23"):
+        ft.load_idx(tmp_path)
+    path.write_bytes(gzip.compress(b"\x00\x00\x0d\x03" + bytes(12)))
+    with pytest.raises(ValueError, match="not an IDX file of 3-dimensional unsigned bytes"):
+        ft.load_idx(tmp_path)
+    path.write_bytes(whole)
+    write_idx(tmp_path / "short", IMAGES, LABELS[:2])
+    with pytest.raises(ValueError, match="train has 3 images but 2 labels"):
+        ft.load_idx(tmp_path / "short")
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["fashion_mnist", "mnist"])
+def test_real_idx_files(name: str) -> None:
+    data = ft.load_idx(SHARED, name=name, subset="test")  # type: ignore[arg-type]
+    assert data.x.shape == (10_000, 1, 28, 28)
+    assert (data.x.min(), data.x.max()) == (0.0, 1.0)
+    counts = np.bincount(data.y, minlength=10)
+    if name == "fashion_mnist":
+        assert counts.tolist() == [1000] * 10
+    else:
+        assert counts.tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (np.zeros((2, 1)), [0, 1, 0], r"y must have shape \(2,\) to match x, got \(3,\)"),
+        (np.zeros((2, 1)), [0, 3], r"y\[1\] must be in 0\.\.2, got 3"),
+        (np.array([[0.0], [np.nan]]), [0, 1], r"x\[1\] holds a value that is not finite"),
+    ],
+)
+def test_dataset_refuses(x: np.ndarray, y: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ft.Dataset("bad", x, np.array(y), 3)
