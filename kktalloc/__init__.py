@@ -1,0 +1,25 @@
+"""Exact joint pruning, bandwidth, power and energy allocation for federated learning over wireless networks."""
+
+from kktalloc._certificate import Certificate, certify
+from kktalloc._diagnosis import Diagnosis, least_deadline
+from kktalloc._kkt import Regime
+from kktalloc._prices import Prices
+from kktalloc._problem import Cell, Devices, Problem
+from kktalloc._solution import InfeasibleError, Solution, Status, UncertifiedError, solve
+
+__all__ = [
+    "Cell",
+    "Certificate",
+    "Devices",
+    "Diagnosis",
+    "InfeasibleError",
+    "Prices",
+    "Problem",
+    "Regime",
+    "Solution",
+    "Status",
+    "UncertifiedError",
+    "certify",
+    "least_deadline",
+    "solve",
+]

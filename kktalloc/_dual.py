@@ -1,0 +1,127 @@
+"""Lagrange multipliers and the dual function at any allocation; knows the convex form, not the solver.
+
+With ``u = q/t`` the problem is convex (theory: "It has an exact convex form"), so for any prices the Lagrangian's
+minimum is a lower bound on the optimum. Fix a bandwidth price lam and, per device, the SNR x of the allocation at
+hand; take
+
+    nu = lam / (log2(1+x) - x/((1+x) ln 2))        price of rate: makes (b, p) at x stationary, the minimum over
+    omega + pi = nu g / ((1+x) ln 2)               (b, p) of a homogeneous function, which is then exactly 0
+
+with omega the price of the energy row and pi that of peak power. What is left is one scalar minimum over u in closed
+form, and the bound is
+
+    D = sum_k [ min_u alpha (1 - q(u)) + (nu r1 - omega e1) u  + nu r0 - omega e0 - pi P ] - lam B
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from kktalloc._problem import FloatArray, Problem
+
+LN2 = float(np.log(2.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Multipliers:
+    """Prices of each device's own constraints, shape ``(..., K)``, in objective per unit."""
+
+    rate: FloatArray  # nu, per bit/s
+    energy_row: FloatArray  # omega, per W of the energy-limited power
+    peak_power: FloatArray  # pi, per W
+    spread: FloatArray  # slope of the Lagrangian in u: nu r1 - omega e1
+    value: FloatArray  # the device's term of the dual function
+    demand: FloatArray  # its derivative in lam: the bandwidth that the device asks for at this SNR, Hz
+
+
+@dataclass(frozen=True, eq=False)
+class ConvexRows:
+    """The convex rows of a problem in physical units (theory: "It has an exact convex form")."""
+
+    r0: FloatArray
+    r1: FloatArray
+    e0: FloatArray
+    e1: FloatArray
+    gain_per_noise: FloatArray  # g, Hz/W
+    peak: FloatArray
+    window: FloatArray
+    compute: FloatArray
+    u_min: FloatArray
+    u_cap: FloatArray
+    alpha: FloatArray
+    bandwidth: FloatArray
+
+
+def convex_rows(problem: Problem) -> ConvexRows:
+    d, cell = problem.devices, problem.cell
+    a, bits, extra = (np.asarray(v) for v in (d.pruned_compute_s, d.payload_bits, d.overhead_bits))
+    B, peak = np.asarray(cell.bandwidth_hz), np.asarray(d.tx_power_max_w)
+    window = np.asarray(cell.deadline_s) - np.asarray(d.fixed_latency_s)
+    q_min = 1.0 - np.asarray(d.pruning_ratio_max)
+    with np.errstate(all="ignore"):
+        g = np.asarray(d.channel_gain) / np.asarray(cell.noise_psd_w_per_hz)
+        energy = np.asarray(d.energy_budget_j) - np.asarray(d.fixed_energy_j)
+        eta = np.asarray(d.pa_efficiency)
+        r0, r1 = extra / window, bits + a * extra / window
+        most_rate = B * np.log1p(g * peak / B) / LN2
+        u_min = q_min / (window - a * q_min)
+        u_max = np.where(window > a, 1.0 / (window - a), np.inf)
+        # No feasible u is beyond what the whole bandwidth at peak power would carry.
+        u_cap = np.maximum(np.minimum(u_max, (most_rate - r0) / r1), u_min)
+        e0, e1 = eta * energy / window, eta * (a * energy / window - np.asarray(d.pruned_compute_j))
+    return ConvexRows(r0, r1, e0, e1, g, peak, window, a, u_min, u_cap, np.asarray(d.weight), B)
+
+
+def dual_terms(c: ConvexRows, u: FloatArray, x: FloatArray, lam: FloatArray) -> Multipliers:
+    """Best multipliers of each device at SNR x and bandwidth price lam, and its term of the dual function.
+
+    `u` only suggests how to split the price of power where energy and peak bind together.
+    """
+    with np.errstate(all="ignore"):
+        # log1p(x) - x/(1+x) loses digits for small x; z = x/(2+x) gives a series of positive terms.
+        z = x / (2.0 + x)
+        series = 2.0 * z * z * (1.0 / (1.0 + z) + z * np.polyval([1 / 13, 1 / 11, 1 / 9, 1 / 7, 1 / 5, 1 / 3], z * z))
+        marginal = np.where(x < 0.05, series, np.log1p(x) - x / (1.0 + x)) / LN2
+        # At no SNR at all, or an infinite one, every price is free to be zero.
+        usable = (marginal > 0.0) & np.isfinite(marginal) & (lam > 0.0)
+        nu = np.where(usable, lam / marginal, 0.0)
+        power_price = np.where(usable, nu * c.gain_per_noise / ((1.0 + x) * LN2), 0.0)
+        limited = np.isfinite(c.e0)
+        e0, e1 = np.where(limited, c.e0, 0.0), np.where(limited, c.e1, 0.0)
+        slope_q = c.alpha * c.window / (1.0 + c.compute * u) ** 2
+        balance = np.clip(np.nan_to_num((nu * c.r1 - slope_q) / e1), 0.0, power_price)
+        none = np.zeros_like(nu)
+        best, names = _at(c, lam, nu, none, power_price, e0, e1), fields(Multipliers)
+        for omega in (power_price, balance):
+            other = _at(c, lam, nu, np.where(limited, omega, none), power_price, e0, e1)
+            better = other.value > best.value
+            best = Multipliers(
+                **{f.name: np.where(better, getattr(other, f.name), getattr(best, f.name)) for f in names}
+            )
+    return best
+
+
+def _at(
+    c: ConvexRows,
+    lam: FloatArray,
+    nu: FloatArray,
+    omega: FloatArray,
+    power_price: FloatArray,
+    e0: FloatArray,
+    e1: FloatArray,
+) -> Multipliers:
+    """Dual term of each device with omega of the power price laid on its energy row."""
+    spread, pi = nu * c.r1 - omega * e1, power_price - omega
+    # alpha (1 - q(u)) + spread u is convex: stationary where alpha T/(1 + a u)^2 = spread.
+    root = np.sqrt(c.alpha * c.window / np.maximum(spread, 0.0))
+    u = np.where(c.compute > 0.0, (root - 1.0) / c.compute, np.where(root > 1.0, np.inf, 0.0))
+    u = np.where(spread > 0.0, np.clip(u, c.u_min, c.u_cap), c.u_cap)
+    u = np.where((c.alpha > 0.0) | (spread < 0.0), u, c.u_min)
+    q = c.window * u / (1.0 + c.compute * u)
+    value = c.alpha * (1.0 - q) + spread * u + nu * c.r0 - omega * e0 - pi * c.peak
+    # Envelope theorem: nu and the power price are proportional to lam, the rest is at its best already.
+    power = np.where(pi > 0.0, c.peak, e0 + e1 * u)
+    demand = np.where(lam > 0.0, (nu * (c.r0 + c.r1 * u) - power_price * power) / lam, 0.0)
+    return Multipliers(nu, omega, pi, spread, value, demand)

@@ -1,0 +1,101 @@
+"""The reduced form: the exact convex equivalent of the allocation problem, one row of numbers per device.
+
+The substitution ``u = q / t`` (keep ratio per second of upload) makes rate and energy constraints affine in u on
+one side (theory: section "It has an exact convex form"). Here u is counted in units of one per window, ``s = u T``,
+bandwidth in units of the cell's, power in units of the device's peak and rates in nats, so every number is a pure
+ratio and no later step meets a 1e-21 W/Hz beside a 1e7 Hz:
+
+    rate0 + rate1 s <= b ln(1 + snr p / b),   p <= min(1, power0 + power1 s),   s_min <= s <= s_max,   sum b <= 1
+    q = s / (1 + compute s),                  minimise sum weight (1 - q)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from math import log
+
+import numpy as np
+
+from kktalloc._problem import FloatArray, Problem
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """The reduced problem. Every field has shape ``(N, K)``: batch dimensions are flattened to one."""
+
+    weight: FloatArray  # alpha
+    compute: FloatArray  # A = pruned compute time / window
+    rate0: FloatArray  # nat/s of the overhead, per Hz of the cell
+    rate1: FloatArray  # the same per unit of s
+    power0: FloatArray  # energy-limited power at s = 0, in peaks; inf where energy is no limit
+    power1: FloatArray  # its slope in s
+    snr: FloatArray  # gamma: SNR at peak power spread over the whole bandwidth
+    s_min: FloatArray
+    s_max: FloatArray  # inf where the pruned steps at keep ratio 1 do not fit the window
+    q_min: FloatArray
+    late: np.ndarray  # bool: the floor's compute does not fit the deadline
+    drained: np.ndarray  # bool: the floor's compute does not fit the energy budget
+
+    def rows(self, keep: np.ndarray) -> Reduced:
+        """The problems selected by the boolean mask `keep` of shape ``(N,)``."""
+        return Reduced(**{f.name: getattr(self, f.name)[keep] for f in fields(self)})
+
+    def power_limit(self, s: FloatArray) -> FloatArray:
+        """The most power at s, in peaks."""
+        return np.clip(self.power0 + self.power1 * s, 0.0, 1.0)
+
+    def keep_ratio(self, s: FloatArray) -> FloatArray:
+        """The keep ratio q at s."""
+        return s / (1.0 + self.compute * s)
+
+
+def reduce(problem: Problem, deadline_s: FloatArray | None = None) -> Reduced:
+    """Reduced form of a problem; devices that cannot meet even their floor are flagged, not raised.
+
+    `deadline_s`, shape ``(..., 1)``, stands in for the cell's own.
+    """
+    d, cell = problem.devices, problem.cell
+    bandwidth, noise_psd, deadline, gain, peak, payload, compute_s, overhead, fixed_s = (
+        np.asarray(v)
+        for v in (
+            cell.bandwidth_hz, cell.noise_psd_w_per_hz, cell.deadline_s if deadline_s is None else deadline_s,
+            d.channel_gain, d.tx_power_max_w,
+            d.payload_bits, d.pruned_compute_s, d.overhead_bits, d.fixed_latency_s,
+        )
+    )  # fmt: skip
+    budget, compute_j, fixed_j = (np.asarray(v) for v in (d.energy_budget_j, d.pruned_compute_j, d.fixed_energy_j))
+    q_min = 1.0 - np.asarray(d.pruning_ratio_max)
+
+    window = deadline - fixed_s
+    late = window - compute_s * q_min <= 0.0
+    window = np.where(window > 0.0, window, deadline)  # a placeholder: late devices are reported, never solved
+    compute = compute_s / window
+    energy = budget - fixed_j
+    drained = energy - compute_j * q_min < 0.0
+    energy = np.maximum(energy, 0.0)
+
+    nats = log(2.0) / (window * bandwidth)
+    limited = np.isfinite(energy) & (peak > 0.0)
+    # Powers in peaks; a device with no peak power is stopped by its zero SNR, not by energy.
+    drain = np.asarray(d.pa_efficiency) / (window * np.where(peak > 0.0, peak, 1.0))
+    finite_energy = np.where(limited, energy, 0.0)
+    with np.errstate(divide="ignore"):
+        room_min, room_max = 1.0 - compute * q_min, 1.0 - compute
+        s_min = q_min / np.where(late, 1.0, room_min)
+        s_max = np.where(room_max > 0.0, 1.0 / np.maximum(room_max, 0.0), np.inf)
+    full = {
+        "weight": d.weight,
+        "compute": compute,
+        "rate0": overhead * nats,
+        "rate1": (payload + compute * overhead) * nats,
+        "power0": np.where(limited, drain * energy, np.inf),
+        "power1": np.where(limited, drain * (compute * finite_energy - np.asarray(d.pruned_compute_j)), 0.0),
+        "snr": gain * peak / (noise_psd * bandwidth),
+        "s_min": s_min,
+        "s_max": np.maximum(s_max, s_min),
+        "q_min": q_min,
+        "late": late,
+        "drained": drained,
+    }  # fmt: skip
+    flat = (-1, problem.shape[-1]) if problem.shape[-1] else (int(np.prod(problem.batch_shape)), 0)
+    return Reduced(**{k: np.broadcast_to(v, problem.shape).reshape(flat) for k, v in full.items()})

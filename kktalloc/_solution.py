@@ -1,0 +1,168 @@
+"""`solve`: validated problem in, certified allocation out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+
+from kktalloc._certificate import Certificate, certify, outcome
+from kktalloc._diagnosis import Diagnosis, diagnose
+from kktalloc._kkt import Regime, branches, clear
+from kktalloc._prices import Prices, prices
+from kktalloc._problem import FloatArray, Problem
+from kktalloc._reduced import reduce
+
+
+class Status(StrEnum):
+    """How a problem ended; the value is advice."""
+
+    OPTIMAL = "optimal: certified by its KKT residuals and duality gap"
+    UNCERTIFIED = "uncertified: a residual exceeds the tolerance; see certificate.worst and rescale the problem"
+    INFEASIBLE = "infeasible: some device cannot send even its least payload; see diagnosis"
+
+    @property
+    def has_solution(self) -> bool:
+        """Whether the arrays hold an allocation to use."""
+        return self is Status.OPTIMAL
+
+
+class InfeasibleError(ValueError):
+    """No allocation meets every floor. ``diagnosis`` names devices and resource and says what would do."""
+
+    def __init__(self, diagnosis: Diagnosis) -> None:
+        super().__init__(diagnosis.message)
+        self.diagnosis = diagnosis
+
+
+class UncertifiedError(ArithmeticError):
+    """The certificate refused the solver's answer. ``solution`` holds it, with the certificate."""
+
+    def __init__(self, solution: Solution) -> None:
+        name, value = solution.certificate.worst
+        super().__init__(f"the certificate refuses the allocation: {name} = {value:.3g}")
+        self.solution = solution
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """An allocation. Device arrays have shape ``(..., K)``, the rest the batch shape ``(...)``.
+
+    Entries of infeasible problems are NaN.
+
+    Parameters
+    ----------
+    pruning_ratio
+        rho, the fraction of the global part that each device drops.
+    bandwidth_hz, tx_power_w
+        Uplink bandwidth and radiated power. Where bandwidth is to spare, devices hold the least they need.
+    upload_s, latency_s
+        Time of the upload, and of the whole round up to its last bit.
+    energy_j
+        Energy of the whole round.
+    objective
+        ``sum alpha_k rho_k``.
+    regime
+        `Regime` values: what stops each device from keeping more; -1 where infeasible.
+    prices
+        Shadow prices of the budgets.
+    diagnosis
+        For infeasible problems what is missing, else None.
+    """
+
+    problem: Problem
+    pruning_ratio: FloatArray
+    bandwidth_hz: FloatArray
+    tx_power_w: FloatArray
+    upload_s: FloatArray
+    latency_s: FloatArray
+    energy_j: FloatArray
+    objective: FloatArray
+    regime: np.ndarray
+    prices: Prices
+    diagnosis: Diagnosis | None
+
+    @cached_property
+    def status(self) -> Status | np.ndarray:
+        """How the problem ended, as the certificate sees it; for a batch an array of `Status`."""
+        passed = self.certificate.passed
+        infeasible = np.zeros_like(passed) if self.diagnosis is None else ~self.diagnosis.feasible
+        code = np.select([infeasible, passed], [2, 0], 1)
+        members = (Status.OPTIMAL, Status.UNCERTIFIED, Status.INFEASIBLE)
+        if not code.ndim:
+            return members[int(code)]
+        return np.array(members, dtype=object)[code]
+
+    @cached_property
+    def certificate(self) -> Certificate:
+        """Judged from this object's own arrays: change one and the verdict changes."""
+        return certify(
+            self.problem,
+            self.pruning_ratio,
+            self.bandwidth_hz,
+            self.tx_power_w,
+            bandwidth_price_per_hz=self.prices.bandwidth_per_hz,
+            upload_s=self.upload_s,
+            latency_s=self.latency_s,
+            energy_j=self.energy_j,
+            objective=self.objective,
+        )
+
+
+def solve(problem: Problem, throw: bool = True) -> Solution:
+    """Allocate pruning, bandwidth and power exactly, by the KKT conditions of the convex form.
+
+    Parameters
+    ----------
+    problem
+        One problem or a batch; each problem of a batch gets its own status.
+    throw
+        Raise where a problem has no certified solution; with False inspect ``status`` and ``diagnosis``.
+
+    Raises
+    ------
+    InfeasibleError
+        Some device cannot meet its floor, or together they need more bandwidth than there is.
+    UncertifiedError
+        The certificate refuses the answer (numerically hopeless input).
+    """
+    form = reduce(problem)
+    shape, batch = problem.shape, problem.batch_shape
+    diagnosis = diagnose(problem, form)
+    fine = np.ones(batch, dtype=bool) if diagnosis is None else diagnosis.feasible
+    if throw and diagnosis is not None:
+        raise InfeasibleError(diagnosis)
+
+    rows = fine.ravel()
+    part = form.rows(rows)
+    corners = branches(part)
+    log_price, at = clear(part, corners)
+    B = np.broadcast_to(np.asarray(problem.cell.bandwidth_hz), (*batch, 1)).reshape(-1, 1)[rows]
+    peak = np.asarray(problem.devices.tx_power_max_w).reshape(form.weight.shape)[rows]
+    rho_max = np.asarray(problem.devices.pruning_ratio_max).reshape(form.weight.shape)[rows]
+    rho = np.select(
+        [at.regime == Regime.SATURATED, at.regime == Regime.FLOOR], [0.0, rho_max], 1.0 - part.keep_ratio(at.s)
+    )
+    with np.errstate(invalid="ignore"):
+        rho = np.clip(rho, 0.0, rho_max)
+
+    def full(values: FloatArray, dtype: type = float, missing: float = np.nan) -> np.ndarray:
+        out = np.full((rows.size, *values.shape[1:]), missing, dtype=dtype)
+        out[rows] = values
+        return out.reshape((*batch, *values.shape[1:]))
+
+    pruning, bandwidth, power = full(rho), full(at.b * B), full(at.p * peak)
+    implied = outcome(problem, pruning, bandwidth, power)
+    price = full(np.exp(log_price) / B[:, 0])
+    solution = Solution(
+        problem, pruning, bandwidth, power,
+        **implied,
+        regime=full(at.regime, dtype=np.int8, missing=-1),
+        prices=prices(problem, pruning, bandwidth, power, price),
+        diagnosis=diagnosis,
+    )  # fmt: skip
+    if throw and not solution.certificate.ok:
+        raise UncertifiedError(solution)
+    return solution
