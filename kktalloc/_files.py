@@ -1,4 +1,4 @@
-"""Scenario files: TOML or JSON, two tables `cell` and `devices` with the field names of `Cell` and `Devices`."""
+"""Scenario files: TOML or JSON, tables `cell` and `devices` with the field names of `Cell` and `Devices`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def load_scenario(path: str | Path) -> Problem:
     """Read a scenario file.
 
     A file holds two tables, `cell` and `devices`, with exactly the field names of `kktalloc.Cell` and
-    `kktalloc.Devices`. A value is a number or an array of numbers, one per device; nested arrays describe a batch of
-    problems. JSON has no infinity: there `energy_budget_j` takes the string ``"inf"`` for no limit, and null in place
-    of an optional field means that it is not given.
+    `kktalloc.Devices`. A value is a number or an array of numbers, one per device; nested arrays describe a
+    batch of problems. JSON has no infinity: there `energy_budget_j` takes the string ``"inf"`` for no limit,
+    and null in place of an optional field means that it is not given.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def load_scenario(path: str | Path) -> Problem:
 
 
 def problem_from_tables(tables: Any) -> Problem:
-    """Build a `Problem` from the parsed content of a scenario file: a dict with the tables `cell` and `devices`.
+    """Build a `Problem` from a parsed scenario file: a dict with the tables `cell` and `devices`.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def _known(what: str, given: dict[str, Any], names: list[str], within: str = "")
 
 
 def _numbers(field: str, value: Any, infinite: bool) -> Any:
-    """`value` as a float or nested lists of floats; booleans, strings, tables and ragged arrays are refused."""
+    """`value` as a float or nested lists of floats; anything else, and ragged arrays, are refused."""
     if isinstance(value, list):
         if not value:
             raise ValueError(f"{field}: an empty array; at least one device is needed")

@@ -1,7 +1,8 @@
 """The same problem in CVXPY: an independent twin of the closed-form solver, for tests, benchmarks and doubt.
 
-It shares nothing with the solver but `Problem`: the convex form below is written down anew, scaled anew, and solved
-by a general-purpose conic solver. It is slow (a conic program per problem) and accurate to that solver's tolerance.
+It shares nothing with the solver but `Problem`: the convex form below is written down anew, scaled anew, and
+solved by a general-purpose conic solver. It is slow (a conic program per problem) and accurate to that
+solver's tolerance.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -29,13 +31,13 @@ class ReferenceSolution:
     Parameters
     ----------
     status
-        CVXPY's status per problem, e.g. ``optimal``, ``infeasible``; shape ``(...)`` (a plain str for one problem).
+        CVXPY's status per problem, e.g. ``optimal``, ``infeasible``; shape ``(...)``, a str for one problem.
     pruning_ratio, bandwidth_hz, tx_power_w
         The allocation, shape ``(..., K)``; feasible up to the conic solver's tolerance.
     objective
         ``sum_k alpha_k rho_k``, shape ``(...)``.
     bandwidth_price_per_hz
-        Shadow price: minus the derivative of the objective with respect to the bandwidth, >= 0, shape ``(...)``.
+        Shadow price: fall of the objective per Hz more, >= 0, shape ``(...)``.
     solve_s
         Time in seconds spent in CVXPY, compilation included, shape ``(...)``.
     """
@@ -52,15 +54,16 @@ class ReferenceSolution:
 def solve_reference(problem: Problem, solver: str = "CLARABEL", **options: Any) -> ReferenceSolution:
     """Solve a problem, or each problem of a batch, with CVXPY.
 
-    With T the window of a device (deadline less fixed latency), a its pruned compute time and A = a/T, the variable
-    ``s = q T / (T - a q)`` (keep ratio per window of upload) turns every constraint into a convex one::
+    With T the window of a device (deadline less fixed latency), a its pruned compute time and A = a/T, the
+    variable ``s = q T / (T - a q)`` (keep ratio per window of upload) makes every row convex::
 
         q = s / (1 + A s)                                     concave in s: a second-order cone
         (S0 + (S + A S0) s) / T  <=  b log2(1 + g p / b)      concave on the right: an exponential cone
         p  <=  eta (E (1 + A s) - eps s) / T                  affine, left out where it cannot bind
         s_min <= s <= s_max,  0 <= p <= P,  sum b <= B (, sum p <= P_tot)
 
-    Bandwidth is counted in equal shares B/K, power in peak powers, s in the largest value that one share could carry.
+    Bandwidth is counted in equal shares B/K, power in peak powers, s in the largest value that one share
+    could carry.
 
     Parameters
     ----------
@@ -104,7 +107,8 @@ class _Row:
 
     def __init__(self, problem: Problem, index: tuple[int, ...]) -> None:
         def device(name: str) -> FloatArray:
-            return np.asarray(getattr(problem.devices, name), dtype=np.float64)[index]
+            values: FloatArray = np.asarray(getattr(problem.devices, name), dtype=np.float64)[index]
+            return values
 
         def cell(name: str) -> float:
             value = getattr(problem.cell, name)
@@ -126,11 +130,11 @@ class _Row:
 
 def _solve_one(row: _Row, solver: str, options: dict[str, Any]) -> tuple[Any, ...]:
     """``(status,)`` or ``(status, rho, b, p, price)`` for one problem."""
-    import cvxpy as cp
+    cp: Any = import_module("cvxpy")  # slow to import, and its re-exports are not typed
 
     rho, b, p = np.ones(row.T.shape), np.zeros(row.T.shape), np.zeros(row.T.shape)
-    # A device without power, channel or energy can only stay silent, and a device without a window as well: no cone
-    # describes that well, so it is decided here.
+    # A device without power, channel or energy can only stay silent, and a device without a window as well:
+    # no cone describes that well, so it is decided here.
     silent = (row.g * row.P <= 0) | (row.E <= 0) | (row.T <= 0)
     must_talk = (row.q_min > 0) | (row.S0 > 0) | (row.E < 0) | (row.T < 0)
     # Keeping q_min needs q_min a < T, for some time must be left to send it.
@@ -142,7 +146,14 @@ def _solve_one(row: _Row, solver: str, options: dict[str, Any]) -> tuple[Any, ..
 
     K = int(on.sum())
     T, P, g, S, S0 = row.T[on], row.P[on], row.g[on], row.S[on], row.S0[on]
-    A, q_min, alpha, eta, eps, E = row.a[on] / T, row.q_min[on], row.alpha[on], row.eta[on], row.eps[on], row.E[on]
+    A, q_min, alpha, eta, eps, E = (
+        row.a[on] / T,
+        row.q_min[on],
+        row.alpha[on],
+        row.eta[on],
+        row.eps[on],
+        row.E[on],
+    )
     share_hz = row.B / K
     snr = g * P / share_hz  # received SNR at peak power over one share
     share_bits = T * share_hz * np.log2(1.0 + snr)  # what one share carries in the whole window
@@ -154,29 +165,37 @@ def _solve_one(row: _Row, solver: str, options: dict[str, Any]) -> tuple[Any, ..
     # q = unit * (sigma - lost) with lost = A unit sigma^2 / (1 + A unit sigma): no cancellation as A -> 0.
     c = A * unit
     root_c, affine = np.sqrt(c), 1.0 + cp.multiply(c, sigma)
-    q_concave = cp.SOC(
-        affine + lost, cp.vstack([2.0 * cp.multiply(root_c, sigma), affine - lost]), axis=0
-    )
+    q_concave = cp.SOC(affine + lost, cp.vstack([2.0 * cp.multiply(root_c, sigma), affine - lost]), axis=0)
     offered = -cp.rel_entr(beta, beta + cp.multiply(snr, pi)) / np.log1p(snr)
     demand = S0 / share_bits + cp.multiply(unit * (S + A * S0) / share_bits, sigma)
     shares = cp.sum(beta) / K <= 1.0
-    constraints = [q_concave, shares, demand <= offered, beta >= 0, pi >= 0, pi <= 1, sigma >= q_min / (1.0 - A * q_min) / unit]
+    constraints = [
+        q_concave,
+        shares,
+        demand <= offered,
+        beta >= 0,
+        pi >= 0,
+        pi <= 1,
+        sigma >= q_min / (1.0 - A * q_min) / unit,
+    ]
     full = A < 1
     if full.any():
         constraints.append(sigma[full] <= 1.0 / (1.0 - A[full]) / unit[full])
     # Peak power for the whole window and all of the compute: a budget beyond that is no constraint.
-    rich = E >= P * T / eta + eps
+    rich = P * T / eta + eps <= E
     if (poor := ~rich).any():
         per_power = (eta / (T * P))[poor]
         level, slope = per_power * E[poor], per_power * (unit[poor] * (E[poor] * A[poor] - eps[poor]))
         size = np.maximum(1.0, np.abs(slope))
-        constraints.append(cp.multiply(1.0 / size, pi[poor]) <= level / size + cp.multiply(slope / size, sigma[poor]))
+        constraints.append(
+            cp.multiply(1.0 / size, pi[poor]) <= level / size + cp.multiply(slope / size, sigma[poor])
+        )
     if np.isfinite(row.P_tot) and P.sum() > row.P_tot:
         constraints.append((P / row.P_tot) @ pi <= 1.0)
 
     gain = alpha * unit
-    size = float(gain.max(initial=0.0)) or 1.0
-    program = cp.Problem(cp.Maximize((gain / size) @ (sigma - lost)), constraints)
+    top = float(gain.max(initial=0.0)) or 1.0
+    program = cp.Problem(cp.Maximize((gain / top) @ (sigma - lost)), constraints)
     if solver == "CLARABEL":
         options = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10} | options
     with warnings.catch_warnings():
@@ -191,4 +210,4 @@ def _solve_one(row: _Row, solver: str, options: dict[str, Any]) -> tuple[Any, ..
     rho[on] = 1.0 - s / (1.0 + A * s)
     b[on] = share_hz * np.maximum(beta.value, 0.0)
     p[on] = P * np.clip(pi.value, 0.0, 1.0)
-    return (str(program.status), rho, b, p, size * float(shares.dual_value) / row.B)
+    return (str(program.status), rho, b, p, top * float(shares.dual_value) / row.B)

@@ -1,7 +1,7 @@
 """Radio channels at the edge of the toolkit: the one place where decibels live.
 
-Everything returned is linear and in SI units, ready for `Devices.channel_gain` and `Cell.noise_psd_w_per_hz`. What is
-random is drawn from the `numpy.random.Generator` that is passed in, and from nothing else.
+Everything returned is linear and in SI units, ready for `Devices.channel_gain` and `Cell.noise_psd_w_per_hz`.
+What is random is drawn from the `numpy.random.Generator` that is passed in, and from nothing else.
 
 A scenario takes four lines::
 
@@ -82,7 +82,7 @@ def noise_psd_w_per_hz(
 def _require(
     name: str, value: ArrayLike, *, above: float | None = None, at_least: float | None = None
 ) -> FloatArray:
-    """`value` as a finite float array within its bounds, or one line that names it, the index and the value."""
+    """`value` as finite floats within bounds, or one line that names it, the index and the value."""
     array = np.asarray(value, dtype=np.float64)
     ok = np.isfinite(array)
     bounds = ["finite"]
@@ -151,8 +151,8 @@ class PathLoss:
 MACRO_3GPP = PathLoss(128.1, 37.6, shadowing_std_db=8.0, min_distance_m=35.0)
 """Urban macro cell at 2 GHz: ``128.1 + 37.6 log10(d_km)``.
 
-Source: 3GPP TR 36.814 V9.2.0, table A.2.1.1-3 (case 1), the same line as TR 36.942 V9.3.0, section 4.5.2 with the
-antenna 15 m above the roofs.
+Source: 3GPP TR 36.814 V9.2.0, table A.2.1.1-3 (case 1), the same line as TR 36.942 V9.3.0, section 4.5.2 with
+the antenna 15 m above the roofs.
 """
 
 HOTZONE_3GPP = PathLoss(140.7, 36.7, shadowing_std_db=10.0, min_distance_m=10.0)
@@ -162,10 +162,12 @@ Source: 3GPP TR 36.814 V9.2.0, table A.2.1.1.2-3, outdoor RRH/hotzone, model 1.
 """
 
 
-def place_in_annulus(rng: np.random.Generator, size: Size, outer_m: float, inner_m: float = 0.0) -> FloatArray:
+def place_in_annulus(
+    rng: np.random.Generator, size: Size, outer_m: float, inner_m: float = 0.0
+) -> FloatArray:
     """Distances in metres to the centre of devices placed uniformly over a disc or an annulus.
 
-    The area within d of the centre grows as d², hence ``d = sqrt(r² + U (R² - r²))`` with U uniform on [0, 1).
+    The area within d of the centre grows as d², hence ``d = sqrt(r² + U (R² - r²))``, U uniform on [0, 1).
 
     Parameters
     ----------
@@ -210,9 +212,9 @@ def shadowing(rng: np.random.Generator, size: Size, std_db: float) -> FloatArray
 def rayleigh_mrc(rng: np.random.Generator, size: Size, antennas: int = 1) -> FloatArray:
     """Small-scale power gains of independent Rayleigh fading after maximum-ratio combining.
 
-    With M receive antennas the combined SNR is that of the squared channel norm ``sum_m |h_m|²``, ``h_m ~ CN(0, 1)``:
-    a Gamma(M, 1) variable of mean M, so the array gain is included (Tse and Viswanath, *Fundamentals of Wireless
-    Communication*, 2005, section 3.3.1). Multiply by the large-scale gain.
+    With M receive antennas the combined SNR is that of the squared channel norm ``sum_m |h_m|²``,
+    ``h_m ~ CN(0, 1)``: a Gamma(M, 1) variable of mean M, so the array gain is included (Tse and Viswanath,
+    *Fundamentals of Wireless Communication*, 2005, section 3.3.1). Multiply by the large-scale gain.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ def rate_bps(b: FloatArray, g: FloatArray, p: FloatArray) -> FloatArray:
 
 
 def largest_power_w(v: dict[str, Any], q: FloatArray) -> FloatArray:
-    """The most power that peak and energy budget allow while keeping q; NaN where there is no time or no energy."""
+    """The most power that peak and energy budget allow at q; NaN where no time or no energy is left."""
     t = v["T"] - v["a"] * q
     left = v["E"] - v["eps"] * q
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -51,7 +51,7 @@ def largest_power_w(v: dict[str, Any], q: FloatArray) -> FloatArray:
 
 
 def best_keep_ratio(v: dict[str, Any], b: FloatArray, P: FloatArray | None = None) -> FloatArray:
-    """Largest q in [0, 1] for a given bandwidth, by bisection on the physical constraints (feasible, not optimal in b)."""
+    """Largest q in [0, 1] for a given bandwidth, by bisection on the physical constraints."""
     v = v if P is None else v | {"P": P}
 
     def fits(q: FloatArray) -> NDArray[np.bool_]:
@@ -96,11 +96,11 @@ def is_feasible(problem: Problem) -> bool:
 
 
 def slsqp(problem: Problem, rng: np.random.Generator, starts: int = 4) -> float:
-    """Best objective of a multi-start SLSQP on the non-convex problem in (q, b, p), made exactly feasible; inf if none.
+    """Best objective of multi-start SLSQP on the non-convex (q, b, p) problem, made exactly feasible.
 
-    Variables are q, shares of the bandwidth, and fractions of peak power; every row is divided by its own size. What
-    SLSQP returns is off by its tolerance, so its bandwidths are scaled into the budget and each device's q is found
-    again by bisection. (With a total-power cap its powers are kept as caps.)
+    Variables are q, shares of the bandwidth, and fractions of peak power; every row is divided by its own
+    size. What SLSQP returns is off by its tolerance, so its bandwidths are scaled into the budget and each
+    device's q is found again by bisection. (With a total-power cap its powers are kept as caps.)
     """
     v = physical(problem)
     K = len(v["T"])

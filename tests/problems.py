@@ -1,23 +1,25 @@
 """Problem sets shared by tests and benchmarks: known answers, random feasible problems, infeasible ones.
 
-Known answers come by inverse construction. Choose the answer (bandwidth, power, keep ratio, received SNR x) and the
-bandwidth price lam first, with x such that log2(1+x) is an integer; then read off the data that make it optimal. With
-``R = b log2(1+x)``, ``R_b = log2(1+x) - x/((1+x) ln 2)``, ``R_p = g/((1+x) ln 2)`` and upload time ``t = T - a q`` the
-Lagrangian of the physical problem
+Known answers come by inverse construction. Choose the answer (bandwidth, power, keep ratio, received SNR x)
+and the bandwidth price lam first, with x such that log2(1+x) is an integer; then read off the data that make
+it optimal. With ``R = b log2(1+x)``, ``R_b = log2(1+x) - x/((1+x) ln 2)``, ``R_p = g/((1+x) ln 2)`` and
+upload time ``t = T - a q`` the Lagrangian of the physical problem
 
     alpha q + n [R t - S q - S0] + m [E - (p/eta) t - eps q] + mu [P - p] + pi [-p] - lam b
 
 is stationary when
 
-    lam = n R_b t,    t (n R_p - m/eta) = mu + pi,    alpha = n (a R + S) - m (p a/eta - eps)  (+- the bound on q)
+    lam = n R_b t,    t (n R_p - m/eta) = mu + pi,    alpha = n (a R + S) - m (p a/eta - eps)  (+- the bound
+    on q)
 
-and the shadow prices are lam per Hz, m per J, mu per W, ``sum_k n R - m p/eta`` per second of the deadline. `share` in
-[0, 1] splits the price of power between the energy budget (1) and the peak (0): strictly between is the kink.
+and the shadow prices are lam per Hz, m per J, mu per W, ``sum_k n R - m p/eta`` per second of the deadline.
+`share` in [0, 1] splits the price of power between the energy budget (1) and the peak (0): strictly between
+is the kink.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, log, log2
 
 import numpy as np
@@ -119,13 +121,22 @@ def _known(name: str, targets: list[Target], total_power: bool = False) -> Known
 
 
 def _slack() -> KnownAnswer:
-    """Everybody keeps everything with bandwidth to spare: nothing has a price, the split is not determined."""
+    """All keep everything with bandwidth to spare: nothing has a price, the split is not determined."""
     problem = Problem(
         Cell(2e6, 4e-21, 1.0),
-        Devices(channel_gain=[4e-14, 8e-14], tx_power_max_w=0.1, payload_bits=[1e5, 2e5], pruned_compute_s=0.25),
+        Devices(
+            channel_gain=[4e-14, 8e-14], tx_power_max_w=0.1, payload_bits=[1e5, 2e5], pruned_compute_s=0.25
+        ),
     )
     unknown, nothing = np.full(2, np.nan), np.zeros(2)
     return KnownAnswer("slack", problem, nothing, unknown, unknown, 0.0, 0.0, 0.0, nothing, nothing)
+
+
+def _without_prices(known: KnownAnswer) -> KnownAnswer:
+    """Where every device sits at its kink a whole interval of prices clears the bandwidth."""
+    nan = np.full(len(known.pruning_ratio), np.nan)
+    return replace(known, bandwidth_price_per_hz=np.nan, deadline_price_per_s=np.nan,
+                   energy_price_per_j=nan, peak_power_price_per_w=nan)  # fmt: skip
 
 
 def _mixture() -> list[Target]:
@@ -142,7 +153,8 @@ def _mixture() -> list[Target]:
 def known_answers() -> list[KnownAnswer]:
     """All known-answer problems; `_single_peak` is the one to follow by hand.
 
-    Peak-limited, one device: SNR 1 on 1 MHz carries 1 Mbit/s; a = 1 s and S = 1 Mbit give ``q = T R/(S + a R) = 1/2``.
+    Peak-limited, one device: SNR 1 on 1 MHz carries 1 Mbit/s; a = 1 s and S = 1 Mbit give ``q = T R/(S + a R)
+    = 1/2``.
     """
     c = 5e6
     total = [Target(x, b=b, a=a, g=c * (1 + x) * (log2(1 + x) - x / ((1 + x) * LN2)))
@@ -155,8 +167,12 @@ def known_answers() -> list[KnownAnswer]:
         _known("identical_pair", [Target(1, a=1.0)] * 2),
         _known("no_compute_time", [Target(1, a=0.0), Target(3, a=0.0, q=0.25)]),
         _known("long_compute", [Target(1, a=1.5), Target(3, a=4.0, q=0.125, eps=0.3, share=1.0)]),
-        _known("kink_beside_peak", [Target(3, share=0.5, eps=0.05, eta=0.5), Target(1, a=0.5)]),
-        _known("all_at_kinks", [Target(x, share=0.25 * i, eps=0.02) for i, x in ((1, 1.0), (2, 3.0), (3, 7.0))]),
+        _known("kink_beside_peak", [Target(3, share=0.5, eps=0.08, eta=0.5), Target(1, a=0.5)]),
+        _without_prices(
+            _known(
+                "all_at_kinks", [Target(x, share=s, eps=0.02) for x, s in ((1, 0.25), (3, 0.5), (7, 0.75))]
+            )
+        ),
         _known("saturated_beside_peak", [Target(3, q=1.0, pinned=2.0), Target(1)]),
         _known("saturated_on_energy", [Target(3, q=1.0, pinned=2.0, share=1.0, eps=0.03), Target(1)]),
         _known("floor_beside_peak", [Target(3, q=0.5, pinned=0.5), Target(1)]),
@@ -168,14 +184,17 @@ def known_answers() -> list[KnownAnswer]:
 
 
 def random_problem(
-    rng: np.random.Generator, devices: int | None = None, regime: str | None = None, stress: bool | None = None
+    rng: np.random.Generator,
+    devices: int | None = None,
+    regime: str | None = None,
+    stress: bool | None = None,
 ) -> Problem:
-    """A feasible problem, built around a feasible point that it hides; 1 to 50 devices and any regime unless given.
+    """A feasible problem around a hidden feasible point; 1 to 50 devices and any regime unless given.
 
-    Regimes: ``saturated`` (bandwidth to spare), ``floor`` (hardly more bandwidth than the floors need), ``peak``,
-    ``energy`` (every device limited by it), ``kink`` (every device at the hidden point has both limits active and a
-    price inside its kink), ``mixed`` (each device its own), ``slack_mixed`` (mixed, between the hidden point and saturation).
-    ``stress`` widens every range far beyond a real cell.
+    Regimes: ``saturated`` (bandwidth to spare), ``floor`` (hardly more bandwidth than the floors need),
+    ``peak``, ``energy`` (every device limited by it), ``kink`` (every device at the hidden point has both
+    limits active and a price inside its kink), ``mixed`` (each device its own), ``slack_mixed`` (mixed,
+    between the hidden point and saturation). ``stress`` widens every range far beyond a real cell.
     """
     K = int(rng.integers(1, 51)) if devices is None else devices
     regime = str(rng.choice(REGIMES)) if regime is None else regime
@@ -197,7 +216,9 @@ def random_problem(
     T = deadline - fixed
     q = np.where(kind == "saturated", 1.0, rng.uniform(0.02, 0.98, K))
     # Pruned compute: none, within the window, or (where q < 1 leaves room) longer than it.
-    a = T * np.where(rng.random(K) < 0.2, 0.0, rng.uniform(0, 0.95, K) / np.where(rng.random(K) < 0.3, q, 1.0))
+    a = T * np.where(
+        rng.random(K) < 0.2, 0.0, rng.uniform(0, 0.95, K) / np.where(rng.random(K) < 0.3, q, 1.0)
+    )
     t = T - a * q
 
     # b at the hidden point: SNR drawn around what a cell sees, then the payload follows from the rate.
@@ -215,13 +236,16 @@ def random_problem(
     budget = transmit + eps * q
     limited = (kind == "energy") | (kind == "kink")
     spend = 10 ** rng.uniform(0.01, 2, K)
-    # A device not limited by energy at the hidden point may have no budget, or a loose one that meets it elsewhere.
+    # A device not limited by energy at the hidden point may have no budget, or a loose one that meets it
+    # elsewhere.
     budget = np.where(limited, budget, np.where(rng.random(K) < 0.5, inf, budget * spend))
     fixed_energy = np.where(np.isfinite(budget), rng.choice([0.0, 1.0]) * transmit * rng.random(K), 0.0)
-    q_min = np.where(
-        kind == "floor", q, np.where(rng.random(K) < 0.5, 0.0, q * rng.uniform(0, 1, K))
+    q_min = np.where(kind == "floor", q, np.where(rng.random(K) < 0.5, 0.0, q * rng.uniform(0, 1, K)))
+    weight = (
+        _kink_weights(rng, b, p, a, q, t, S, eps, eta, gain / noise)
+        if regime == "kink"
+        else rng.dirichlet(np.ones(K))
     )
-    weight = _kink_weights(rng, b, p, a, q, t, S, eps, eta, gain / noise) if regime == "kink" else rng.dirichlet(np.ones(K))
     if "mixed" in regime and K > 2 and rng.random() < 0.3:
         weight[rng.integers(K)] = 0.0
     room = {"saturated": 10 ** rng.uniform(-4, 0.5), "floor": 10 ** rng.uniform(-7, -1), "kink": 0.0}
@@ -255,11 +279,14 @@ def _kink_weights(rng, b, p, a, q, t, S, eps, eta, g):  # type: ignore[no-untype
     return n * (a * R + S) - m * (p * a / eta - eps)
 
 
-def infeasible_problem(rng: np.random.Generator, resource: str, devices: int | None = None) -> tuple[Problem, int]:
-    """A problem that lacks one resource, and the index of the device that lacks it (-1: all of them share the lack).
+def infeasible_problem(
+    rng: np.random.Generator, resource: str, devices: int | None = None
+) -> tuple[Problem, int]:
+    """A problem that lacks one resource, and the device that lacks it (-1: all of them together).
 
-    ``bandwidth``: the floors together need more than there is. ``peak_power``, ``energy``: one device cannot reach its
-    floor with any bandwidth. ``deadline``: the fixed part, or the compute of the floor, takes the whole window.
+    ``bandwidth``: the floors together need more than there is. ``peak_power``, ``energy``: one device cannot
+    reach its floor with any bandwidth. ``deadline``: the fixed part, or the compute of the floor, takes the
+    whole window.
     """
     from independent import floor_bandwidth_hz
 
@@ -267,23 +294,36 @@ def infeasible_problem(rng: np.random.Generator, resource: str, devices: int | N
         raise ValueError(f"resource = {resource}: one of {', '.join(RESOURCES)}")
     start = random_problem(rng, devices, "floor", stress=False)
     d = {k: np.array(getattr(start.devices, k)) for k in Devices.__dataclass_fields__}
-    cell = {k: np.asarray(getattr(start.cell, k))[..., 0] for k in ("bandwidth_hz", "noise_psd_w_per_hz", "deadline_s")}
+    cell = {
+        k: np.asarray(getattr(start.cell, k))[..., 0]
+        for k in ("bandwidth_hz", "noise_psd_w_per_hz", "deadline_s")
+    }
     if resource == "bandwidth":
         cell["bandwidth_hz"] = floor_bandwidth_hz(start).sum() * rng.uniform(0.3, 0.999)
         return Problem(Cell(**cell), Devices(**d)), -1
     k = int(rng.integers(start.shape[-1]))
     q = 1 - d["pruning_ratio_max"]
     t = cell["deadline_s"] - d["fixed_latency_s"] - d["pruned_compute_s"] * q
-    # The least power, over all bandwidths, that carries the floor: bits ln 2 N0 / (|h|^2 t), the wideband limit.
-    least_w = (d["payload_bits"] * q + d["overhead_bits"]) * LN2 * cell["noise_psd_w_per_hz"] / (d["channel_gain"] * t)
+    # The least power, over all bandwidths, that carries the floor: bits ln 2 N0 / (|h|^2 t), the wideband
+    # limit.
+    least_w = (
+        (d["payload_bits"] * q + d["overhead_bits"])
+        * LN2
+        * cell["noise_psd_w_per_hz"]
+        / (d["channel_gain"] * t)
+    )
     short = rng.uniform(0.2, 0.999)
     if resource == "peak_power":
         d["tx_power_max_w"][k] = least_w[k] * short
         d["energy_budget_j"][k] = inf
     elif resource == "energy":
-        d["energy_budget_j"][k] = (d["fixed_energy_j"] + d["pruned_compute_j"] * q + least_w * t / d["pa_efficiency"] * short)[k]
+        d["energy_budget_j"][k] = (
+            d["fixed_energy_j"] + d["pruned_compute_j"] * q + least_w * t / d["pa_efficiency"] * short
+        )[k]
     elif rng.random() < 0.5:
         d["fixed_latency_s"][k] = cell["deadline_s"] * rng.uniform(1.001, 2)
     else:
-        d["pruned_compute_s"][k] = (cell["deadline_s"] - d["fixed_latency_s"])[k] / q[k] * rng.uniform(1.001, 2)
+        d["pruned_compute_s"][k] = (
+            (cell["deadline_s"] - d["fixed_latency_s"])[k] / q[k] * rng.uniform(1.001, 2)
+        )
     return Problem(Cell(**cell), Devices(**d)), k
