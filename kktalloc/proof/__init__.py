@@ -1,0 +1,4 @@
+"""The convergence bound and the allocation's optimality conditions, derived and checked by machine.
+
+Imported on demand only: it needs SymPy.
+"""

@@ -1,0 +1,206 @@
+"""The language of statements: parameters, indexed families, sums, claims, certificates.
+
+A vector is a family over coordinates, an expectation is an average over chance, an inner product is a
+sum over coordinates: all three, and the sums over devices, steps and rounds, are one construction,
+``Total(body, index)``, which is linear and keeps non-negative bodies non-negative. Nothing here proves
+anything; :mod:`kktalloc.proof._checker` does.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import sympy
+
+Expr = Any  # a SymPy expression; SymPy ships no types
+Index = Any  # a SymPy symbol registered as an index
+
+
+class Sign(enum.StrEnum):
+    """What is assumed of the values of a parameter or family."""
+
+    REAL = "real"
+    NONNEGATIVE = "non-negative"
+    POSITIVE = "positive"
+    INDICATOR = "0 or 1"
+
+
+@dataclass(frozen=True)
+class Sort:
+    """What an index ranges over; ``size`` is the total of 1 over it (1 makes the total an average)."""
+
+    name: str
+    size: Expr
+
+
+@dataclass(frozen=True)
+class Family:
+    """A declared family: one sort per argument, a sign, and when its values are known in a round."""
+
+    sorts: tuple[Sort, ...]
+    sign: Sign
+    known: str = "always"
+
+
+class Total(sympy.Function):  # type: ignore[misc]
+    """Total of a body over one index: a sum over a finite sort, an average over a sort of size 1."""
+
+    nargs = 2
+
+
+class Same(sympy.Function):  # type: ignore[misc]
+    """Kronecker delta of two indices of one sort."""
+
+    nargs = 2
+
+
+def total(body: Expr, *indices: Index) -> Expr:
+    """Nested totals, the first index outermost."""
+    for index in reversed(indices):
+        body = Total(body, index)
+    return body
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``lhs <= rhs`` or ``lhs == rhs``, for all values of the free indices."""
+
+    lhs: Expr
+    relation: Literal["<=", "=="]
+    rhs: Expr
+
+
+def le(lhs: Expr, rhs: Expr) -> Claim:
+    """The claim ``lhs <= rhs``."""
+    return Claim(sympy.sympify(lhs, strict=True), "<=", sympy.sympify(rhs, strict=True))
+
+
+def eq(lhs: Expr, rhs: Expr) -> Claim:
+    """The claim ``lhs == rhs``."""
+    return Claim(sympy.sympify(lhs, strict=True), "==", sympy.sympify(rhs, strict=True))
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A statement taken as given: a named hypothesis or the definition of a name."""
+
+    name: str
+    claim: Claim
+    text: str
+    kind: Literal["hypothesis", "definition"] = "hypothesis"
+
+
+@dataclass(frozen=True)
+class Use:
+    """Multiplier times a known statement, its free indices renamed by ``at``, totalled ``over`` indices."""
+
+    fact: str
+    times: Expr = sympy.S.One
+    over: tuple[Index, ...] = ()
+    at: tuple[tuple[Index, Index], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "times", sympy.sympify(self.times, strict=True))
+
+
+@dataclass(frozen=True)
+class Square:
+    """Non-negative weight times the square of ``base``, totalled ``over`` indices."""
+
+    base: Expr
+    times: Expr = sympy.S.One
+    over: tuple[Index, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base", sympy.sympify(self.base, strict=True))
+        object.__setattr__(self, "times", sympy.sympify(self.times, strict=True))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A claim with its certificate: ``rhs - lhs`` equals the uses plus the squares, exactly."""
+
+    name: str
+    claim: Claim
+    text: str
+    uses: tuple[Use, ...] = ()
+    squares: tuple[Square, ...] = ()
+
+
+@dataclass
+class Signature:
+    """Every name a theory may speak of. A name is declared once; declaring it again is an error."""
+
+    indices: dict[str, Sort] = field(default_factory=dict)
+    parameters: dict[str, Sign] = field(default_factory=dict)
+    families: dict[str, Family] = field(default_factory=dict)
+    latex: dict[str, str] = field(default_factory=dict)
+
+    def _fresh(self, name: str, latex: str) -> str:
+        if not name.isidentifier():
+            raise ValueError(f"the name {name!r} is not an identifier")
+        if name in self.latex:
+            raise ValueError(f"the name {name!r} is declared twice")
+        self.latex[name] = latex or name
+        return name
+
+    def index(self, name: str, sort: Sort, latex: str = "") -> Index:
+        """Declare an index variable of a sort."""
+        self.indices[self._fresh(name, latex)] = sort
+        return sympy.Symbol(name)
+
+    def parameter(self, name: str, sign: Sign, latex: str = "") -> Expr:
+        """Declare a number without indices."""
+        self.parameters[self._fresh(name, latex)] = sign
+        return sympy.Symbol(name)
+
+    def family(
+        self, name: str, sorts: Iterable[Sort], sign: Sign = Sign.REAL, known: str = "always", latex: str = ""
+    ) -> Any:
+        """Declare a family of numbers, one for each value of its indices."""
+        self.families[self._fresh(name, latex)] = Family(tuple(sorts), sign, known)
+        return sympy.Function(name)
+
+
+def free_indices(expr: Expr, signature: Signature) -> set[Index]:
+    """Indices of an expression that no total binds."""
+    if isinstance(expr, Total):
+        return free_indices(expr.args[0], signature) - {expr.args[1]}
+    if isinstance(expr, sympy.Symbol):
+        return {expr} if expr.name in signature.indices else set()
+    return set().union(*(free_indices(part, signature) for part in expr.args))
+
+
+@dataclass
+class Theory:
+    """What is given (facts over a signature) and what is claimed (steps, in order)."""
+
+    title: str
+    signature: Signature = field(default_factory=Signature)
+    facts: list[Fact] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+
+    def given(self, name: str, claim: Claim, text: str) -> None:
+        """Take a named hypothesis as given."""
+        self.facts.append(Fact(name, claim, text))
+
+    def define(self, name: str, indices: tuple[Index, ...], body: Expr, text: str, latex: str) -> Any:
+        """Give an expression a new name. It proves nothing new: its free indices are those of the name."""
+        stray = free_indices(body, self.signature) - set(indices)
+        if stray or len(set(indices)) != len(indices):
+            raise ValueError(f"the definition of {name!r} must bind each of its free indices once")
+        sorts = tuple(self.signature.indices[index.name] for index in indices)
+        made = self.signature.family(name, sorts, known="never", latex=latex)
+        if body.has(made):
+            raise ValueError(f"the definition of {name!r} speaks of itself")
+        self.facts.append(Fact(name, eq(made(*indices), body), text, "definition"))
+        return made
+
+    def prove(
+        self, name: str, claim: Claim, text: str, uses: Iterable[Use] = (), squares: Iterable[Square] = ()
+    ) -> None:
+        """Add a step; nothing is checked here."""
+        self.steps.append(Step(name, claim, text, tuple(uses), tuple(squares)))
