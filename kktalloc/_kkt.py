@@ -82,10 +82,9 @@ def load(form: Reduced, s: FloatArray, power: FloatArray) -> FloatArray:
 
 
 def bandwidth_at(form: Reduced, power: FloatArray, y: FloatArray) -> FloatArray:
-    """Bandwidth that puts power `p` at efficiency `y`: ``b = gamma p / (e^y - 1)``."""
+    """Bandwidth that puts a power at efficiency y: ``b = gamma p / (e^y - 1)``, infinite at y = 0."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        reach = form.snr * power
-        return np.where(reach > 0.0, reach / np.expm1(y), 0.0)
+        return np.where(y > 0.0, form.snr * power / np.expm1(y), np.inf)
 
 
 def floor_load(form: Reduced) -> FloatArray:
@@ -152,7 +151,7 @@ def _marginal(form: Reduced, energy: np.ndarray, y: FloatArray, s: FloatArray | 
         rest = form.rate1 - kap * F1
         if s is None:
             s = np.maximum((kap * F0 - form.rate0) / rest, 0.0)
-        p = F0 + F1 * s
+        p = (form.rate1 * F0 - form.rate0 * F1) / rest  # F0 + F1 s without its cancellation where F1 < 0
         spread = form.rate1 - form.snr * F1 * np.exp(-y)
         f = phi(y)
         room = 1.0 + form.compute * s
@@ -211,21 +210,30 @@ def _efficiency_at(
     high: FloatArray,
     inside: np.ndarray,
 ) -> FloatArray:
-    """Solve ``ln m(y) = log_price`` on ``[low, high]`` by Newton in ln y, safeguarded by the bracket."""
-    y = np.where(inside & (start > low) & (start < high), start, np.where(low > 0.0, np.sqrt(low * high), 0.5 * high))
+    """Solve ``ln m(y) = log_price`` on ``[low, high]`` by Newton in ln y, safeguarded by the bracket.
+
+    A step that did not halve the error is followed by a bisection: plain Newton can cycle across the knee of the
+    curve where ``1 + A s`` takes over.
+    """
+    middle = np.where(low > 0.0, np.sqrt(low * high), 0.5 * high)
+    y = np.where(inside & (start > low) & (start < high), start, middle)
+    before = np.full(y.shape, np.inf)
     for _ in range(EFFICIENCY_ITERATIONS):
         at = _marginal(form, energy, y)
         error = at.log_value - log_price
+        size = np.abs(error)
         low, high = np.where(error <= 0.0, y, low), np.where(error >= 0.0, y, high)
         with np.errstate(invalid="ignore", over="ignore"):
             newton = y * np.exp(-error / at.slope)
         middle = np.where(low > 0.0, np.sqrt(low * high), 0.5 * high)
-        proposed = np.where((newton >= low) & (newton <= high), newton, middle)
-        moved = np.abs(proposed - y) > 4e-16 * y
+        trust = (newton >= low) & (newton <= high) & (size <= 0.5 * before)
+        # The last step of a converged Newton is good whatever rounding did to its bracket.
+        last = size < 1e-7 * at.slope
+        proposed = np.where(trust | (last & np.isfinite(newton)), newton, middle)
+        before = size
+        moving = inside & ~last & (high > low)
         y = np.where(inside, proposed, y)
-        if not (moved & inside & (high > low)).any():
-            break
-        if (np.abs(error) < 1e-7 * at.slope)[inside].all():  # the step just made squared this
+        if not moving.any():
             break
     return y
 
@@ -239,12 +247,10 @@ def clear(form: Reduced, corners: Branches) -> tuple[FloatArray, Response]:
     """
     N, K = form.weight.shape
     spare = corners.b_sat.sum(axis=1) <= 1.0
-    log_price = np.where(spare, -np.inf, _first_price(form, corners))
-    y = corners.y_kink.copy()
-    if not K:
-        return log_price, respond(form, corners, log_price, y)
+    y, log_price = _first_guess(form, corners)
+    log_price = np.where(spare, -np.inf, log_price)
     low = np.full(N, -np.inf)
-    high = corners.log_m_floor.max(axis=1)
+    high = corners.log_m_floor.max(axis=1, initial=-np.inf)
     log_price = np.minimum(log_price, high)
     todo = np.flatnonzero(~spare)
     some, some_corners = form.rows(todo), corners.rows(todo)
@@ -276,15 +282,13 @@ def clear(form: Reduced, corners: Branches) -> tuple[FloatArray, Response]:
     return log_price, respond(form, corners, log_price, y)
 
 
-def _first_price(form: Reduced, corners: Branches) -> FloatArray:
-    """A price in the right region: the typical marginal value at an equal share of the bandwidth."""
-    K = max(form.weight.shape[1], 1)
-    share = np.log1p(form.snr * K)
-    y = np.clip(share, np.maximum(corners.y_sat, 1e-9), corners.y_floor)
-    value = _marginal(form, corners.energy_first, np.maximum(y, 1e-300)).log_value
+def _first_guess(form: Reduced, corners: Branches) -> tuple[FloatArray, FloatArray]:
+    """Efficiencies at equal shares of the bandwidth, and the price that their marginal values centre on."""
+    share = np.log1p(form.snr * form.weight.shape[1])
+    y = np.clip(share, np.maximum(corners.y_sat, 1e-300), corners.y_floor)
+    value = _marginal(form, corners.energy_first, y).log_value
     usable = np.isfinite(value)
-    mean = np.where(usable, value, 0.0).sum(axis=1) / np.maximum(usable.sum(axis=1), 1)
-    return mean
+    return y, np.where(usable, value, 0.0).sum(axis=1) / np.maximum(usable.sum(axis=1), 1)
 
 
 def _next_corner(corners: Branches, regime: np.ndarray, price: FloatArray, up: np.ndarray) -> FloatArray:

@@ -145,8 +145,9 @@ def solve(problem: Problem, throw: bool = True) -> Solution:
     rho = np.select(
         [at.regime == Regime.SATURATED, at.regime == Regime.FLOOR], [0.0, rho_max], 1.0 - part.keep_ratio(at.s)
     )
-    with np.errstate(invalid="ignore"):
-        rho = np.clip(rho, 0.0, rho_max)
+    # 1 - rho must not round above the q that bandwidth and power were made for.
+    rho = np.where(1.0 - rho > part.keep_ratio(at.s), np.nextafter(rho, 2.0), rho)
+    rho = np.clip(rho, 0.0, rho_max)
 
     def full(values: FloatArray, dtype: type = float, missing: float = np.nan) -> np.ndarray:
         out = np.full((rows.size, *values.shape[1:]), missing, dtype=dtype)
