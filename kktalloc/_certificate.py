@@ -105,10 +105,10 @@ def certify(
         # A device that holds no bandwidth is judged at infinite SNR: rate and power are then free for it.
         x = np.where(b > 0.0, c.gain_per_noise * p / np.where(b > 0.0, b, 1.0), np.inf)
     if bandwidth_price_per_hz is None:
-        lam = _best_price(c, u, x)
+        lam = _best_price(c, x)
     else:
         lam = np.broadcast_to(np.asarray(bandwidth_price_per_hz, dtype=float), problem.batch_shape)[..., None]
-    best = dual_terms(c, u, x, np.maximum(lam, 0.0))
+    best = dual_terms(c, x, np.maximum(lam, 0.0))
     with np.errstate(all="ignore"):
         objective = (c.alpha * (1.0 - q)).sum(axis=-1)
         bound = best.value.sum(axis=-1) - (np.maximum(lam, 0.0) * c.bandwidth)[..., 0]
@@ -206,20 +206,20 @@ def _slackness(
     }
 
 
-def _best_price(c: ConvexRows, u: FloatArray, x: FloatArray) -> FloatArray:
+def _best_price(c: ConvexRows, x: FloatArray) -> FloatArray:
     """The bandwidth price with the best bound, shape ``(..., 1)``: where the demand at these SNRs fills the cell."""
     with np.errstate(all="ignore"):
         # The objective's range is 1, so lam B <= 1 unless the floors leave next to nothing to share.
-        high = np.log(1e15 / c.bandwidth) + np.zeros_like(u[..., :1])
+        high = np.log(1e15 / c.bandwidth) + np.zeros_like(x[..., :1])
         low = high - 110.0
         for _ in range(64):
             middle = 0.5 * (low + high)
-            wanted = dual_terms(c, u, x, np.exp(middle)).demand.sum(axis=-1, keepdims=True)
+            wanted = dual_terms(c, x, np.exp(middle)).demand.sum(axis=-1, keepdims=True)
             low, high = np.where(wanted > c.bandwidth, middle, low), np.where(wanted > c.bandwidth, high, middle)
         priced = np.exp(high)
         free = np.zeros_like(priced)
 
         def bound(lam: FloatArray) -> FloatArray:
-            return dual_terms(c, u, x, lam).value.sum(axis=-1, keepdims=True) - lam * c.bandwidth
+            return dual_terms(c, x, lam).value.sum(axis=-1, keepdims=True) - lam * c.bandwidth
 
         return np.where(bound(free) >= bound(priced), free, priced)

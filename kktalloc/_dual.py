@@ -74,11 +74,8 @@ def convex_rows(problem: Problem) -> ConvexRows:
     return ConvexRows(r0, r1, e0, e1, g, peak, window, a, u_min, u_cap, np.asarray(d.weight), B)
 
 
-def dual_terms(c: ConvexRows, u: FloatArray, x: FloatArray, lam: FloatArray) -> Multipliers:
-    """Best multipliers of each device at SNR x and bandwidth price lam, and its term of the dual function.
-
-    `u` only suggests how to split the price of power where energy and peak bind together.
-    """
+def dual_terms(c: ConvexRows, x: FloatArray, lam: FloatArray) -> Multipliers:
+    """Best multipliers of each device at SNR x and bandwidth price lam, and its term of the dual function."""
     with np.errstate(all="ignore"):
         # log1p(x) - x/(1+x) loses digits for small x; z = x/(2+x) gives a series of positive terms.
         z = x / (2.0 + x)
@@ -90,7 +87,9 @@ def dual_terms(c: ConvexRows, u: FloatArray, x: FloatArray, lam: FloatArray) -> 
         power_price = np.where(usable, nu * c.gain_per_noise / ((1.0 + x) * LN2), 0.0)
         limited = np.isfinite(c.e0)
         e0, e1 = np.where(limited, c.e0, 0.0), np.where(limited, c.e1, 0.0)
-        slope_q = c.alpha * c.window / (1.0 + c.compute * u) ** 2
+        # The dual is concave in omega: best at an end, or where u rests on the kink (e0 + e1 u = P).
+        u_kink = (c.peak - e0) / e1
+        slope_q = c.alpha * c.window / (1.0 + c.compute * u_kink) ** 2
         balance = np.clip(np.nan_to_num((nu * c.r1 - slope_q) / e1), 0.0, power_price)
         none = np.zeros_like(nu)
         best, names = _at(c, lam, nu, none, power_price, e0, e1), fields(Multipliers)

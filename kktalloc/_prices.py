@@ -40,7 +40,7 @@ def prices(problem: Problem, rho: FloatArray, b: FloatArray, p: FloatArray, band
     with np.errstate(all="ignore"):
         t = c.window - c.compute * q
         snr = np.where(b > 0.0, c.gain_per_noise * p / np.where(b > 0.0, b, 1.0), np.inf)
-        m = dual_terms(c, q / t, snr, lam)
+        m = dual_terms(c, snr, lam)
         rate = np.where(b > 0.0, b * np.log1p(snr) / LN2, 0.0)
         later = ((m.rate * rate - m.energy_row * p) / t).sum(axis=-1)
         # E enters the energy row p <= eta (E (1 + a u) / T - eps u).
