@@ -255,9 +255,7 @@ class Checker:
         except Refused as refusal:
             return Verdict(step, False, str(refusal))
         if residual:
-            return Verdict(
-                step, False, f"residual of {len(residual)} terms, first {next(iter(residual.items()))}"
-            )
+            return Verdict(step, False, f"residual of {len(residual)} terms, first {next(iter(residual.items()))}")
         return Verdict(step, True, "residual is exactly zero")
 
 

@@ -33,7 +33,7 @@ var_u = _sig.parameter("var_u", _nonneg, r"\sigma_u^2")
 var_v = _sig.parameter("var_v", _nonneg, r"\sigma_v^2")
 delta2 = _sig.parameter("delta2", _nonneg, r"\delta^2")
 radius2 = _sig.parameter("radius2", _nonneg, "D^2")
-sum_sq = _sig.parameter("sum_sq", _real, "A_2")
+sum_sq = _sig.parameter("sum_sq", _nonneg, "A_2")
 f_initial = _sig.parameter("f_initial", _real, "F^0")
 f_final = _sig.parameter("f_final", _real, "F^R")
 f_lower = _sig.parameter("f_lower", _real, "F^*")
@@ -83,9 +83,7 @@ _f_end = _sig.family("f_end", (_ROUND, _CHANCE), known="never", latex=r"F^{\math
 _personal_sorts = (_ROUND, _DEVICE, _PSTEP, _PCOORD, _CHANCE)
 _pgrad = _sig.family("pgrad", _personal_sorts, known="before personal step", latex="g")
 _pnoise = _sig.family("pnoise", _personal_sorts, known="drawn at personal step", latex=r"\xi")
-_psegment = _sig.family(
-    "psegment", (_ROUND, _DEVICE, _PSTEP, _SEGMENT, _PCOORD, _CHANCE), known="never", latex="g"
-)
+_psegment = _sig.family("psegment", (_ROUND, _DEVICE, _PSTEP, _SEGMENT, _PCOORD, _CHANCE), known="never", latex="g")
 _value = _sig.family("value", (_ROUND, _DEVICE, _PSTEP, _CHANCE), known="never", latex=r"\phi")
 _value_next = _sig.family("value_next", (_ROUND, _DEVICE, _PSTEP, _CHANCE), known="never", latex=r"\phi^{+}")
 
@@ -289,9 +287,7 @@ unbiased(
     noise(k, l2) * keeps(k) * covered,
     "A2: noise of a step against the noise of an earlier one",
 )
-unbiased(
-    "unbiased: past", noise(k, l), noise(k2, l2) * _both_masks, "A2: noise against all devices' earlier noise"
-)
+unbiased("unbiased: past", noise(k, l), noise(k2, l2) * _both_masks, "A2: noise against all devices' earlier noise")
 unbiased(
     "unbiased: iterates",
     noise(k, l),

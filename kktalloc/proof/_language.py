@@ -9,8 +9,8 @@ anything; :mod:`kktalloc.proof._checker` does.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import sympy
@@ -204,3 +204,30 @@ class Theory:
     ) -> None:
         """Add a step; nothing is checked here."""
         self.steps.append(Step(name, claim, text, tuple(uses), tuple(squares)))
+
+    def at(self, title: str, values: Mapping[Expr, Expr]) -> Theory:
+        """Put numbers in for parameters everywhere, in hypotheses and certificates; to be checked anew."""
+
+        def put(expr: Expr) -> Expr:
+            return expr.subs(values)
+
+        def put_claim(claim: Claim) -> Claim:
+            return Claim(put(claim.lhs), claim.relation, put(claim.rhs))
+
+        def put_use(use: Use) -> Use:
+            return replace(use, times=put(use.times))
+
+        def put_square(square: Square) -> Square:
+            return replace(square, base=put(square.base), times=put(square.times))
+
+        facts = [replace(fact, claim=put_claim(fact.claim)) for fact in self.facts]
+        steps = [
+            replace(
+                step,
+                claim=put_claim(step.claim),
+                uses=tuple(map(put_use, step.uses)),
+                squares=tuple(map(put_square, step.squares)),
+            )
+            for step in self.steps
+        ]
+        return Theory(title, self.signature, facts, steps)

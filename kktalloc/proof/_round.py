@@ -61,9 +61,7 @@ HALF = Rational(1, 2)
 STEPS: list[Step] = []
 
 
-def _prove(
-    name: str, claim: Claim, text: str, uses: tuple[Use, ...] = (), squares: tuple[Square, ...] = ()
-) -> None:
+def _prove(name: str, claim: Claim, text: str, uses: tuple[Use, ...] = (), squares: tuple[Square, ...] = ()) -> None:
     STEPS.append(Step(name, claim, text, uses, squares))
 
 
@@ -131,8 +129,7 @@ _prove(
     "polarisation",
     eq(
         -expect(full_grad * aggregate(i), j),
-        HALF
-        * expect((covered * full_grad - aggregate(i)) ** 2 - covered * full_grad**2 - aggregate(i) ** 2, j),
+        HALF * expect((covered * full_grad - aggregate(i)) ** 2 - covered * full_grad**2 - aggregate(i) ** 2, j),
     ),
     "-<a, b> = (|a - b|^2 - |a|^2 - |b|^2) / 2 on the covered coordinates.",
 )
@@ -156,8 +153,7 @@ _prove(
         ),
         Use(
             "weights",
-            covered
-            * (inverse**2 * _kept * _mean_sq - (inverse - 1) * full_grad**2 - inverse**2 * _kept_grad**2),
+            covered * (inverse**2 * _kept * _mean_sq - (inverse - 1) * full_grad**2 - inverse**2 * _kept_grad**2),
         ),
     ),
     # Lagrange's identity inside the devices that keep the coordinate, and inside those that do not.
@@ -255,9 +251,7 @@ _prove(
     ),
     (
         Square(p * mask(k) * signal(k, i) - mask(k) * past_noise(k, i), eta**2 / p, (w, j, i)),
-        Square(
-            (1 - before(l2, i)) * grad_at(k, l2), eta**2 * (1 + p) * mask(k) * before(l, i), (w, j, i, l, l2)
-        ),
+        Square((1 - before(l2, i)) * grad_at(k, l2), eta**2 * (1 + p) * mask(k) * before(l, i), (w, j, i, l, l2)),
     ),
 )
 _prove(
@@ -284,10 +278,7 @@ _prove(
     "displacement",
     le(
         displacements,
-        (
-            tau * pruned
-            + eta**2 * pairs * ((1 + p) * (1 + r) * tau * (gradient2 + delta2) + (1 + 1 / p) * var_u)
-        )
+        (tau * pruned + eta**2 * pairs * ((1 + p) * (1 + r) * tau * (gradient2 + delta2) + (1 + 1 / p) * var_u))
         / theta,
     ),
     "The drift sum bounds itself: solved for the displacement, which the drift condition allows.",
