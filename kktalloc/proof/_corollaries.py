@@ -154,31 +154,34 @@ def target() -> Theory:
 
 def one_step() -> Theory:
     """One masked step, all devices keeping the same coordinates: the exact worst case."""
-    theory = convergence().at("Corollary: one step, agreeing masks (tau = Gamma = 1)", {tau: 1, gamma: 1})
-    unit = eta * L**2 / 2
-    theory.prove(
+    theory = convergence().at("Corollary: one step, agreeing masks (tau = Gamma = 1)", {gamma: 1})
+    theory.given("one step", eq(tau, 1), "each device takes one step")
+    prove = theory.prove
+    prove(
+        "no pairs",
+        eq(pairs, 0),
+        "One step has none before it.",
+        (Use("pairs"), Use("one step", tau / 2)),
+    )
+    prove(
         "no drift",
         eq(theta, 1),
         "One step does not drift.",
-        (
-            Use("drift condition", -1),
-            Use("pairs", (1 + p) * (1 + 1 / r) * _STEP2),
-        ),
+        (Use("drift condition"), Use("no pairs", -(1 + p) * (1 + 1 / r) * _STEP2)),
     )
-    past = (1 + p) * (1 + r) * eta / 2 * _STEP2 / theta * (gradient2 + delta2)
-    theory.prove(
+    pruning, server = eta * L**2 / 2, L * eta**2 / 2 * var_u * sum_sq
+    spread = eta * tau / 2 * (1 + p) * (1 + r) * _STEP2 * (gradient2 + delta2)
+    prove(
         "one masked step",
-        le(
-            expect(f_end),
-            expect(f_middle) - eta / 2 * gradient2 + unit * pruned + L * eta**2 / 2 * var_u * sum_sq,
-        ),
+        le(expect(f_end), expect(f_middle) - eta / 2 * gradient2 + pruning * pruned + server),
         "The pruning term is exactly eta L^2 |u - m u|^2 / 2.",
         (
             Use("one round, agreeing masks"),
-            Use("no drift", -unit * pruned / theta),
+            Use("one step", -eta / 2 * gradient2 + pruning * pruned / theta + server),
+            Use("no drift", -pruning * pruned / theta),
             Use(
-                "pairs",
-                -past - eta / 2 * (1 + 1 / p) * _STEP2 * var_u / theta - L**2 * eta**3 / 2 / headroom * var_u * sum_sq,
+                "no pairs",
+                (spread + eta / 2 * (1 + 1 / p) * _STEP2 * var_u) / theta + L * eta / headroom * server,
             ),
         ),
     )

@@ -1,6 +1,6 @@
 """The federated setting: every name and every named hypothesis of the convergence theorem.
 
-Notation of one round t: device k trains from the masked model ``m_k u``; after ``before(l, i)``-many
+Notation of one round t: device k trains from the masked model ``m_k u``; after ``before(b, i)``-many
 steps it stands at ``x_k^i``. ``grad`` is the gradient of F_k in u at u, ``grad_at`` at x_k^i, both with
 the personal parts already updated; ``noise`` is the stochastic gradient minus ``grad_at``. All are
 families over rounds t, coordinates j and chance w, so that what is random shows.
@@ -57,7 +57,7 @@ _ONE = sympy.S.One
 _CHANCE, _SEGMENT = Sort("chance", _ONE), Sort("point on the segment", _ONE)
 
 k, k2, k3 = (_sig.index(name, _DEVICE, tex) for name, tex in (("k", "k"), ("k2", "k'"), ("k3", "k''")))
-i, l, l2 = (_sig.index(name, _STEP, tex) for name, tex in (("i", "i"), ("l", r"\ell"), ("l2", r"\ell'")))
+i, b, b2 = (_sig.index(name, _STEP, tex) for name, tex in (("i", "i"), ("b", r"\ell"), ("b2", r"\ell'")))
 t = _sig.index("t", _ROUND)
 j = _sig.index("j", _COORD)
 e = _sig.index("e", _PSTEP)
@@ -101,9 +101,9 @@ def rho(k: Index) -> Expr:
     return _rho(t, k)
 
 
-def before(l: Index, i: Index) -> Expr:
-    """1 when step l comes before step i."""
-    return _before(l, i)
+def before(b: Index, i: Index) -> Expr:
+    """1 when step b comes before step i."""
+    return _before(b, i)
 
 
 def keeps(k: Index) -> Expr:
@@ -163,10 +163,10 @@ move = -eta * total(aggregate(i) + aggregate_noise(i), i)
 
 
 def drift(k: Index, i: Index) -> Expr:
-    """x_k^i - m_k u: masked steps so far (any step index but l, which is bound here)."""
-    if i == l:
-        raise ValueError("the step index l is bound in a drift")
-    return -eta * mask(k) * total(before(l, i) * (grad_at(k, l) + noise(k, l)), l)
+    """x_k^i - m_k u: masked steps so far (any step index but b, which is bound here)."""
+    if i == b:
+        raise ValueError("the step index b is bound in a drift")
+    return -eta * mask(k) * total(before(b, i) * (grad_at(k, b) + noise(k, b)), b)
 
 
 def displacement(k: Index, i: Index) -> Expr:
@@ -205,7 +205,7 @@ _given("weights", eq(total(alpha(k), k), 1), "the aggregation weights sum to 1")
 _given("weight squares", eq(sum_sq, total(alpha(k) ** 2, k)), "A_2 is the sum of squared weights")
 _given(
     "trichotomy",
-    eq(before(l, l2) + before(l2, l) + Same(l, l2), 1),
+    eq(before(b, b2) + before(b2, b) + Same(b, b2), 1),
     "of two steps one comes before the other, or they are the same",
 )
 _given("pairs", eq(pairs, tau * (tau - 1) / 2), "tau >= 1, so that tau (tau - 1) / 2 is not negative")
@@ -283,14 +283,14 @@ unbiased(
 )
 unbiased(
     "unbiased: own past",
-    noise(k, l),
-    noise(k, l2) * keeps(k) * covered,
+    noise(k, b),
+    noise(k, b2) * keeps(k) * covered,
     "A2: noise of a step against the noise of an earlier one",
 )
-unbiased("unbiased: past", noise(k, l), noise(k2, l2) * _both_masks, "A2: noise against all devices' earlier noise")
+unbiased("unbiased: past", noise(k, b), noise(k2, b2) * _both_masks, "A2: noise against all devices' earlier noise")
 unbiased(
     "unbiased: iterates",
-    noise(k, l),
+    noise(k, b),
     grad_at(k2, i) * _both_masks,
     "A2: noise against the gradients at iterates that do not come after it",
 )

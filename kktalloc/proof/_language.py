@@ -208,6 +208,10 @@ class Theory:
     def at(self, title: str, values: Mapping[Expr, Expr]) -> Theory:
         """Put numbers in for parameters everywhere, in hypotheses and certificates; to be checked anew."""
 
+        sizes = {sort.size for sort in self.signature.indices.values()}
+        if sizes & set(values):
+            raise ValueError("the size of a sort stays a name; give its value as a hypothesis")
+
         def put(expr: Expr) -> Expr:
             return expr.subs(values)
 

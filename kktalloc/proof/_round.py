@@ -12,6 +12,8 @@ from kktalloc.proof._hypotheses import (
     aggregate,
     aggregate_noise,
     alpha,
+    b,
+    b2,
     before,
     co_gamma,
     covered,
@@ -35,8 +37,6 @@ from kktalloc.proof._hypotheses import (
     k2,
     k3,
     keeps,
-    l,
-    l2,
     mask,
     move,
     noise,
@@ -78,17 +78,17 @@ def drift_error(i: Index) -> Expr:
 
 def signal(k: Index, i: Index) -> Expr:
     """Sum of the gradients at the iterates before step i."""
-    return total(before(l, i) * grad_at(k, l), l)
+    return total(before(b, i) * grad_at(k, b), b)
 
 
 def past_noise(k: Index, i: Index) -> Expr:
     """Sum of the noise before step i."""
-    return total(before(l, i) * noise(k, l), l)
+    return total(before(b, i) * noise(k, b), b)
 
 
 bias = covered * full_grad - total(share(k) * grad(k), k)
 gradient2 = expect(covered * full_grad**2, j)
-masked_grads = total(expect(mask(k) * grad_at(k, l) ** 2, j), l)
+masked_grads = total(expect(mask(k) * grad_at(k, b) ** 2, j), b)
 displacements = total(alpha(k) * expect(displacement(k, i) ** 2, j), k, i)
 pruned = total(alpha(k) * expect((1 - mask(k)) * u**2, j), k)
 server_var = var_u * sum_sq / gamma**2
@@ -212,30 +212,30 @@ _prove(
 )
 _prove(
     "number of pairs",
-    eq(total(before(l, i), i, l), pairs),
+    eq(total(before(b, i), i, b), pairs),
     "tau steps make tau (tau - 1) / 2 ordered pairs.",
-    (Use("trichotomy", HALF, (l, l2)), Use("pairs", -1)),
+    (Use("trichotomy", HALF, (b, b2)), Use("pairs", -1)),
 )
-_both = before(l, i) * before(l2, i)
+_both = before(b, i) * before(b2, i)
 _prove(
     "noise of past steps",
-    le(expect(mask(k) * past_noise(k, i) ** 2, j), total(before(l, i), l) * var_u),
+    le(expect(mask(k) * past_noise(k, i) ** 2, j), total(before(b, i), b) * var_u),
     "Noise of different steps is uncorrelated.",
     (
-        Use("trichotomy", -_both * expect(mask(k) * noise(k, l) * noise(k, l2), j), (l, l2)),
-        Use("unbiased: own past", 2 * _both, (j, l, l2)),
-        Use("variance in u", before(l, i), (l,), ((i, l),)),
+        Use("trichotomy", -_both * expect(mask(k) * noise(k, b) * noise(k, b2), j), (b, b2)),
+        Use("unbiased: own past", 2 * _both, (j, b, b2)),
+        Use("variance in u", before(b, i), (b,), ((i, b),)),
     ),
-    (Square((1 - mask(k)) * noise(k, l), before(l, i), (w, j, l)),),
+    (Square((1 - mask(k)) * noise(k, b), before(b, i), (w, j, b)),),
 )
 _prove(
     "gradients of past steps",
     le(
         expect(mask(k) * signal(k, i) ** 2, j),
-        total(before(l, i), l) * total(before(l, i) * expect(mask(k) * grad_at(k, l) ** 2, j), l),
+        total(before(b, i), b) * total(before(b, i) * expect(mask(k) * grad_at(k, b) ** 2, j), b),
     ),
     "Cauchy-Schwarz over the steps before i (Lagrange's identity).",
-    squares=(Square(grad_at(k, l) - grad_at(k, l2), HALF * mask(k) * _both, (w, j, l, l2)),),
+    squares=(Square(grad_at(k, b) - grad_at(k, b2), HALF * mask(k) * _both, (w, j, b, b2)),),
 )
 _prove(
     "drift sum",
@@ -251,7 +251,7 @@ _prove(
     ),
     (
         Square(p * mask(k) * signal(k, i) - mask(k) * past_noise(k, i), eta**2 / p, (w, j, i)),
-        Square((1 - before(l2, i)) * grad_at(k, l2), eta**2 * (1 + p) * mask(k) * before(l, i), (w, j, i, l, l2)),
+        Square((1 - before(b2, i)) * grad_at(k, b2), eta**2 * (1 + p) * mask(k) * before(b, i), (w, j, i, b, b2)),
     ),
 )
 _prove(
@@ -268,8 +268,8 @@ _prove(
         Use("weights", -(1 + r) * tau * gradient2),
     ),
     (
-        Square(r * grad(k) + error(k, l), alpha(k) * mask(k) / r, (w, j, k, l)),
-        Square((1 - mask(k)) * error(k, l), (1 + 1 / r) * alpha(k), (w, j, k, l)),
+        Square(r * grad(k) + error(k, b), alpha(k) * mask(k) / r, (w, j, k, b)),
+        Square((1 - mask(k)) * error(k, b), (1 + 1 / r) * alpha(k), (w, j, k, b)),
         Square((covered - mask(k)) * grad(k), (1 + r) * tau * alpha(k), (w, j, k)),
         Square((1 - covered) * deviation(k), (1 + r) * tau * alpha(k), (w, j, k)),
     ),
@@ -314,30 +314,30 @@ _prove(
     le(expect(total(aggregate_noise(i), i) ** 2, j), tau * server_var),
     "Noise of different steps is uncorrelated.",
     (
-        Use("trichotomy", -expect(aggregate_noise(l) * aggregate_noise(l2), j), (l, l2)),
-        Use("unbiased: past", 2 * alpha(k) * alpha(k2), (j, l, l2, k, k2)),
+        Use("trichotomy", -expect(aggregate_noise(b) * aggregate_noise(b2), j), (b, b2)),
+        Use("unbiased: past", 2 * alpha(k) * alpha(k2), (j, b, b2, k, k2)),
         Use("server noise", over=(i,)),
     ),
 )
-_past = total(before(l, i) * aggregate_noise(l), l)
+_past = total(before(b, i) * aggregate_noise(b), b)
 _prove(
     "server noise of past steps",
-    le(expect(_past**2, j), total(before(l, i), l) * server_var),
+    le(expect(_past**2, j), total(before(b, i), b) * server_var),
     "The same for the steps before i.",
     (
-        Use("trichotomy", -_both * expect(aggregate_noise(l) * aggregate_noise(l2), j), (l, l2)),
-        Use("unbiased: past", 2 * _both * alpha(k) * alpha(k2), (j, l, l2, k, k2)),
-        Use("server noise", before(l, i), (l,), ((i, l),)),
+        Use("trichotomy", -_both * expect(aggregate_noise(b) * aggregate_noise(b2), j), (b, b2)),
+        Use("unbiased: past", 2 * _both * alpha(k) * alpha(k2), (j, b, b2, k, k2)),
+        Use("server noise", before(b, i), (b,), ((i, b),)),
     ),
 )
 _prove(
     "noise meets later gradients only",
     eq(
-        expect(aggregate(i) * aggregate_noise(l), j, i, l),
+        expect(aggregate(i) * aggregate_noise(b), j, i, b),
         expect(aggregate(i) * _past, j, i),
     ),
     "A gradient is uncorrelated with the noise of its own and later steps.",
-    (Use("unbiased: iterates", alpha(k) * alpha(k2), (j, i, l, k, k2)),),
+    (Use("unbiased: iterates", alpha(k) * alpha(k2), (j, i, b, k, k2)),),
 )
 _prove(
     "server variance",
@@ -354,7 +354,7 @@ _prove(
         Use("server noise of all steps", eta**2),
     ),
     (
-        Square(aggregate(i) - aggregate(l), HALF * eta**2, (w, j, i, l)),
+        Square(aggregate(i) - aggregate(b), HALF * eta**2, (w, j, i, b)),
         Square(z_best * aggregate(i) - _past, eta**2 / z_best, (w, j, i)),
     ),
 )

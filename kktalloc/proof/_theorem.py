@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
-from sympy import Rational, S
+from sympy import S
 
 from kktalloc.proof._hypotheses import (
+    THEORY,
     L,
     L_v,
     R,
-    THEORY,
     aggregate,
     alpha,
     c,
@@ -44,7 +44,6 @@ from kktalloc.proof._hypotheses import (
     pairs,
     pgrad,
     pmove,
-    pnoise,
     position,
     psegment,
     r,
@@ -63,8 +62,8 @@ from kktalloc.proof._hypotheses import (
     z,
 )
 from kktalloc.proof._language import Claim, Expr, Square, Step, Theory, Use, eq, le, total
+from kktalloc.proof._round import STEPS as ROUND_STEPS
 from kktalloc.proof._round import (
-    HALF,
     bias,
     displacements,
     drift_error,
@@ -72,7 +71,6 @@ from kktalloc.proof._round import (
     pruned,
     server_var,
 )
-from kktalloc.proof._round import STEPS as ROUND_STEPS
 
 
 @dataclass(frozen=True)
