@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 if TYPE_CHECKING:
-    from kktalloc import Diagnosis, Solution, Status
+    from kktalloc import Diagnosis, Solution
 
 SOLVED, REFUSED, BAD_INPUT, INFEASIBLE = 0, 1, 2, 3
 BROKEN_PIPE = 141  # what a shell reports after SIGPIPE
@@ -109,9 +109,7 @@ def _solve(args: argparse.Namespace) -> int:
         return INFEASIBLE
     if Status.UNCERTIFIED in statuses:
         name, value = solution.certificate.worst
-        print(
-            f"kktalloc: error: the certificate refuses the allocation: {name} = {value:.3g}", file=sys.stderr
-        )
+        print(f"kktalloc: error: the certificate refuses the allocation: {name} = {value:.3g}", file=sys.stderr)
         return REFUSED
     return SOLVED
 
@@ -137,9 +135,7 @@ def _solution_object(solution: Solution) -> dict[str, Any]:
     found["regime"] = _plain(np.vectorize(_regime_name, otypes=[object])(solution.regime))
     found["prices"] = _plain({f.name: getattr(solution.prices, f.name) for f in fields(solution.prices)})
     judged = solution.certificate
-    found["certificate"] = {"ok": judged.ok} | _plain(
-        {f.name: getattr(judged, f.name) for f in fields(judged)}
-    )
+    found["certificate"] = {"ok": judged.ok} | _plain({f.name: getattr(judged, f.name) for f in fields(judged)})
     return found
 
 
@@ -148,9 +144,7 @@ def _diagnosis_object(diagnosis: Diagnosis) -> dict[str, Any]:
     short = np.asarray(diagnosis.devices)
     return {
         "message": diagnosis.message,
-        "devices": _plain(
-            np.flatnonzero(short) if short.ndim == 1 else [np.flatnonzero(row) for row in _rows(short)]
-        ),
+        "devices": _plain(np.flatnonzero(short) if short.ndim == 1 else [np.flatnonzero(row) for row in _rows(short)]),
         "resource": _plain(diagnosis.resource),
         "bandwidth_needed_hz": _plain(diagnosis.bandwidth_needed_hz),
         "deadline_needed_s": _plain(diagnosis.deadline_needed_s),
@@ -209,16 +203,14 @@ def _table(solution: Solution) -> str:
         columns.append((f"{heading}/{shown}", values / prefixes[shown]))
     judged, lines = solution.certificate, []
     for index in np.ndindex(solution.problem.batch_shape):
-        status: Status = np.asarray(solution.status, dtype=object)[index]
+        status: Any = np.asarray(solution.status, dtype=object)[index]
         if index:
             lines.append(f"problem {list(index)}: {status.name.lower()}")
         if status.name == "INFEASIBLE":
             continue
         lines.append("device" + "".join(f"{h:>15}" for h, _ in columns) + "  limited by")
         for k, code in enumerate(solution.regime[index]):
-            lines.append(
-                f"{k:6d}" + "".join(f"{v[index][k]:15.4f}" for _, v in columns) + f"  {_LIMITS[code]}"
-            )
+            lines.append(f"{k:6d}" + "".join(f"{v[index][k]:15.4f}" for _, v in columns) + f"  {_LIMITS[code]}")
         lines += ["", f"weighted pruning ratio     {solution.objective[index]:.9f}"]
         lines.append("prices: fall of the objective per unit more")
         for f in fields(solution.prices):

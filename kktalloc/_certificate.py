@@ -101,7 +101,8 @@ def certify(
     residuals = _primal(problem, q, b, p, implied)
     residuals["consistency"] = _consistency(problem, implied, claimed)
     with np.errstate(all="ignore"):
-        u = q / (c.window - c.compute * q)
+        # Where the computation leaves next to no time, q / t is all rounding; no feasible u exceeds the cap.
+        u = np.minimum(q / (c.window - c.compute * q), c.u_cap)
         # A device that holds no bandwidth is judged at infinite SNR: rate and power are then free for it.
         x = np.where(b > 0.0, c.gain_per_noise * p / np.where(b > 0.0, b, 1.0), np.inf)
     if bandwidth_price_per_hz is None:
@@ -195,14 +196,11 @@ def _slackness(
     unused = m.rate * (rate - c.r0 - c.r1 * u) + m.energy_row * energy_slack + m.peak_power * (c.peak - p)
     spare = lam[..., 0] * (c.bandwidth[..., 0] - b.sum(axis=-1))
     slope_q = c.alpha * c.window / (1.0 + c.compute * u) ** 2
-    push = m.spread - slope_q  # > 0 wants a smaller u
-    relative = np.abs(push) / np.maximum(np.maximum(np.abs(m.spread), slope_q), 1e-300)
-    floor = c.window * c.u_min / (1.0 + c.compute * c.u_min)
-    cap = c.window * c.u_cap / (1.0 + c.compute * c.u_cap)
-    room = np.where(push > 0.0, q - floor, cap - q)
+    mismatch = np.abs(m.spread - slope_q) / np.maximum(np.maximum(np.abs(m.spread), slope_q), 1e-300)
+    # Either the marginal terms agree, or q is the best at these prices (a bound, or as close as rho can say).
     return {
         "complementarity": np.abs(unused).sum(axis=-1) + np.abs(spare),
-        "stationarity": _worst(np.minimum(relative, np.abs(room))),
+        "stationarity": _worst(np.minimum(mismatch, np.abs(q - m.keep_ratio))),
     }
 
 
@@ -215,7 +213,10 @@ def _best_price(c: ConvexRows, x: FloatArray) -> FloatArray:
         for _ in range(64):
             middle = 0.5 * (low + high)
             wanted = dual_terms(c, x, np.exp(middle)).demand.sum(axis=-1, keepdims=True)
-            low, high = np.where(wanted > c.bandwidth, middle, low), np.where(wanted > c.bandwidth, high, middle)
+            low, high = (
+                np.where(wanted > c.bandwidth, middle, low),
+                np.where(wanted > c.bandwidth, high, middle),
+            )
         priced = np.exp(high)
         free = np.zeros_like(priced)
 

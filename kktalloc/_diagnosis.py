@@ -79,7 +79,7 @@ _TEXT = {
 
 def diagnose(problem: Problem, form: Reduced) -> Diagnosis | None:
     """What makes problems infeasible, or None if every problem has a solution."""
-    floors, theta = floor_bandwidth(form)
+    floors = floor_bandwidth(form)
     total = floors.sum(axis=1)
     alone = np.isinf(floors)
     crowded = (total > 1.0 + ROUNDING) & ~alone.any(axis=1)
@@ -99,12 +99,12 @@ def diagnose(problem: Problem, form: Reduced) -> Diagnosis | None:
     return Diagnosis(problem, feasible.reshape(batch), resource.reshape(problem.shape), needed.reshape(batch))
 
 
-def floor_bandwidth(form: Reduced) -> tuple[FloatArray, FloatArray]:
-    """Least bandwidth of each device at its floor, in cells (``inf`` where none suffices), and its load theta."""
+def floor_bandwidth(form: Reduced) -> FloatArray:
+    """Least bandwidth of each device at its floor, in cells; ``inf`` where none suffices."""
     theta = floor_load(form)
     power = form.power_limit(form.s_min)
     b = np.where(theta > 0.0, bandwidth_at(form, power, efficiency_for(theta)), 0.0)
-    return np.where(form.late | form.drained | ~(theta < 1.0), np.inf, b), theta
+    return np.where(form.late | form.drained | ~(theta < 1.0), np.inf, b)
 
 
 def least_deadline(problem: Problem) -> FloatArray:
@@ -121,7 +121,7 @@ def least_deadline(problem: Problem) -> FloatArray:
 
     def enough(wait: FloatArray) -> np.ndarray:
         form = reduce(problem, deadline_s=(earliest + wait)[..., None])
-        return (floor_bandwidth(form)[0].sum(axis=1) <= 1.0 + ROUNDING).reshape(problem.batch_shape)
+        return (floor_bandwidth(form).sum(axis=1) <= 1.0 + ROUNDING).reshape(problem.batch_shape)
 
     # log of the time after the longest computation, in deadlines, from below rounding to beyond any use
     low, high = np.full(problem.batch_shape, -80.0), np.full(problem.batch_shape, 300.0)

@@ -34,6 +34,7 @@ class Multipliers:
     spread: FloatArray  # slope of the Lagrangian in u: nu r1 - omega e1
     value: FloatArray  # the device's term of the dual function
     demand: FloatArray  # its derivative in lam: the bandwidth that the device asks for at this SNR, Hz
+    keep_ratio: FloatArray  # the q that is best at these prices
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,8 @@ def convex_rows(problem: Problem) -> ConvexRows:
         energy = np.asarray(d.energy_budget_j) - np.asarray(d.fixed_energy_j)
         eta = np.asarray(d.pa_efficiency)
         r0, r1 = extra / window, bits + a * extra / window
-        most_rate = B * np.log1p(g * peak / B) / LN2
+        most_power = np.where(energy > 0.0, peak, 0.0)
+        most_rate = B * np.log1p(g * most_power / B) / LN2
         u_min = q_min / (window - a * q_min)
         u_max = np.where(window > a, 1.0 / (window - a), np.inf)
         # No feasible u is beyond what the whole bandwidth at peak power would carry.
@@ -77,11 +79,20 @@ def convex_rows(problem: Problem) -> ConvexRows:
 def dual_terms(c: ConvexRows, x: FloatArray, lam: FloatArray) -> Multipliers:
     """Best multipliers of each device at SNR x and bandwidth price lam, and its term of the dual function."""
     with np.errstate(all="ignore"):
+        # A device that holds no bandwidth has no SNR of its own: take the one at which its first bit would just pay,
+        # phi(y) = y - 1 + e^-y = lam r1 / slope_q.
+        needed = LN2 * lam * c.r1 * (1.0 + c.compute * c.u_min) ** 2 / (c.alpha * c.window)
+        first = needed + 1.0 - np.exp(-needed - 1.0)
+        silent = np.isinf(x)
+        x = np.where(silent, np.expm1(np.minimum(first, 700.0)), x)
         # log1p(x) - x/(1+x) loses digits for small x; z = x/(2+x) gives a series of positive terms.
         z = x / (2.0 + x)
         series = 2.0 * z * z * (1.0 / (1.0 + z) + z * np.polyval([1 / 13, 1 / 11, 1 / 9, 1 / 7, 1 / 5, 1 / 3], z * z))
         marginal = np.where(x < 0.05, series, np.log1p(x) - x / (1.0 + x)) / LN2
-        # At no SNR at all, or an infinite one, every price is free to be zero.
+        marginal = np.where(
+            silent & (first > 700.0), needed / LN2, marginal
+        )  # x overflows there, its logarithm does not
+        # At no SNR at all, or for a device of no weight, every price is free to be zero.
         usable = (marginal > 0.0) & np.isfinite(marginal) & (lam > 0.0)
         nu = np.where(usable, lam / marginal, 0.0)
         power_price = np.where(usable, nu * c.gain_per_noise / ((1.0 + x) * LN2), 0.0)
@@ -123,4 +134,4 @@ def _at(
     # Envelope theorem: nu and the power price are proportional to lam, the rest is at its best already.
     power = np.where(pi > 0.0, c.peak, e0 + e1 * u)
     demand = np.where(lam > 0.0, (nu * (c.r0 + c.r1 * u) - power_price * power) / lam, 0.0)
-    return Multipliers(nu, omega, pi, spread, value, demand)
+    return Multipliers(nu, omega, pi, spread, value, demand, q)

@@ -180,7 +180,9 @@ def respond(form: Reduced, corners: Branches, log_price: FloatArray, start: Floa
         Guess of the efficiency y, shape ``(N, K)``.
     """
     price = log_price[:, None]
-    floor, sat = price >= corners.log_m_floor, price <= corners.log_m_sat
+    # Free bandwidth (-inf) leaves nobody at the floor but those who cannot leave it.
+    floor = ((price >= corners.log_m_floor) & (price > -np.inf)) | (form.s_max <= form.s_min)
+    sat = (price <= corners.log_m_sat) & ~floor
     second = price < corners.log_m_after
     kink = corners.kinked & ~second & (price <= corners.log_m_before) & ~floor & ~sat
     inside = ~(floor | sat | kink)
@@ -191,11 +193,11 @@ def respond(form: Reduced, corners: Branches, log_price: FloatArray, start: Floa
     at = _marginal(form, energy, y)
 
     regime = np.select(
-        [sat, floor, kink, energy], [Regime.SATURATED, Regime.FLOOR, Regime.KINK, Regime.ENERGY], Regime.PEAK
+        [floor, sat, kink, energy], [Regime.FLOOR, Regime.SATURATED, Regime.KINK, Regime.ENERGY], Regime.PEAK
     )
-    y = np.select([sat, floor, kink], [corners.y_sat, corners.y_floor, corners.y_kink], y)
-    s = np.select([sat, floor, kink], [form.s_max, form.s_min, corners.s_kink], at.s)
-    b = np.select([sat, floor, kink], [corners.b_sat, corners.b_floor, corners.b_kink], at.b)
+    y = np.select([floor, sat, kink], [corners.y_floor, corners.y_sat, corners.y_kink], y)
+    s = np.select([floor, sat, kink], [form.s_min, form.s_max, corners.s_kink], at.s)
+    b = np.select([floor, sat, kink], [corners.b_floor, corners.b_sat, corners.b_kink], at.b)
     with np.errstate(invalid="ignore"):
         p = np.where(inside, at.p, form.power_limit(s))
     return Response(regime, y, s, np.clip(p, 0.0, 1.0), b, np.where(inside, at.elasticity, 0.0))
@@ -245,7 +247,7 @@ def clear(form: Reduced, corners: Branches) -> tuple[FloatArray, Response]:
     ``ln sum b`` against the log price, safeguarded by a bracket; a price at which no device moves jumps to the
     nearest price at which one does.
     """
-    N, K = form.weight.shape
+    N = form.weight.shape[0]
     spare = corners.b_sat.sum(axis=1) <= 1.0
     y, log_price = _first_guess(form, corners)
     log_price = np.where(spare, -np.inf, log_price)
@@ -260,15 +262,16 @@ def clear(form: Reduced, corners: Branches) -> tuple[FloatArray, Response]:
         at = respond(some, some_corners, log_price[todo], y[todo])
         y[todo] = at.y
         total = at.b.sum(axis=1)
-        error = np.log(total)
+        with np.errstate(divide="ignore"):
+            error = np.log(total)
         price = log_price[todo]
         low[todo] = np.where(error > 0.0, price, low[todo])
         high[todo] = np.where(error < 0.0, price, high[todo])
         lo, hi = low[todo], high[todo]
-        slope = (at.b * at.elasticity).sum(axis=1) / total
         with np.errstate(divide="ignore", invalid="ignore"):
+            slope = (at.b * at.elasticity).sum(axis=1) / total
             proposed = price + np.clip(error / slope, -50.0, 50.0)
-        stuck = slope <= 0.0
+        stuck = ~(slope > 0.0)
         if stuck.any():
             proposed = np.where(stuck, _next_corner(some_corners, at.regime, price, error > 0.0), proposed)
         with np.errstate(invalid="ignore"):

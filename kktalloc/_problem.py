@@ -182,5 +182,7 @@ def _common_shape(cell: dict[str, FloatArray], devices: dict[str, FloatArray]) -
         try:
             common = np.broadcast_shapes(common, shape)
         except ValueError:
-            raise ValueError(f"{field}: shape {shape} does not broadcast with {common} of the fields before it") from None
+            raise ValueError(
+                f"{field}: shape {shape} does not broadcast with {common} of the fields before it"
+            ) from None
     return common

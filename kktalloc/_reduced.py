@@ -83,6 +83,8 @@ def reduce(problem: Problem, deadline_s: FloatArray | None = None) -> Reduced:
         room_min, room_max = 1.0 - compute * q_min, 1.0 - compute
         s_min = q_min / np.where(late, 1.0, room_min)
         s_max = np.where(room_max > 0.0, 1.0 / np.maximum(room_max, 0.0), np.inf)
+    # Without gain, power or energy a device can send nothing: it stays at its floor.
+    mute = (gain * peak == 0.0) | (energy == 0.0)
     full = {
         "weight": d.weight,
         "compute": compute,
@@ -90,9 +92,9 @@ def reduce(problem: Problem, deadline_s: FloatArray | None = None) -> Reduced:
         "rate1": (payload + compute * overhead) * nats,
         "power0": np.where(limited, drain * energy, np.inf),
         "power1": np.where(limited, drain * (compute * finite_energy - np.asarray(d.pruned_compute_j)), 0.0),
-        "snr": gain * peak / (noise_psd * bandwidth),
+        "snr": np.where(mute, 0.0, gain * peak / (noise_psd * bandwidth)),
         "s_min": s_min,
-        "s_max": np.maximum(s_max, s_min),
+        "s_max": np.where(mute, s_min, np.maximum(s_max, s_min)),
         "q_min": q_min,
         "late": late,
         "drained": drained,

@@ -129,7 +129,7 @@ def solve(problem: Problem, throw: bool = True) -> Solution:
         The certificate refuses the answer (numerically hopeless input).
     """
     form = reduce(problem)
-    shape, batch = problem.shape, problem.batch_shape
+    batch = problem.batch_shape
     diagnosis = diagnose(problem, form)
     fine = np.ones(batch, dtype=bool) if diagnosis is None else diagnosis.feasible
     if throw and diagnosis is not None:
@@ -143,7 +143,9 @@ def solve(problem: Problem, throw: bool = True) -> Solution:
     peak = np.asarray(problem.devices.tx_power_max_w).reshape(form.weight.shape)[rows]
     rho_max = np.asarray(problem.devices.pruning_ratio_max).reshape(form.weight.shape)[rows]
     rho = np.select(
-        [at.regime == Regime.SATURATED, at.regime == Regime.FLOOR], [0.0, rho_max], 1.0 - part.keep_ratio(at.s)
+        [at.regime == Regime.SATURATED, at.regime == Regime.FLOOR],
+        [0.0, rho_max],
+        1.0 - part.keep_ratio(at.s),
     )
     # 1 - rho must not round above the q that bandwidth and power were made for.
     rho = np.where(1.0 - rho > part.keep_ratio(at.s), np.nextafter(rho, 2.0), rho)
