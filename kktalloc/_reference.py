@@ -187,9 +187,7 @@ def _solve_one(row: _Row, solver: str, options: dict[str, Any]) -> tuple[Any, ..
         per_power = (eta / (T * P))[poor]
         level, slope = per_power * E[poor], per_power * (unit[poor] * (E[poor] * A[poor] - eps[poor]))
         size = np.maximum(1.0, np.abs(slope))
-        constraints.append(
-            cp.multiply(1.0 / size, pi[poor]) <= level / size + cp.multiply(slope / size, sigma[poor])
-        )
+        constraints.append(cp.multiply(1.0 / size, pi[poor]) <= level / size + cp.multiply(slope / size, sigma[poor]))
     if np.isfinite(row.P_tot) and P.sum() > row.P_tot:
         constraints.append((P / row.P_tot) @ pi <= 1.0)
 

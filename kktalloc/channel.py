@@ -58,9 +58,7 @@ def w_to_dbm(power_w: ArrayLike) -> FloatArray:
     return linear_to_db(_require("power_w", power_w, above=0.0)) + 30.0
 
 
-def noise_psd_w_per_hz(
-    density_dbm_per_hz: float = THERMAL_NOISE_DBM_PER_HZ, noise_figure_db: float = 0.0
-) -> float:
+def noise_psd_w_per_hz(density_dbm_per_hz: float = THERMAL_NOISE_DBM_PER_HZ, noise_figure_db: float = 0.0) -> float:
     """One-sided noise power spectral density at the receiver in W/Hz.
 
     Parameters
@@ -79,9 +77,7 @@ def noise_psd_w_per_hz(
     return float(dbm_to_w(density_dbm_per_hz + noise_figure_db))
 
 
-def _require(
-    name: str, value: ArrayLike, *, above: float | None = None, at_least: float | None = None
-) -> FloatArray:
+def _require(name: str, value: ArrayLike, *, above: float | None = None, at_least: float | None = None) -> FloatArray:
     """`value` as finite floats within bounds, or one line that names it, the index and the value."""
     array = np.asarray(value, dtype=np.float64)
     ok = np.isfinite(array)
@@ -162,9 +158,7 @@ Source: 3GPP TR 36.814 V9.2.0, table A.2.1.1.2-3, outdoor RRH/hotzone, model 1.
 """
 
 
-def place_in_annulus(
-    rng: np.random.Generator, size: Size, outer_m: float, inner_m: float = 0.0
-) -> FloatArray:
+def place_in_annulus(rng: np.random.Generator, size: Size, outer_m: float, inner_m: float = 0.0) -> FloatArray:
     """Distances in metres to the centre of devices placed uniformly over a disc or an annulus.
 
     The area within d of the centre grows as d², hence ``d = sqrt(r² + U (R² - r²))``, U uniform on [0, 1).

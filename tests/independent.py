@@ -90,6 +90,23 @@ def floor_bandwidth_hz(problem: Problem) -> FloatArray:
     return np.where(idle, 0.0, np.where(possible, high, np.inf))
 
 
+def objective_at(problem: Problem, b: FloatArray, P: FloatArray | None = None) -> float:
+    """Objective that bandwidths (and caps on power) reach once they are made exactly feasible; inf if they cannot be.
+
+    Every device first gets what its floor needs, the rest is shared in proportion to what `b` gives beyond that, and
+    each device keeps as much as it can: an upper bound on the optimum that no tolerance blurs.
+    """
+    v = physical(problem)
+    floor = floor_bandwidth_hz(problem)
+    spare = v["B"] - floor.sum()
+    if not spare >= 0:
+        return float("inf")
+    beyond = np.maximum(b - floor, 0.0)
+    b = floor + beyond * min(1.0, spare / max(float(beyond.sum()), 1e-300))
+    q = np.maximum(best_keep_ratio(v, b, P), v["q_min"])
+    return float(v["alpha"] @ (1 - q))
+
+
 def is_feasible(problem: Problem) -> bool:
     """Whether any allocation exists; a total-power cap is not looked at."""
     return bool(floor_bandwidth_hz(problem).sum() <= physical(problem)["B"])
@@ -99,8 +116,8 @@ def slsqp(problem: Problem, rng: np.random.Generator, starts: int = 4) -> float:
     """Best objective of multi-start SLSQP on the non-convex (q, b, p) problem, made exactly feasible.
 
     Variables are q, shares of the bandwidth, and fractions of peak power; every row is divided by its own
-    size. What SLSQP returns is off by its tolerance, so its bandwidths are scaled into the budget and each
-    device's q is found again by bisection. (With a total-power cap its powers are kept as caps.)
+    size. What SLSQP returns is off by its tolerance: only its bandwidths (and its powers, under a total-power
+    cap) are used, see `objective_at`.
     """
     v = physical(problem)
     K = len(v["T"])
@@ -158,9 +175,7 @@ def slsqp(problem: Problem, rng: np.random.Generator, starts: int = 4) -> float:
             options={"maxiter": 500, "ftol": 1e-14},
         )
         _, b, p = unpack(np.asarray(result.x))
-        b = v["B"] * b / max(1.0, float(b.sum()))
         P = v["P"] * np.clip(p, 0, 1)
-        q = best_keep_ratio(v, b, P * min(1.0, v["P_tot"] / max(P.sum(), 1e-300)) if capped else None)
-        if np.all(q >= v["q_min"] - 1e-12):
-            best = min(best, float(v["alpha"] @ (1 - q)))
+        caps = P * min(1.0, v["P_tot"] / max(float(P.sum()), 1e-300)) if capped else None
+        best = min(best, objective_at(problem, v["B"] * b, caps))
     return best

@@ -124,9 +124,7 @@ def _slack() -> KnownAnswer:
     """All keep everything with bandwidth to spare: nothing has a price, the split is not determined."""
     problem = Problem(
         Cell(2e6, 4e-21, 1.0),
-        Devices(
-            channel_gain=[4e-14, 8e-14], tx_power_max_w=0.1, payload_bits=[1e5, 2e5], pruned_compute_s=0.25
-        ),
+        Devices(channel_gain=[4e-14, 8e-14], tx_power_max_w=0.1, payload_bits=[1e5, 2e5], pruned_compute_s=0.25),
     )
     unknown, nothing = np.full(2, np.nan), np.zeros(2)
     return KnownAnswer("slack", problem, nothing, unknown, unknown, 0.0, 0.0, 0.0, nothing, nothing)
@@ -169,9 +167,7 @@ def known_answers() -> list[KnownAnswer]:
         _known("long_compute", [Target(1, a=1.5), Target(3, a=4.0, q=0.125, eps=0.3, share=1.0)]),
         _known("kink_beside_peak", [Target(3, share=0.5, eps=0.08, eta=0.5), Target(1, a=0.5)]),
         _without_prices(
-            _known(
-                "all_at_kinks", [Target(x, share=s, eps=0.02) for x, s in ((1, 0.25), (3, 0.5), (7, 0.75))]
-            )
+            _known("all_at_kinks", [Target(x, share=s, eps=0.02) for x, s in ((1, 0.25), (3, 0.5), (7, 0.75))])
         ),
         _known("saturated_beside_peak", [Target(3, q=1.0, pinned=2.0), Target(1)]),
         _known("saturated_on_energy", [Target(3, q=1.0, pinned=2.0, share=1.0, eps=0.03), Target(1)]),
@@ -216,9 +212,7 @@ def random_problem(
     T = deadline - fixed
     q = np.where(kind == "saturated", 1.0, rng.uniform(0.02, 0.98, K))
     # Pruned compute: none, within the window, or (where q < 1 leaves room) longer than it.
-    a = T * np.where(
-        rng.random(K) < 0.2, 0.0, rng.uniform(0, 0.95, K) / np.where(rng.random(K) < 0.3, q, 1.0)
-    )
+    a = T * np.where(rng.random(K) < 0.2, 0.0, rng.uniform(0, 0.95, K) / np.where(rng.random(K) < 0.3, q, 1.0))
     t = T - a * q
 
     # b at the hidden point: SNR drawn around what a cell sees, then the payload follows from the rate.
@@ -242,9 +236,7 @@ def random_problem(
     fixed_energy = np.where(np.isfinite(budget), rng.choice([0.0, 1.0]) * transmit * rng.random(K), 0.0)
     q_min = np.where(kind == "floor", q, np.where(rng.random(K) < 0.5, 0.0, q * rng.uniform(0, 1, K)))
     weight = (
-        _kink_weights(rng, b, p, a, q, t, S, eps, eta, gain / noise)
-        if regime == "kink"
-        else rng.dirichlet(np.ones(K))
+        _kink_weights(rng, b, p, a, q, t, S, eps, eta, gain / noise) if regime == "kink" else rng.dirichlet(np.ones(K))
     )
     if "mixed" in regime and K > 2 and rng.random() < 0.3:
         weight[rng.integers(K)] = 0.0
@@ -279,9 +271,7 @@ def _kink_weights(rng, b, p, a, q, t, S, eps, eta, g):  # type: ignore[no-untype
     return n * (a * R + S) - m * (p * a / eta - eps)
 
 
-def infeasible_problem(
-    rng: np.random.Generator, resource: str, devices: int | None = None
-) -> tuple[Problem, int]:
+def infeasible_problem(rng: np.random.Generator, resource: str, devices: int | None = None) -> tuple[Problem, int]:
     """A problem that lacks one resource, and the device that lacks it (-1: all of them together).
 
     ``bandwidth``: the floors together need more than there is. ``peak_power``, ``energy``: one device cannot
@@ -294,10 +284,7 @@ def infeasible_problem(
         raise ValueError(f"resource = {resource}: one of {', '.join(RESOURCES)}")
     start = random_problem(rng, devices, "floor", stress=False)
     d = {k: np.array(getattr(start.devices, k)) for k in Devices.__dataclass_fields__}
-    cell = {
-        k: np.asarray(getattr(start.cell, k))[..., 0]
-        for k in ("bandwidth_hz", "noise_psd_w_per_hz", "deadline_s")
-    }
+    cell = {k: np.asarray(getattr(start.cell, k))[..., 0] for k in ("bandwidth_hz", "noise_psd_w_per_hz", "deadline_s")}
     if resource == "bandwidth":
         cell["bandwidth_hz"] = floor_bandwidth_hz(start).sum() * rng.uniform(0.3, 0.999)
         return Problem(Cell(**cell), Devices(**d)), -1
@@ -306,12 +293,7 @@ def infeasible_problem(
     t = cell["deadline_s"] - d["fixed_latency_s"] - d["pruned_compute_s"] * q
     # The least power, over all bandwidths, that carries the floor: bits ln 2 N0 / (|h|^2 t), the wideband
     # limit.
-    least_w = (
-        (d["payload_bits"] * q + d["overhead_bits"])
-        * LN2
-        * cell["noise_psd_w_per_hz"]
-        / (d["channel_gain"] * t)
-    )
+    least_w = (d["payload_bits"] * q + d["overhead_bits"]) * LN2 * cell["noise_psd_w_per_hz"] / (d["channel_gain"] * t)
     short = rng.uniform(0.2, 0.999)
     if resource == "peak_power":
         d["tx_power_max_w"][k] = least_w[k] * short
@@ -323,7 +305,5 @@ def infeasible_problem(
     elif rng.random() < 0.5:
         d["fixed_latency_s"][k] = cell["deadline_s"] * rng.uniform(1.001, 2)
     else:
-        d["pruned_compute_s"][k] = (
-            (cell["deadline_s"] - d["fixed_latency_s"])[k] / q[k] * rng.uniform(1.001, 2)
-        )
+        d["pruned_compute_s"][k] = (cell["deadline_s"] - d["fixed_latency_s"])[k] / q[k] * rng.uniform(1.001, 2)
     return Problem(Cell(**cell), Devices(**d)), k

@@ -1,0 +1,212 @@
+"""The command line from outside: exit codes, JSON that any parser takes, one line for bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import types
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from problems import infeasible_problem
+
+import kktalloc as ka
+from kktalloc.__main__ import main
+from kktalloc._files import load_scenario
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "ten_devices.toml"
+
+
+def strict(text: str) -> Any:
+    """JSON as the standard has it: Python's NaN and Infinity literals are errors."""
+
+    def refuse(literal: str) -> None:
+        raise AssertionError(f"{literal} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def scenario(tmp_path: Path, problem: ka.Problem) -> Path:
+    """A problem as a JSON scenario file."""
+
+    def plain(value: Any) -> Any:
+        return [plain(v) for v in value] if isinstance(value, list) else "inf" if value == np.inf else value
+
+    cell = {k: np.asarray(v)[..., 0].tolist() for k, v in vars(problem.cell).items() if v is not None}
+    devices = {k: plain(np.asarray(v).tolist()) for k, v in vars(problem.devices).items()}
+    path = tmp_path / "scenario.json"
+    path.write_text(json.dumps({"cell": cell, "devices": devices}))
+    return path
+
+
+def test_json_holds_the_solution_to_the_last_digit(capsys: pytest.CaptureFixture[str]):
+    assert main(["solve", str(EXAMPLE), "--json"]) == 0
+    found = strict(capsys.readouterr().out)
+    solution = ka.solve(load_scenario(EXAMPLE))
+    assert found["status"] == "optimal"
+    for name in ("pruning_ratio", "bandwidth_hz", "tx_power_w", "upload_s", "latency_s", "energy_j", "objective"):
+        np.testing.assert_array_equal(found[name], getattr(solution, name), err_msg=name)
+    for name in ("bandwidth_per_hz", "deadline_per_s", "energy_per_j", "peak_power_per_w"):
+        np.testing.assert_array_equal(found["prices"][name], getattr(solution.prices, name), err_msg=name)
+    assert found["certificate"]["ok"] is True
+    assert found["certificate"]["residuals"].keys() == solution.certificate.residuals.keys()
+    assert abs(found["certificate"]["duality_gap"]) <= 1e-9
+    # What was printed passes the certificate by itself.
+    arrays = (found[n] for n in ("pruning_ratio", "bandwidth_hz", "tx_power_w"))
+    assert ka.certify(load_scenario(EXAMPLE), *arrays).ok
+
+
+def test_table_for_a_human(capsys: pytest.CaptureFixture[str]):
+    assert main(["solve", str(EXAMPLE)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    solution = ka.solve(load_scenario(EXAMPLE))
+    header = lines[0].split()
+    units = ["device", "pruned/%", "bandwidth/MHz", "power/mW", "upload/ms", "latency/ms", "energy/mJ"]
+    assert header[:7] == units
+    for k, line in enumerate(lines[1:11]):
+        shown = [float(word) for word in line.split()[:7]]
+        row = [k, 100 * solution.pruning_ratio[k], solution.bandwidth_hz[k] / 1e6, 1e3 * solution.tx_power_w[k]]
+        row += [1e3 * solution.upload_s[k], 1e3 * solution.latency_s[k], 1e3 * solution.energy_j[k]]
+        np.testing.assert_allclose(shown, row, atol=5.1e-5)
+    assert any("certificate: holds" in line for line in lines)
+
+
+@pytest.mark.parametrize("resource", ["bandwidth", "peak_power", "energy", "deadline"])
+def test_infeasible_is_exit_code_3_with_a_diagnosis(tmp_path: Path, capsys: pytest.CaptureFixture[str], resource: str):
+    problem, device = infeasible_problem(np.random.default_rng(5), resource, devices=4)
+    path = scenario(tmp_path, problem)
+    assert main(["solve", str(path), "--json"]) == 3
+    captured = capsys.readouterr()
+    found = strict(captured.out)
+    assert found.keys() == {"status", "diagnosis"}
+    assert found["status"] == "infeasible"
+    assert resource in found["diagnosis"]["message"]
+    assert found["diagnosis"]["devices"] == ([device] if device >= 0 else [0, 1, 2, 3])
+    assert found["diagnosis"]["resource"][max(device, 0)] == resource
+    assert captured.err == ""
+    assert main(["solve", str(path)]) == 3
+    assert "infeasible" in capsys.readouterr().out
+
+
+def test_a_batch_reports_each_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    cell = ka.Cell([1e6, 1e3], 4e-21, 1.0)
+    devices = ka.Devices([[1e-11, 2e-11]] * 2, 0.1, 5e5, 0.2, pruning_ratio_max=0.5)
+    path = scenario(tmp_path, ka.Problem(cell, devices))
+    assert main(["solve", str(path), "--json"]) == 3
+    found = strict(capsys.readouterr().out)
+    assert found["status"] == ["optimal", "infeasible"]
+    assert found["diagnosis"]["devices"] == [[], [0, 1]]
+    assert found["pruning_ratio"][1] == [None, None]
+    alone = ka.Problem(ka.Cell(1e6, 4e-21, 1.0), ka.Devices([1e-11, 2e-11], 0.1, 5e5, 0.2, pruning_ratio_max=0.5))
+    np.testing.assert_allclose(found["pruning_ratio"][0], ka.solve(alone).pruning_ratio, rtol=1e-12)
+    assert main(["solve", str(path)]) == 3
+    out = capsys.readouterr().out
+    assert "problem [0]: optimal" in out
+    assert "problem [1]: infeasible" in out
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("[cell]\nbandwith_hz = 1\n[devices]\n", "unknown field cell.bandwith_hz (did you mean bandwidth_hz?)"),
+        ("[cell\n", "not valid TOML"),
+        (EXAMPLE.read_text().replace("= 0.4", "= 1.4"), "devices.pa_efficiency = 1.4: must be > 0 and <= 1"),
+    ],
+)
+def test_bad_input_is_exit_code_2_and_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, line: str
+):
+    path = tmp_path / "bad.toml"
+    path.write_text(content)
+    assert main(["solve", str(path), "--json"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"kktalloc: error: {path}: ")
+    assert line in captured.err
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("argv", [[], ["solve"], ["solve", "a.toml", "--jsn"], ["slove", "a.toml"]])
+def test_bad_arguments_are_exit_code_2_and_one_line(capsys: pytest.CaptureFixture[str], argv: list[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("kktalloc: error: ")
+    assert captured.err.count("\n") == 1
+
+
+def test_out_is_written_whole_or_not_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "solution.json"
+    out.write_text("old")
+    assert main(["solve", str(EXAMPLE), "--json", "--out", str(out)]) == 0
+    assert capsys.readouterr().out == ""
+    assert strict(out.read_text())["status"] == "optimal"
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert out.stat().st_mode == plain.stat().st_mode
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[cell]")
+    assert main(["solve", str(bad), "--json", "--out", str(out)]) == 2
+    assert strict(out.read_text())["status"] == "optimal"
+    assert main(["solve", str(EXAMPLE), "--out", str(tmp_path / "no" / "such" / "file")]) == 2
+    assert "cannot write: No such file or directory" in capsys.readouterr().err
+    (tmp_path / "folder").mkdir()
+    assert main(["solve", str(EXAMPLE), "--out", str(tmp_path / "folder")]) == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.toml", "folder", "plain", "solution.json"]
+
+
+def test_verify_hands_over_to_the_proof(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    calls: list[tuple[bool, Path | None]] = []
+    proof = types.ModuleType("kktalloc.proof")
+
+    def record(as_json: bool, latex_dir: Path | None) -> int:
+        calls.append((as_json, latex_dir))
+        return len(calls) - 1
+
+    proof.run = record  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "kktalloc.proof", proof)
+    monkeypatch.setattr(ka, "proof", proof, raising=False)
+    assert main(["verify"]) == 0
+    assert main(["verify", "--json", "--latex", str(tmp_path)]) == 1
+    assert calls == [(False, None), (True, tmp_path)]
+
+
+def test_version(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"kktalloc {version('kktalloc')}\n"
+
+
+def run(*argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "kktalloc", *argv]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **options)
+
+
+def test_module_runs_on_standard_input(tmp_path: Path):
+    text = scenario(tmp_path, load_scenario(EXAMPLE)).read_text()
+    done = run("solve", "-", "--json", input=text)
+    assert (done.returncode, done.stderr) == (0, "")
+    want = ka.solve(load_scenario(EXAMPLE)).pruning_ratio
+    np.testing.assert_array_equal(strict(done.stdout)["pruning_ratio"], want)
+    broken = run("solve", "-", input="{")
+    assert broken.returncode == 2
+    assert broken.stderr.startswith("kktalloc: error: <stdin>: not valid JSON")
+    assert broken.stderr.count("\n") == 1
+
+
+def test_a_reader_that_leaves_is_no_error():
+    command = [sys.executable, "-m", "kktalloc", "solve", str(EXAMPLE)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()  # before the table is written: importing takes longer than this
+        errors = process.stderr.read()
+        code = process.wait(timeout=60)
+    assert errors == b""
+    assert code == 141
