@@ -117,4 +117,5 @@ def _step_flops(replica: Replica, share: DeviceData, size: int) -> float:
         loss = functional.cross_entropy(replica.model(share.train_x[:size]), share.train_y[:size])
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
+    replica.model.zero_grad(set_to_none=True)
     return float(counter.get_total_flops())

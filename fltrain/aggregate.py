@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 
@@ -46,7 +48,7 @@ class CoverageMean:
         return float(self.weight[covered].min()), 1.0 - float(covered.double().mean())
 
 
-def refusal(values: torch.Tensor | None, mask: torch.Tensor | None, n: int) -> str | None:
+def refusal(values: torch.Tensor | None, mask: torch.Tensor | None, loss: float, n: int) -> str | None:
     """Why an upload must be left out of the round, or None if it may be averaged in."""
     if values is None:
         return "sent nothing"
@@ -56,4 +58,6 @@ def refusal(values: torch.Tensor | None, mask: torch.Tensor | None, n: int) -> s
         return f"sent a mask of {mask.dtype} {tuple(mask.shape)}, expected torch.bool ({n},)"
     if not torch.isfinite(values).all():
         return "sent values that are not finite"
+    if not math.isfinite(loss):
+        return f"reported the loss {loss}"
     return None

@@ -53,6 +53,8 @@ class TrainConfig:
     """Share of the devices drawn at random each round (at least one), before the planner is asked."""
     evaluate_every: int = 1
     """Accuracy is measured every this many rounds and after the last; the other rounds hold null."""
+    fast: bool = True
+    """Take the exact shortcuts of the fast path; results differ from plain autograd by rounding only."""
     seed: int = 0
     """Seeds batches, random scores, dropout and participation; one generator per (seed, round, device)."""
 
@@ -84,9 +86,7 @@ class TrainConfig:
             if value not in get_args(allowed):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}")
         if self.algorithm == "simultaneous" and self.personal_steps:
-            raise ValueError(
-                f"personal_steps must be 0 when algorithm is simultaneous, got {self.personal_steps}"
-            )
+            raise ValueError(f"personal_steps must be 0 when algorithm is simultaneous, got {self.personal_steps}")
 
     @property
     def probes(self) -> bool:

@@ -118,7 +118,5 @@ def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         raise ValueError(f"{path}: not an IDX file of {dimensions}-dimensional unsigned bytes")
     shape = np.frombuffer(raw, ">u4", count=dimensions, offset=4).astype(np.int64)
     if len(raw) - header != shape.prod():
-        raise ValueError(
-            f"{path}: header announces {shape.prod()} bytes of data, the file holds {len(raw) - header}"
-        )
+        raise ValueError(f"{path}: header announces {shape.prod()} bytes of data, the file holds {len(raw) - header}")
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)

@@ -22,8 +22,7 @@ COLUMNS = {
     "accuracy": "mean over all devices of accuracy on their own held-out data after aggregation; null "
     "between evaluations",
     "accuracy_per_device": "the same, per device (K); null between evaluations",
-    "train_loss": "aggregation-weighted mean training loss over the pruned steps of accepted devices; "
-    "null if none",
+    "train_loss": "aggregation-weighted mean training loss over the pruned steps of accepted devices; null if none",
     "mean_pruning_ratio": "aggregation-weighted mean pruning ratio of participating devices; null if none",
     "pruning_ratio_per_device": "planned ratio (K); 0 for devices that do not participate",
     "pruning_error_sq": "sum over accepted devices of alpha_k ||u - m_k u||^2 (the bound's sum of "

@@ -1,7 +1,8 @@
-"""One round on one device (theory section 1, steps 1 to 3), in plain autograd: the reference path."""
+"""One round on one device (theory section 1, steps 1 to 3)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,13 @@ from torch.nn import functional
 
 from fltrain.accounting import upload_bits
 from fltrain.config import TrainConfig
+from fltrain.frozen import features, linear_head_steps
 from fltrain.masks import keep_mask
 from fltrain.partition import DeviceData
 from fltrain.split import PersonalState, Replica
+
+Batches = NDArray[np.int64]
+Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -81,56 +86,34 @@ def device_round(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**63)))  # dropout, if the model has any
 
-        replica.train_only(train_u=False, train_v=True)
-        for batch in personal_batches if replica.v.numel() else ():
-            _gradient(replica, share, batch)
-            replica.v.add_(replica.v_grad, alpha=-config.learning_rate_personal)
+        if replica.personal_parameters and len(personal_batches):
+            _personal_steps(replica, share, personal_batches, config.learning_rate_personal)
 
         mask = None
         if pruning_ratio > 0.0:
             scores = _importance(replica, u, share, config, probe_batches, rng)
             if not torch.isfinite(scores).all():  # the probe diverged; there is nothing sensible to send
-                state = replica.personal_state()
-                return Upload(device, None, None, state, float("nan"), float("nan"), 0.0)
+                return Upload(device, None, None, personal, float("nan"), float("nan"), 0.0)
             mask = keep_mask(scores, pruning_ratio)
             replica.u.mul_(mask)
         pruning_error_sq = float((u - replica.u).double().square().sum())
 
-        joint = config.algorithm == "simultaneous" and replica.v.numel() > 0
-        replica.train_only(train_u=True, train_v=joint)
-        losses = []
-        kept = None if mask is None else mask.to(torch.float32)
-        for batch in pruned_batches:
-            losses.append(_gradient(replica, share, batch))
-            if kept is not None:
-                replica.u_grad.mul_(kept)
-            replica.u.add_(replica.u_grad, alpha=-config.learning_rate_global)
-            if joint:
-                replica.v.add_(replica.v_grad, alpha=-config.learning_rate_personal)
+        loss = _pruned_steps(replica, share, pruned_batches, mask, config)
 
-    values = replica.u.clone()
-    sent = values.numel() if mask is None else int(mask.sum())
-    return Upload(
-        device,
-        values,
-        mask,
-        replica.personal_state(),
-        float(torch.stack(losses).mean()),
-        pruning_error_sq,
-        upload_bits(values.numel(), sent),
-    )
+    sent = u.numel() if mask is None else int(mask.sum())
+    bits = upload_bits(u.numel(), sent)
+    return Upload(device, replica.u.clone(), mask, replica.personal_state(), loss, pruning_error_sq, bits)
 
 
 def evaluate(replica: Replica, u: torch.Tensor, personal: PersonalState, share: DeviceData) -> float:
     """Accuracy of one device's model on its own held-out data."""
     replica.load(u, personal)
     replica.model.eval()
-    with torch.no_grad():
-        predicted = replica.model(share.test_x).argmax(dim=1)
+    predicted = features(replica.model, replica.batch(share.test_x)).argmax(dim=1)
     return float((predicted == share.test_y).double().mean())
 
 
-def draw_batches(rng: np.random.Generator, n: int, batch_size: int, steps: int) -> NDArray[np.int64]:
+def draw_batches(rng: np.random.Generator, n: int, batch_size: int, steps: int) -> Batches:
     """Sample numbers (steps, min(batch_size, n)): shuffled epochs cut into whole batches, rest dropped."""
     size = min(batch_size, n)
     per_epoch = n // size
@@ -139,14 +122,33 @@ def draw_batches(rng: np.random.Generator, n: int, batch_size: int, steps: int) 
     return np.concatenate(drawn)[:steps] if drawn else np.empty((0, size), dtype=np.int64)
 
 
-def _gradient(replica: Replica, share: DeviceData, batch: NDArray[np.int64]) -> torch.Tensor:
-    """Fill the replica's gradients from one mini-batch; returns the loss."""
-    rows = torch.from_numpy(batch)
-    replica.u_grad.zero_()
-    replica.v_grad.zero_()
-    loss = functional.cross_entropy(replica.model(share.train_x[rows]), share.train_y[rows])
-    loss.backward()  # type: ignore[no-untyped-call]
-    return loss.detach()
+def _slopes(
+    forward: Forward, parameters: Sequence[torch.Tensor], x: torch.Tensor, y: torch.Tensor
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """Mini-batch loss and its gradient, one tensor per parameter (zero for one that the model does not use)."""
+    loss = functional.cross_entropy(forward(x), y)
+    slopes = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+    return loss.detach(), slopes
+
+
+def _personal_steps(replica: Replica, share: DeviceData, batches: Batches, rate: float) -> None:
+    """SGD on v with u frozen."""
+    if replica.frozen is None:
+        forward: Forward = replica.model
+        x, y = share.train_x, share.train_y
+    else:  # the stage below v does not change: each sample that is used goes through it once
+        used, batches = np.unique(batches, return_inverse=True)
+        forward = replica.frozen.upper
+        x = features(replica.frozen.lower, replica.batch(share.train_x[used]))
+        y = share.train_y[used]
+        if replica.frozen.linear_head is not None:
+            linear_head_steps(replica.frozen.linear_head, x, y, batches, rate)
+            return
+    parameters = replica.train_only(train_u=False, train_v=True)
+    for rows in torch.from_numpy(batches):
+        inputs = x[rows] if replica.frozen else replica.batch(x[rows])
+        _, slopes = _slopes(forward, parameters, inputs, y[rows])
+        _descend(parameters, slopes, rate)
 
 
 def _importance(
@@ -154,7 +156,7 @@ def _importance(
     u: torch.Tensor,
     share: DeviceData,
     config: TrainConfig,
-    batches: NDArray[np.int64],
+    batches: Batches,
     rng: np.random.Generator,
 ) -> torch.Tensor:
     """Scores (n_global,) by `config.importance`; the replica's u and buffers are left as they were."""
@@ -162,17 +164,47 @@ def _importance(
         return u.abs()
     if config.importance == "random":
         return torch.from_numpy(rng.random(u.numel()))
-    buffers = [b.clone() for b in replica.model.buffers()]
-    replica.train_only(train_u=True, train_v=False)
-    slope = torch.zeros_like(u)
-    for batch in batches:
-        _gradient(replica, share, batch)
+    buffers = replica.buffers()
+    parameters = replica.train_only(train_u=True, train_v=False)
+    total = torch.zeros_like(u)
+    for rows in torch.from_numpy(batches):
+        x, y = replica.batch(share.train_x[rows]), share.train_y[rows]
+        _, slopes = _slopes(replica.model, parameters, x, y)
         if config.importance == "movement":
-            replica.u.add_(replica.u_grad, alpha=-config.learning_rate_global)
+            _descend(parameters, slopes, config.learning_rate_global)
         else:
-            slope += replica.u_grad
-    scores = (replica.u - u).abs() if config.importance == "movement" else (u * slope).abs()
+            total += torch.cat([slope.reshape(-1) for slope in slopes])
+    scores = (replica.u - u).abs() if config.importance == "movement" else (u * total).abs()
     replica.u.copy_(u)
-    for mine, before in zip(replica.model.buffers(), buffers, strict=True):
-        mine.copy_(before)
+    replica.load_buffers(buffers)
     return scores
+
+
+def _pruned_steps(
+    replica: Replica, share: DeviceData, batches: Batches, mask: torch.Tensor | None, config: TrainConfig
+) -> float:
+    """SGD on the kept coordinates of u, and on v too if simultaneous; returns the mean loss."""
+    joint = config.algorithm == "simultaneous"
+    parameters = replica.train_only(train_u=True, train_v=joint)
+    split_at = len(replica.global_parameters)
+    masks = None
+    if mask is not None:
+        flat = torch.split(mask.to(torch.float32), [p.numel() for p in replica.global_parameters])
+        masks = [m.view(p.shape) for m, p in zip(flat, replica.global_parameters, strict=True)]
+    losses = []
+    for rows in torch.from_numpy(batches):
+        x, y = replica.batch(share.train_x[rows]), share.train_y[rows]
+        loss, slopes = _slopes(replica.model, parameters, x, y)
+        losses.append(loss)
+        of_u: Sequence[torch.Tensor] = slopes[:split_at]
+        if masks is not None:
+            of_u = [slope * kept for slope, kept in zip(of_u, masks, strict=True)]
+        _descend(parameters[:split_at], of_u, config.learning_rate_global)
+        _descend(parameters[split_at:], slopes[split_at:], config.learning_rate_personal)
+    return float(torch.stack(losses).mean())
+
+
+def _descend(parameters: Sequence[torch.Tensor], slopes: Sequence[torch.Tensor], rate: float) -> None:
+    with torch.no_grad():
+        for p, slope in zip(parameters, slopes, strict=True):
+            p.add_(slope, alpha=-rate)

@@ -107,8 +107,7 @@ def deal(
     for k, own in enumerate(indices):
         if len(own) < 2:
             raise ValueError(
-                f"device {k} is left with {len(own)} samples of {data.name}; it needs one to train on "
-                "and one held out"
+                f"device {k} is left with {len(own)} samples of {data.name}; it needs one to train on and one held out"
             )
     dealt = np.concatenate([np.asarray(own, dtype=np.int64) for own in indices])
     if dealt.min() < 0 or dealt.max() >= len(data.y):
@@ -131,9 +130,7 @@ def deal(
     return shares
 
 
-def _shards(
-    data: Dataset, devices: int, classes_per_device: int, rng: np.random.Generator
-) -> list[NDArray[np.int64]]:
+def _shards(data: Dataset, devices: int, classes_per_device: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
     if not 1 <= classes_per_device <= data.classes:
         raise ValueError(f"classes_per_device must be in 1..{data.classes}, got {classes_per_device}")
     # Each class has a quota of holders, equal up to one. Serving the largest remaining quotas first always
@@ -155,9 +152,7 @@ def _shards(
     return indices
 
 
-def _dirichlet(
-    data: Dataset, devices: int, alpha: float, rng: np.random.Generator
-) -> list[NDArray[np.int64]]:
+def _dirichlet(data: Dataset, devices: int, alpha: float, rng: np.random.Generator) -> list[NDArray[np.int64]]:
     if not 0.0 < alpha < float("inf"):
         raise ValueError(f"dirichlet_alpha must be a finite number > 0, got {alpha}")
     by_class = [np.flatnonzero(data.y == c) for c in range(data.classes)]
@@ -173,6 +168,5 @@ def _dirichlet(
             return indices
     poorest = int(np.argmin([len(own) for own in indices]))
     raise ValueError(
-        f"dirichlet_alpha={alpha} leaves device {poorest} of {devices} without data "
-        f"in {_DIRICHLET_TRIES} draws"
+        f"dirichlet_alpha={alpha} leaves device {poorest} of {devices} without data in {_DIRICHLET_TRIES} draws"
     )

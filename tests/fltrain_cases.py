@@ -9,6 +9,8 @@ import torch
 
 import fltrain as ft
 
+torch.set_num_threads(1)  # tiny models: more threads would only wait for each other
+
 
 @cache
 def digits() -> ft.Dataset:

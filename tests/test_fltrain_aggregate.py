@@ -62,5 +62,9 @@ def test_unpruned_is_the_plain_mean() -> None:
     ],
 )
 def test_refusals(values: torch.Tensor | None, mask: torch.Tensor | None, reason: str | None) -> None:
-    answer = refusal(values, mask, 3)
+    answer = refusal(values, mask, 1.5, 3)
     assert answer is None if reason is None else answer is not None and answer.startswith(reason)
+
+
+def test_a_loss_that_is_not_finite_is_refused() -> None:
+    assert refusal(torch.zeros(3), None, math.inf, 3) == "reported the loss inf"

@@ -11,9 +11,7 @@ import pytest
 import fltrain as ft
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-needs_shared = pytest.mark.skipif(
-    not SHARED.is_dir() and os.environ.get("CI") != "true", reason="no ../shared/data"
-)
+needs_shared = pytest.mark.skipif(not SHARED.is_dir() and os.environ.get("CI") != "true", reason="no ../shared/data")
 
 
 def write_idx(folder: Path, images: np.ndarray, labels: np.ndarray, prefix: str = "train") -> None:

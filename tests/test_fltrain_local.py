@@ -54,9 +54,7 @@ def test_a_round_by_hand() -> None:
         assert upload.pruning_error_sq == pytest.approx([1.0, 0.25, 0.0625][dropped])
 
 
-def plain_sgd(
-    model: nn.Module, names: tuple[str, ...], share: ft.DeviceData, batches: np.ndarray, rate: float
-) -> None:
+def plain_sgd(model: nn.Module, names: tuple[str, ...], share: ft.DeviceData, batches: np.ndarray, rate: float) -> None:
     """Textbook training of some parameters by torch's own optimiser."""
     for name, p in model.named_parameters():
         p.requires_grad_(name in names)

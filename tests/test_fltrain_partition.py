@@ -62,9 +62,7 @@ def test_partition_properties(
         np.testing.assert_array_equal(share.train_y, data.y[share.train_x.flatten().long()])
         np.testing.assert_array_equal(share.test_y, data.y[share.test_x.flatten().long()])
         everyone += [*train, *test]
-    assert len(everyone) == len(
-        set(everyone)
-    )  # no sample twice: not across devices, not held out and trained
+    assert len(everyone) == len(set(everyone))  # no sample twice: not across devices, not held out and trained
     again = deal()
     assert all(torch.equal(a.train_x, b.train_x) for a, b in zip(shares, again, strict=True))
 

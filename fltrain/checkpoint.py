@@ -1,0 +1,102 @@
+"""A run's state on disk, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fltrain.config import TrainConfig
+from fltrain.partition import DeviceData
+from fltrain.split import PersonalState, Split
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where and how often a run is saved; a run that finds the file goes on from it.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file. Each save replaces it in one step, so a killed run leaves the last whole one.
+    every : int
+        Rounds between saves; also saved after the last round.
+    """
+
+    path: str | Path
+    every: int = 10
+
+    def __post_init__(self) -> None:  # noqa: D105
+        if self.every < 1:
+            raise ValueError(f"every must be >= 1, got {self.every}")
+        if not Path(self.path).resolve().parent.is_dir():
+            raise ValueError(f"path must lie in an existing folder, got {self.path}")
+
+
+@dataclass
+class RunState:
+    """Everything a run carries from one round to the next."""
+
+    u: torch.Tensor
+    personal: list[PersonalState]
+    records: list[dict[str, Any]]
+
+
+def save(path: str | Path, state: RunState, identity: dict[str, Any]) -> None:
+    """Write `state` and what run it belongs to."""
+    content = {
+        "identity": identity,
+        "u": state.u,
+        "personal": [(p.v, *p.buffers) for p in state.personal],
+        "records": state.records,
+    }
+    temporary = Path(f"{path}.tmp")
+    with temporary.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())  # the new name must not reach the disk before the content
+    temporary.replace(path)
+
+
+def load(path: str | Path, identity: dict[str, Any]) -> RunState | None:
+    """What `save` wrote, or None if there is no file.
+
+    Raises
+    ------
+    ValueError
+        The file belongs to another run; names what differs.
+    """
+    if not Path(path).exists():
+        return None
+    content = torch.load(path, weights_only=True)
+    for name, value in identity.items():
+        saved = content["identity"].get(name)
+        if saved != value:
+            raise ValueError(f"checkpoint {path} is of another run: {name} was {saved!r}, is {value!r}")
+    personal = [PersonalState(v, tuple(buffers)) for v, *buffers in content["personal"]]
+    return RunState(content["u"], personal, content["records"])
+
+
+def identity(split: Split, shares: Sequence[DeviceData], config: TrainConfig) -> dict[str, Any]:
+    """What must be equal for a run to go on from a checkpoint: all but the number of rounds."""
+    data = 0
+    for share in shares:
+        for tensor in vars(share).values():
+            data = _crc(tensor, data)
+    own = {name: value for name, value in config.to_dict().items() if name != "rounds"}
+    return own | {
+        "global parameters": list(split.global_names),
+        "personal parameters": list(split.personal_names),
+        "initial global part": _crc(split.initial_global()),
+        "devices": len(shares),
+        "data": data,
+    }
+
+
+def _crc(tensor: torch.Tensor, start: int = 0) -> int:
+    return zlib.crc32(tensor.contiguous().numpy().data, start)

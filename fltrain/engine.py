@@ -1,0 +1,240 @@
+"""Where device rounds run: in this process, or in worker processes with one thread each.
+
+Both give the same bits. A device round starts from loaded state alone, `train` holds torch to one thread, and
+uploads are handed over in the order of the devices, whoever computed them.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.multiprocessing
+
+from fltrain.config import TrainConfig
+from fltrain.local import Upload, device_round, evaluate
+from fltrain.partition import DeviceData
+from fltrain.split import PersonalState, Replica, Split
+
+Job = tuple[int, float]
+"""A device and its pruning ratio."""
+_SLOTS = 2  # uploads a worker may have finished before the first of them is averaged in
+_SHARED_MEMORY = Path("/dev/shm")
+
+
+class InProcess:
+    """Runs device rounds one after the other in this process."""
+
+    def __init__(self, split: Split, shares: Sequence[DeviceData], config: TrainConfig) -> None:
+        self._replica = Replica(split, fast=config.fast)
+        self._shares, self._config = shares, config
+
+    def uploads(
+        self, round_index: int, u: torch.Tensor, personal: Sequence[PersonalState], jobs: Sequence[Job]
+    ) -> Iterator[Upload]:
+        """One upload per job, in their order; its tensors are valid until the next one is asked for."""
+        for k, rho in jobs:
+            yield device_round(self._replica, u, personal[k], self._shares[k], self._config, rho, round_index, k)
+
+    def accuracies(self, u: torch.Tensor, personal: Sequence[PersonalState]) -> list[float]:
+        """Accuracy of every device's model on its own held-out data."""
+        return [evaluate(self._replica, u, state, share) for state, share in zip(personal, self._shares, strict=True)]
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class Workers:
+    """Runs device rounds in `workers` processes, one core each.
+
+    The broadcast u, the data and the uploads lie in shared memory; only personal state and numbers travel
+    through pipes. A worker takes the next device when one of its upload slots is free.
+
+    Raises
+    ------
+    OSError
+        Not enough shared memory for data and uploads.
+    RuntimeError
+        A worker process died, or failed with the error that is shown.
+    """
+
+    def __init__(self, split: Split, shares: Sequence[DeviceData], config: TrainConfig, workers: int) -> None:
+        n = split.n_global
+        _require_shared_memory(4 * n * (1 + workers * _SLOTS) + workers * _SLOTS * n, shares)
+        data = _SharedData.pack(shares)
+        self._u = _shared(torch.empty(n))
+        self._values = _shared(torch.empty(workers, _SLOTS, n))
+        self._masks = _shared(torch.empty(workers, _SLOTS, n, dtype=torch.bool))
+        self._devices = len(shares)
+        # A fresh interpreter: forking one whose torch has started threads may hang.
+        context = torch.multiprocessing.get_context("spawn")
+        self._pipes, self._processes = [], []
+        for w in range(workers):
+            mine, theirs = context.Pipe()
+            process = context.Process(
+                target=_serve,
+                args=(theirs, split, config, data, self._u, self._values[w], self._masks[w]),
+                daemon=True,
+            )
+            process.start()
+            theirs.close()
+            self._pipes.append(mine)
+            self._processes.append(process)
+
+    def uploads(
+        self, round_index: int, u: torch.Tensor, personal: Sequence[PersonalState], jobs: Sequence[Job]
+    ) -> Iterator[Upload]:
+        """One upload per job, in their order; its tensors are valid until the next one is asked for."""
+        self._u.copy_(u)
+        waiting = deque(jobs)
+
+        def give(w: int, slot: int) -> None:
+            if waiting:
+                k, rho = waiting.popleft()
+                self._pipes[w].send(("round", slot, round_index, k, rho, _packed(personal[k])))
+
+        for slot in range(_SLOTS):
+            for w in range(len(self._pipes)):
+                give(w, slot)
+        done: dict[int, tuple[int, int, dict[str, Any]]] = {}
+        for k, _ in jobs:
+            while k not in done:
+                for w, (slot, answer) in self._answers():
+                    done[answer["device"]] = (w, slot, answer)
+            w, slot, answer = done.pop(k)
+            answer["personal"] = _unpacked(answer["personal"])
+            answer["values"] = self._values[w, slot] if answer["values"] else None
+            answer["mask"] = self._masks[w, slot] if answer["mask"] else None
+            yield Upload(**answer)
+            give(w, slot)
+
+    def accuracies(self, u: torch.Tensor, personal: Sequence[PersonalState]) -> list[float]:
+        """Accuracy of every device's model on its own held-out data."""
+        self._u.copy_(u)
+        for k in range(self._devices):
+            self._pipes[k % len(self._pipes)].send(("evaluate", k, _packed(personal[k])))
+        accuracy: dict[int, float] = {}
+        while len(accuracy) < self._devices:
+            accuracy.update(answer for _, answer in self._answers())
+        return [accuracy[k] for k in range(self._devices)]
+
+    def close(self) -> None:
+        """End the processes."""
+        for pipe in self._pipes:
+            pipe.close()  # a worker ends when its pipe does
+        for process in self._processes:
+            process.join(timeout=5)
+            if process.is_alive():
+                process.terminate()
+
+    def _answers(self) -> Iterator[tuple[int, Any]]:
+        """What the workers have answered by now; waits for at least one answer."""
+        for ready in wait(self._pipes):
+            w = self._pipes.index(ready)  # type: ignore[arg-type]
+            try:
+                failure, answer = self._pipes[w].recv()
+            except (EOFError, OSError):
+                self._processes[w].join(timeout=5)
+                raise RuntimeError(
+                    f"worker process {w} died with exit code {self._processes[w].exitcode}; a script that "
+                    'trains with workers > 1 must start it under `if __name__ == "__main__":`'
+                ) from None
+            if failure:
+                raise RuntimeError(f"worker process {w} failed:\n{failure}")
+            yield w, answer
+
+
+@dataclass(frozen=True)
+class _SharedData:
+    """All devices' data end to end: two shared tensors however many devices there are."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+    sizes: list[int]
+
+    @classmethod
+    def pack(cls, shares: Sequence[DeviceData]) -> _SharedData:
+        xs = [part for share in shares for part in (share.train_x, share.test_x)]
+        ys = [part for share in shares for part in (share.train_y, share.test_y)]
+        return cls(_shared(torch.cat(xs)), _shared(torch.cat(ys)), [len(part) for part in ys])
+
+    def unpack(self) -> list[DeviceData]:
+        xs, ys = torch.split(self.x, self.sizes), torch.split(self.y, self.sizes)
+        return [DeviceData(xs[i], ys[i], xs[i + 1], ys[i + 1]) for i in range(0, len(self.sizes), 2)]
+
+
+def _serve(
+    pipe: Connection,
+    split: Split,
+    config: TrainConfig,
+    data: _SharedData,
+    u: torch.Tensor,
+    values: torch.Tensor,
+    masks: torch.Tensor,
+) -> None:
+    """A worker's life: answer jobs until the pipe closes."""
+    torch.set_num_threads(1)
+    replica, shares = Replica(split, fast=config.fast), data.unpack()
+    while True:
+        try:
+            job = pipe.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        try:
+            if job[0] == "evaluate":
+                _, k, packed = job
+                answer: Any = (k, evaluate(replica, u, _unpacked(packed), shares[k]))
+            else:
+                _, slot, t, k, rho, packed = job
+                upload = device_round(replica, u, _unpacked(packed), shares[k], config, rho, t, k)
+                answer = (slot, _handed_over(upload, values[slot], masks[slot]))
+            pipe.send((None, answer))
+        except KeyboardInterrupt:
+            return
+        except Exception:
+            pipe.send((traceback.format_exc(), None))
+
+
+def _handed_over(upload: Upload, values: torch.Tensor, mask: torch.Tensor) -> dict[str, Any]:
+    """The upload's fields with its large tensors moved to shared memory; what is left there says whether."""
+    if upload.values is not None:
+        values.copy_(upload.values)
+    if upload.mask is not None:
+        mask.copy_(upload.mask)
+    small = replace(upload, values=None, mask=None, personal=_packed(upload.personal))  # type: ignore[arg-type]
+    return vars(small) | {"values": upload.values is not None, "mask": upload.mask is not None}
+
+
+def _packed(state: PersonalState) -> tuple[Any, ...]:
+    """As NumPy arrays, which travel by value; a tensor in a pipe would become a shared file of its own."""
+    return (state.v.numpy(), *(b.numpy() for b in state.buffers))
+
+
+def _unpacked(arrays: tuple[Any, ...]) -> PersonalState:
+    v, *buffers = (torch.from_numpy(a) if a.ndim else torch.tensor(a) for a in arrays)
+    return PersonalState(v, tuple(buffers))
+
+
+def _shared(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.share_memory_()  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _require_shared_memory(uploads: int, shares: Sequence[DeviceData]) -> None:
+    if not _SHARED_MEMORY.is_dir():
+        return
+    tensors = [t for share in shares for t in vars(share).values()]
+    needed = uploads + sum(t.nbytes for t in tensors)
+    status = os.statvfs(_SHARED_MEMORY)
+    free = status.f_bavail * status.f_frsize
+    if needed > free:  # found out later, it would be a bus error
+        raise OSError(
+            f"workers need {needed / 1e6:.0f} MB of shared memory, {_SHARED_MEMORY} has {free / 1e6:.0f} MB "
+            "left; use workers=1 or enlarge it"
+        )
