@@ -5,6 +5,7 @@ from kktalloc._diagnosis import Diagnosis, least_deadline
 from kktalloc._kkt import Regime
 from kktalloc._prices import Prices
 from kktalloc._problem import Cell, Devices, Problem
+from kktalloc._reference import ReferenceSolution, solve_reference
 from kktalloc._solution import InfeasibleError, Solution, Status, UncertifiedError, solve
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "InfeasibleError",
     "Prices",
     "Problem",
+    "ReferenceSolution",
     "Regime",
     "Solution",
     "Status",
@@ -22,4 +24,5 @@ __all__ = [
     "certify",
     "least_deadline",
     "solve",
+    "solve_reference",
 ]

@@ -106,7 +106,7 @@ def certify(
         # A device that holds no bandwidth is judged at infinite SNR: rate and power are then free for it.
         x = np.where(b > 0.0, c.gain_per_noise * p / np.where(b > 0.0, b, 1.0), np.inf)
     if bandwidth_price_per_hz is None:
-        lam = _best_price(c, x)
+        lam = _best_price(c, x, b)
     else:
         lam = np.broadcast_to(np.asarray(bandwidth_price_per_hz, dtype=float), problem.batch_shape)[..., None]
     best = dual_terms(c, x, np.maximum(lam, 0.0))
@@ -204,19 +204,26 @@ def _slackness(
     }
 
 
-def _best_price(c: ConvexRows, x: FloatArray) -> FloatArray:
-    """The bandwidth price with the best bound, shape ``(..., 1)``: where the demand at these SNRs fills the cell."""
+def _best_price(c: ConvexRows, x: FloatArray, b: FloatArray) -> FloatArray:
+    """The bandwidth price with the best bound, shape ``(..., 1)``: where the demand at these SNRs fills the cell.
+
+    Any price gives a valid bound, so this search may use judgement: what differs by rounding counts as equal, else
+    one small device that sets the price would drown in the rounding of large ones that do not move.
+    """
+
+    def beyond(what: FloatArray, base: FloatArray) -> FloatArray:
+        return np.where(np.abs(what - base) > 1e-12 * base, what - base, 0.0)
+
     with np.errstate(all="ignore"):
+        missing = beyond(b.sum(axis=-1, keepdims=True), c.bandwidth)
         # The objective's range is 1, so lam B <= 1 unless the floors leave next to nothing to share.
         high = np.log(1e15 / c.bandwidth) + np.zeros_like(x[..., :1])
         low = high - 110.0
         for _ in range(64):
             middle = 0.5 * (low + high)
-            wanted = dual_terms(c, x, np.exp(middle)).demand.sum(axis=-1, keepdims=True)
-            low, high = (
-                np.where(wanted > c.bandwidth, middle, low),
-                np.where(wanted > c.bandwidth, high, middle),
-            )
+            demand = dual_terms(c, x, np.exp(middle)).demand
+            scarce = beyond(demand, b).sum(axis=-1, keepdims=True) + missing > 0.0
+            low, high = np.where(scarce, middle, low), np.where(scarce, high, middle)
         priced = np.exp(high)
         free = np.zeros_like(priced)
 

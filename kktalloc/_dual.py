@@ -102,10 +102,12 @@ def dual_terms(c: ConvexRows, x: FloatArray, lam: FloatArray) -> Multipliers:
         u_kink = (c.peak - e0) / e1
         slope_q = c.alpha * c.window / (1.0 + c.compute * u_kink) ** 2
         balance = np.clip(np.nan_to_num((nu * c.r1 - slope_q) / e1), 0.0, power_price)
-        none = np.zeros_like(nu)
-        best, names = _at(c, lam, nu, none, power_price, e0, e1), fields(Multipliers)
-        for omega in (power_price, balance):
-            other = _at(c, lam, nu, np.where(limited, omega, none), power_price, e0, e1)
+        inside = limited & (u_kink > c.u_min) & (u_kink < c.u_cap) & (balance > 0.0) & (balance < power_price)
+        balance, u_rest = np.where(inside, balance, 0.0), np.where(inside, u_kink, np.nan)
+        none, free = np.zeros_like(nu), np.full_like(nu, np.nan)
+        best, names = _at(c, lam, nu, none, power_price, e0, e1, free), fields(Multipliers)
+        for omega, u_fixed in ((power_price, free), (balance, u_rest)):
+            other = _at(c, lam, nu, np.where(limited, omega, none), power_price, e0, e1, u_fixed)
             better = other.value > best.value
             best = Multipliers(
                 **{f.name: np.where(better, getattr(other, f.name), getattr(best, f.name)) for f in names}
@@ -121,14 +123,19 @@ def _at(
     power_price: FloatArray,
     e0: FloatArray,
     e1: FloatArray,
+    u_rest: FloatArray,
 ) -> Multipliers:
-    """Dual term of each device with omega of the power price laid on its energy row."""
+    """Dual term of each device with omega of the power price laid on its energy row.
+
+    Where omega balances u on the kink, `u_rest` is that u: the minimum may be too flat to find it again; else NaN.
+    """
     spread, pi = nu * c.r1 - omega * e1, power_price - omega
     # alpha (1 - q(u)) + spread u is convex: stationary where alpha T/(1 + a u)^2 = spread.
     root = np.sqrt(c.alpha * c.window / np.maximum(spread, 0.0))
     u = np.where(c.compute > 0.0, (root - 1.0) / c.compute, np.where(root > 1.0, np.inf, 0.0))
     u = np.where(spread > 0.0, np.clip(u, c.u_min, c.u_cap), c.u_cap)
     u = np.where((c.alpha > 0.0) | (spread < 0.0), u, c.u_min)
+    u = np.where(np.isnan(u_rest), u, u_rest)
     q = c.window * u / (1.0 + c.compute * u)
     value = c.alpha * (1.0 - q) + spread * u + nu * c.r0 - omega * e0 - pi * c.peak
     # Envelope theorem: nu and the power price are proportional to lam, the rest is at its best already.
