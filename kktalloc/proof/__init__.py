@@ -2,3 +2,7 @@
 
 Imported on demand only: it needs SymPy.
 """
+
+from kktalloc.proof._report import run
+
+__all__ = ["run"]
