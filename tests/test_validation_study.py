@@ -1,0 +1,145 @@
+"""The study from the command line: end to end, interrupted, resumed, and refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fltrain as ft
+from validation import results, study
+from validation.__main__ import main
+from validation.config import Study, digest
+
+TINY = ["--rounds", "2", "--seeds", "1"]
+SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+
+
+def _numbers(out: Path) -> dict[str, Any]:
+    """Results of every run without what may differ between two runs of the same study."""
+    runs = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted((out / "runs").iterdir())}
+    for run in runs.values():
+        del run["wall_s"], run["provenance"]
+    return runs
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("study") / "out"
+    assert main([*TINY, "--out", str(out)]) == 0
+    return out
+
+
+def test_end_to_end(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--report-only", "--out", str(finished)]) == 0
+    printed = capsys.readouterr().out
+    assert str(finished / "report.html") in printed
+    runs = _numbers(finished)
+    assert sorted(runs) == [f"{scheme}-seed0.json" for scheme in ("equal", "fedavg", "joint", "partial")]
+    for run in runs.values():
+        assert len(run["history"]) == len(run["allocation"]["pruning_ratio"]) == 2
+        # What training was told is what the allocation says.
+        assert [r["pruning_ratio_per_device"] for r in run["history"]] == run["allocation"]["pruning_ratio"]
+    assert runs["fedavg-seed0.json"]["personal_parameters"] == 0
+    assert runs["joint-seed0.json"]["personal_parameters"] > 0
+    steps = [run["train_config"]["personal_steps"] + run["train_config"]["pruned_steps"] for run in runs.values()]
+    assert len(set(steps)) == 1
+    origin = results.read_run(results.run_path(finished, "joint", 0))["provenance"]
+    assert origin["source"] == results.source_digest()
+    assert origin["versions"]["torch"].startswith("2.")
+    assert origin["git_commit"] is None or len(origin["git_commit"]) == 40
+
+
+def test_an_interrupted_study_continues_and_gives_the_same_numbers(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, calls, train = tmp_path / "out", [], ft.train
+
+    def stopped(*args: Any, **kwargs: Any) -> ft.History:
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return train(*args, **kwargs)
+
+    monkeypatch.setattr(ft, "train", stopped)
+    assert main([*TINY, "--out", str(out)]) == 130
+    assert "the same command continues" in capsys.readouterr().err
+    assert sorted(p.name for p in (out / "runs").iterdir()) == ["fedavg-seed0.json", "partial-seed0.json"]
+    assert not (out / "report.html").exists()
+    assert main([*TINY, "--out", str(out)]) == 0
+    assert len(calls) == 5, "finished runs must not be trained again"
+    assert _numbers(out) == _numbers(finished)
+    assert main([*TINY, "--out", str(out)]) == 0
+    assert len(calls) == 5
+
+
+def test_results_of_other_code_are_made_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Study()
+    assert results.read_run(results.run_path(finished, "joint", 0))["config"] != study.run_config(config)
+    same = _tiny_study()
+    assert study.pending(same, finished) == []
+    monkeypatch.setattr(results, "source_digest", lambda: "of other code")
+    assert len(study.pending(same, finished)) == 4
+
+
+def _tiny_study() -> Study:
+    from validation.__main__ import _parser, _study
+
+    return _study(_parser().parse_args(TINY))
+
+
+def test_results_of_another_study_are_not_replaced(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = _numbers(finished)
+    assert main(["--rounds", "3", "--seeds", "1", "--out", str(finished)]) == 2
+    error = capsys.readouterr().err
+    assert "training.rounds is 2, not 3" in error
+    assert error.count("\n") == 1
+    assert _numbers(finished) == before
+
+
+def test_more_seeds_keep_the_finished_ones() -> None:
+    assert digest(_tiny_study()) == digest(Study(seeds=7, training=_tiny_study().training))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--rounds", "0"], "rounds must be at least 1, got 0"),
+        (["--rounds", "two"], "argument --rounds: invalid int value: 'two'"),
+        (["--seeds", "-1"], "seeds must be at least 1, got -1"),
+        (["--deadline-fraction", "nan"], "deadline_fraction must be positive, got nan"),
+        (["--dataset", "cifar"], "argument --dataset: invalid choice: 'cifar'"),
+        (["--dataset", "mnist"], "--data-dir is needed for mnist"),
+        (["--dataset", "mnist", "--data-dir", "/nowhere"], "missing data file train-images-idx3-ubyte.gz in /nowhere"),
+        (["--no-such-option"], "unrecognized arguments: --no-such-option"),
+        (["no-such-study"], "invalid choice: 'no-such-study'"),
+        (["--report-only"], "study.json does not exist"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    try:
+        code: object = main([*arguments, "--out", str(out)])
+    except SystemExit as stop:
+        code = stop.code
+    error = capsys.readouterr().err
+    assert code == 2
+    assert says in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_real_fashion_mnist(tmp_path: Path) -> None:
+    if not SHARED_DATA.exists() and os.environ.get("CI") != "true":
+        pytest.skip("no shared data here")
+    out = tmp_path / "out"
+    arguments = ["--dataset", "fashion_mnist", "--data-dir", str(SHARED_DATA), *TINY, "--out", str(out)]
+    assert main(arguments) == 0
+    run = _numbers(out)["joint-seed0.json"]
+    assert run["global_parameters"] == 784 * 128 + 128 + 128 * 64 + 64
+    assert "Fashion-MNIST" in (out / "report.html").read_text(encoding="utf-8")

@@ -1,0 +1,78 @@
+"""Command line: ``python -m validation [STUDY] [options]``; runs or resumes a study, then draws its report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from .config import DATASETS, STUDIES, Study, digest
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One clear line instead of the usage text."""
+        self.exit(2, f"validation: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m validation", description=__doc__)
+    parser.add_argument("study", nargs="?", default="schemes", choices=STUDIES, help="named study (schemes)")
+    parser.add_argument("--dataset", choices=DATASETS, help="digits needs no download; the others need --data-dir")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with IDX files, or with <dataset>/raw")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds per run")
+    parser.add_argument("--seeds", type=int, metavar="N", help="runs per scheme")
+    parser.add_argument(
+        "--deadline-fraction", type=float, metavar="X", help="deadline over the mean unpruned round (0.4)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="results folder; a study in it is resumed")
+    parser.add_argument("--report-only", action="store_true", help="draw the finished study in --out, train nothing")
+    return parser
+
+
+def _study(arguments: argparse.Namespace) -> Study:
+    """The named study with the command line's changes."""
+    study = STUDIES[arguments.study]
+    dataset = arguments.dataset or study.training.dataset
+    changed = {"dataset": dataset, **DATASETS[dataset]}
+    if arguments.rounds is not None:
+        changed["rounds"] = arguments.rounds
+    top = {
+        name: value
+        for name, value in (("seeds", arguments.seeds), ("deadline_fraction", arguments.deadline_fraction))
+        if value is not None
+    }
+    return replace(study, training=replace(study.training, **changed), **top)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0 done, 2 bad input)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        study = _study(arguments)
+        out = arguments.out or Path("results") / f"{study.name}-{study.training.dataset}-{digest(study)}"
+        if not arguments.report_only:
+            import torch  # only where something is trained
+
+            from .study import load_data, run_study
+
+            torch.set_num_threads(1)  # small matrices: more threads are slower, and their number changes rounding
+            run_study(study, load_data(study.training, arguments.data_dir), out)
+        from .report import write_report
+
+        path = write_report(out)
+    except (ValueError, OSError) as error:
+        print(f"validation: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"validation: stopped; the same command continues in {out}", file=sys.stderr)
+        return 130
+    print(f"report: {path.resolve()}")
+    print(f"numbers: {path.with_name('report.json').resolve()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

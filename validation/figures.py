@@ -1,0 +1,215 @@
+"""Figures of the report as inline SVG: colour-blind safe, axes with units, legible on a phone."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+matplotlib.use("svg")  # no display is needed
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .config import EQUAL, JOINT, REFERENCE
+from .schemes import SCHEMES
+from .summary import MARGIN, Run
+
+FloatArray = NDArray[np.float64]
+
+# Okabe and Ito's colours, each with a line style and a hatch of its own: nothing is told by colour alone.
+_COLOUR = {"fedavg": "#E69F00", "partial": "#0072B2", "equal": "#CC79A7", "joint": "#009E73"}
+_LINE = {"fedavg": ":", "partial": "--", "equal": "-.", "joint": "-"}
+_HATCH = {"equal": "////", "joint": ""}
+_PARTS = {  # of a round's latency, in the order in which they happen
+    "broadcast_s": ("broadcast", "#999999", ""),
+    "local_s": ("personal steps, probe", "#F0E442", "...."),
+    "pruned_s": ("training steps", "#56B4E9", "////"),
+    "upload_s": ("upload", "#D55E00", ""),
+}
+# 4.8 inches at 9 points stay readable in a 350 px column and fill half a desktop page.
+_SIZE = (4.8, 3.3)
+
+
+@contextmanager
+def _drawing(name: str, size: tuple[float, float] = _SIZE, rows: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
+    style: dict[Any, Any] = {
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#dddddd",
+        "grid.linewidth": 0.6,
+        "axes.axisbelow": True,
+        "legend.frameon": False,
+        "legend.fontsize": 8.5,
+        "hatch.linewidth": 0.6,
+        "svg.hashsalt": name,  # the same figure gives the same bytes
+    }
+    with matplotlib.rc_context(style):
+        figure, axes = plt.subplots(rows, 1, figsize=size, layout="constrained", squeeze=False)
+        try:
+            yield figure, list(axes[:, 0])
+        finally:
+            plt.close(figure)
+
+
+def _svg(figure: Figure, name: str, description: str) -> str:
+    """Inline SVG with ids of its own, so that several fit in one page, and a text for those who cannot see it."""
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'href="#', f'href="#{name}-', text)
+    text = text.replace("url(#", f"url(#{name}-")
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    return text.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)
+
+
+def _scale(longest_s: float) -> tuple[float, str]:
+    return (1e3, "ms") if longest_s < 1 else (1.0, "s")
+
+
+def _legend_above(figure: Figure, axes: Axes, columns: int = 2) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+
+
+def _curves(axes: Axes, runs: dict[str, list[Run]], x: dict[str, FloatArray], y: dict[str, FloatArray]) -> None:
+    """Mean over seeds as a line, least to greatest as a band; x[scheme] (n,), y[scheme] (seeds, n)."""
+    for scheme in runs:
+        colour, values = _COLOUR[scheme], 100 * y[scheme]
+        axes.fill_between(x[scheme], values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
+        width = 2.2 if scheme == JOINT else 1.5
+        axes.plot(x[scheme], values.mean(0), _LINE[scheme], color=colour, lw=width, label=SCHEMES[scheme].title)
+    # What matters happens above where the reference starts; the one that starts from chance may come in from below.
+    bottom = 100 * min(float(y[REFERENCE].min()), *(float(v[:, -1].min()) for v in y.values())) - 5
+    axes.set_ylim(max(0.0, bottom), 101)
+    axes.set_ylabel("accuracy on own held-out data (%)")
+
+
+def accuracy_over_time(runs: dict[str, list[Run]], targets: list[float]) -> str:
+    """Accuracy against simulated wall-clock time."""
+    with _drawing("time", (4.8, 3.6)) as (figure, (axes,)):
+        factor, unit = _scale(max(run.time_s[-1] for each in runs.values() for run in each))
+        x, y = {}, {}
+        for scheme, each in runs.items():
+            # Where every seed has a value: from the slowest first round to the earliest end.
+            grid = np.linspace(max(r.time_s[0] for r in each), min(r.time_s[-1] for r in each), 400)
+            y[scheme] = np.stack(
+                [r.smoothed[np.searchsorted(r.time_s, grid * (1 + 1e-12), side="right") - 1] for r in each]
+            )
+            x[scheme] = grid * factor
+        _curves(axes, runs, x, y)
+        goal = 100 * float(np.mean(targets))
+        axes.axhline(goal, color="#555555", lw=0.9)
+        axes.annotate(
+            f"target: unpruned end − {100 * MARGIN:g} pp",
+            (1, goal), xycoords=("axes fraction", "data"), xytext=(-2, -3), textcoords="offset points",
+            ha="right", va="top", fontsize=8, color="#333333",
+        )  # fmt: skip
+        axes.set_xlabel(f"simulated time ({unit})")
+        axes.set_xlim(left=0)
+        _legend_above(figure, axes)
+        return _svg(figure, "time", f"Accuracy against simulated time in {unit}, one line per scheme")
+
+
+def accuracy_over_rounds(runs: dict[str, list[Run]]) -> str:
+    """Accuracy against rounds: what pruning costs when time is left aside."""
+    with _drawing("rounds", (4.8, 3.6)) as (figure, (axes,)):
+        y = {scheme: np.stack([r.smoothed for r in each]) for scheme, each in runs.items()}
+        x = {scheme: np.arange(1.0, values.shape[1] + 1) for scheme, values in y.items()}
+        _curves(axes, runs, x, y)
+        axes.set_xlabel("round")
+        _legend_above(figure, axes)
+        return _svg(figure, "rounds", "Accuracy against rounds, one line per scheme")
+
+
+def round_latency(runs: dict[str, list[Run]], seed_index: int = 0) -> str:
+    """Latency of every round of one seed."""
+    with _drawing("latency", (4.8, 3.6)) as (figure, (axes,)):
+        chosen = {scheme: each[seed_index] for scheme, each in runs.items()}
+        factor, unit = _scale(max(run.latency_s.max() for run in chosen.values()))
+        for scheme, run in chosen.items():
+            axes.plot(
+                np.arange(1, len(run.latency_s) + 1), factor * run.latency_s, _LINE[scheme],
+                color=_COLOUR[scheme], lw=2.2 if scheme == JOINT else 1.5, label=SCHEMES[scheme].title,
+            )  # fmt: skip
+        deadline = factor * chosen[JOINT].deadline_s
+        axes.axhline(deadline, color="#555555", lw=0.9)
+        axes.annotate(
+            f"deadline {deadline:.3g} {unit}", (1, deadline), xycoords=("axes fraction", "data"),
+            xytext=(-2, -3), textcoords="offset points", ha="right", va="top", fontsize=8, color="#333333",
+        )  # fmt: skip
+        axes.set(xlabel="round", ylabel=f"latency of the round ({unit})")
+        axes.set_ylim(bottom=0)
+        _legend_above(figure, axes)
+        return _svg(figure, "latency", f"Latency of each round in {unit}, one line per scheme")
+
+
+def device_order(run: Run) -> NDArray[np.int64]:
+    """Devices from the best mean channel to the worst."""
+    return np.argsort(-run.phones["channel_gain"].mean(axis=0))
+
+
+def _device_axis(axes: Axes, order: NDArray[np.int64]) -> None:
+    axes.set_xticks(range(len(order)), [str(k) for k in order])
+    axes.set_xlabel("device, best mean channel on the left")
+    axes.grid(visible=False, axis="x")
+
+
+def per_device(runs: dict[str, list[Run]], quantity: str, seed_index: int = 0) -> str:
+    """Bars per device for the two pruned schemes: mean over rounds, whiskers from the 10th to the 90th percentile."""
+    label, factor = {
+        "pruning_ratio": ("pruning ratio", 1.0),
+        "bandwidth_hz": ("bandwidth (MHz)", 1e-6),
+        "tx_power_w": ("transmit power (mW)", 1e3),
+    }[quantity]
+    name = quantity.replace("_", "-")
+    with _drawing(name, (4.8, 2.7)) as (figure, (axes,)):
+        order = device_order(runs[JOINT][seed_index])
+        for offset, scheme in ((-0.2, EQUAL), (0.2, JOINT)):
+            values = factor * runs[scheme][seed_index].allocation[quantity][:, order]
+            low, mean, high = np.quantile(values, 0.1, axis=0), values.mean(axis=0), np.quantile(values, 0.9, axis=0)
+            spread = np.abs(np.stack([np.minimum(low, mean) - mean, np.maximum(high, mean) - mean]))
+            axes.bar(
+                np.arange(len(order)) + offset, mean, 0.38, yerr=spread, label=SCHEMES[scheme].title,
+                color=_COLOUR[scheme], hatch=_HATCH[scheme], edgecolor="white",
+                error_kw={"lw": 0.9, "ecolor": "#333333", "capsize": 1.5},
+            )  # fmt: skip
+        axes.set_ylabel(label)
+        _device_axis(axes, order)
+        _legend_above(figure, axes)
+        return _svg(figure, name, f"{label} per device, equal shares beside the joint allocation")
+
+
+def latency_composition(runs: dict[str, list[Run]], seed_index: int = 0) -> str:
+    """Where each device's time goes, unpruned above and jointly allocated below, on one scale."""
+    with _drawing("composition", (4.8, 4.8), rows=2) as (figure, axes):
+        order = device_order(runs[JOINT][seed_index])
+        pair = [runs[scheme][seed_index] for scheme in (REFERENCE, JOINT)]
+        factor, unit = _scale(max(run.latency_s.mean() for run in pair))
+        for panel, run in zip(axes, pair, strict=True):
+            bottom = np.zeros(len(order))
+            for part, (label, colour, hatch) in _PARTS.items():
+                mean = factor * run.allocation[part].mean(axis=0)[order]
+                panel.bar(
+                    range(len(order)), mean, 0.8, bottom=bottom, label=label,
+                    color=colour, hatch=hatch, edgecolor="white", linewidth=0.4,
+                )  # fmt: skip
+                bottom = bottom + mean
+            panel.set_title(SCHEMES[run.scheme].title, loc="left", fontsize=9)
+            panel.set_ylabel(f"mean time ({unit})")
+            panel.set_ylim(0, 1.05 * factor * max(r.latency_s.mean() for r in pair))
+            _device_axis(panel, order)
+        axes[0].set_xlabel("")
+        _legend_above(figure, axes[0])
+        return _svg(figure, "composition", f"Mean latency in {unit} per device, split into its parts")

@@ -1,0 +1,187 @@
+"""The report: one self-contained HTML page and report.json, from results files alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from . import figures
+from .config import JOINT, REFERENCE, Study, to_dict
+from .results import FORMAT, write_atomic, write_json
+from .summary import MARGIN, SAVING, WINDOW, Claim, Run, Spread, claims, load_study, scheme_table, targets
+
+_TITLES = {"digits": "scikit-learn digits", "fashion_mnist": "Fashion-MNIST", "mnist": "MNIST"}
+_MINUS = "−"
+
+
+def write_report(out: Path) -> Path:
+    """Draw the finished study in `out`; returns the path of its HTML page.
+
+    Raises
+    ------
+    ValueError
+        A results file is missing or broken.
+    """
+    study, runs = load_study(out)
+    found, table = claims(runs), scheme_table(runs)
+    page = _environment().get_template("report.html.j2").render(_context(study, runs, found, table))
+    write_json(
+        out / "report.json",
+        {
+            "format": FORMAT,
+            "study": to_dict(study),
+            "claims": [claim.to_dict() for claim in found],
+            "schemes": [{k: v.to_dict() if isinstance(v, Spread) else v for k, v in row.items()} for row in table],
+            "provenance": runs[JOINT][0].raw["provenance"],
+        },
+    )
+    path = out / "report.html"
+    write_atomic(path, page)
+    return path
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "spread": spread_text,
+        "percent": _percent_text,
+        "millijoules": _millijoule_text,
+        "seconds": _seconds_text,
+    }
+    return environment
+
+
+def spread_text(spread: Spread, digits: int | None = 1, factor: float = 1.0) -> str:
+    """``41.2 (38.0 to 44.1)``: mean, least and greatest over seeds; says how many seeds got there if not all."""
+    values = factor * spread.values
+    if not spread.complete:
+        count = f"{len(values)} of {len(spread.per_seed)} seeds"
+        return f"not in every seed ({count})" if len(values) else "never"
+    low, mean, high = (_number(v, digits) for v in (values.min(), values.mean(), values.max()))
+    return mean if low == high else f"{mean} ({low} to {high})"
+
+
+def _number(value: float, digits: int | None) -> str:
+    text = f"{value:.0e}" if digits is None else f"{value:.{digits}f}"
+    return text.replace("-", _MINUS)
+
+
+def _percent_text(spread: Spread, digits: int = 1) -> str:
+    return spread_text(spread, digits, 100.0)
+
+
+def _millijoule_text(spread: Spread) -> str:
+    return spread_text(spread, 1, 1e3)
+
+
+def _seconds_text(spread: Spread) -> str:
+    """Three significant figures."""
+    largest = float(spread.values.max()) if len(spread.values) else 1.0
+    return spread_text(spread, max(0, 2 - int(np.floor(np.log10(largest)))))
+
+
+def _context(
+    study: Study, runs: dict[str, list[Run]], found: list[Claim], table: list[dict[str, Any]]
+) -> dict[str, Any]:
+    first = runs[JOINT][0]
+    origins = [run.raw["provenance"] for each in runs.values() for run in each]
+    return {
+        "study": study,
+        "data_title": _TITLES.get(study.training.dataset, study.training.dataset),
+        "answer": _answer(study, found),
+        "claims": found,
+        "table": table,
+        "devices": _device_rows(runs),
+        "figures": {
+            "time": figures.accuracy_over_time(runs, targets(runs)),
+            "rounds": figures.accuracy_over_rounds(runs),
+            "latency": figures.round_latency(runs),
+            "composition": figures.latency_composition(runs),
+            "pruning": figures.per_device(runs, "pruning_ratio"),
+            "bandwidth": figures.per_device(runs, "bandwidth_hz"),
+            "power": figures.per_device(runs, "tx_power_w"),
+        },
+        "margin_pp": f"{100 * MARGIN:g}",
+        "window": WINDOW,
+        "deadlines_s": Spread(tuple(run.deadline_s for run in runs[JOINT])),
+        "global_parameters": first.raw["global_parameters"],
+        "personal_parameters": first.raw["personal_parameters"],
+        "upload_share": _mean_share(runs[REFERENCE], "upload_s"),
+        "energy_peak_j": max(float(run.allocation["energy_j"].max()) for each in runs.values() for run in each),
+        "origin": origins[0],
+        "mixed": any(o["source"] != origins[0]["source"] for o in origins),
+        "command": _command(study),
+        "settings": _settings(study),
+    }
+
+
+def _answer(study: Study, found: list[Claim]) -> str:
+    """The first two claims in words."""
+    time, at_half = found[0].measured, found[1].measured
+    reached = (
+        f"in {spread_text(time, 0)} % of its simulated time"
+        if time.complete
+        else f"in {len(time.values)} of {study.seeds} seeds only"
+    )
+    return (
+        "Pruning and radio resources allocated together reach the accuracy of unpruned personalised training, within "
+        f"{100 * MARGIN:g} percentage point, {reached}. After {100 * SAVING:g} % of the unpruned run's time the "
+        f"accuracy differs from the unpruned end by {spread_text(at_half, 2)} percentage points."
+    )
+
+
+def _mean_share(each: list[Run], part: str) -> float:
+    """Share of the slowest path's mean time that one part takes, over seeds, rounds and devices."""
+    return float(np.mean([(run.allocation[part] / run.latency_s[:, None]).mean() for run in each]))
+
+
+def _device_rows(runs: dict[str, list[Run]]) -> list[dict[str, Any]]:
+    """The phones of the first seed, best channel first, with what the joint allocation gave them on average."""
+    run = runs[JOINT][0]
+    radio = run.raw["config"]["radio"]
+    mean = {name: values.mean(axis=0) for name, values in run.allocation.items() if values.ndim == 2}
+    gain_db = 10 * np.log10(run.phones["channel_gain"].mean(axis=0))
+    return [
+        {
+            "device": int(k),
+            "distance_m": float(run.phones["distance_m"][k]),
+            "gain_db": float(gain_db[k]),
+            "gflop_per_s": radio["clock_hz"] / float(run.phones["cycles_per_flop"][k]) / 1e9,
+            "pruning_ratio": float(mean["pruning_ratio"][k]),
+            "bandwidth_mhz": float(mean["bandwidth_hz"][k]) / 1e6,
+            "power_mw": float(mean["tx_power_w"][k]) * 1e3,
+            "energy_mj": float(mean["energy_j"][k]) * 1e3,
+        }
+        for k in figures.device_order(run)
+    ]
+
+
+def _command(study: Study) -> str:
+    """The command that runs this study again, from the fields that the command line offers."""
+    default = Study()
+    words = ["python -m validation"]
+    if study.training.dataset != default.training.dataset:
+        words.append(f"--dataset {study.training.dataset} --data-dir DIR")
+    words += [f"--rounds {study.training.rounds}", f"--seeds {study.seeds}"]
+    if study.deadline_fraction != default.deadline_fraction:
+        words.append(f"--deadline-fraction {study.deadline_fraction:g}")
+    return " ".join(words)
+
+
+def _settings(study: Study) -> list[tuple[str, str]]:
+    """Every field of the config, flat, as text."""
+    rows = []
+    for name, value in to_dict(study).items():
+        for key, entry in value.items() if isinstance(value, dict) else [("", value)]:
+            text = ", ".join(map(str, entry)) if isinstance(entry, list) else "none" if entry is None else str(entry)
+            rows.append((f"{name}.{key}" if key else name, text))
+    return rows

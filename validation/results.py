@@ -1,0 +1,105 @@
+"""Results files: one JSON per run, written whole or not at all, with what is needed to run it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMAT = 1
+_ROOT = Path(__file__).resolve().parent.parent
+# What a run's numbers come from; figures and texts may change without training again.
+_SOURCES = ("kktalloc/*.py", "fltrain/*.py", *(f"validation/{n}.py" for n in ("config", "radio", "schemes", "study")))
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write `text` to `path` through a temporary name in the same folder, so no reader sees half a file."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON, atomically; NaN and infinity are refused."""
+    write_atomic(path, json.dumps(value, allow_nan=False, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and NumPy scalars as JSON holds them."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"cannot write {type(value).__name__} as JSON")
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file; ValueError names the file if it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON ({error})") from None
+
+
+def run_path(out: Path, scheme: str, seed: int) -> Path:
+    """Where the results of one run lie."""
+    return out / "runs" / f"{scheme}-seed{seed}.json"
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """Results of one run; ValueError names the file if it holds none."""
+    run = read_json(path)
+    if not isinstance(run, dict) or run.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a results file of format {FORMAT}")
+    found: dict[str, Any] = run
+    return found
+
+
+def source_digest() -> str:
+    """Fingerprint of the code that makes the numbers: a run made by other code is not reused."""
+    hasher = hashlib.sha256()
+    for pattern in _SOURCES:
+        for path in sorted(_ROOT.glob(pattern)):
+            hasher.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return hasher.hexdigest()[:16]
+
+
+def provenance() -> dict[str, Any]:
+    """Commit, versions and machine, as recorded in every results file."""
+    versions = {}
+    for package in ("kktalloc", "numpy", "scipy", "torch", "scikit-learn", "matplotlib"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "from the checkout"
+    return {
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "source": source_digest(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of a git command in this checkout; None outside a repository or without git."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,215 @@
+"""The schemes that are compared: who keeps a personal part, who prunes, and how each round is allocated.
+
+Each allocator gets every advantage that its scheme leaves open, so that a difference is the scheme's own:
+unpruned rounds share the band for the earliest finish, and the equal scheme picks, knowing the round's
+channel as the joint one does, the least common pruning ratio that meets the deadline.
+
+A round that cannot meet its deadline even at the pruning floor takes the least time in which every device
+can take part, and is counted as late: nobody is left out, and the time is charged.
+A round that could do without pruning ends as soon as that allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+import kktalloc as ka
+
+from .config import Radio
+from .radio import Demand, Phones, problem, uplink_noise_psd_w_per_hz
+
+FloatArray = NDArray[np.float64]
+
+# A deadline equal to the least feasible one leaves no interior; this much more is 1 us per second.
+_SLACK = 1e-6
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What every device does in every round; arrays (R, K) unless stated."""
+
+    pruning_ratio: FloatArray
+    bandwidth_hz: FloatArray
+    tx_power_w: FloatArray
+    broadcast_s: FloatArray
+    local_s: FloatArray
+    """Personal steps and probe."""
+    pruned_s: FloatArray
+    """Pruned training steps."""
+    upload_s: FloatArray
+    energy_j: FloatArray
+    deadline_s: FloatArray
+    """(R,) the deadline that the round was allocated for."""
+    late: NDArray[np.bool_]
+    """(R,) whether that had to be later than the study's deadline."""
+    worst_residual: float
+    """Largest normalised residual of the certificate: all KKT conditions for an optimal allocation,
+    feasibility alone for one that does not claim to be optimal."""
+
+    @property
+    def latency_s(self) -> FloatArray:
+        """(R, K) from the start of the round to the last bit of each device."""
+        return self.broadcast_s + self.local_s + self.pruned_s + self.upload_s
+
+
+Allocator = Callable[[Radio, Phones, Demand, float], Allocation]
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """One line of the comparison."""
+
+    title: str
+    summary: str
+    personal: bool
+    """Whether part of the model stays on the device."""
+    pruned: bool
+    """Whether a mask is chosen and sent."""
+    allocate: Allocator
+    """(radio, phones, demand, deadline_s) -> Allocation."""
+
+
+def earliest(radio: Radio, phones: Phones, need: Demand, deadline_s: float) -> Allocation:
+    """No pruning; the band is shared so that the slowest device finishes as early as possible."""
+    finish = unpruned_round_s(radio, phones, need) * (1 + _SLACK)
+    asked = problem(radio, phones, need, finish, pruning_ratio_max=0.0)
+    return _from_solution(need, ka.solve(asked), finish, np.zeros(len(finish), dtype=bool))
+
+
+def joint(radio: Radio, phones: Phones, need: Demand, deadline_s: float) -> Allocation:
+    """Pruning, bandwidth and power of all devices by the exact solution (theory, section 4)."""
+    limit = radio.pruning_ratio_max
+    least = _possible(_least_s(radio, phones, need, limit), radio, limit)
+    deadline, late = _round_deadline(deadline_s, least, _least_s(radio, phones, need, 0.0))
+    asked = problem(radio, phones, need, deadline, pruning_ratio_max=limit)
+    return _from_solution(need, ka.solve(asked), deadline, late)
+
+
+def equal(radio: Radio, phones: Phones, need: Demand, deadline_s: float) -> Allocation:
+    """One pruning ratio for all and B/K hertz for each; power as low as the deadline allows."""
+    limit = radio.pruning_ratio_max
+    least, unpruned = (_least_s(radio, phones, need, r, shared_band=False) for r in (limit, 0.0))
+    deadline, late = _round_deadline(deadline_s, _possible(least, radio, limit), unpruned)
+    alone = ka.solve(problem(radio, phones, need, deadline[:, None], pruning_ratio_max=limit, shared_band=False))
+    shape = phones.channel_gain.shape
+    common = alone.pruning_ratio[..., 0].max(axis=-1, keepdims=True)
+    ratio = np.broadcast_to(common, shape)
+    bandwidth = np.full(shape, radio.bandwidth_hz / shape[-1])
+    keep = 1 - ratio
+    upload = deadline[:, None] - need.broadcast_s - need.local_s - need.pruned_s * keep
+    rate = (need.payload_bits * keep + need.overhead_bits) / upload
+    gain = phones.channel_gain / uplink_noise_psd_w_per_hz(radio)
+    power = bandwidth / gain * np.expm1(np.log(2) * rate / bandwidth)
+    energy = need.local_j + need.pruned_j * keep + power * upload / radio.pa_efficiency
+    asked = problem(radio, phones, need, deadline, pruning_ratio_max=limit)
+    residuals = ka.certify(asked, ratio, bandwidth, power).residuals
+    infeasible = max(float(np.max(v)) for name, v in residuals.items() if name.startswith("primal_"))
+    return _allocation(need, ratio, bandwidth, power, upload, deadline, late, energy, infeasible)
+
+
+def unpruned_round_s(radio: Radio, phones: Phones, need: Demand) -> FloatArray:
+    """(R,) least time of a round in which nobody prunes, bandwidth shared to that end."""
+    return _possible(_least_s(radio, phones, need, 0.0), radio, 0.0)
+
+
+def _least_s(
+    radio: Radio, phones: Phones, need: Demand, pruning_ratio: float, *, shared_band: bool = True
+) -> FloatArray:
+    """(R,) least time of a round in which everyone prunes this much; inf where the energy never suffices."""
+    # The deadline is what is asked for here, so that of the problem is of no account.
+    asked = problem(radio, phones, need, 1.0, pruning_ratio_max=pruning_ratio, shared_band=shared_band)
+    least = np.asarray(ka.least_deadline(asked)).reshape(len(phones.channel_gain), -1)
+    return np.asarray(least.max(axis=-1))
+
+
+def _possible(least: FloatArray, radio: Radio, pruning_ratio: float) -> FloatArray:
+    """`least`, or a ValueError: only an energy budget can make a round impossible at any deadline."""
+    if not np.isfinite(least).all():
+        raise ValueError(
+            f"energy_budget_j = {radio.energy_budget_j}: too little for round "
+            f"{int(np.argmin(np.isfinite(least)))} at pruning ratio {pruning_ratio:g}"
+        )
+    return least
+
+
+def _round_deadline(deadline_s: float, least: FloatArray, unpruned: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """(R,) deadlines: the study's, later where infeasible, earlier where no pruning is needed."""
+    late = least * (1 + _SLACK) > deadline_s
+    return np.clip(deadline_s, least * (1 + _SLACK), unpruned * (1 + _SLACK)), late
+
+
+def _from_solution(need: Demand, solution: ka.Solution, deadline: FloatArray, late: NDArray[np.bool_]) -> Allocation:
+    return _allocation(
+        need,
+        solution.pruning_ratio,
+        solution.bandwidth_hz,
+        solution.tx_power_w,
+        solution.upload_s,
+        deadline,
+        late,
+        solution.energy_j,
+        solution.certificate.worst[1],
+    )
+
+
+def _allocation(
+    need: Demand,
+    ratio: FloatArray,
+    bandwidth: FloatArray,
+    power: FloatArray,
+    upload: FloatArray,
+    deadline: FloatArray,
+    late: NDArray[np.bool_],
+    energy: FloatArray,
+    worst_residual: float,
+) -> Allocation:
+    shape = ratio.shape
+    return Allocation(
+        pruning_ratio=ratio,
+        bandwidth_hz=bandwidth,
+        tx_power_w=power,
+        broadcast_s=np.broadcast_to(need.broadcast_s, shape),
+        local_s=np.broadcast_to(need.local_s, shape),
+        pruned_s=need.pruned_s * (1 - ratio),
+        upload_s=upload,
+        energy_j=energy,
+        deadline_s=deadline,
+        late=late,
+        worst_residual=worst_residual,
+    )
+
+
+SCHEMES: dict[str, Scheme] = {
+    "fedavg": Scheme(
+        "FedAvg",
+        "whole model shared, nothing pruned, band shared for the earliest finish",
+        personal=False,
+        pruned=False,
+        allocate=earliest,
+    ),
+    "partial": Scheme(
+        "Personal head, unpruned",
+        "head stays on the device, nothing pruned, band shared for the earliest finish",
+        personal=True,
+        pruned=False,
+        allocate=earliest,
+    ),
+    "equal": Scheme(
+        "Equal pruning, equal band",
+        "head stays on the device; one pruning ratio for all, the least that meets the deadline with B/K each",
+        personal=True,
+        pruned=True,
+        allocate=equal,
+    ),
+    "joint": Scheme(
+        "Joint allocation",
+        "head stays on the device; pruning, bandwidth and power of every device solved exactly",
+        personal=True,
+        pruned=True,
+        allocate=joint,
+    ),
+}

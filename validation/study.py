@@ -1,0 +1,154 @@
+"""Runs a study: every (seed, scheme) pair is one training run and one results file; finished runs are kept."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+import fltrain as ft
+
+from . import results
+from .config import REFERENCE, Study, Training, run_config, to_dict
+from .radio import demand, draw_phones
+from .schemes import SCHEMES, Scheme, unpruned_round_s
+
+
+def load_data(training: Training, data_dir: Path | None) -> ft.Dataset:
+    """The data set that a config names; ValueError or FileNotFoundError if it cannot be had."""
+    if training.dataset == "digits":
+        return ft.load_digits()
+    if data_dir is None:
+        raise ValueError(f"--data-dir is needed for {training.dataset}: a folder with its IDX files")
+    return ft.load_idx(data_dir, name=training.dataset)
+
+
+def pending(study: Study, out: Path) -> list[tuple[int, str]]:
+    """The (seed, scheme) pairs that have no valid results in `out` yet.
+
+    Results of the same config made by the same code are kept; those of other code are made again.
+    Results of another config are an error: they are somebody's numbers, not ours to replace.
+    """
+    wanted, source = run_config(study), results.source_digest()
+    todo = []
+    for seed in range(study.seeds):
+        for scheme in study.schemes:
+            path = results.run_path(out, scheme, seed)
+            if not path.exists():
+                todo.append((seed, scheme))
+                continue
+            run = results.read_run(path)
+            if odd := _first_difference(wanted, run["config"]):
+                raise ValueError(f"{path} holds another study ({odd}); choose another --out")
+            if run["provenance"]["source"] != source:
+                todo.append((seed, scheme))
+    return todo
+
+
+def run_study(study: Study, data: ft.Dataset, out: Path) -> None:
+    """Train what is pending, one results file each; a progress bar counts rounds."""
+    todo = pending(study, out)
+    (out / "runs").mkdir(parents=True, exist_ok=True)
+    results.write_json(out / "study.json", to_dict(study))
+    origin = results.provenance()
+    total = len(todo) * study.training.rounds
+    pause = 0.1 if sys.stderr.isatty() else 5.0
+    with tqdm(total=total, unit="round", mininterval=pause, disable=not todo) as bar:
+        for seed, scheme in todo:
+            bar.set_description(f"seed {seed}, {scheme}")
+            run = run_one(study, data, scheme, seed, bar)
+            results.write_json(results.run_path(out, scheme, seed), {**run, "provenance": origin})
+
+
+def run_one(study: Study, data: ft.Dataset, name: str, seed: int, bar: tqdm[Any] | None = None) -> dict[str, Any]:
+    """One scheme at one seed: allocate every round, train on it, and return the results as a plain dict."""
+    started = time.perf_counter()
+    radio, training, scheme = study.radio, study.training, SCHEMES[name]
+    shares = ft.partition(
+        data,
+        devices=training.devices,
+        scheme=training.partition,
+        seed=seed,
+        classes_per_device=training.classes_per_device,
+        samples_per_device=training.samples_per_device,
+        test_fraction=training.test_fraction,
+    )
+    phones = draw_phones(radio, training.devices, training.rounds, seed)
+    split, config, workload = _model(training, data, shares, scheme, seed)
+    reference = demand(radio, phones, _model(training, data, shares, SCHEMES[REFERENCE], seed)[2])
+    deadline_s = study.deadline_fraction * float(unpruned_round_s(radio, phones, reference).mean())
+    need = demand(radio, phones, workload)
+    plan = scheme.allocate(radio, phones, need, deadline_s)
+
+    # The channel does not depend on training, so every round is allocated before the first.
+    def planner(round_index: int, workload: ft.Workload) -> ft.RoundPlan:
+        if bar is not None:
+            bar.update()
+        return ft.RoundPlan(
+            pruning_ratio=plan.pruning_ratio[round_index],
+            latency_s=plan.latency_s[round_index],
+            energy_j=plan.energy_j[round_index],
+            participates=np.ones(training.devices, dtype=bool),
+        )
+
+    history = ft.train(split, shares, config, planner, progress=False)
+    return {
+        "format": results.FORMAT,
+        "study": study.name,
+        "scheme": name,
+        "seed": seed,
+        "config": run_config(study),
+        "deadline_s": deadline_s,
+        "phones": asdict(phones),
+        "workload": asdict(workload),
+        "allocation": asdict(plan),
+        "history": history.records,
+        "train_config": config.to_dict(),
+        "global_parameters": split.n_global,
+        "personal_parameters": split.n_personal,
+        "wall_s": time.perf_counter() - started,
+    }
+
+
+def _model(
+    training: Training, data: ft.Dataset, shares: list[ft.DeviceData], scheme: Scheme, seed: int
+) -> tuple[ft.Split, ft.TrainConfig, ft.Workload]:
+    """Split model, local updates and counted work of one scheme.
+
+    A scheme without a personal part takes the personal steps as global ones: every scheme makes the same
+    number of training steps per round.
+    """
+    split = ft.Split(
+        ft.build_model(training.model, data, seed=seed), personal=training.personal if scheme.personal else ()
+    )
+    personal_steps = training.personal_steps if scheme.personal else 0
+    config = ft.TrainConfig(
+        rounds=training.rounds,
+        personal_steps=personal_steps,
+        probe_steps=training.probe_steps,
+        pruned_steps=training.pruned_steps + training.personal_steps - personal_steps,
+        batch_size=training.batch_size,
+        learning_rate_global=training.learning_rate_global,
+        learning_rate_personal=training.learning_rate_personal,
+        pruning=scheme.pruned,
+        importance=training.importance,
+        seed=seed,
+    )
+    return split, config, ft.count_workload(split, config, shares)
+
+
+def _first_difference(wanted: dict[str, Any], found: dict[str, Any], prefix: str = "") -> str | None:
+    """The first field in which two nested configs differ, with both values."""
+    for name in sorted(wanted.keys() | found.keys()):
+        mine, other = wanted.get(name), found.get(name)
+        if isinstance(mine, dict) and isinstance(other, dict):
+            if odd := _first_difference(mine, other, f"{prefix}{name}."):
+                return odd
+        elif mine != other:
+            return f"{prefix}{name} is {other}, not {mine}"
+    return None
