@@ -1,0 +1,378 @@
+"""The convergence bound in numbers: every term by name, its preconditions checked.
+
+The theorem (derived and machine-checked in `kktalloc.proof`, stated in ``docs/verification.md``): over R
+rounds of split, pruned training,
+
+    mean over rounds of [ gradient_weight E|grad_u F|^2 + personal_weight sum_k alpha_k sum_i E|grad_v F_k|^2 ]
+        <= initial_gap + pruning + coverage_bias + heterogeneity_drift + variance + personal_variance,
+
+where the gradient in u is taken on the coordinates that some device keeps. Every quantity has the unit of F.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+__all__ = [
+    "BoundTerms",
+    "Constants",
+    "Schedule",
+    "Young",
+    "allocator_weights",
+    "best_coverage_young",
+    "bound",
+]
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Constants of the problem; each a number or an array that broadcasts to the leading dimensions.
+
+    Parameters
+    ----------
+    smoothness_u, smoothness_v
+        Lipschitz constants L_u, L_v of the gradients of F_k in u and in v_k (A1), > 0.
+    gradient_noise_u_var, gradient_noise_v_var
+        Variances sigma_u^2, sigma_v^2 of one stochastic gradient (A2), >= 0.
+    pruning_radius
+        D in ``E|u - m_k u|^2 <= rho_k D^2`` (A3), >= 0.
+    heterogeneity
+        delta^2 in ``sum_k alpha_k |grad_u F_k - grad_u F|^2 <= delta^2`` (A4), >= 0.
+    coverage
+        Gamma: the least weight that keeps a covered coordinate (A5), in (0, 1].
+    initial_gap
+        F at the start minus a lower bound of F, >= 0.
+    """
+
+    smoothness_u: ArrayLike
+    smoothness_v: ArrayLike
+    gradient_noise_u_var: ArrayLike
+    gradient_noise_v_var: ArrayLike
+    pruning_radius: ArrayLike
+    heterogeneity: ArrayLike
+    coverage: ArrayLike
+    initial_gap: ArrayLike
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What is run; each a number or an array that broadcasts to the leading dimensions.
+
+    Parameters
+    ----------
+    rounds
+        R, > 0; need not be whole, so that a planner can vary it continuously.
+    local_steps
+        tau, the pruned steps on u per round, >= 1.
+    personal_steps
+        tau_v, the steps on v_k per round, >= 0.
+    learning_rate_u, learning_rate_v
+        eta, eta_v, > 0.
+    """
+
+    rounds: ArrayLike
+    local_steps: ArrayLike
+    personal_steps: ArrayLike
+    learning_rate_u: ArrayLike
+    learning_rate_v: ArrayLike
+
+
+@dataclass(frozen=True)
+class Young:
+    """The theorem's free parameters: it holds for every positive value of each.
+
+    Parameters
+    ----------
+    coverage
+        s: weighs coverage bias ``1 + s`` against drift ``1 + 1/s``. Unused at Gamma = 1: nothing to weigh.
+    noise
+        p: weighs gradients against noise within the drift.
+    gradient
+        r: weighs gradients at the broadcast model against what they changed since.
+    """
+
+    coverage: ArrayLike = 1.0
+    noise: ArrayLike = 1.0
+    gradient: ArrayLike = 1.0
+
+
+@dataclass(frozen=True)
+class BoundTerms:
+    """The bound, term by term, each of shape ``(...)`` and in the unit of F.
+
+    Attributes
+    ----------
+    initial_gap, pruning, coverage_bias, heterogeneity_drift, variance, personal_variance
+        The terms of the right-hand side; `pruning` is linear in ``sum_k alpha_k rho_k``.
+    gradient_weight, personal_weight
+        What the left-hand side weighs the squared gradients in u and in v with.
+    """
+
+    initial_gap: Array
+    pruning: Array
+    coverage_bias: Array
+    heterogeneity_drift: Array
+    variance: Array
+    personal_variance: Array
+    gradient_weight: Array
+    personal_weight: Array
+
+    @property
+    def total(self) -> Array:
+        """The right-hand side: sum of the six terms."""
+        return (
+            self.initial_gap
+            + self.pruning
+            + self.coverage_bias
+            + self.heterogeneity_drift
+            + self.variance
+            + self.personal_variance
+        )
+
+    @property
+    def gradient_bound(self) -> Array:
+        """What the theorem guarantees of the mean squared gradient in u: `total` over `gradient_weight`."""
+        return self.total / self.gradient_weight
+
+
+def bound(
+    constants: Constants,
+    schedule: Schedule,
+    pruning_ratio: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    young: Young | None = None,
+) -> BoundTerms:
+    """Evaluate the bound.
+
+    Parameters
+    ----------
+    constants, schedule
+        Of shape ``(...)`` each, or numbers.
+    pruning_ratio
+        rho, shape ``(..., K)``, in [0, 1]; the mean over the rounds where it changes. A last axis of 1
+        stands for the weighted mean over devices, which is all that the bound depends on.
+    weight
+        Aggregation weights alpha, shape ``(..., K)``, >= 0, normalised to sum 1; default uniform.
+    young
+        Free parameters; default all 1.
+
+    Returns
+    -------
+    BoundTerms
+        Each term of shape ``(...)``.
+
+    Raises
+    ------
+    ValueError
+        Names the field or the precondition of the theorem that does not hold, the index and the value.
+    """
+    parts = _parts(constants, schedule, pruning_ratio, weight, young or Young())
+    return parts.terms(_positive("coverage", (young or Young()).coverage))
+
+
+def allocator_weights(
+    constants: Constants, schedule: Schedule, weight: ArrayLike, *, young: Young | None = None
+) -> Array:
+    """What one unit of each device's pruning ratio adds to the bound.
+
+    The pruning term is ``sum_k w_k rho_k`` with these ``w_k``, proportional to the aggregation weights: an
+    allocation that minimises ``sum_k alpha_k rho_k`` minimises the bound.
+
+    Parameters
+    ----------
+    constants, schedule, weight, young
+        As in `bound`.
+
+    Returns
+    -------
+    ndarray
+        Shape ``(..., K)``, in the unit of F.
+
+    Raises
+    ------
+    ValueError
+        As in `bound`.
+    """
+    alpha = _weights(weight, 1)
+    all_pruned = bound(constants, schedule, np.ones_like(alpha), alpha, young=young).pruning
+    return np.asarray(all_pruned[..., None] * alpha)
+
+
+def best_coverage_young(
+    constants: Constants,
+    schedule: Schedule,
+    pruning_ratio: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    young: Young | None = None,
+) -> Young:
+    """The s that makes `BoundTerms.gradient_bound` least, in closed form; p and r as given.
+
+    As a function of s the guarantee is ``(B s^2 + T s + C)/(k s - k1)``; its minimiser solves a quadratic
+    equation (step "best s" of `kktalloc.proof`). It is kept within 1/eps of 1, for the limits 0 and
+    infinity are excluded (no drift, no bias).
+
+    Parameters
+    ----------
+    constants, schedule, pruning_ratio, weight, young
+        As in `bound`.
+
+    Returns
+    -------
+    Young
+        With `coverage` of shape ``(...)``.
+
+    Raises
+    ------
+    ValueError
+        As in `bound`; here where no s meets the theorem's preconditions.
+    """
+    young = young or Young()
+    parts = _parts(constants, schedule, pruning_ratio, weight, young)
+    left = parts.half_step - parts.lost
+    _hold("gradient condition (left of eta tau / 2 by the drift for large s)", left > 0, left)
+    drifting = parts.pruning + parts.drift_heterogeneity + parts.drift_variance
+    fixed = parts.initial_gap + parts.server_variance + parts.personal_variance
+    total = fixed + parts.bias + drifting
+    eps = np.finfo(np.float64).eps
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = parts.lost / left
+        root = np.sqrt(ratio**2 + (total * ratio + drifting) / parts.bias)
+    return Young(np.clip(np.nan_to_num(ratio + root, nan=1 / eps), eps, 1 / eps), young.noise, young.gradient)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The bound's parts before s is chosen: those that 1 + s multiplies, those that 1 + 1/s does, others."""
+
+    half_step: Array  # eta tau / 2
+    lost: Array  # times 1 + 1/s: what drift takes of the gradient weight
+    bias: Array  # times 1 + s
+    pruning: Array  # times 1 + 1/s
+    drift_heterogeneity: Array  # times 1 + 1/s
+    drift_variance: Array  # times 1 + 1/s
+    server_variance: Array
+    personal_variance: Array
+    personal_weight: Array
+    initial_gap: Array
+    agreeing: NDArray[np.bool_]  # Gamma = 1: no bias, and nothing to part by Young
+
+    def terms(self, s: Array) -> BoundTerms:
+        """The bound's terms at s, if its last precondition holds."""
+        drift_factor = np.where(self.agreeing, 1.0, 1 + 1 / s)
+        gradient = self.half_step - drift_factor * self.lost
+        _hold("gradient condition (left of eta tau / 2 by the drift)", gradient > 0, gradient)
+        terms = (
+            self.initial_gap,
+            drift_factor * self.pruning,
+            (1 + s) * self.bias,
+            drift_factor * self.drift_heterogeneity,
+            drift_factor * self.drift_variance + self.server_variance,
+            self.personal_variance,
+            gradient,
+            self.personal_weight,
+        )
+        return BoundTerms(*(np.array(term) for term in np.broadcast_arrays(*terms)))
+
+
+def _parts(
+    constants: Constants,
+    schedule: Schedule,
+    pruning_ratio: ArrayLike,
+    weight: ArrayLike | None,
+    young: Young,
+) -> _Parts:
+    rho = _within("pruning_ratio", pruning_ratio, 0.0, 1.0)
+    if rho.ndim == 0 or rho.shape[-1] == 0:
+        raise ValueError(f"pruning_ratio: needs a last axis of devices, got shape {rho.shape}")
+    alpha = _weights(weight, rho.shape[-1])
+    mean_ratio, weight_squares = np.sum(alpha * rho, axis=-1), np.sum(alpha**2, axis=-1)
+
+    smooth_u = _positive("smoothness_u", constants.smoothness_u)
+    smooth_v = _positive("smoothness_v", constants.smoothness_v)
+    var_u = _within("gradient_noise_u_var", constants.gradient_noise_u_var, 0.0)
+    var_v = _within("gradient_noise_v_var", constants.gradient_noise_v_var, 0.0)
+    radius = _within("pruning_radius", constants.pruning_radius, 0.0)
+    delta2 = _within("heterogeneity", constants.heterogeneity, 0.0)
+    gamma = _positive("coverage", constants.coverage, 1.0)
+    gap = _within("initial_gap", constants.initial_gap, 0.0)
+    rounds = _positive("rounds", schedule.rounds)
+    tau = _within("local_steps", schedule.local_steps, 1.0)
+    tau_v = _within("personal_steps", schedule.personal_steps, 0.0)
+    eta = _positive("learning_rate_u", schedule.learning_rate_u)
+    eta_v = _positive("learning_rate_v", schedule.learning_rate_v)
+    p, r = _positive("noise", young.noise), _positive("gradient", young.gradient)
+
+    step2 = (eta * smooth_u) ** 2
+    pairs = tau * (tau - 1) / 2
+    theta = 1 - (1 + p) * (1 + 1 / r) * step2 * pairs
+    _hold("drift condition: theta = 1 - (1+p)(1+1/r) (eta L_u)^2 tau (tau-1)/2 > 0", theta > 0, theta)
+    headroom = 1 - eta * smooth_u * tau
+    _hold("step condition: 1 - eta L_u tau > 0", headroom > 0, headroom)
+    personal = eta_v * (1 - eta_v * smooth_v / 2)
+    _hold("personal step condition: eta_v L_v < 2", personal > 0, eta_v * smooth_v)
+
+    half_step = eta * tau / 2
+    drift_unit = half_step / (gamma * theta)
+    lost = drift_unit * (1 + p) * (1 + r) * step2 * pairs
+    return _Parts(
+        half_step=half_step,
+        lost=lost,
+        bias=half_step * (1 - gamma) / gamma * delta2,
+        pruning=drift_unit * (smooth_u * radius) ** 2 * mean_ratio,
+        drift_heterogeneity=lost * delta2,
+        drift_variance=drift_unit / tau * (1 + 1 / p) * step2 * pairs * var_u,
+        server_variance=smooth_u
+        * eta**2
+        / 2
+        * (tau + pairs * smooth_u * eta / headroom)
+        * var_u
+        * weight_squares
+        / gamma**2,
+        personal_variance=tau_v * smooth_v * eta_v**2 / 2 * var_v,
+        personal_weight=personal,
+        initial_gap=gap / rounds,
+        agreeing=gamma == 1,
+    )
+
+
+def _hold(condition: str, holds: NDArray[np.bool_], value: Array) -> None:
+    """Raise a ValueError that names the condition, the first index where it fails and the value there."""
+    if np.all(holds):
+        return
+    holds, value = np.broadcast_arrays(holds, value)
+    index = tuple(int(i) for i in np.argwhere(~np.asarray(holds))[0])
+    where = f" at index {index}" if index else ""
+    raise ValueError(f"{condition} violated{where}: value {value[index]:.6g}")
+
+
+def _within(name: str, value: ArrayLike, lower: float, upper: float = np.inf) -> Array:
+    array = np.asarray(value, dtype=np.float64)
+    limit = f"{name}: must be finite, at least {lower:g}" + ("" if upper == np.inf else f", at most {upper:g}")
+    _hold(limit, np.isfinite(array) & (array >= lower) & (array <= upper), array)
+    return array
+
+
+def _positive(name: str, value: ArrayLike, upper: float = np.inf) -> Array:
+    array = np.asarray(value, dtype=np.float64)
+    limit = f"{name}: must be finite, positive" + ("" if upper == np.inf else f", at most {upper:g}")
+    _hold(limit, np.isfinite(array) & (array > 0) & (array <= upper), array)
+    return array
+
+
+def _weights(weight: ArrayLike | None, devices: int) -> Array:
+    """Aggregation weights that sum to 1 over the last axis."""
+    if weight is None:
+        return np.full(devices, 1.0 / devices)
+    alpha = _within("weight", weight, 0.0)
+    if alpha.ndim == 0 or (devices != 1 and alpha.shape[-1] not in (1, devices)):
+        raise ValueError(f"weight: needs a last axis of {devices} devices, got shape {alpha.shape}")
+    total = alpha.sum(axis=-1, keepdims=True)
+    _hold("weight: must not be all zero", total > 0, total)
+    return np.asarray(alpha / total)
