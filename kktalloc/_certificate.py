@@ -29,9 +29,13 @@ class Certificate:
         device gains by moving at these prices), ``consistency`` (times, energies and objective that came with the
         allocation are the ones that it implies).
     duality_gap
-        Objective minus a rigorous lower bound on the optimum, shape ``(...)``; the objective's scale is 1.
+        Objective minus a rigorous lower bound on the optimum, shape ``(...)``; the objective's scale is 1. Negative
+        only by what the primal residuals are worth at these prices.
     bandwidth_price_per_hz
         The price at which the bound was taken, shape ``(...)``.
+    resolution
+        What an ulp of the data is worth at these prices, shape ``(...)``. About 1e-15, and large only where a problem
+        sits on the very edge of feasibility: the gap and complementarity cannot be told from it.
     tolerance
         What every residual and the gap must not exceed.
     """
@@ -39,15 +43,16 @@ class Certificate:
     residuals: dict[str, FloatArray]
     duality_gap: FloatArray
     bandwidth_price_per_hz: FloatArray
+    resolution: FloatArray
     tolerance: float
 
     @property
     def passed(self) -> np.ndarray:
         """Per problem, shape ``(...)``: every residual and the gap are within tolerance."""
-        good = np.abs(self.duality_gap) <= self.tolerance
-        for residual in self.residuals.values():
-            good = good & (residual <= self.tolerance)
-        return good
+        good = self.duality_gap <= self.tolerance + self.resolution
+        for name, residual in self.residuals.items():
+            good = good & (residual <= self.tolerance + (self.resolution if name == "complementarity" else 0.0))
+        return np.asarray(good)
 
     @property
     def ok(self) -> bool:
@@ -57,7 +62,7 @@ class Certificate:
     @property
     def worst(self) -> tuple[str, float]:
         """Name and value of the largest residual (the gap included) over all problems."""
-        named = {"duality_gap": np.abs(self.duality_gap), **self.residuals}
+        named = {"duality_gap": self.duality_gap, **self.residuals}
         values = {name: float(np.max(v, initial=0.0)) for name, v in named.items()}
         # NaN never compares: treat it as the worst there is.
         return max(values.items(), key=lambda item: np.inf if np.isnan(item[1]) else item[1])
@@ -114,9 +119,12 @@ def certify(
         objective = (c.alpha * (1.0 - q)).sum(axis=-1)
         bound = best.value.sum(axis=-1) - (np.maximum(lam, 0.0) * c.bandwidth)[..., 0]
         residuals["dual"] = (np.maximum(-lam, 0.0) * c.bandwidth)[..., 0]
-        residuals |= _slackness(c, q, b, p, u, lam, best)
+        rate = np.where(b > 0.0, b * np.log1p(np.where(b > 0.0, x, 0.0)) / LN2, 0.0)
+        residuals |= _slackness(c, q, b, p, u, rate, lam, best)
+        worth = 1.0 + lam[..., 0] * c.bandwidth[..., 0] + (best.rate * rate).sum(axis=-1)
+        resolution = 8.0 * np.finfo(np.float64).eps * worth
     clean = {name: np.where(np.isnan(v), np.inf, v) for name, v in residuals.items()}
-    return Certificate(clean, objective - bound, lam[..., 0], tolerance)
+    return Certificate(clean, objective - bound, lam[..., 0], resolution, tolerance)
 
 
 _ALLOCATION = ("pruning_ratio", "bandwidth_hz", "tx_power_w")
@@ -188,18 +196,25 @@ def _consistency(problem: Problem, implied: dict[str, FloatArray], claimed: dict
 
 
 def _slackness(
-    c: ConvexRows, q: FloatArray, b: FloatArray, p: FloatArray, u: FloatArray, lam: FloatArray, m: Multipliers
+    c: ConvexRows,
+    q: FloatArray,
+    b: FloatArray,
+    p: FloatArray,
+    u: FloatArray,
+    rate: FloatArray,
+    lam: FloatArray,
+    m: Multipliers,
 ) -> dict[str, FloatArray]:
-    rate = np.where(b > 0.0, b * np.log1p(c.gain_per_noise * p / np.where(b > 0.0, b, 1.0)) / LN2, 0.0)
     limited = np.isfinite(c.e0)
     energy_slack = np.where(limited, c.e0 + c.e1 * u - p, 0.0)
+    # What exceeds a budget is for the primal residuals to judge; here it is what is paid for and left.
     unused = m.rate * (rate - c.r0 - c.r1 * u) + m.energy_row * energy_slack + m.peak_power * (c.peak - p)
     spare = lam[..., 0] * (c.bandwidth[..., 0] - b.sum(axis=-1))
     slope_q = c.alpha * c.window / (1.0 + c.compute * u) ** 2
     mismatch = np.abs(m.spread - slope_q) / np.maximum(np.maximum(np.abs(m.spread), slope_q), 1e-300)
     # Either the marginal terms agree, or q is the best at these prices (a bound, or as close as rho can say).
     return {
-        "complementarity": np.abs(unused).sum(axis=-1) + np.abs(spare),
+        "complementarity": np.maximum(unused, 0.0).sum(axis=-1) + np.maximum(spare, 0.0),
         "stationarity": _worst(np.minimum(mismatch, np.abs(q - m.keep_ratio))),
     }
 

@@ -142,14 +142,12 @@ def solve(problem: Problem, throw: bool = True) -> Solution:
     B = np.broadcast_to(np.asarray(problem.cell.bandwidth_hz), (*batch, 1)).reshape(-1, 1)[rows]
     peak = np.asarray(problem.devices.tx_power_max_w).reshape(form.weight.shape)[rows]
     rho_max = np.asarray(problem.devices.pruning_ratio_max).reshape(form.weight.shape)[rows]
-    rho = np.select(
-        [at.regime == Regime.SATURATED, at.regime == Regime.FLOOR],
-        [0.0, rho_max],
-        1.0 - part.keep_ratio(at.s),
-    )
+    q = part.keep_ratio(at.s)
     # 1 - rho must not round above the q that bandwidth and power were made for.
-    rho = np.where(1.0 - rho > part.keep_ratio(at.s), np.nextafter(rho, 2.0), rho)
-    rho = np.clip(rho, 0.0, rho_max)
+    rho = np.where(1.0 - (1.0 - q) > q, np.nextafter(1.0 - q, 2.0), 1.0 - q)
+    rho = np.select(
+        [at.regime == Regime.FLOOR, at.regime == Regime.SATURATED], [rho_max, 0.0], np.clip(rho, 0.0, rho_max)
+    )
 
     def full(values: FloatArray, dtype: type = float, missing: float = np.nan) -> np.ndarray:
         out = np.full((rows.size, *values.shape[1:]), missing, dtype=dtype)
