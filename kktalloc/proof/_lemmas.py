@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sympy import Rational
 
-from kktalloc.proof._language import Sign, Sort, Square, Theory, Use, eq, le, total
+from kktalloc.proof._language import Expr, Sign, Sort, Square, Theory, Use, eq, le, total
 
 
 def lemmas() -> Theory:
@@ -63,6 +63,7 @@ def lemmas() -> Theory:
         eq((1 + best) * size_a**2 + (1 + 1 / best) * size_b**2, (size_a + size_b) ** 2),
         "and y = |b|/|a| gives exactly that.",
     )
+    _best_s(theory)
     prove(
         "polarisation",
         eq(
@@ -110,3 +111,40 @@ def lemmas() -> Theory:
         (Use("weights", -(p**3) * (1 - p)),),
     )
     return theory
+
+
+def _best_s(theory: Theory) -> None:
+    """The best s of the theorem: the guarantee is N(s)/M(s), N = B s^2 + T s + C, M = k s - k1."""
+    declare, given = theory.signature.parameter, theory.given
+    bias, m_best = declare("B", Sign.NONNEGATIVE), declare("m_best", Sign.NONNEGATIVE, "M(s^*)")
+    s, best, t, c, slope, lost = (
+        declare(name, Sign.REAL, latex)
+        for name, latex in (
+            ("s", "s"),
+            ("s_best", "s^*"),
+            ("T", "T"),
+            ("C", "C"),
+            ("slope", "k"),
+            ("lost", "k_1"),
+        )  # fmt: skip
+    )
+
+    def numerator(s: Expr) -> Expr:
+        return bias * s**2 + t * s + c
+
+    given(
+        "stationary s",
+        eq((2 * bias * best + t) * m_best, slope * numerator(best)),
+        "s* solves the quadratic equation N'(s) M(s) = N(s) M'(s)",
+    )
+    given("positive weight", eq(m_best, slope * best - lost), "M(s*) = k s* - k1 >= 0")
+    theory.prove(
+        "best s",
+        le(numerator(best) * (slope * s - lost), numerator(s) * m_best),
+        "No s gives a smaller guarantee: N(s*) M(s) <= N(s) M(s*).",
+        (
+            Use("stationary s", best - s),
+            Use("positive weight", -numerator(best)),
+        ),
+        (Square(s - best, bias * m_best),),
+    )

@@ -281,9 +281,9 @@ _prove(
         (tau * pruned + eta**2 * pairs * ((1 + p) * (1 + r) * tau * (gradient2 + delta2) + (1 + 1 / p) * var_u))
         / theta,
     ),
-    "The drift sum bounds itself: solved for the displacement, which the drift condition allows.",
+    "Pythagoras (an identity) parts drift from pruning; the drift sum bounds itself and is solved, which the "
+    "drift condition allows.",
     (
-        Use("masked Pythagoras", alpha(k) / theta, (k, i)),
         Use("drift sum", alpha(k) / theta, (k,)),
         Use("gradients on the way", eta**2 * pairs * (1 + p) / theta),
         Use("drift condition", displacements / theta),

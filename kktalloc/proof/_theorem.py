@@ -238,11 +238,10 @@ for _case, _error_step in ((GENERAL, "aggregate error"), (AGREEING, "aggregate e
             + _terms.heterogeneity_drift
             + _terms.variance,
         ),
-        "Descent, with the inner product polarised and every term bounded.",
+        "Descent; the inner product polarised (an identity, so the expansion sees to it); every term bounded.",
         (
             Use("descent lemma", over=(w,)),
             Use("expected move"),
-            Use("polarisation", eta, (i,)),
             Use("server variance", L / 2),
             Use(_error_step, eta / 2),
             Use("displacement", eta / 2 * _case.drift_factor * L**2 / gamma),

@@ -1,0 +1,112 @@
+"""Mutate every numeric constant of every claim and certificate, one at a time; the checker must refuse.
+
+A constant is a number that is written (coefficients, exponents) or that is not (the 1 before a term, the 1
+of an exponent). Run for the full count: ``python tests/proof_mutations.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import sympy
+from sympy.core.function import AppliedUndef
+
+from kktalloc.proof._checker import Checker
+from kktalloc.proof._language import Expr, Sign, Signature, Step, Theory, Total
+from kktalloc.proof._report import theories
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A step with one constant changed, and what was changed."""
+
+    step: Step
+    change: str
+
+
+def changed(expr: Expr, signature: Signature) -> Iterator[tuple[Expr, str]]:
+    """Copies of an expression with one constant changed, the 1 before it among them."""
+    if expr != 0:  # twice 0 is 0
+        yield 2 * expr, f"2 * ({expr})"
+    yield from _inside(expr, signature)
+
+
+def _inside(expr: Expr, signature: Signature) -> Iterator[tuple[Expr, str]]:
+    if isinstance(expr, sympy.Rational):
+        yield expr + 1, f"{expr} -> {expr + 1}"
+        yield expr + sympy.Rational(1, 1000), f"{expr} -> {expr} + 1/1000"
+    elif isinstance(expr, Total):
+        for new, text in changed(expr.args[0], signature):
+            yield Total(new, expr.args[1]), text
+    elif isinstance(expr, AppliedUndef | sympy.Symbol | sympy.Pow):
+        base, exponent = expr.as_base_exp()
+        family = signature.families.get(base.func.__name__)
+        if family is None or family.sign is not Sign.INDICATOR:  # axiom 5: m**2 is m, a constant of no effect
+            yield base ** (exponent + 1), f"exponent {exponent} of {base} -> {exponent + 1}"
+        if exponent != 1:
+            for new, text in changed(base, signature):
+                yield new**exponent, text
+    elif isinstance(expr, sympy.Add | sympy.Mul):
+        step = changed if isinstance(expr, sympy.Add) else _inside
+        for n, part in enumerate(expr.args):
+            for new, text in step(part, signature):
+                yield expr.func(*expr.args[:n], new, *expr.args[n + 1 :]), text
+
+
+def mutants(step: Step, signature: Signature) -> Iterator[Mutant]:
+    """Every mutant of a step."""
+    for side in ("lhs", "rhs"):
+        for new, text in changed(getattr(step.claim, side), signature):
+            yield Mutant(replace(step, claim=replace(step.claim, **{side: new})), f"{side}: {text}")
+    for n, use in enumerate(step.uses):
+        for new, text in changed(use.times, signature):
+            uses = (*step.uses[:n], replace(use, times=new), *step.uses[n + 1 :])
+            yield Mutant(replace(step, uses=uses), f"multiplier of {use.fact!r}: {text}")
+    for n, square in enumerate(step.squares):
+        for part in ("base", "times"):
+            for new, text in changed(getattr(square, part), signature):
+                squares = (*step.squares[:n], replace(square, **{part: new}), *step.squares[n + 1 :])
+                yield Mutant(replace(step, squares=squares), f"square {n}, {part}: {text}")
+
+
+def run(theory: Theory, names: set[str] | None = None) -> tuple[int, list[Mutant]]:
+    """Number of mutants of the named steps (all by default), and those that the checker accepts."""
+    checker = Checker(theory.signature)
+    known = {fact.name: fact.claim for fact in theory.facts}
+    total, survivors = 0, []
+    for step in theory.steps:
+        if names is None or step.name in names:
+            for mutant in mutants(step, theory.signature):
+                total += 1
+                if checker.check(mutant.step, known).verified:
+                    survivors.append(mutant)
+        known[step.name] = step.claim
+    return total, survivors
+
+
+def own_steps() -> Iterator[tuple[str, Theory, set[str]]]:
+    """Each theory with the steps that no theory before it has: corollaries repeat the theorem's."""
+    seen: set[str] = set()
+    for key, theory in theories().items():
+        names = {step.name for step in theory.steps}
+        yield key, theory, names - seen if key in ("target", "one_step") else names
+        seen |= names
+
+
+def main() -> int:
+    """Mutate everything and print killed/total."""
+    everything = alive = 0
+    for key, theory, names in own_steps():
+        total, survivors = run(theory, names)
+        everything, alive = everything + total, alive + len(survivors)
+        print(f"{key}: {total - len(survivors)}/{total} killed in {len(names)} steps")
+        for survivor in survivors:
+            print(f"  survives: {survivor.step.name}: {survivor.change}")
+    print(f"all: {everything - alive}/{everything} killed")
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
