@@ -223,7 +223,7 @@ def _unpacked(arrays: tuple[Any, ...]) -> PersonalState:
 
 
 def _shared(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.share_memory_()  # type: ignore[no-untyped-call, no-any-return]
+    return tensor.share_memory_()  # type: ignore[no-untyped-call]
 
 
 def _require_shared_memory(uploads: int, shares: Sequence[DeviceData]) -> None:

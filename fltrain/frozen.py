@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
+
+from fltrain.dense import hooked
 
 _CHUNK = 256  # samples; larger batches of images fall out of the processor's cache
 _PURE = (
@@ -47,14 +47,6 @@ class Stages:
     lower: nn.Sequential
     upper: nn.Sequential
 
-    @property
-    def linear_head(self) -> nn.Linear | None:
-        """Upper, if it is one linear layer with a bias: then its slope has a closed form."""
-        head = self.upper[0]
-        if len(self.upper) == 1 and type(head) is nn.Linear and head.bias is not None and not _hooked(head):
-            return head
-        return None
-
 
 def stages(model: nn.Module, personal: Iterable[nn.Parameter]) -> Stages | None:
     """Cut an ``nn.Sequential`` just below its first personal parameter.
@@ -63,7 +55,7 @@ def stages(model: nn.Module, personal: Iterable[nn.Parameter]) -> Stages | None:
     below might give a sample another output when asked again.
     """
     own = {id(p) for p in personal}
-    if type(model) is not nn.Sequential or not own or _hooked(model):
+    if type(model) is not nn.Sequential or not own or hooked(model):
         return None
     children = list(model)
     cut = next(i for i, child in enumerate(children) if any(id(p) in own for p in child.parameters()))
@@ -78,28 +70,9 @@ def features(lower: nn.Module, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([lower(part) for part in torch.split(x, _CHUNK)])
 
 
-def linear_head_steps(
-    head: nn.Linear, inputs: torch.Tensor, labels: torch.Tensor, batches: NDArray[np.int64], rate: float
-) -> None:
-    """SGD steps of a linear layer on softmax cross-entropy, whose slope is (softmax - onehot)^T inputs / B."""
-    weight, bias = head.weight.data, head.bias.data
-    onehot = nn.functional.one_hot(labels, head.out_features).to(inputs.dtype)
-    scale = -rate / batches.shape[1]
-    with torch.no_grad():
-        for rows in torch.from_numpy(batches):
-            seen = inputs[rows]
-            slope = torch.softmax(torch.addmm(bias, seen, weight.t()), dim=1).sub_(onehot[rows])
-            weight.addmm_(slope.t(), seen, alpha=scale)
-            bias.add_(slope.sum(dim=0), alpha=scale)
-
-
 def _is_pure(module: nn.Module) -> bool:
-    if _hooked(module):
+    if hooked(module):
         return False
     if type(module) is nn.Sequential:
         return all(_is_pure(child) for child in module)
     return type(module) in _PURE
-
-
-def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.nn import functional
 
 from fltrain.accounting import upload_bits
 from fltrain.config import TrainConfig
-from fltrain.frozen import features, linear_head_steps
+from fltrain.dense import Update, dense_steps
+from fltrain.frozen import features
 from fltrain.masks import keep_mask
 from fltrain.partition import DeviceData
 from fltrain.split import PersonalState, Replica
 
 Batches = NDArray[np.int64]
-Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -122,33 +123,17 @@ def draw_batches(rng: np.random.Generator, n: int, batch_size: int, steps: int) 
     return np.concatenate(drawn)[:steps] if drawn else np.empty((0, size), dtype=np.int64)
 
 
-def _slopes(
-    forward: Forward, parameters: Sequence[torch.Tensor], x: torch.Tensor, y: torch.Tensor
-) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-    """Mini-batch loss and its gradient, one tensor per parameter (zero for one that the model does not use)."""
-    loss = functional.cross_entropy(forward(x), y)
-    slopes = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-    return loss.detach(), slopes
-
-
 def _personal_steps(replica: Replica, share: DeviceData, batches: Batches, rate: float) -> None:
     """SGD on v with u frozen."""
+    replica.train_only(train_u=False, train_v=True)
+    updates = [Update(p, rate) for p in replica.personal_parameters]
     if replica.frozen is None:
-        forward: Forward = replica.model
-        x, y = share.train_x, share.train_y
-    else:  # the stage below v does not change: each sample that is used goes through it once
-        used, batches = np.unique(batches, return_inverse=True)
-        forward = replica.frozen.upper
-        x = features(replica.frozen.lower, replica.batch(share.train_x[used]))
-        y = share.train_y[used]
-        if replica.frozen.linear_head is not None:
-            linear_head_steps(replica.frozen.linear_head, x, y, batches, rate)
-            return
-    parameters = replica.train_only(train_u=False, train_v=True)
-    for rows in torch.from_numpy(batches):
-        inputs = x[rows] if replica.frozen else replica.batch(x[rows])
-        _, slopes = _slopes(forward, parameters, inputs, y[rows])
-        _descend(parameters, slopes, rate)
+        _sgd(replica, share.train_x, share.train_y, batches, updates)
+        return
+    # The stage below v does not change: each sample that is used goes through it once.
+    used, batches = np.unique(batches, return_inverse=True)
+    x = features(replica.frozen.lower, replica.batch(share.train_x[used]))
+    _sgd(replica, x, share.train_y[used], batches, updates, above_frozen=True)
 
 
 def _importance(
@@ -165,16 +150,18 @@ def _importance(
     if config.importance == "random":
         return torch.from_numpy(rng.random(u.numel()))
     buffers = replica.buffers()
-    parameters = replica.train_only(train_u=True, train_v=False)
-    total = torch.zeros_like(u)
-    for rows in torch.from_numpy(batches):
-        x, y = replica.batch(share.train_x[rows]), share.train_y[rows]
-        _, slopes = _slopes(replica.model, parameters, x, y)
-        if config.importance == "movement":
-            _descend(parameters, slopes, config.learning_rate_global)
-        else:
+    replica.train_only(train_u=True, train_v=False)
+    if config.importance == "movement":
+        updates = [Update(p, config.learning_rate_global) for p in replica.global_parameters]
+        _sgd(replica, share.train_x, share.train_y, batches, updates)
+        scores = (replica.u - u).abs()
+    else:
+        total = torch.zeros_like(u)
+        for rows in torch.from_numpy(batches):
+            x, y = replica.batch(share.train_x[rows]), share.train_y[rows]
+            _, slopes = _slopes(replica.model, replica.global_parameters, x, y)
             total += torch.cat([slope.reshape(-1) for slope in slopes])
-    scores = (replica.u - u).abs() if config.importance == "movement" else (u * total).abs()
+        scores = (u * total).abs()
     replica.u.copy_(u)
     replica.load_buffers(buffers)
     return scores
@@ -185,26 +172,52 @@ def _pruned_steps(
 ) -> float:
     """SGD on the kept coordinates of u, and on v too if simultaneous; returns the mean loss."""
     joint = config.algorithm == "simultaneous"
-    parameters = replica.train_only(train_u=True, train_v=joint)
-    split_at = len(replica.global_parameters)
-    masks = None
-    if mask is not None:
-        flat = torch.split(mask.to(torch.float32), [p.numel() for p in replica.global_parameters])
-        masks = [m.view(p.shape) for m, p in zip(flat, replica.global_parameters, strict=True)]
+    replica.train_only(train_u=True, train_v=joint)
+    of_u = replica.global_parameters
+    if mask is None:
+        updates = [Update(p, config.learning_rate_global) for p in of_u]
+    else:
+        parts = torch.split(mask.to(torch.float32), [p.numel() for p in of_u])
+        updates = [
+            Update(p, config.learning_rate_global, part.view(p.shape)) for p, part in zip(of_u, parts, strict=True)
+        ]
+    if joint:
+        updates += [Update(p, config.learning_rate_personal) for p in replica.personal_parameters]
+    return _sgd(replica, share.train_x, share.train_y, batches, updates)
+
+
+def _sgd(
+    replica: Replica,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    batches: Batches,
+    updates: Sequence[Update],
+    *,
+    above_frozen: bool = False,
+) -> float:
+    """Steps on the parameters in `updates`, of the model or its part above the frozen stage; the mean loss."""
+    dense = replica.dense_upper if above_frozen else replica.dense
+    if dense is not None:
+        return float(dense_steps(dense, updates, x, y, batches).mean())
+    forward = replica.frozen.upper if above_frozen and replica.frozen else replica.model
+    parameters = [update.parameter for update in updates]
     losses = []
     for rows in torch.from_numpy(batches):
-        x, y = replica.batch(share.train_x[rows]), share.train_y[rows]
-        loss, slopes = _slopes(replica.model, parameters, x, y)
+        loss, slopes = _slopes(forward, parameters, replica.batch(x[rows]), y[rows])
         losses.append(loss)
-        of_u: Sequence[torch.Tensor] = slopes[:split_at]
-        if masks is not None:
-            of_u = [slope * kept for slope, kept in zip(of_u, masks, strict=True)]
-        _descend(parameters[:split_at], of_u, config.learning_rate_global)
-        _descend(parameters[split_at:], slopes[split_at:], config.learning_rate_personal)
+        with torch.no_grad():
+            for (p, rate, mask), slope in zip(updates, slopes, strict=True):
+                p.add_(slope if mask is None else slope * mask, alpha=-rate)
     return float(torch.stack(losses).mean())
 
 
-def _descend(parameters: Sequence[torch.Tensor], slopes: Sequence[torch.Tensor], rate: float) -> None:
-    with torch.no_grad():
-        for p, slope in zip(parameters, slopes, strict=True):
-            p.add_(slope, alpha=-rate)
+def _slopes(
+    forward: nn.Module,
+    parameters: Sequence[torch.Tensor],
+    x: torch.Tensor,
+    y: torch.Tensor,
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """Mini-batch loss and its gradient, one tensor per parameter (zero for one that the model does not use)."""
+    loss = functional.cross_entropy(forward(x), y)
+    slopes = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+    return loss.detach(), slopes

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from fltrain.dense import dense_chain
 from fltrain.frozen import stages
 
 
@@ -96,7 +97,7 @@ class Replica:
     fast : bool
         Allow what changes speed but results only by rounding: channels-last images, on which CPU pooling
         and convolution are up to twice as fast, and features computed once while only the personal part
-        trains (`frozen`). False is plain autograd.
+        trains (`frozen`), fully connected networks without autograd (`dense`). False is plain autograd.
 
     Attributes
     ----------
@@ -106,6 +107,8 @@ class Replica:
         Views into them, in the order of the split's names.
     frozen : Stages or None
         The part below all personal parameters and the rest, if computing the first once is exact.
+    dense, dense_upper : list of nn.Linear, or None
+        The layers of the whole model, and of what is not frozen, if they are plain fully connected ones.
     """
 
     def __init__(self, split: Split, *, fast: bool = False) -> None:
@@ -116,6 +119,8 @@ class Replica:
         self.u = _as_views(self.global_parameters)
         self.v = _as_views(self.personal_parameters)
         self.frozen = stages(self.model, self.personal_parameters) if fast else None
+        self.dense = dense_chain(self.model) if fast else None
+        self.dense_upper = dense_chain(self.frozen.upper) if self.frozen else None
         convolves = any(isinstance(module, nn.Conv2d) for module in self.model.modules())
         self._images = torch.channels_last if fast and convolves else None
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from math import exp
 
 import numpy as np
@@ -238,3 +239,45 @@ def test_batches_are_shuffled_epochs(n: int, batch_size: int, steps: int, shape:
         seen = batches[start : start + per_epoch].ravel()
         assert len(set(seen.tolist())) == len(seen)
         assert set(seen.tolist()) <= set(range(n))
+
+
+def two_layer_head() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 16), nn.ReLU(), nn.Linear(16, 10))
+
+
+@pytest.mark.parametrize("algorithm", ["alternating", "simultaneous"])
+@pytest.mark.parametrize("rho", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("model", "personal"),
+    [
+        (lambda: ft.build_model("mlp", digits()), ("head",)),
+        (lambda: ft.build_model("cnn", digits()), ("head",)),
+        (lambda: ft.build_model("cnn", digits()), ()),
+        (two_layer_head, ("3", "5")),
+    ],
+)
+def test_the_fast_path_is_the_reference_path(
+    model: Callable[[], nn.Module], personal: tuple[str, ...], rho: float, algorithm: str
+) -> None:
+    torch.manual_seed(0)
+    split = ft.Split(model(), personal)
+    config = ft.TrainConfig(
+        algorithm=algorithm,  # type: ignore[arg-type]
+        personal_steps=25 if algorithm == "alternating" else 0,
+        pruned_steps=10,
+        batch_size=16,
+        importance="magnitude",
+        fast=False,
+    )
+    u, v = split.initial_global(), split.initial_personal()
+    slow, fast = (device_round(Replica(split, fast=f), u, v, shares()[1], config, rho, 0, 1) for f in (False, True))
+    if personal and algorithm == "alternating":
+        assert Replica(split, fast=True).frozen is not None
+    assert slow.values is not None
+    assert fast.values is not None
+    np.testing.assert_allclose(fast.values, slow.values, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(fast.personal.v, slow.personal.v, rtol=1e-4, atol=1e-6)
+    assert fast.loss == pytest.approx(slow.loss, rel=1e-4)
+    assert (fast.mask is None) == (slow.mask is None)
+    if fast.mask is not None:
+        assert torch.equal(fast.mask, slow.mask)
