@@ -81,15 +81,13 @@ class Checker:
         if isinstance(expr, sympy.Add):
             return [term for part in expr.args for term in self._expand(part, scope)]
         if isinstance(expr, sympy.Mul):
-            return self._product([(part, scope) for part in expr.args])
+            return _products([self._expand(part, scope) for part in expr.args])
         if isinstance(expr, sympy.Pow):
             return self._power(expr.base, expr.exp, scope)
         if isinstance(expr, Total):
             body, index = expr.args
-            bound = next(self._fresh)
-            terms = self._expand(body, {**scope, index.name: bound})
-            sort = self._sort(index)
-            return [_Term(t.coefficient, t.powers, {**t.bound, bound: sort}) for t in terms]
+            inner, bound = self._bind([index])
+            return _total(self._expand(body, {**scope, **inner}), bound)
         if isinstance(expr, Same):
             first, second = expr.args
             if self._sort(first) != self._sort(second) or self._sort(first).size == 1:
@@ -100,18 +98,11 @@ class Checker:
             return [_Term(Fraction(1), {self._member(expr, scope): 1}, {})]
         raise Refused(f"{expr} ({type(expr).__name__}) is not in the language")
 
-    def _product(self, factors: Sequence[tuple[Expr, Mapping[str, Slot]]]) -> list[_Term]:
-        terms = [_Term(Fraction(1), {}, {})]
-        for factor, scope in factors:
-            parts = self._expand(factor, scope)
-            terms = [_times(left, right) for left in terms for right in parts]
-        return terms
-
     def _power(self, base: Expr, exponent: Expr, scope: Mapping[str, Slot]) -> list[_Term]:
         if not isinstance(exponent, sympy.Integer):
             raise Refused(f"the exponent {exponent} is not an integer")
         if exponent >= 0:  # each copy is expanded anew, so that bound indices stay apart
-            return self._product([(base, scope)] * int(exponent))
+            return _products([self._expand(base, scope) for _ in range(int(exponent))])
         if not isinstance(base, sympy.Symbol | AppliedUndef) or self._sign(base) is not Sign.POSITIVE:
             raise Refused(f"{base} stands in a denominator and is not declared positive")
         (term,) = self._expand(base, scope)
@@ -218,7 +209,7 @@ class Checker:
         if step.claim.relation not in ("<=", "=="):
             raise Refused(f"{step.claim.relation!r} is not a relation")
         inequality = step.claim.relation == "<="
-        terms = self._expand(step.claim.rhs - step.claim.lhs, {})
+        terms = self._gap(step.claim, {})
         for use in step.uses:
             if use.fact not in known:
                 raise Refused(f"{use.fact!r} is neither given nor proved before")
@@ -228,25 +219,31 @@ class Checker:
                     raise Refused(f"the inequality {use.fact!r} cannot prove an equality")
                 if not self.is_nonnegative(use.times):
                     raise Refused(f"the multiplier {use.times} of {use.fact!r} is not shown non-negative")
-            scope: dict[str, Slot] = {index.name: next(self._fresh) for index in use.over}
+            scope, bound = self._bind(use.over)
             inner = dict(scope)
             for source, target in use.at:
                 if self._sort(source) != self._sort(target):
                     raise Refused(f"{source} and {target} are of different sorts")
                 inner[source.name] = self._slot(target, scope)
-            bound = {scope[index.name]: self._sort(index) for index in use.over}
-            certificate = self._product([(use.times, scope), (claim.rhs - claim.lhs, inner)])
-            terms += [_Term(-t.coefficient, t.powers, {**t.bound, **bound}) for t in certificate]  # type: ignore[dict-item]
+            terms += _total(_products([self._expand(use.times, scope), self._gap(claim, inner)]), bound, -1)
         for square in step.squares:
             if not inequality:
                 raise Refused("a square cannot prove an equality")
             if not self.is_nonnegative(square.times):
                 raise Refused(f"the weight {square.times} of a square is not shown non-negative")
-            body = square.times * square.base**2
-            for index in square.over:
-                body = Total(body, index)
-            terms += [_Term(-t.coefficient, t.powers, t.bound) for t in self._expand(body, {})]
+            scope, bound = self._bind(square.over)
+            factors = [self._expand(part, scope) for part in (square.times, square.base, square.base)]
+            terms += _total(_products(factors), bound, -1)
         return _collect(self._canonical(term) for term in terms)
+
+    def _gap(self, claim: Claim, scope: Mapping[str, Slot]) -> list[_Term]:
+        """``rhs - lhs``, each side expanded by itself so that SymPy cancels nothing unseen."""
+        return self._expand(claim.rhs, scope) + _total(self._expand(claim.lhs, scope), {}, -1)
+
+    def _bind(self, indices: Sequence[Expr]) -> tuple[dict[str, Slot], dict[int, Sort]]:
+        """Fresh bound indices, and what they range over."""
+        sorts = {next(self._fresh): (index, self._sort(index)) for index in indices}
+        return {index.name: slot for slot, (index, _) in sorts.items()}, {n: sort for n, (_, sort) in sorts.items()}
 
     def check(self, step: Step, known: Mapping[str, Claim]) -> Verdict:
         """Judge one step against the statements known before it."""
@@ -257,6 +254,18 @@ class Checker:
         if residual:
             return Verdict(step, False, f"residual of {len(residual)} terms, first {next(iter(residual.items()))}")
         return Verdict(step, True, "residual is exactly zero")
+
+
+def _total(terms: list[_Term], bound: dict[int, Sort], sign: int = 1) -> list[_Term]:
+    """Terms totalled over more indices, with a sign."""
+    return [_Term(sign * term.coefficient, term.powers, {**term.bound, **bound}) for term in terms]
+
+
+def _products(factors: Sequence[list[_Term]]) -> list[_Term]:
+    terms = [_Term(Fraction(1), {}, {})]
+    for factor in factors:
+        terms = [_times(left, right) for left in terms for right in factor]
+    return terms
 
 
 def _times(left: _Term, right: _Term) -> _Term:

@@ -126,7 +126,7 @@ def _best_s(theory: Theory) -> None:
             ("C", "C"),
             ("slope", "k"),
             ("lost", "k_1"),
-        )  # fmt: skip
+        )
     )
 
     def numerator(s: Expr) -> Expr:
