@@ -148,7 +148,7 @@ def test_json_report_agrees_with_the_claims(finished: Path) -> None:
 def test_spread_text_never_averages_over_the_seeds_that_got_there() -> None:
     assert spread_text(Spread((1.0, 2.0, 3.0))) == "2.0 (1.0 to 3.0)"
     assert spread_text(Spread((2.0, 2.0))) == "2.0"
-    assert spread_text(Spread((1.0, None))) == "not in every seed (1 of 2 seeds)"
+    assert spread_text(Spread((1.0, None))) == "1 of 2 seeds (1.0)"
     assert spread_text(Spread((None, None))) == "never"
     assert spread_text(Spread((-0.5, -0.5)), 2) == "−0.50"
     assert spread_text(Spread((2e-15,)), None) == "2e−15"

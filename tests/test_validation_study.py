@@ -40,9 +40,12 @@ def test_end_to_end(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = _numbers(finished)
     assert sorted(runs) == [f"{scheme}-seed0.json" for scheme in ("equal", "fedavg", "joint", "partial")]
     for run in runs.values():
-        assert len(run["history"]) == len(run["allocation"]["pruning_ratio"]) == 2
+        assert len(run["history"]) == len(run["allocation"]["pruning_ratio"]) == run["train_config"]["rounds"]
+        assert run["history"][-1]["wall_clock_s"] <= run["budget_s"] * (1 + 1e-5)
         # What training was told is what the allocation says.
         assert [r["pruning_ratio_per_device"] for r in run["history"]] == run["allocation"]["pruning_ratio"]
+    assert len(runs["partial-seed0.json"]["history"]) == 2
+    assert runs["partial-seed0.json"]["budget_s"] == pytest.approx(2 * runs["joint-seed0.json"]["budget_s"])
     assert runs["fedavg-seed0.json"]["personal_parameters"] == 0
     assert runs["joint-seed0.json"]["personal_parameters"] > 0
     steps = [run["train_config"]["personal_steps"] + run["train_config"]["pruned_steps"] for run in runs.values()]

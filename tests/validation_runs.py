@@ -68,6 +68,7 @@ def _run(study: Study, scheme: str, seed: int, joint_speed: float, joint_loss: f
             "worst_residual": 1e-12,
         },
         "history": [{"accuracy_per_device": [float(a)] * DEVICES} for a in accuracy],
+        "held_out_samples": 400,
         "global_parameters": 6240,
         "personal_parameters": 330,
     }

@@ -68,6 +68,7 @@ class Training:
     personal: tuple[str, ...] = ("head",)
     """Layers kept on the device by the personalised schemes."""
     rounds: int = 100
+    """Rounds of the unpruned reference; their simulated time is the budget from which the others get theirs."""
     personal_steps: int = 5
     """Larger than the other two: the LocalAlt schedule."""
     probe_steps: int = 1
@@ -94,6 +95,9 @@ class Study:
     """Deadline of a pruned round, as a share of the mean unpruned round of the same cell ("partial", its
     bandwidth already shared for the earliest finish). Known before any training. The claim asks for half the
     time; 0.4 leaves a quarter more rounds to make up for what pruning costs."""
+    time_share: float = 0.5
+    """Pruned schemes train for this share of the reference's simulated time, unpruned ones for all of it; each runs
+    as many whole rounds as fit. A half, because that is what is claimed to be enough."""
     radio: Radio = field(default_factory=Radio)
     training: Training = field(default_factory=Training)
 
@@ -107,8 +111,9 @@ class Study:
         ):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
-        if not (math.isfinite(self.deadline_fraction) and self.deadline_fraction > 0):
-            raise ValueError(f"deadline_fraction must be positive, got {self.deadline_fraction}")
+        for name, share in (("deadline_fraction", self.deadline_fraction), ("time_share", self.time_share)):
+            if not (math.isfinite(share) and share > 0):
+                raise ValueError(f"{name} must be positive, got {share}")
         if not 0 <= self.radio.pruning_ratio_max < 1:
             raise ValueError(f"pruning_ratio_max must lie in [0, 1), got {self.radio.pruning_ratio_max}")
 

@@ -99,14 +99,18 @@ def _curves(axes: Axes, runs: dict[str, list[Run]], x: dict[str, FloatArray], y:
 def accuracy_over_time(runs: dict[str, list[Run]], targets: list[float]) -> str:
     """Accuracy against simulated wall-clock time."""
     with _drawing("time", (4.8, 3.6)) as (figure, (axes,)):
-        factor, unit = _scale(max(run.time_s[-1] for each in runs.values() for run in each))
+        # Seeds differ in their cell, and so in how long any round takes. Every seed's clock is scaled to the mean
+        # cell, so that bands show how training differs and not how cells do.
+        rounds = np.array([run.latency_s.mean() for run in runs[REFERENCE]])
+        clock = rounds.mean() / rounds
+        ends = {s: [r.time_s * c for r, c in zip(each, clock, strict=True)] for s, each in runs.items()}
+        factor, unit = _scale(max(e[-1] for each in ends.values() for e in each))
         x, y = {}, {}
         for scheme, each in runs.items():
             # Where every seed has a value: from the slowest first round to the earliest end.
-            grid = np.linspace(max(r.time_s[0] for r in each), min(r.time_s[-1] for r in each), 400)
-            y[scheme] = np.stack(
-                [r.smoothed[np.searchsorted(r.time_s, grid * (1 + 1e-12), side="right") - 1] for r in each]
-            )
+            grid = np.linspace(max(e[0] for e in ends[scheme]), min(e[-1] for e in ends[scheme]), 400)
+            after = [np.searchsorted(e, grid * (1 + 1e-12), side="right") - 1 for e in ends[scheme]]
+            y[scheme] = np.stack([r.smoothed[i] for r, i in zip(each, after, strict=True)])
             x[scheme] = grid * factor
         _curves(axes, runs, x, y)
         goal = 100 * float(np.mean(targets))
@@ -125,7 +129,8 @@ def accuracy_over_time(runs: dict[str, list[Run]], targets: list[float]) -> str:
 def accuracy_over_rounds(runs: dict[str, list[Run]]) -> str:
     """Accuracy against rounds: what pruning costs when time is left aside."""
     with _drawing("rounds", (4.8, 3.6)) as (figure, (axes,)):
-        y = {scheme: np.stack([r.smoothed for r in each]) for scheme, each in runs.items()}
+        ends = {scheme: min(len(r.smoothed) for r in each) for scheme, each in runs.items()}
+        y = {scheme: np.stack([r.smoothed[: ends[scheme]] for r in each]) for scheme, each in runs.items()}
         x = {scheme: np.arange(1.0, values.shape[1] + 1) for scheme, values in y.items()}
         _curves(axes, runs, x, y)
         axes.set_xlabel("round")
@@ -162,7 +167,7 @@ def device_order(run: Run) -> NDArray[np.int64]:
 
 def _device_axis(axes: Axes, order: NDArray[np.int64]) -> None:
     axes.set_xticks(range(len(order)), [str(k) for k in order])
-    axes.set_xlabel("device, best mean channel on the left")
+    axes.set_xlabel("phone, best mean channel on the left")
     axes.grid(visible=False, axis="x")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -54,20 +55,24 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "spread": spread_text,
         "percent": _percent_text,
-        "millijoules": _millijoule_text,
-        "seconds": _seconds_text,
+        "milli": _milli_text,
     }
     return environment
 
 
 def spread_text(spread: Spread, digits: int | None = 1, factor: float = 1.0) -> str:
-    """``41.2 (38.0 to 44.1)``: mean, least and greatest over seeds; says how many seeds got there if not all."""
+    """``41.2 (38.0 to 44.1)``: mean, least and greatest over seeds.
+
+    Where some seed has no value there is no mean: ``2 of 3 seeds (38.0 to 44.1)``.
+    """
     values = factor * spread.values
-    if not spread.complete:
-        count = f"{len(values)} of {len(spread.per_seed)} seeds"
-        return f"not in every seed ({count})" if len(values) else "never"
+    if not len(values):
+        return "never"
     low, mean, high = (_number(v, digits) for v in (values.min(), values.mean(), values.max()))
-    return mean if low == high else f"{mean} ({low} to {high})"
+    between = low if low == high else f"{low} to {high}"
+    if not spread.complete:
+        return f"{len(values)} of {len(spread.per_seed)} seeds ({between})"
+    return mean if low == high else f"{mean} ({between})"
 
 
 def _number(value: float, digits: int | None) -> str:
@@ -79,14 +84,10 @@ def _percent_text(spread: Spread, digits: int = 1) -> str:
     return spread_text(spread, digits, 100.0)
 
 
-def _millijoule_text(spread: Spread) -> str:
-    return spread_text(spread, 1, 1e3)
-
-
-def _seconds_text(spread: Spread) -> str:
-    """Three significant figures."""
-    largest = float(spread.values.max()) if len(spread.values) else 1.0
-    return spread_text(spread, max(0, 2 - int(np.floor(np.log10(largest)))))
+def _milli_text(spread: Spread) -> str:
+    """A thousand times the value, to three significant figures of the largest."""
+    largest = 1e3 * float(spread.values.max()) if len(spread.values) else 1.0
+    return spread_text(spread, max(0, 2 - math.floor(math.log10(largest))), 1e3)
 
 
 def _context(
@@ -113,6 +114,8 @@ def _context(
         "margin_pp": f"{100 * MARGIN:g}",
         "window": WINDOW,
         "deadlines_s": Spread(tuple(run.deadline_s for run in runs[JOINT])),
+        "tx_power_max_mw": 10 ** (study.radio.tx_power_dbm / 10),
+        "held_out_samples": first.raw["held_out_samples"],
         "global_parameters": first.raw["global_parameters"],
         "personal_parameters": first.raw["personal_parameters"],
         "upload_share": _mean_share(runs[REFERENCE], "upload_s"),
@@ -126,17 +129,21 @@ def _context(
 
 def _answer(study: Study, found: list[Claim]) -> str:
     """The first two claims in words."""
-    time, at_half = found[0].measured, found[1].measured
+    time, at_half = found[0], found[1]
     reached = (
-        f"in {spread_text(time, 0)} % of its simulated time"
-        if time.complete
-        else f"in {len(time.values)} of {study.seeds} seeds only"
+        f"in {spread_text(time.measured, 0)} % of its simulated time"
+        if time.verdict == "holds"
+        else f"in at most {100 * SAVING:g} % of its simulated time {_for_how_many(time, study.seeds)}"
     )
     return (
         "Pruning and radio resources allocated together reach the accuracy of unpruned personalised training, within "
-        f"{100 * MARGIN:g} percentage point, {reached}. After {100 * SAVING:g} % of the unpruned run's time the "
-        f"accuracy differs from the unpruned end by {spread_text(at_half, 2)} percentage points."
+        f"{100 * MARGIN:g} percentage point, {reached}. After {100 * SAVING:g} % of the unpruned run's time "
+        f"they are {spread_text(at_half.measured, 2)} percentage points from where it ends."
     )
+
+
+def _for_how_many(claim: Claim, seeds: int) -> str:
+    return f"for none of {seeds} seeds" if claim.verdict == "does not hold" else claim.verdict.removeprefix("holds ")
 
 
 def _mean_share(each: list[Run], part: str) -> float:

@@ -91,7 +91,7 @@ def provenance() -> dict[str, Any]:
         "git_modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "source": source_digest(),
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "versions": versions,
     }
 

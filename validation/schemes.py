@@ -12,7 +12,8 @@ A round that could do without pruning ends as soon as that allows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,15 @@ class Allocation:
     def latency_s(self) -> FloatArray:
         """(R, K) from the start of the round to the last bit of each device."""
         return self.broadcast_s + self.local_s + self.pruned_s + self.upload_s
+
+    def within(self, budget_s: float) -> Allocation:
+        """The first rounds, as many as end within `budget_s` of simulated time; at least one."""
+        ends = np.cumsum(self.latency_s.max(axis=1))
+        # The budget is itself a sum of rounds: rounding and the slack must not cost the last one.
+        rounds = max(1, int(np.searchsorted(ends, budget_s * (1 + 2 * _SLACK), side="right")))
+        cut: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        cut |= {name: value[:rounds] for name, value in cut.items() if isinstance(value, np.ndarray)}
+        return Allocation(**cut)
 
 
 Allocator = Callable[[Radio, Phones, Demand, float], Allocation]

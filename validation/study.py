@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,22 +52,21 @@ def pending(study: Study, out: Path) -> list[tuple[int, str]]:
 
 
 def run_study(study: Study, data: ft.Dataset, out: Path) -> None:
-    """Train what is pending, one results file each; a progress bar counts rounds."""
+    """Train what is pending, one results file each, with a progress bar per run."""
     todo = pending(study, out)
     (out / "runs").mkdir(parents=True, exist_ok=True)
     results.write_json(out / "study.json", to_dict(study))
     origin = results.provenance()
-    total = len(todo) * study.training.rounds
-    pause = 0.1 if sys.stderr.isatty() else 5.0
-    with tqdm(total=total, unit="round", mininterval=pause, disable=not todo) as bar:
-        for seed, scheme in todo:
-            bar.set_description(f"seed {seed}, {scheme}")
-            run = run_one(study, data, scheme, seed, bar)
-            results.write_json(results.run_path(out, scheme, seed), {**run, "provenance": origin})
+    for number, (seed, scheme) in enumerate(todo, start=1):
+        run = run_one(study, data, scheme, seed, f"run {number} of {len(todo)}: {scheme}, seed {seed}")
+        results.write_json(results.run_path(out, scheme, seed), {**run, "provenance": origin})
 
 
-def run_one(study: Study, data: ft.Dataset, name: str, seed: int, bar: tqdm[Any] | None = None) -> dict[str, Any]:
-    """One scheme at one seed: allocate every round, train on it, and return the results as a plain dict."""
+def run_one(study: Study, data: ft.Dataset, name: str, seed: int, label: str | None = None) -> dict[str, Any]:
+    """One scheme at one seed: allocate every round, train on it, and return the results as a plain dict.
+
+    `label` names the progress bar; None shows none.
+    """
     started = time.perf_counter()
     radio, training, scheme = study.radio, study.training, SCHEMES[name]
     shares = ft.partition(
@@ -78,25 +78,31 @@ def run_one(study: Study, data: ft.Dataset, name: str, seed: int, bar: tqdm[Any]
         samples_per_device=training.samples_per_device,
         test_fraction=training.test_fraction,
     )
-    phones = draw_phones(radio, training.devices, training.rounds, seed)
-    split, config, workload = _model(training, data, shares, scheme, seed)
-    reference = demand(radio, phones, _model(training, data, shares, SCHEMES[REFERENCE], seed)[2])
-    deadline_s = study.deadline_fraction * float(unpruned_round_s(radio, phones, reference).mean())
-    need = demand(radio, phones, workload)
-    plan = scheme.allocate(radio, phones, need, deadline_s)
+    # Twice what fits at full deadlines: rounds that need no pruning are shorter.
+    drawn = 2 * math.ceil(training.rounds * max(1.0, study.time_share / study.deadline_fraction))
+    phones = draw_phones(radio, training.devices, drawn, seed)
+    reference = demand(radio, phones, _work(training, data, shares, SCHEMES[REFERENCE], seed)[2])
+    unpruned = unpruned_round_s(radio, phones, reference)[: training.rounds]
+    deadline_s = study.deadline_fraction * float(unpruned.mean())
+    budget_s = float(unpruned.sum()) * (study.time_share if scheme.pruned else 1.0)
+    split, config, workload = _work(training, data, shares, scheme, seed)
+    plan = scheme.allocate(radio, phones, demand(radio, phones, workload), deadline_s).within(budget_s)
+    config = replace(config, rounds=len(plan.deadline_s))
 
-    # The channel does not depend on training, so every round is allocated before the first.
-    def planner(round_index: int, workload: ft.Workload) -> ft.RoundPlan:
-        if bar is not None:
-            bar.update()
-        return ft.RoundPlan(
-            pruning_ratio=plan.pruning_ratio[round_index],
-            latency_s=plan.latency_s[round_index],
-            energy_j=plan.energy_j[round_index],
-            participates=np.ones(training.devices, dtype=bool),
-        )
+    pause = 0.1 if sys.stderr.isatty() else 10.0
+    with tqdm(total=config.rounds, desc=label, unit="round", mininterval=pause, disable=label is None) as bar:
+        # The channel does not depend on training, so every round is allocated before the first.
+        def planner(round_index: int, workload: ft.Workload) -> ft.RoundPlan:
+            bar.update(round_index - bar.n)
+            return ft.RoundPlan(
+                pruning_ratio=plan.pruning_ratio[round_index],
+                latency_s=plan.latency_s[round_index],
+                energy_j=plan.energy_j[round_index],
+                participates=np.ones(training.devices, dtype=bool),
+            )
 
-    history = ft.train(split, shares, config, planner, progress=False)
+        history = ft.train(split, shares, config, planner, progress=False)
+        bar.update(config.rounds - bar.n)
     return {
         "format": results.FORMAT,
         "study": study.name,
@@ -104,18 +110,20 @@ def run_one(study: Study, data: ft.Dataset, name: str, seed: int, bar: tqdm[Any]
         "seed": seed,
         "config": run_config(study),
         "deadline_s": deadline_s,
-        "phones": asdict(phones),
+        "budget_s": budget_s,
+        "phones": asdict(replace(phones, channel_gain=phones.channel_gain[: config.rounds])),
         "workload": asdict(workload),
         "allocation": asdict(plan),
         "history": history.records,
         "train_config": config.to_dict(),
         "global_parameters": split.n_global,
         "personal_parameters": split.n_personal,
+        "held_out_samples": sum(len(share.test_y) for share in shares),
         "wall_s": time.perf_counter() - started,
     }
 
 
-def _model(
+def _work(
     training: Training, data: ft.Dataset, shares: list[ft.DeviceData], scheme: Scheme, seed: int
 ) -> tuple[ft.Split, ft.TrainConfig, ft.Workload]:
     """Split model, local updates and counted work of one scheme.
