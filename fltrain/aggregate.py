@@ -42,6 +42,9 @@ class CoverageMean:
 
     def coverage(self) -> tuple[float, float]:
         """Gamma, the least weight among covered coordinates (0 if there is none), and the uncovered share."""
+        least = float(self.weight.min())
+        if least > 0.0:
+            return least, 0.0
         covered = self.weight > 0
         if not covered.any():
             return 0.0, 1.0

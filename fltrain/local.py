@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from fltrain._random import seeded
 from fltrain.accounting import upload_bits
 from fltrain.config import TrainConfig
 from fltrain.dense import Update, dense_steps
@@ -84,9 +85,7 @@ def device_round(
     probe_batches = draw_batches(rng, n, config.batch_size, config.probe_steps)
     replica.load(u, personal)
     replica.model.train()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(rng.integers(2**63)))  # dropout, if the model has any
-
+    with seeded(int(rng.integers(2**63))):  # for dropout, if the model has any
         if replica.personal_parameters and len(personal_batches):
             _personal_steps(replica, share, personal_batches, config.learning_rate_personal)
 

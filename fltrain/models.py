@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Literal, get_args
 
-import torch
 from torch import nn
 
+from fltrain._random import seeded
 from fltrain.data import Dataset
 
 ModelName = Literal["mlp", "cnn"]
@@ -31,8 +31,7 @@ def build_model(name: ModelName, data: Dataset, seed: int = 0) -> nn.Module:
     if data.x.ndim != 4:
         raise ValueError(f"x must have shape (N, channels, height, width), got {data.x.shape}")
     channels, height, width = data.x.shape[1:]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         if name == "mlp":
             inputs = channels * height * width
             return _mlp(inputs, (128, 64) if inputs >= 784 else (64, 32), data.classes)
