@@ -4,31 +4,47 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 
 from kktalloc.proof._language import Expr, Index, Step, Theory
 from kktalloc.proof._notation import Abbreviation, Notation
+from kktalloc.proof._theorem import AGREEING, GENERAL, round_terms
 
 _ESCAPES = str.maketrans({"_": r"\_", "^": r"\textasciicircum{}", "&": r"\&", "%": r"\%", "#": r"\#"})
 
 
-def write_latex(
+def write_theory(
     directory: Path,
-    theories: Mapping[str, tuple[Theory, Mapping[str, bool], Notation]],
+    key: str,
+    theory: Theory,
+    verified: Mapping[str, bool],
+    repeats: Collection[str],
+    notation: Notation,
     abbreviations: tuple[Abbreviation, ...],
 ) -> None:
-    """Write ``KEY.tex`` for each theory, atomically, for a document with amsmath, amssymb and amsthm."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for key, (theory, verified, notation) in theories.items():
-        shorts = abbreviations if key == "convergence" else ()
-        _write(directory / f"{key}.tex", "\n".join(_theory(key, theory, verified, notation, shorts)) + "\n")
+    """Write ``KEY.tex``, atomically, for a document with amsmath, amssymb and amsthm."""
+    lines = _theory(key, theory, verified, repeats, notation, abbreviations)
+    _write(directory / f"{key}.tex", "\n".join(lines) + "\n")
+
+
+def write_terms(directory: Path, notation: Notation) -> None:
+    """Write ``terms.tex``: a macro for each term of the theorem, as the proof has it."""
+    macros = ["% The theorem's terms: written by kktalloc verify --latex; do not edit."]
+    for suffix, case in (("", GENERAL), ("Agreeing", AGREEING)):
+        terms = round_terms(case)
+        for field in fields(terms):
+            name = "".join(part.capitalize() for part in field.name.split("_")) + suffix
+            macros.append(rf"\newcommand{{\Bound{name}}}{{{notation.latex(getattr(terms, field.name))}}}")
+    _write(directory / "terms.tex", "\n".join(macros) + "\n")
 
 
 def _theory(
     key: str,
     theory: Theory,
     verified: Mapping[str, bool],
+    repeats: Collection[str],
     notation: Notation,
     shorts: tuple[Abbreviation, ...],
 ) -> Iterator[str]:
@@ -37,13 +53,29 @@ def _theory(
     if shorts:
         yield r"\paragraph{Short forms.}"
         yield "; ".join(f"${short.latex}$: {_text(short.text)}" for short in shorts) + "."
+    if repeats:
+        again = sum(step.name in repeats for step in theory.steps)
+        yield f"The {again} steps of the theorem were checked again with the numbers put in."
+    if all(fact.name in repeats for fact in theory.facts):
+        yield from _steps(key, theory, verified, repeats, notation)
+        return
     yield r"\paragraph{Given.}"
     yield r"\begin{description}"
     for fact in theory.facts:
+        if fact.name in repeats:
+            continue
         yield rf"\item[{_text(fact.name)}] {_text(fact.text)}:"
         yield _display(notation.latex_claim(fact.claim))
     yield r"\end{description}"
+    yield from _steps(key, theory, verified, repeats, notation)
+
+
+def _steps(
+    key: str, theory: Theory, verified: Mapping[str, bool], repeats: Collection[str], notation: Notation
+) -> Iterator[str]:
     for step in theory.steps:
+        if step.name in repeats and verified[step.name]:
+            continue
         yield rf"\paragraph{{{_text(_capital(step.name))}.}}\label{{{_label(key, step.name)}}} {_text(step.text)}"
         yield _display(notation.latex_claim(step.claim))
         yield rf"\begin{{proof}}[{'Proof' if verified[step.name] else 'NOT VERIFIED'}]"
@@ -80,7 +112,7 @@ def _display(formula: str) -> str:
 
 
 def _text(text: str) -> str:
-    return text.translate(_ESCAPES).replace("<=", r"$\le$").replace(">=", r"$\ge$").replace("|", r"$|$")
+    return text.translate(_ESCAPES).replace("<=", r"$\leq$").replace(">=", r"$\geq$").replace("|", r"$|$")
 
 
 def _capital(text: str) -> str:
@@ -92,6 +124,7 @@ def _label(key: str, name: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

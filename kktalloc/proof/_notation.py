@@ -14,7 +14,7 @@ import sympy
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.str import StrPrinter
 
-from kktalloc.proof._language import Claim, Expr, Signature
+from kktalloc.proof._language import Claim, Expr, Signature, Total
 
 _HIDDEN = {"t", "w"}
 
@@ -36,11 +36,9 @@ class _Plain(StrPrinter):  # type: ignore[misc]
             return f"E[{self._print(body)}]"
         return f"sum_{index.name}({self._print(body)})"
 
-    def _print_AppliedUndef(self, expr: Any) -> str:  # noqa: N802
+    def _print_Function(self, expr: Any) -> str:  # noqa: N802
         shown = [index.name for index in expr.args if index.name not in _HIDDEN]
-        return expr.func.__name__ + (f"[{','.join(shown)}]" if shown else "")
-
-    _print_Function = _print_AppliedUndef  # noqa: N815
+        return str(expr.func.__name__) + (f"[{','.join(shown)}]" if shown else "")
 
     def _print_Same(self, expr: Any) -> str:  # noqa: N802
         return f"[{expr.args[0]}={expr.args[1]}]"
@@ -96,7 +94,7 @@ class Notation:
 
     def latex_claim(self, claim: Claim) -> str:
         """A claim as a LaTeX formula."""
-        relation = {"<=": r"\le", "==": "="}[claim.relation]
+        relation = {"<=": r"\leq", "==": "="}[claim.relation]
         return f"{self.latex(claim.lhs)} {relation} {self.latex(claim.rhs)}"
 
     def _short(self, expr: Expr) -> Expr:
@@ -104,8 +102,6 @@ class Notation:
             return self._parts[expr]
         if not expr.args:
             return expr
-        return expr.func(*map(self._short, expr.args)) if not expr.is_Function or _totals(expr) else expr
-
-
-def _totals(expr: Expr) -> bool:
-    return type(expr).__name__ == "Total"
+        if expr.is_Function and not isinstance(expr, Total):
+            return expr
+        return expr.func(*map(self._short, expr.args))
