@@ -311,10 +311,10 @@ def _parts(
 
     step2 = (eta * smooth_u) ** 2
     pairs = tau * (tau - 1) / 2
-    theta = 1 - (1 + p) * (1 + 1 / r) * step2 * pairs
-    _hold("drift condition: theta = 1 - (1+p)(1+1/r) (eta L_u)^2 tau (tau-1)/2 > 0", theta > 0, theta)
     headroom = 1 - eta * smooth_u * tau
     _hold("step condition: 1 - eta L_u tau > 0", headroom > 0, headroom)
+    theta = 1 - (1 + p) * (1 + 1 / r) * step2 * pairs
+    _hold("drift condition: theta = 1 - (1+p)(1+1/r) (eta L_u)^2 tau (tau-1)/2 > 0", theta > 0, theta)
     personal = eta_v * (1 - eta_v * smooth_v / 2)
     _hold("personal step condition: eta_v L_v < 2", personal > 0, eta_v * smooth_v)
 
