@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fltrain as ft
@@ -33,6 +34,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def _uploads_fit_what_was_allocated(run: dict[str, Any]) -> None:
+    """The bits that training really sent are no more than the radio was charged for (but for rounding)."""
+    payload, overhead = (np.array(run["workload"][name]) for name in ("payload_bits", "overhead_bits"))
+    charged = (payload * (1 - np.array(run["allocation"]["pruning_ratio"])) + overhead).sum(axis=1)
+    sent = np.array([record["uploaded_bits"] for record in run["history"]])
+    assert (sent <= charged + 32 * len(payload)).all()
+    assert (sent >= 0.8 * charged).all()
+
+
 def test_end_to_end(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--report-only", "--out", str(finished)]) == 0
     printed = capsys.readouterr().out
@@ -44,6 +54,7 @@ def test_end_to_end(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run["history"][-1]["wall_clock_s"] <= run["budget_s"] * (1 + 1e-5)
         # What training was told is what the allocation says.
         assert [r["pruning_ratio_per_device"] for r in run["history"]] == run["allocation"]["pruning_ratio"]
+        _uploads_fit_what_was_allocated(run)
     assert len(runs["partial-seed0.json"]["history"]) == 2
     assert runs["partial-seed0.json"]["budget_s"] == pytest.approx(2 * runs["joint-seed0.json"]["budget_s"])
     assert runs["fedavg-seed0.json"]["personal_parameters"] == 0

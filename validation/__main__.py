@@ -18,11 +18,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m validation", description=__doc__)
+    parser = _Parser(prog="python -m validation", description="Run or resume a study, then draw its report.")
     parser.add_argument("study", nargs="?", default="schemes", choices=STUDIES, help="named study (schemes)")
     parser.add_argument("--dataset", choices=DATASETS, help="digits needs no download; the others need --data-dir")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with IDX files, or with <dataset>/raw")
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds per run")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of the unpruned reference")
     parser.add_argument("--seeds", type=int, metavar="N", help="runs per scheme")
     parser.add_argument(
         "--deadline-fraction", type=float, metavar="X", help="deadline over the mean unpruned round (0.4)"

@@ -241,7 +241,7 @@ def claims(runs: dict[str, list[Run]]) -> list[Claim]:
             pruned,
             2,
             "mean pruning ratio, joint minus equal",
-            _verdict(pruned, lambda v: v < 0),
+            _verdict(pruned, lambda v: v <= -0.005),
             "Both know each round's channel; the equal scheme takes the least common ratio that meets the deadline.",
         ),
         Claim(
