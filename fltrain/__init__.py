@@ -7,7 +7,6 @@ server averages each coordinate over the devices that kept it. How much each dev
 
 from fltrain.accounting import Workload as Workload
 from fltrain.accounting import count_workload as count_workload
-from fltrain.accounting import upload_bits as upload_bits
 from fltrain.checkpoint import Checkpoint as Checkpoint
 from fltrain.config import TrainConfig as TrainConfig
 from fltrain.data import Dataset as Dataset

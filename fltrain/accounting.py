@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from fltrain.config import TrainConfig
 from fltrain.partition import DeviceData
-from fltrain.split import Replica, Split
+from fltrain.replica import Replica
+from fltrain.split import Split
 
 VALUE_BITS = 32
 """A weight travels as one float32."""
@@ -39,8 +41,8 @@ class Workload:
     payload_bits : float64 (K,)
         Values of the global part, at keep ratio 1; at keep ratio q it is q times this.
     overhead_bits : float64 (K,)
-        Sent besides the values: header, and the mask at its worst, one bit per coordinate (its entropy
-        at keep ratio 1/2). Without pruning, the header alone.
+        Sent besides the values: header, and the mask at its worst, one bit per coordinate or, if units are
+        dropped, per unit (its entropy at keep ratio 1/2). Without pruning, the header alone.
     broadcast_bits : float64 (K,)
         The dense global part that each device receives, header included.
     weight : float64 (K,)
@@ -61,7 +63,7 @@ class Workload:
 
 def count_workload(split: Split, config: TrainConfig, shares: Sequence[DeviceData]) -> Workload:
     """Count one round of `config` on every device's real data and batch size."""
-    replica = Replica(split)
+    replica = Replica(split, structure=config.structure if config.pruning else "weights")
     replica.load(split.initial_global(), split.initial_personal())
     replica.model.train()
     joint = config.algorithm == "simultaneous"
@@ -86,29 +88,36 @@ def count_workload(split: Split, config: TrainConfig, shares: Sequence[DeviceDat
     samples = np.array([len(share.train_y) for share in shares], dtype=np.float64)
     weight = np.full(K, 1.0 / K) if config.aggregation == "uniform" else samples / samples.sum()
     payload = float(VALUE_BITS * split.n_global)
+    masked = replica.units.count if replica.units else split.n_global
     return Workload(
         personal_flops=personal,
         probe_flops=probe,
         pruned_flops=pruned,
         payload_bits=np.full(K, payload),
-        overhead_bits=np.full(K, float(HEADER_BITS + (split.n_global if config.pruning else 0))),
+        overhead_bits=np.full(K, float(HEADER_BITS + (masked if config.pruning else 0))),
         broadcast_bits=np.full(K, payload + HEADER_BITS),
         weight=weight,
         selected=np.ones(K, dtype=np.bool_),
     )
 
 
-def upload_bits(n: int, kept: int) -> float:
-    """Bits of an upload that keeps `kept` of `n` coordinates: header, values, and the mask.
+def mask_bits(kept: Sequence[torch.Tensor]) -> float:
+    """Bits that say which are kept, given one bool vector or several end to end.
 
-    The mask costs nothing if all are kept; otherwise its entropy n H(kept/n), or the indices of the kept
-    or of the dropped coordinates, whichever is least.
+    Nothing if all are; otherwise the entropy n H(kept/n), or the indices of the kept or of the dropped ones,
+    whichever is least.
     """
+    n = sum(part.numel() for part in kept)
+    return subset_bits(n, sum(int(part.sum()) for part in kept))
+
+
+def subset_bits(n: int, kept: int) -> float:
+    """The same, by the numbers alone."""
     rare = min(kept, n - kept)
     indices = rare * math.ceil(math.log2(n)) if n > 1 else 0
     q = kept / n
     entropy = -n * sum(p * math.log2(p) for p in (q, 1.0 - q) if p > 0.0)
-    return HEADER_BITS + VALUE_BITS * kept + min(entropy, float(indices))
+    return min(entropy, float(indices))
 
 
 def _step_flops(replica: Replica, share: DeviceData, size: int) -> float:

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 Importance = Literal["movement", "magnitude", "taylor", "random"]
 Algorithm = Literal["alternating", "simultaneous"]
+Structure = Literal["weights", "units"]
 Aggregation = Literal["uniform", "samples"]
 
 
@@ -47,6 +48,9 @@ class TrainConfig:
     importance: Importance = "movement"
     """Score by which weights are kept: ``movement`` |w_probed - w|, ``taylor`` |w g| with g the mean gradient
     over the probe batches, ``magnitude`` |w| and ``random`` (these two run no probe)."""
+    structure: Structure = "weights"
+    """What a mask drops: single ``weights``, or whole ``units`` (outputs of linear layers, channels of
+    convolutions), which makes the pruned steps smaller in fact."""
     aggregation: Aggregation = "uniform"
     """Aggregation weight alpha_k: ``uniform`` 1/K, or in proportion to training ``samples``."""
     participation: float = 1.0
@@ -80,6 +84,7 @@ class TrainConfig:
         for name, allowed in (
             ("algorithm", Algorithm),
             ("importance", Importance),
+            ("structure", Structure),
             ("aggregation", Aggregation),
         ):
             value = getattr(self, name)

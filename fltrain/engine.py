@@ -21,7 +21,8 @@ import torch.multiprocessing
 from fltrain.config import TrainConfig
 from fltrain.local import Upload, device_round, evaluate
 from fltrain.partition import DeviceData
-from fltrain.split import PersonalState, Replica, Split
+from fltrain.replica import Replica
+from fltrain.split import PersonalState, Split
 
 Job = tuple[int, float]
 """A device and its pruning ratio."""
@@ -33,7 +34,7 @@ class InProcess:
     """Runs device rounds one after the other in this process."""
 
     def __init__(self, split: Split, shares: Sequence[DeviceData], config: TrainConfig) -> None:
-        self._replica = Replica(split, fast=config.fast)
+        self._replica = _replica(split, config)
         self._shares, self._config = shares, config
 
     def uploads(
@@ -170,6 +171,10 @@ class _SharedData:
         return [DeviceData(xs[i], ys[i], xs[i + 1], ys[i + 1]) for i in range(0, len(self.sizes), 2)]
 
 
+def _replica(split: Split, config: TrainConfig) -> Replica:
+    return Replica(split, fast=config.fast, structure=config.structure if config.pruning else "weights")
+
+
 def _serve(
     pipe: Connection,
     split: Split,
@@ -181,7 +186,7 @@ def _serve(
 ) -> None:
     """A worker's life: answer jobs until the pipe closes."""
     torch.set_num_threads(1)
-    replica, shares = Replica(split, fast=config.fast), data.unpack()
+    replica, shares = _replica(split, config), data.unpack()
     while True:
         try:
             job = pipe.recv()

@@ -7,7 +7,6 @@ looked for among layers that are known to: no dropout, no batch statistics, no c
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -40,16 +39,8 @@ _PURE = (
 )
 
 
-@dataclass(frozen=True)
-class Stages:
-    """A model cut in two, ``upper(lower(x))``, sharing its modules; all personal parameters are in upper."""
-
-    lower: nn.Sequential
-    upper: nn.Sequential
-
-
-def stages(model: nn.Module, personal: Iterable[nn.Parameter]) -> Stages | None:
-    """Cut an ``nn.Sequential`` just below its first personal parameter.
+def lower_and_upper(model: nn.Module, personal: Iterable[nn.Parameter]) -> tuple[nn.Sequential, nn.Sequential] | None:
+    """Cut an ``nn.Sequential`` just below its first personal parameter; the two parts share its modules.
 
     Returns None if the model is another kind of module, nothing lies below, nothing is personal, or something
     below might give a sample another output when asked again.
@@ -61,7 +52,7 @@ def stages(model: nn.Module, personal: Iterable[nn.Parameter]) -> Stages | None:
     cut = next(i for i, child in enumerate(children) if any(id(p) in own for p in child.parameters()))
     if cut == 0 or not all(_is_pure(child) for child in children[:cut]):
         return None
-    return Stages(nn.Sequential(*children[:cut]), nn.Sequential(*children[cut:]))
+    return nn.Sequential(*children[:cut]), nn.Sequential(*children[cut:])
 
 
 def features(lower: nn.Module, x: torch.Tensor) -> torch.Tensor:

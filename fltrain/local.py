@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
-from torch.nn import functional
 
 from fltrain._random import seeded
-from fltrain.accounting import upload_bits
+from fltrain.accounting import HEADER_BITS, VALUE_BITS, mask_bits
 from fltrain.config import TrainConfig
-from fltrain.dense import Update, dense_steps
+from fltrain.dense import Update
 from fltrain.frozen import features
 from fltrain.masks import keep_mask
 from fltrain.partition import DeviceData
-from fltrain.split import PersonalState, Replica
+from fltrain.replica import Replica
+from fltrain.sgd import Stage
+from fltrain.split import PersonalState
 
 Batches = NDArray[np.int64]
 
@@ -89,19 +88,25 @@ def device_round(
         if replica.personal_parameters and len(personal_batches):
             _personal_steps(replica, share, personal_batches, config.learning_rate_personal)
 
-        mask = None
+        mask = kept_units = None
         if pruning_ratio > 0.0:
             scores = _importance(replica, u, share, config, probe_batches, rng)
             if not torch.isfinite(scores).all():  # the probe diverged; there is nothing sensible to send
                 return Upload(device, None, None, personal, float("nan"), float("nan"), 0.0)
-            mask = keep_mask(scores, pruning_ratio)
+            if replica.units is None:
+                mask = keep_mask(scores, pruning_ratio)
+            else:
+                kept_units = replica.units.choose(scores, pruning_ratio)
+                mask = replica.units.mask(kept_units)
             replica.u.mul_(mask)
         pruning_error_sq = float((u - replica.u).double().square().sum())
 
-        loss = _pruned_steps(replica, share, pruned_batches, mask, config)
+        loss = _pruned_steps(replica, share, pruned_batches, mask, kept_units, config)
 
-    sent = u.numel() if mask is None else int(mask.sum())
-    bits = upload_bits(u.numel(), sent)
+    bits = HEADER_BITS + float(VALUE_BITS * u.numel())
+    if mask is not None:
+        coded = replica.units.droppable(kept_units) if replica.units and kept_units else [mask]
+        bits = HEADER_BITS + float(VALUE_BITS * int(mask.sum())) + mask_bits(coded)
     return Upload(device, replica.u.clone(), mask, replica.personal_state(), loss, pruning_error_sq, bits)
 
 
@@ -109,7 +114,7 @@ def evaluate(replica: Replica, u: torch.Tensor, personal: PersonalState, share: 
     """Accuracy of one device's model on its own held-out data."""
     replica.load(u, personal)
     replica.model.eval()
-    predicted = features(replica.model, replica.batch(share.test_x)).argmax(dim=1)
+    predicted = features(replica.model, replica.whole.lay_out(share.test_x)).argmax(dim=1)
     return float((predicted == share.test_y).double().mean())
 
 
@@ -126,13 +131,13 @@ def _personal_steps(replica: Replica, share: DeviceData, batches: Batches, rate:
     """SGD on v with u frozen."""
     replica.train_only(train_u=False, train_v=True)
     updates = [Update(p, rate) for p in replica.personal_parameters]
-    if replica.frozen is None:
-        _sgd(replica, share.train_x, share.train_y, batches, updates)
+    if replica.lower is None or replica.upper is None:
+        replica.whole.sgd(updates, share.train_x, share.train_y, batches)
         return
     # The stage below v does not change: each sample that is used goes through it once.
     used, batches = np.unique(batches, return_inverse=True)
-    x = features(replica.frozen.lower, replica.batch(share.train_x[used]))
-    _sgd(replica, x, share.train_y[used], batches, updates, above_frozen=True)
+    x = features(replica.lower, replica.whole.lay_out(share.train_x[used]))
+    replica.upper.sgd(updates, x, share.train_y[used], batches)
 
 
 def _importance(
@@ -152,13 +157,13 @@ def _importance(
     replica.train_only(train_u=True, train_v=False)
     if config.importance == "movement":
         updates = [Update(p, config.learning_rate_global) for p in replica.global_parameters]
-        _sgd(replica, share.train_x, share.train_y, batches, updates)
+        replica.whole.sgd(updates, share.train_x, share.train_y, batches)
         scores = (replica.u - u).abs()
     else:
         total = torch.zeros_like(u)
         for rows in torch.from_numpy(batches):
-            x, y = replica.batch(share.train_x[rows]), share.train_y[rows]
-            _, slopes = _slopes(replica.model, replica.global_parameters, x, y)
+            x, y = share.train_x[rows], share.train_y[rows]
+            _, slopes = replica.whole.loss_and_slopes(replica.global_parameters, x, y)
             total += torch.cat([slope.reshape(-1) for slope in slopes])
         scores = (u * total).abs()
     replica.u.copy_(u)
@@ -167,56 +172,33 @@ def _importance(
 
 
 def _pruned_steps(
-    replica: Replica, share: DeviceData, batches: Batches, mask: torch.Tensor | None, config: TrainConfig
+    replica: Replica,
+    share: DeviceData,
+    batches: Batches,
+    mask: torch.Tensor | None,
+    kept_units: list[torch.Tensor] | None,
+    config: TrainConfig,
 ) -> float:
     """SGD on the kept coordinates of u, and on v too if simultaneous; returns the mean loss."""
     joint = config.algorithm == "simultaneous"
     replica.train_only(train_u=True, train_v=joint)
     of_u = replica.global_parameters
-    if mask is None:
-        updates = [Update(p, config.learning_rate_global) for p in of_u]
-    else:
-        parts = torch.split(mask.to(torch.float32), [p.numel() for p in of_u])
-        updates = [
-            Update(p, config.learning_rate_global, part.view(p.shape)) for p, part in zip(of_u, parts, strict=True)
-        ]
+    masks: list[torch.Tensor | None] = [None] * len(of_u)
+    if mask is not None:
+        flat = torch.split(mask.to(torch.float32), [p.numel() for p in of_u])
+        masks = [part.view(p.shape) for part, p in zip(flat, of_u, strict=True)]
+    updates = [Update(p, config.learning_rate_global, m) for p, m in zip(of_u, masks, strict=True)]
     if joint:
         updates += [Update(p, config.learning_rate_personal) for p in replica.personal_parameters]
-    return _sgd(replica, share.train_x, share.train_y, batches, updates)
-
-
-def _sgd(
-    replica: Replica,
-    x: torch.Tensor,
-    y: torch.Tensor,
-    batches: Batches,
-    updates: Sequence[Update],
-    *,
-    above_frozen: bool = False,
-) -> float:
-    """Steps on the parameters in `updates`, of the model or its part above the frozen stage; the mean loss."""
-    dense = replica.dense_upper if above_frozen else replica.dense
-    if dense is not None:
-        return float(dense_steps(dense, updates, x, y, batches).mean())
-    forward = replica.frozen.upper if above_frozen and replica.frozen else replica.model
-    parameters = [update.parameter for update in updates]
-    losses = []
-    for rows in torch.from_numpy(batches):
-        loss, slopes = _slopes(forward, parameters, replica.batch(x[rows]), y[rows])
-        losses.append(loss)
-        with torch.no_grad():
-            for (p, rate, mask), slope in zip(updates, slopes, strict=True):
-                p.add_(slope if mask is None else slope * mask, alpha=-rate)
-    return float(torch.stack(losses).mean())
-
-
-def _slopes(
-    forward: nn.Module,
-    parameters: Sequence[torch.Tensor],
-    x: torch.Tensor,
-    y: torch.Tensor,
-) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-    """Mini-batch loss and its gradient, one tensor per parameter (zero for one that the model does not use)."""
-    loss = functional.cross_entropy(forward(x), y)
-    slopes = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-    return loss.detach(), slopes
+    if replica.units is None or kept_units is None:
+        return replica.whole.sgd(updates, share.train_x, share.train_y, batches)
+    if replica.fast:
+        small = replica.units.compact(replica.model, kept_units)
+        stage = Stage(small.model, fast=True)
+        loss = stage.sgd(small.updates(updates), share.train_x, share.train_y, batches)
+        small.write_back()
+        return loss
+    before = replica.buffers()
+    loss = replica.whole.sgd(updates, share.train_x, share.train_y, batches)
+    replica.units.restore_statistics(replica.model, kept_units, before)
+    return loss

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from fltrain.dense import dense_chain
-from fltrain.frozen import stages
-
 
 @dataclass(frozen=True)
 class PersonalState:
@@ -77,9 +74,16 @@ class Split:
 
     def assemble(self, u: torch.Tensor, personal: PersonalState) -> nn.Module:
         """A model of its own with global part `u` (n_global,) and the given personal part."""
-        replica = Replica(self)
-        replica.load(u, personal)
-        return copy.deepcopy(replica.model)
+        model = copy.deepcopy(self.model)
+        parameters = dict(model.named_parameters())
+        with torch.no_grad():
+            for names, flat in ((self.global_names, u), (self.personal_names, personal.v)):
+                sizes = [parameters[n].numel() for n in names]
+                for name, value in zip(names, torch.split(flat, sizes), strict=True):
+                    parameters[name].copy_(value.view(parameters[name].shape))
+            for mine, given in zip(model.buffers(), personal.buffers, strict=True):
+                mine.copy_(given)
+        return model
 
     def _flat(self, names: tuple[str, ...]) -> torch.Tensor:
         parameters = dict(self.model.named_parameters())
@@ -87,85 +91,5 @@ class Split:
         return torch.cat(parts) if parts else torch.empty(0)
 
 
-class Replica:
-    """A working copy whose parameters are views into flat vectors, so that one call moves a whole part.
-
-    Parameters
-    ----------
-    split : Split
-        What is copied.
-    fast : bool
-        Allow what changes speed but results only by rounding: channels-last images, on which CPU pooling
-        and convolution are up to twice as fast, and features computed once while only the personal part
-        trains (`frozen`), fully connected networks without autograd (`dense`). False is plain autograd.
-
-    Attributes
-    ----------
-    u, v : float32 tensors (n_global,), (n_personal,)
-        Writing here writes the model.
-    global_parameters, personal_parameters : list of nn.Parameter
-        Views into them, in the order of the split's names.
-    frozen : Stages or None
-        The part below all personal parameters and the rest, if computing the first once is exact.
-    dense, dense_upper : list of nn.Linear, or None
-        The layers of the whole model, and of what is not frozen, if they are plain fully connected ones.
-    """
-
-    def __init__(self, split: Split, *, fast: bool = False) -> None:
-        self.model = copy.deepcopy(split.model)
-        parameters = dict(self.model.named_parameters())
-        self.global_parameters = [parameters[n] for n in split.global_names]
-        self.personal_parameters = [parameters[n] for n in split.personal_names]
-        self.u = _as_views(self.global_parameters)
-        self.v = _as_views(self.personal_parameters)
-        self.frozen = stages(self.model, self.personal_parameters) if fast else None
-        self.dense = dense_chain(self.model) if fast else None
-        self.dense_upper = dense_chain(self.frozen.upper) if self.frozen else None
-        convolves = any(isinstance(module, nn.Conv2d) for module in self.model.modules())
-        self._images = torch.channels_last if fast and convolves else None
-
-    def batch(self, x: torch.Tensor) -> torch.Tensor:
-        """Inputs in the memory layout that suits the model."""
-        if self._images is None or x.ndim != 4:
-            return x
-        return x.to(memory_format=self._images)
-
-    def load(self, u: torch.Tensor, personal: PersonalState) -> None:
-        """Copy a global vector and one device's personal state in."""
-        self.u.copy_(u)
-        self.v.copy_(personal.v)
-        self.load_buffers(personal.buffers)
-
-    def load_buffers(self, buffers: tuple[torch.Tensor, ...]) -> None:
-        """Copy buffers in."""
-        for mine, given in zip(self.model.buffers(), buffers, strict=True):
-            mine.copy_(given)
-
-    def buffers(self) -> tuple[torch.Tensor, ...]:
-        """A copy of the buffers as they are now."""
-        return tuple(b.clone() for b in self.model.buffers())
-
-    def personal_state(self) -> PersonalState:
-        """A copy of the personal part as it is now."""
-        return PersonalState(self.v.clone(), self.buffers())
-
-    def train_only(self, *, train_u: bool, train_v: bool) -> list[nn.Parameter]:
-        """Freeze the parts that are not to train; returns the parameters that are."""
-        for p in self.global_parameters:
-            p.requires_grad_(train_u)
-        for p in self.personal_parameters:
-            p.requires_grad_(train_v)
-        return self.global_parameters * train_u + self.personal_parameters * train_v
-
-
 def _under(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(prefix + ".")
-
-
-def _as_views(parameters: list[nn.Parameter]) -> torch.Tensor:
-    sizes = [p.numel() for p in parameters]
-    flat = torch.zeros(sum(sizes))
-    for p, value in zip(parameters, torch.split(flat, sizes), strict=True):
-        value.copy_(p.detach().reshape(-1))
-        p.data = value.view(p.shape)
-    return flat

@@ -24,6 +24,7 @@ import fltrain as ft
         ("importance", "hessian"),
         ("algorithm", "fedprox"),
         ("aggregation", "median"),
+        ("structure", "rows"),
     ],
 )
 def test_bad_field_is_named_with_its_value(field: str, value: object) -> None:

@@ -9,7 +9,7 @@ from fltrain_cases import digits
 from torch import nn
 
 import fltrain as ft
-from fltrain.frozen import features, stages
+from fltrain.frozen import features, lower_and_upper
 
 
 class Unknown(nn.Module):
@@ -28,20 +28,21 @@ def last(model: nn.Module) -> list[nn.Parameter]:
 
 
 @pytest.mark.parametrize(
-    "lower",
+    "layers",
     [
         [nn.ReLU()],
         [nn.Sequential(nn.GELU(), nn.LayerNorm(16))],
         [nn.Sequential(nn.Sequential(nn.Identity()))],
     ],
 )
-def test_pure_layers_are_cut_off(lower: list[nn.Module]) -> None:
-    model = sequential(*lower)
-    cut = stages(model, last(model))
+def test_pure_layers_are_cut_off(layers: list[nn.Module]) -> None:
+    model = sequential(*layers)
+    cut = lower_and_upper(model, last(model))
     assert cut is not None
-    assert list(cut.upper) == [model[-1]]
+    lower, upper = cut
+    assert list(upper) == [model[-1]]
     x = torch.from_numpy(digits().x[:7])
-    assert torch.equal(cut.upper(cut.lower(x)), model(x))
+    assert torch.equal(upper(lower(x)), model(x))
 
 
 def hooked() -> nn.Module:
@@ -64,7 +65,7 @@ def hooked() -> nn.Module:
 )
 def test_layers_that_may_change_their_mind_are_not(lower: Callable[[], nn.Module]) -> None:
     model = sequential(lower())
-    assert stages(model, last(model)) is None
+    assert lower_and_upper(model, last(model)) is None
 
 
 def test_other_models_and_splits_are_not() -> None:
@@ -73,17 +74,17 @@ def test_other_models_and_splits_are_not() -> None:
             return self[1](self[0](x)) + 1.0
 
     model = Own(nn.Flatten(), nn.Linear(64, 10))
-    assert stages(model, last(model)) is None
+    assert lower_and_upper(model, last(model)) is None
     model = sequential(nn.ReLU())
-    assert stages(model, []) is None
-    assert stages(model[1:], list(model[1].parameters())) is None  # nothing lies below
+    assert lower_and_upper(model, []) is None
+    assert lower_and_upper(model[1:], list(model[1].parameters())) is None  # nothing lies below
 
 
 def test_personal_part_in_the_middle_keeps_what_lies_above_out_of_the_cache() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 10))
-    cut = stages(model, list(model[3].parameters()))
+    cut = lower_and_upper(model, list(model[3].parameters()))
     assert cut is not None
-    assert list(cut.upper) == [model[3], model[4]]
+    assert list(cut[1]) == [model[3], model[4]]
 
 
 def test_features_in_chunks_are_the_features() -> None:

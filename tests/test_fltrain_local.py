@@ -14,7 +14,7 @@ from torch.nn import functional
 import fltrain as ft
 from fltrain.local import Upload, device_round, draw_batches, evaluate
 from fltrain.masks import keep_mask
-from fltrain.split import Replica
+from fltrain.replica import Replica
 
 
 def run(split: ft.Split, share: ft.DeviceData, config: ft.TrainConfig, rho: float, device: int = 0) -> Upload:
@@ -272,7 +272,7 @@ def test_the_fast_path_is_the_reference_path(
     u, v = split.initial_global(), split.initial_personal()
     slow, fast = (device_round(Replica(split, fast=f), u, v, shares()[1], config, rho, 0, 1) for f in (False, True))
     if personal and algorithm == "alternating":
-        assert Replica(split, fast=True).frozen is not None
+        assert Replica(split, fast=True).lower is not None
     assert slow.values is not None
     assert fast.values is not None
     np.testing.assert_allclose(fast.values, slow.values, rtol=1e-4, atol=1e-6)

@@ -106,7 +106,8 @@ def test_clock_energy_and_bits_add_up() -> None:
     assert [r["wall_clock_s"] for r in history.records] == [4.0, 7.0, 11.0, 14.0]
     assert [r["energy_j"] for r in history.records] == [5.0, 4.0, 5.0, 4.0]
     assert [r["participants"] for r in history.records] == [4, 3, 4, 3]
-    one = ft.upload_bits(mlp().n_global, mlp().n_global // 2)
+    half = mlp().n_global // 2
+    one = 128 + 32 * half + 2 * half  # at one half, a mask of one bit per coordinate
     assert [r["uploaded_bits"] for r in history.records] == [4 * one, 3 * one, 4 * one, 3 * one]
 
 

@@ -6,7 +6,7 @@ from fltrain_cases import TinyModel, digits
 from torch import nn
 
 import fltrain as ft
-from fltrain.split import Replica
+from fltrain.replica import Replica
 
 
 def test_parts_are_disjoint_and_whole() -> None:
