@@ -1,0 +1,85 @@
+"""The most that a device can keep at a given bandwidth: the reduced form read the other way round.
+
+At bandwidth b and efficiency y a device sends ``b y`` nat per second with the power ``b (e^y - 1) / snr``, so that
+s and power follow from y alone. At peak power y is explicit; where energy limits the power, y is the largest root of
+
+    h(y) = b (e^y - 1) / snr  -  F0  -  F1 (b y - rate0) / rate1,        p = F0 + F1 s,
+
+which is convex: Newton's method from the right of it falls onto it monotonically, and needs no bracket.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kktalloc._efficiency import phi
+from kktalloc._problem import FloatArray
+from kktalloc._reduced import Reduced
+
+NEWTON_ITERATIONS = 100
+
+
+@dataclass(frozen=True, eq=False)
+class AtBandwidth:
+    """The best that each device does with its bandwidth, shape ``(N, K)``."""
+
+    s: FloatArray
+    p: FloatArray  # the least power that sends s, in peaks
+    slope: FloatArray  # dq/db to the right of b; 0 where saturated, inf where b = 0
+
+
+def best_at(form: Reduced, b: FloatArray) -> AtBandwidth:
+    """Largest s, and with it the largest keep ratio, of every device at the bandwidths b (in cells).
+
+    A device whose bandwidth is below what its floor needs is put at its floor all the same.
+    """
+    used = b > 0.0
+    b = np.where(used, b, 1.0)
+    with np.errstate(all="ignore"):
+        limited = np.isfinite(form.power0) & used
+        F0, F1 = np.where(limited, form.power0, 1.0), np.where(limited, form.power1, 0.0)
+
+        def s_at(y: FloatArray) -> FloatArray:
+            return (b * y - form.rate0) / form.rate1
+
+        top = _log1p_ratio(form.snr, b)
+        s_peak = s_at(top)
+        energy = limited & (F0 + F1 * s_peak < 1.0)
+        # No root lies beyond what the most power between floor and peak would carry.
+        most = form.power_limit(np.where(F1 > 0.0, np.maximum(s_peak, form.s_min), form.s_min))
+        y = np.minimum(top, _log1p_ratio(form.snr * most, b))
+        moving = energy
+        for _ in range(NEWTON_ITERATIONS):
+            need = b * np.expm1(y) / form.snr
+            slope = need + b / form.snr - F1 * b / form.rate1
+            step = (need - F0 - F1 * s_at(y)) / slope
+            moving = moving & (slope > 0.0) & (step > 1e-15 * y)
+            if not moving.any():
+                break
+            y = np.where(moving, np.maximum(y - step, 0.0), y)
+        y = np.where(energy, y, top)
+        s = np.where(used, np.minimum(s_at(y), s_peak), form.s_min)
+        s = np.clip(np.where(np.isnan(s), form.s_min, s), form.s_min, form.s_max)
+        rate = form.rate0 + form.rate1 * s
+        p = np.where(rate > 0.0, np.where(used, b * np.expm1(rate / b) / form.snr, np.inf), 0.0)
+        spread = form.rate1 - np.where(energy, form.snr * F1 * np.exp(-y), 0.0)
+        slope = phi(y) / spread / (1.0 + form.compute * s) ** 2
+        slope = np.where(s >= form.s_max, 0.0, np.where(used, slope, np.inf))
+    # A mute device may hold 0/0; where the floor's own rate is beyond b, rounding must not exceed the limit.
+    return AtBandwidth(s, np.clip(np.nan_to_num(p, nan=0.0), 0.0, form.power_limit(s)), slope)
+
+
+def pruning_ratio_at(form: Reduced, s: FloatArray) -> FloatArray:
+    """``rho = 1 - q`` rounded so that the q it leaves is never more than s carries."""
+    q = form.keep_ratio(np.where(np.isfinite(s), s, 0.0))
+    rho = np.where(1.0 - (1.0 - q) > q, np.nextafter(1.0 - q, 2.0), 1.0 - q)
+    floor, saturated = s <= form.s_min, s >= form.s_max
+    return np.select([floor, saturated], [1.0 - form.q_min, 0.0], np.clip(rho, 0.0, 1.0 - form.q_min))
+
+
+def _log1p_ratio(snr: FloatArray, b: FloatArray) -> FloatArray:
+    """``ln(1 + snr / b)``, also where the quotient overflows."""
+    x = snr / b
+    return np.where(np.isfinite(x), np.log1p(x), np.log(snr) - np.log(b))
