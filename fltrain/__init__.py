@@ -12,6 +12,8 @@ from fltrain.config import TrainConfig as TrainConfig
 from fltrain.data import Dataset as Dataset
 from fltrain.data import load_digits as load_digits
 from fltrain.data import load_idx as load_idx
+from fltrain.data import load_npz as load_npz
+from fltrain.data import load_openml as load_openml
 from fltrain.history import COLUMNS as COLUMNS
 from fltrain.history import History as History
 from fltrain.loop import train as train

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,6 +29,8 @@ class Dataset:
         Labels in 0 .. classes - 1.
     classes : int
         Number of classes.
+    users : int64 (N,), optional
+        Who each sample comes from, for partitions by user.
 
     Raises
     ------
@@ -38,12 +42,15 @@ class Dataset:
     x: NDArray[np.float32]
     y: NDArray[np.int64]
     classes: int
+    users: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:  # noqa: D105
         object.__setattr__(self, "x", np.ascontiguousarray(self.x, dtype=np.float32))
         object.__setattr__(self, "y", np.ascontiguousarray(self.y, dtype=np.int64))
         if self.y.ndim != 1 or len(self.x) != len(self.y):
             raise ValueError(f"y must have shape ({len(self.x)},) to match x, got {self.y.shape}")
+        if self.users is not None and self.users.shape != self.y.shape:
+            raise ValueError(f"users must have shape {self.y.shape} to match y, got {self.users.shape}")
         outside = np.flatnonzero((self.y < 0) | (self.y >= self.classes))
         if outside.size:
             i = outside[0]
@@ -103,6 +110,81 @@ def load_idx(
     x /= 255.0
     y = np.concatenate(labels).astype(np.int64)
     return Dataset(name, x, y, 10)
+
+
+def load_npz(
+    paths: str | Path | Sequence[str | Path],
+    *,
+    x: str = "x",
+    y: str = "y",
+    users: str | None = None,
+    name: str | None = None,
+) -> Dataset:
+    """Arrays from one NumPy ``.npz`` file, or from several of equal layout, end to end.
+
+    Parameters
+    ----------
+    paths : path or sequence of paths
+        The files.
+    x, y, users : str
+        Their members: inputs (N, height, width) or (N, channels, height, width), of which bytes are divided
+        by 255; labels (N,), whose sorted distinct values become 0, 1, ...; and, if given, who made each sample.
+    name : str, optional
+        Default: the first file's name.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Names the file and the member that is missing or has another shape.
+    """
+    files = [Path(p) for p in ([paths] if isinstance(paths, str | Path) else paths)]
+    members = [member for member in (x, y, users) if member is not None]
+    parts: dict[str, list[NDArray[np.generic]]] = {member: [] for member in members}
+    for path in files:
+        if not path.is_file():
+            raise FileNotFoundError(f"missing data file {path}")
+        with np.load(path, allow_pickle=False) as archive:
+            for member in members:
+                if member not in archive:
+                    raise ValueError(f"{path} has no member {member!r}; it has {', '.join(archive.files)}")
+                parts[member].append(archive[member])
+    inputs = np.concatenate(parts[x])
+    if inputs.ndim not in (3, 4):
+        raise ValueError(f"{files[0]}: {x} must have 3 or 4 dimensions, got shape {inputs.shape}")
+    if inputs.ndim == 3:
+        inputs = inputs[:, None]
+    scaled = inputs.astype(np.float32) / (255.0 if inputs.dtype == np.uint8 else 1.0)
+    labels, encoded = np.unique(np.concatenate(parts[y]), return_inverse=True)
+    who = None if users is None else np.unique(np.concatenate(parts[users]), return_inverse=True)[1]
+    return Dataset(name or files[0].stem, scaled, encoded, len(labels), who)
+
+
+def load_openml(name: str, version: int | str = "active", cache: str | Path | None = None) -> Dataset:
+    """A classification data set of numeric columns from openml.org, such as ``mnist_784``; needs a network.
+
+    Columns are mapped to [0, 1] by the smallest and largest value of the whole table. A square number of
+    columns becomes one square image per row; otherwise the image has height 1.
+
+    Raises
+    ------
+    ValueError
+        Columns that are not numbers, or missing values.
+    OSError
+        No network and not in the cache.
+    """
+    from sklearn.datasets import fetch_openml
+
+    table = fetch_openml(name=name, version=version, data_home=cache and str(cache), as_frame=False, parser="liac-arff")
+    try:
+        values = np.asarray(table.data, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise ValueError(f"openml data set {name} has columns that are not numbers") from None
+    low, high = values.min(), values.max()
+    side = math.isqrt(values.shape[1])
+    shape = (1, side, side) if side * side == values.shape[1] else (1, 1, values.shape[1])
+    labels, encoded = np.unique(table.target, return_inverse=True)
+    scaled = (values - low) / np.float32(high - low if high > low else 1.0)
+    return Dataset(name, scaled.reshape(-1, *shape), encoded, len(labels))
 
 
 def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fltrain.data import Dataset
 
-Scheme = Literal["shards", "dirichlet", "iid"]
+Scheme = Literal["shards", "dirichlet", "iid", "by_user"]
 _DIRICHLET_TRIES = 1000
 
 
@@ -58,6 +58,8 @@ def partition(
         a number of devices as possible, and its samples are cut evenly among them (McMahan et al. 2017).
         ``dirichlet``: each class is cut by proportions drawn from a symmetric Dirichlet distribution (Hsu et
         al. 2019), drawn again until every device has data. ``iid``: dealt at random, evenly.
+        ``by_user``: a device is one of the users of `data.users`; if there are more users than devices,
+        some are drawn.
     seed : int
         The same seed gives the same partition.
     classes_per_device : int
@@ -85,6 +87,8 @@ def partition(
         indices = _shards(data, devices, classes_per_device, rng)
     elif scheme == "dirichlet":
         indices = _dirichlet(data, devices, dirichlet_alpha, rng)
+    elif scheme == "by_user":
+        indices = _by_user(data, devices, rng)
     else:
         indices = np.array_split(rng.permutation(len(data.y)), devices)
     if samples_per_device is not None:
@@ -128,6 +132,17 @@ def deal(
             )
         )
     return shares
+
+
+def _by_user(data: Dataset, devices: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    if data.users is None:
+        raise ValueError(f"scheme by_user needs users in the data set, {data.name} has none")
+    users, counts = np.unique(data.users, return_counts=True)
+    users = users[counts >= 2]
+    if len(users) < devices:
+        raise ValueError(f"devices must be <= {len(users)}, the users with 2 samples or more, got {devices}")
+    drawn = np.sort(rng.permutation(users)[:devices])
+    return [np.flatnonzero(data.users == user) for user in drawn]
 
 
 def _shards(data: Dataset, devices: int, classes_per_device: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:

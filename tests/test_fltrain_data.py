@@ -4,6 +4,7 @@ import gzip
 import os
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -100,3 +101,65 @@ def test_real_idx_files(name: str) -> None:
 def test_dataset_refuses(x: np.ndarray, y: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ft.Dataset("bad", x, np.array(y), 3)
+
+
+def test_npz_files_come_end_to_end(tmp_path: Path) -> None:
+    images = np.arange(4 * 3 * 2 * 2, dtype=np.uint8).reshape(4, 3, 2, 2)
+    np.savez(tmp_path / "a.npz", data=images, labels=[5, 7, 5, 9], who=["u", "v", "u", "u"])
+    np.savez(tmp_path / "b.npz", data=images[:1] + 200, labels=[7], who=["w"])
+    files = [tmp_path / "a.npz", tmp_path / "b.npz"]
+    data = ft.load_npz(files, x="data", y="labels", users="who")
+    np.testing.assert_array_equal(data.x[:4], images / np.float32(255))
+    assert (data.name, data.classes, data.x.shape) == ("a", 3, (5, 3, 2, 2))
+    assert data.y.tolist() == [0, 1, 0, 2, 1]
+    assert data.users is not None
+    assert data.users.tolist() == [0, 1, 0, 0, 2]
+
+
+def test_npz_floats_are_taken_as_they_are(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.full((2, 3, 3), -1.5), y=[0, 1])
+    data = ft.load_npz(tmp_path / "a.npz", name="mine")
+    assert data.x.shape == (2, 1, 3, 3)
+    assert (data.name, float(data.x.min())) == ("mine", -1.5)
+
+
+def test_npz_faults_are_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 3)), y=[0, 1])
+    with pytest.raises(ValueError, match=r"a\.npz has no member 'labels'; it has x, y$"):
+        ft.load_npz(tmp_path / "a.npz", y="labels")
+    with pytest.raises(ValueError, match=r"a\.npz: x must have 3 or 4 dimensions, got shape \(2, 3\)$"):
+        ft.load_npz(tmp_path / "a.npz")
+    with pytest.raises(FileNotFoundError, match=r"missing data file .*b\.npz$"):
+        ft.load_npz(tmp_path / "b.npz")
+
+
+@needs_shared
+def test_real_cifar10() -> None:
+    data = ft.load_npz(SHARED / "cifar10" / "test_batch_first5000.npz", x="data", y="labels")
+    assert data.x.shape == (5000, 3, 32, 32)
+    assert (data.x.min(), data.x.max()) == (0.0, 1.0)
+    assert np.bincount(data.y).tolist() == [488, 505, 512, 497, 507, 488, 491, 495, 504, 513]
+
+
+@pytest.mark.parametrize(("columns", "shape"), [(9, (1, 3, 3)), (6, (1, 1, 6))])
+def test_openml_tables(columns: int, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+
+    def fetch(**arguments: object) -> SimpleNamespace:
+        asked.update(arguments)
+        values = np.arange(4 * columns, dtype=float).reshape(4, columns) - 5.0
+        return SimpleNamespace(data=values, target=np.array(["cat", "dog", "cat", "ant"]))
+
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
+    data = ft.load_openml("pets", cache="/tmp/x")
+    assert (asked["name"], asked["data_home"]) == ("pets", "/tmp/x")
+    assert data.x.shape == (4, *shape)
+    assert (data.x.min(), data.x.max()) == (0.0, 1.0)
+    assert (data.y.tolist(), data.classes) == ([1, 2, 1, 0], 3)
+
+
+def test_openml_columns_must_be_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = SimpleNamespace(data=np.array([["red", 1.0]], dtype=object), target=["a"])
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", lambda **arguments: table)
+    with pytest.raises(ValueError, match=r"^openml data set pets has columns that are not numbers$"):
+        ft.load_openml("pets")

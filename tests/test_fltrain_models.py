@@ -17,6 +17,8 @@ def blank(channels: int, side: int) -> ft.Dataset:
     [
         ("mlp", blank(1, 28), 784 * 128 + 128 + 128 * 64 + 64 + 64 * 10 + 10),
         ("cnn", blank(1, 28), 582_026),  # PFLlib's FedAvgCNN on MNIST
+        ("cnn_bn", blank(3, 32), 288_746),
+        ("cnn_bn", digits(), 288_746 - 2 * 32 * 9),
         ("mlp", digits(), 64 * 64 + 64 + 64 * 32 + 32 + 32 * 10 + 10),
         ("cnn", digits(), 16 * 9 + 16 + 32 * 16 * 9 + 32 + 128 * 64 + 64 + 64 * 10 + 10),
     ],
@@ -37,7 +39,7 @@ def test_seed_decides_the_weights_and_leaves_the_global_generator_alone() -> Non
 
 
 def test_unknown_model_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^model must be one of mlp, cnn.*, got 'vgg'$"):
+    with pytest.raises(ValueError, match=r"^model must be one of mlp, cnn, cnn_bn, got 'vgg'$"):
         ft.build_model("vgg", digits())  # type: ignore[arg-type]
 
 

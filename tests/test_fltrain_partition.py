@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -104,7 +106,8 @@ def test_deal_gives_the_named_samples() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"scheme": "sorted"}, r"^scheme must be one of shards, dirichlet, iid.*, got 'sorted'$"),
+        ({"scheme": "sorted"}, r"^scheme must be one of shards, dirichlet, iid, by_user, got 'sorted'$"),
+        ({"scheme": "by_user"}, r"^scheme by_user needs users in the data set, digits has none$"),
         ({"devices": 0}, r"^devices must be >= 1, got 0$"),
         ({"classes_per_device": 11}, r"^classes_per_device must be in 1\.\.10, got 11$"),
         ({"scheme": "dirichlet", "dirichlet_alpha": 0.0}, r"^dirichlet_alpha must be a finite number > 0"),
@@ -130,3 +133,14 @@ def test_bad_partition_is_refused(arguments: dict[str, object], message: str) ->
 def test_bad_deal_is_refused(indices: list[list[int]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ft.deal(numbered(10), [np.array(own, dtype=np.int64) for own in indices])
+
+
+def test_by_user_gives_each_device_one_users_samples() -> None:
+    users = np.array([7, 7, 7, 3, 3, 9, 5, 5, 5, 5])  # user 9 has one sample: nothing could be held out
+    data = replace(numbered(10), users=users)
+    held = [set.union(*indices_of(s)) for s in ft.partition(data, 3, "by_user")]
+    assert held == [{3, 4}, {6, 7, 8, 9}, {0, 1, 2}]
+    drawn = {frozenset(set.union(*indices_of(ft.partition(data, 1, "by_user", s)[0]))) for s in range(20)}
+    assert len(drawn) == 3
+    with pytest.raises(ValueError, match=r"^devices must be <= 3, the users with 2 samples or more, got 4$"):
+        ft.partition(data, 4, "by_user")
