@@ -1,0 +1,49 @@
+"""A problem with some fields replaced: what plans, blocks and selections ask of the solver."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kktalloc._problem import Cell, Devices, Problem
+
+
+def variant(problem: Problem, **changes: ArrayLike | None) -> Problem:
+    """The same problem with the named cell fields (shape ``(...)``) and device fields (``(..., K)``) replaced."""
+    cell: dict[str, Any] = {}
+    for f in fields(Cell):
+        own = getattr(problem.cell, f.name)
+        cell[f.name] = changes.pop(f.name, None if own is None else np.asarray(own)[..., 0])
+    devices = {f.name: changes.pop(f.name, getattr(problem.devices, f.name)) for f in fields(Devices)}
+    if changes:
+        raise TypeError(f"not a field of a problem: {', '.join(changes)}")
+    return Problem(Cell(**cell), Devices(**devices), problem.pruning_error)
+
+
+def refuse_total_power(problem: Problem, name: str) -> None:
+    """Raise where a total-power cap can bind, for `name` treats the devices as coupled by bandwidth alone."""
+    total = problem.cell.total_power_w
+    if total is None:
+        return
+    binds = np.asarray(problem.devices.tx_power_max_w).sum(axis=-1) > np.asarray(total)[..., 0]
+    if binds.any():
+        index = tuple(int(i) for i in np.argwhere(binds)[0])
+        field = f"cell.total_power_w{list(index) if index else ''}"
+        value = np.asarray(total)[(*index, 0)]
+        raise ValueError(f"{field} = {value}: {name} takes no cap below the sum of the peaks")
+
+
+def rows(problem: Problem, keep: np.ndarray) -> Problem:
+    """The problems that the boolean mask `keep` selects from the flattened batch, as a batch of one dimension."""
+    count, devices = keep.size, problem.shape[-1]
+    cell = {
+        f.name: None if value is None else np.broadcast_to(np.asarray(value)[..., 0], problem.batch_shape).ravel()[keep]
+        for f in fields(Cell)
+        for value in (getattr(problem.cell, f.name),)
+    }
+    each = {f.name: np.asarray(getattr(problem.devices, f.name)).reshape(count, devices)[keep] for f in fields(Devices)}
+    curve = problem.pruning_error.rows(keep, (count, devices))
+    return Problem(Cell(**cell), Devices(**each), curve)
