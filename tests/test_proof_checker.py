@@ -100,6 +100,12 @@ def test_an_inequality_or_a_square_proves_no_equality(world: World) -> None:
     assert not world.accepts(Claim(Integer(0), ">=", Integer(1)))  # type: ignore[arg-type]
 
 
+def test_an_unknown_relation_is_no_equality(world: World) -> None:
+    known = {"h": Claim(world.a, ">=", world.b)}  # type: ignore[arg-type]
+    assert not world.accepts(eq(world.a, world.b), (Use("h"),), known=known)
+    assert not world.accepts(le(world.b, world.a), (Use("h", -1),), known=known)
+
+
 def test_an_equality_may_be_used_both_ways(world: World) -> None:
     known = {"h": eq(world.a, world.b)}
     assert world.accepts(le(world.b, world.a), (Use("h", -1),), known=known)
@@ -269,6 +275,14 @@ def test_names_are_declared_once() -> None:
     theory.given("h", le(0, a), "")
     with pytest.raises(ValueError, match="named 'h'"):
         verify(theory)
+
+
+def test_a_sort_has_one_size() -> None:
+    theory = Theory("t")
+    n = theory.signature.parameter("n", Sign.POSITIVE)
+    theory.signature.index("k", Sort("item", n))
+    with pytest.raises(ValueError, match="two sizes"):
+        theory.signature.index("other", Sort("item", Integer(1)))
 
 
 def test_putting_in_numbers_leaves_sizes_alone() -> None:

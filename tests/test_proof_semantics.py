@@ -17,7 +17,7 @@ import pytest
 import sympy
 from sympy.core.function import AppliedUndef
 
-from kktalloc.proof._language import Claim, Expr, Same, Total, free_indices
+from kktalloc.proof._language import Claim, Expr, Index, Same, Total
 from kktalloc.proof._theorem import convergence
 
 DEVICES, PERSONAL, DIM_U, DIM_V = 2, 1, 2, 1
@@ -45,6 +45,15 @@ def _symmetric(matrix: list[Vector]) -> list[Vector]:
 def _norm_bound(matrix: list[Vector]) -> Fraction:
     """A rational number at least the spectral norm: the largest row sum of a symmetric matrix."""
     return max(sum(map(abs, row), Fraction(0)) for row in matrix)
+
+
+def free_indices(expr: Expr) -> set[Index]:
+    """Indices of an expression that no total binds."""
+    if isinstance(expr, Total):
+        return free_indices(expr.args[0]) - {expr.args[1]}
+    if isinstance(expr, sympy.Symbol):
+        return {expr} if expr.name in THEORY.signature.indices else set()
+    return set().union(*map(free_indices, expr.args))
 
 
 class Run:
@@ -220,7 +229,7 @@ class Run:
     def _loop(self, body: Expr, index: Expr) -> Callable[[dict[str, int]], Fraction]:
         inner, size = self._compiled(body), self.size(index)
         average = THEORY.signature.indices[index.name].size == 1
-        free = sorted(name.name for name in free_indices(Total(body, index), THEORY.signature))
+        free = sorted(name.name for name in free_indices(Total(body, index)))
         kept: dict[tuple[int, ...], Fraction] = {}
 
         def loop(scope: dict[str, int]) -> Fraction:
@@ -234,7 +243,7 @@ class Run:
 
     def gaps(self, claim: Claim) -> Iterator[Fraction]:
         """``rhs - lhs`` for all values of the free indices; of chance, some."""
-        indices = sorted(free_indices(claim.lhs, THEORY.signature) | free_indices(claim.rhs, THEORY.signature), key=str)
+        indices = sorted(free_indices(claim.lhs) | free_indices(claim.rhs), key=str)
         left, right = self._compiled(claim.lhs), self._compiled(claim.rhs)
         ranges = [range(0, self.size(index), 13) if index.name == "w" else range(self.size(index)) for index in indices]
         for values in itertools.product(*ranges):

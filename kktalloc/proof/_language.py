@@ -85,12 +85,11 @@ def eq(lhs: Expr, rhs: Expr) -> Claim:
 
 @dataclass(frozen=True)
 class Fact:
-    """A statement taken as given: a named hypothesis or the definition of a name."""
+    """A statement taken as given: a named hypothesis, or what a name stands for."""
 
     name: str
     claim: Claim
     text: str
-    kind: Literal["hypothesis", "definition"] = "hypothesis"
 
 
 @dataclass(frozen=True)
@@ -149,6 +148,8 @@ class Signature:
 
     def index(self, name: str, sort: Sort, latex: str = "") -> Index:
         """Declare an index variable of a sort."""
+        if any(other.name == sort.name and other != sort for other in self.indices.values()):
+            raise ValueError(f"the sort {sort.name!r} has two sizes")
         self.indices[self._fresh(name, latex)] = sort
         return sympy.Symbol(name)
 
@@ -165,15 +166,6 @@ class Signature:
         return sympy.Function(name)
 
 
-def free_indices(expr: Expr, signature: Signature) -> set[Index]:
-    """Indices of an expression that no total binds."""
-    if isinstance(expr, Total):
-        return free_indices(expr.args[0], signature) - {expr.args[1]}
-    if isinstance(expr, sympy.Symbol):
-        return {expr} if expr.name in signature.indices else set()
-    return set().union(*(free_indices(part, signature) for part in expr.args))
-
-
 @dataclass
 class Theory:
     """What is given (facts over a signature) and what is claimed (steps, in order)."""
@@ -186,18 +178,6 @@ class Theory:
     def given(self, name: str, claim: Claim, text: str) -> None:
         """Take a named hypothesis as given."""
         self.facts.append(Fact(name, claim, text))
-
-    def define(self, name: str, indices: tuple[Index, ...], body: Expr, text: str, latex: str) -> Any:
-        """Give an expression a new name. It proves nothing new: its free indices are those of the name."""
-        stray = free_indices(body, self.signature) - set(indices)
-        if stray or len(set(indices)) != len(indices):
-            raise ValueError(f"the definition of {name!r} must bind each of its free indices once")
-        sorts = tuple(self.signature.indices[index.name] for index in indices)
-        made = self.signature.family(name, sorts, known="never", latex=latex)
-        if body.has(made):
-            raise ValueError(f"the definition of {name!r} speaks of itself")
-        self.facts.append(Fact(name, eq(made(*indices), body), text, "definition"))
-        return made
 
     def prove(
         self, name: str, claim: Claim, text: str, uses: Iterable[Use] = (), squares: Iterable[Square] = ()

@@ -53,7 +53,7 @@ def chapters() -> list[Chapter]:
     for key, theory in theories().items():
         of_the_bound = key in ("convergence", "target", "one_step")
         notation = Notation(theory.signature, ABBREVIATIONS if of_the_bound else ())
-        names = {statement.name for statement in (*theory.facts, *theory.steps)}
+        names = {fact.name for fact in theory.facts} | {step.name for step in theory.steps}
         repeats = frozenset(names & said) if of_the_bound else frozenset[str]()
         found.append(Chapter(key, theory, verify(theory), notation, repeats))
         if of_the_bound:
@@ -155,7 +155,6 @@ def _object(found: list[Chapter]) -> dict[str, Any]:
                 "given": [
                     {
                         "name": fact.name,
-                        "kind": fact.kind,
                         "text": fact.text,
                         "statement": chapter.notation.plain_claim(fact.claim),
                     }
