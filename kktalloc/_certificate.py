@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kktalloc._dual import LN2, ConvexRows, Multipliers, convex_rows, dual_terms
+from kktalloc._efficiency import phi
 from kktalloc._problem import FloatArray, Problem
 
 
@@ -24,15 +25,17 @@ class Certificate:
     ----------
     residuals
         Shape ``(...)`` each, >= 0, relative to the budget or the term that they are about:
-        ``primal_rate``, ``primal_energy``, ``primal_peak_power``, ``primal_bandwidth``, ``primal_pruning`` (feasible),
+        ``primal_rate``, ``primal_energy``, ``primal_peak_power``, ``primal_bandwidth``, ``primal_total_power``,
+        ``primal_pruning`` (feasible),
         ``dual`` (prices are non-negative), ``complementarity`` (what is priced is used up), ``stationarity`` (no
         device gains by moving at these prices), ``consistency`` (times, energies and objective that came with the
         allocation are the ones that it implies).
     duality_gap
-        Objective minus a rigorous lower bound on the optimum, shape ``(...)``; the objective's scale is 1. Negative
-        only by what the primal residuals are worth at these prices.
-    bandwidth_price_per_hz
-        The price at which the bound was taken, shape ``(...)``.
+        Objective minus a rigorous lower bound on the optimum, shape ``(...)``, over the objective's range
+        ``sum alpha (e(1) - e(0))``, which is 1 for the linear error. Negative only by what the primal residuals are
+        worth at these prices.
+    bandwidth_price_per_hz, total_power_price_per_w
+        The prices at which the bound was taken, shape ``(...)``.
     resolution
         What an ulp of the data is worth at these prices, shape ``(...)``. About 1e-15, and large only where a problem
         sits on the very edge of feasibility: the gap and complementarity cannot be told from it.
@@ -43,6 +46,7 @@ class Certificate:
     residuals: dict[str, FloatArray]
     duality_gap: FloatArray
     bandwidth_price_per_hz: FloatArray
+    total_power_price_per_w: FloatArray
     resolution: FloatArray
     tolerance: float
 
@@ -75,6 +79,7 @@ def certify(
     tx_power_w: ArrayLike,
     *,
     bandwidth_price_per_hz: ArrayLike | None = None,
+    total_power_price_per_w: ArrayLike = 0.0,
     tolerance: float = 1e-9,
     **claimed: Any,
 ) -> Certificate:
@@ -88,6 +93,8 @@ def certify(
         The allocation, each broadcast to ``(..., K)``.
     bandwidth_price_per_hz
         Price to take the bound at, shape ``(...)``. Any price gives a valid bound; without one the best is searched.
+    total_power_price_per_w
+        The price that goes with it; searched too where that one is.
     tolerance
         For every residual and the gap, relative.
     **claimed
@@ -99,10 +106,11 @@ def certify(
     ValueError
         If an array does not broadcast to the problem's shape, or a claimed name is unknown.
     """
-    q, b, p = (_fit(problem, n, v) for n, v in zip(_ALLOCATION, (pruning_ratio, bandwidth_hz, tx_power_w), strict=True))
-    q = 1.0 - q
+    given = {"pruning_ratio": pruning_ratio, "bandwidth_hz": bandwidth_hz, "tx_power_w": tx_power_w}
+    rho, b, p = (_fit(problem, name, value) for name, value in given.items())
     c = convex_rows(problem)
-    implied = outcome(problem, 1.0 - q, b, p)
+    implied = outcome(problem, rho, b, p)
+    q = 1.0 - rho
     residuals = _primal(problem, q, b, p, implied)
     residuals["consistency"] = _consistency(problem, implied, claimed)
     with np.errstate(all="ignore"):
@@ -111,23 +119,33 @@ def certify(
         # A device that holds no bandwidth is judged at infinite SNR: rate and power are then free for it.
         x = np.where(b > 0.0, c.gain_per_noise * p / np.where(b > 0.0, b, 1.0), np.inf)
     if bandwidth_price_per_hz is None:
-        lam = _best_price(c, x, b)
+        lam, mu = _best_prices(c, x, b, p)
     else:
-        lam = np.broadcast_to(np.asarray(bandwidth_price_per_hz, dtype=float), problem.batch_shape)[..., None]
-    best = dual_terms(c, x, np.maximum(lam, 0.0))
+        lam, mu = (
+            np.broadcast_to(np.asarray(price, dtype=float), problem.batch_shape)[..., None]
+            for price in (bandwidth_price_per_hz, total_power_price_per_w)
+        )
     with np.errstate(all="ignore"):
-        objective = (c.alpha * (1.0 - q)).sum(axis=-1)
-        bound = best.value.sum(axis=-1) - (np.maximum(lam, 0.0) * c.bandwidth)[..., 0]
-        residuals["dual"] = (np.maximum(-lam, 0.0) * c.bandwidth)[..., 0]
+        lam_pos, mu_pos = np.maximum(lam, 0.0), np.maximum(mu, 0.0)
+        best = dual_terms(c, x, lam_pos, mu_pos)
+        scale = (c.alpha * (c.error.value(np.ones_like(q)) - c.error.value(np.zeros_like(q)))).sum(axis=-1)
+        scale = np.where(scale > 0.0, scale, 1.0)
+        paid = _paid(c, lam_pos, mu_pos)
+        gap = (implied["objective"] - (best.value.sum(axis=-1) - paid)) / scale
+        residuals["dual"] = np.maximum(np.maximum(-lam * c.bandwidth, -mu * np.minimum(c.total_power, 1e300)), 0.0)[
+            ..., 0
+        ]
         rate = np.where(b > 0.0, b * np.log1p(np.where(b > 0.0, x, 0.0)) / LN2, 0.0)
-        residuals |= _slackness(c, q, b, p, u, rate, lam, best)
-        worth = 1.0 + lam[..., 0] * c.bandwidth[..., 0] + (best.rate * rate).sum(axis=-1)
+        residuals |= _slackness(c, q, b, p, u, rate, lam_pos, mu_pos, best, scale)
+        worth = 1.0 + (paid + (best.rate * rate).sum(axis=-1)) / scale
         resolution = 8.0 * np.finfo(np.float64).eps * worth
     clean = {name: np.where(np.isnan(v), np.inf, v) for name, v in residuals.items()}
-    return Certificate(clean, objective - bound, lam[..., 0], resolution, tolerance)
+    return Certificate(clean, gap, lam[..., 0], mu[..., 0], resolution, tolerance)
 
 
-_ALLOCATION = ("pruning_ratio", "bandwidth_hz", "tx_power_w")
+def _paid(c: ConvexRows, lam: FloatArray, mu: FloatArray) -> FloatArray:
+    """What the cell's budgets are worth at the prices, shape ``(...)``."""
+    return (lam * c.bandwidth + np.where(mu > 0.0, mu * c.total_power, 0.0))[..., 0]
 
 
 def _fit(problem: Problem, name: str, value: ArrayLike) -> FloatArray:
@@ -152,7 +170,7 @@ def outcome(problem: Problem, rho: FloatArray, b: FloatArray, p: FloatArray) -> 
         "upload_s": upload,
         "latency_s": np.asarray(d.fixed_latency_s) + np.asarray(d.pruned_compute_s) * q + upload,
         "energy_j": np.asarray(d.fixed_energy_j) + np.asarray(d.pruned_compute_j) * q + energy,
-        "objective": (np.asarray(d.weight) * rho).sum(axis=-1),
+        "objective": (np.asarray(d.weight) * problem.pruning_error.value(rho)).sum(axis=-1),
     }
 
 
@@ -171,12 +189,17 @@ def _primal(
         spent = np.where(np.isfinite(budget), (implied["energy_j"] - budget) / np.maximum(budget, 1e-300), 0.0)
         peak_over = np.where(p > peak, (p - peak) / np.maximum(peak, 1e-300), 0.0)
     B = B[..., 0]
+    total = np.inf if cell.total_power_w is None else np.asarray(cell.total_power_w)[..., 0]
+    radiated = p.sum(axis=-1)
+    with np.errstate(all="ignore"):
+        total_over = np.where(radiated > total, (radiated - total) / np.maximum(total, 1e-300), 0.0)
     return {
         # Lateness is a shortfall of rate: the upload's missing share of the time that it had.
         "primal_rate": _worst((implied["latency_s"] - deadline) / deadline),
         "primal_energy": _worst(spent),
         "primal_peak_power": _worst(np.maximum(peak_over, -p)),
         "primal_bandwidth": np.maximum((b.sum(axis=-1) - B) / B, _worst(-b) / B),
+        "primal_total_power": total_over,
         "primal_pruning": _worst(np.maximum(1.0 - np.asarray(d.pruning_ratio_max) - q, np.maximum(q - 1.0, -q))),
     }
 
@@ -203,46 +226,65 @@ def _slackness(
     u: FloatArray,
     rate: FloatArray,
     lam: FloatArray,
+    mu: FloatArray,
     m: Multipliers,
+    scale: FloatArray,
 ) -> dict[str, FloatArray]:
     limited = np.isfinite(c.e0)
     energy_slack = np.where(limited, c.e0 + c.e1 * u - p, 0.0)
     # What exceeds a budget is for the primal residuals to judge; here it is what is paid for and left.
     unused = m.rate * (rate - c.r0 - c.r1 * u) + m.energy_row * energy_slack + m.peak_power * (c.peak - p)
-    spare = lam[..., 0] * (c.bandwidth[..., 0] - b.sum(axis=-1))
-    slope_q = c.alpha * c.window / (1.0 + c.compute * u) ** 2
-    mismatch = np.abs(m.spread - slope_q) / np.maximum(np.maximum(np.abs(m.spread), slope_q), 1e-300)
+    spare = _paid(c, lam, mu) - (lam * b + mu * p).sum(axis=-1)
+    slope = c.slope(u)
+    mismatch = np.abs(m.spread - slope) / np.maximum(np.maximum(np.abs(m.spread), slope), 1e-300)
     # Either the marginal terms agree, or q is the best at these prices (a bound, or as close as rho can say).
     return {
-        "complementarity": np.maximum(unused, 0.0).sum(axis=-1) + np.maximum(spare, 0.0),
+        "complementarity": (np.maximum(unused, 0.0).sum(axis=-1) + np.maximum(spare, 0.0)) / scale,
         "stationarity": _worst(np.minimum(mismatch, np.abs(q - m.keep_ratio))),
     }
 
 
-def _best_price(c: ConvexRows, x: FloatArray, b: FloatArray) -> FloatArray:
-    """The bandwidth price with the best bound, shape ``(..., 1)``: where the demand at these SNRs fills the cell.
+def _best_prices(c: ConvexRows, x: FloatArray, b: FloatArray, p: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The prices lam and mu with the best bound, shape ``(..., 1)``: where the demand at these SNRs fills the cell.
 
-    Any price gives a valid bound, so this search may use judgement: what differs by rounding counts as equal, else
-    one small device that sets the price would drown in the rounding of large ones that do not move.
+    Any prices give a valid bound, so this search may use judgement. What differs by rounding counts as equal, else
+    one small device that sets the price would drown in the rounding of large ones that do not move. Total power, if
+    used up, is priced as the device with the least use for a watt values it.
     """
 
     def beyond(what: FloatArray, base: FloatArray) -> FloatArray:
         return np.where(np.abs(what - base) > 1e-12 * base, what - base, 0.0)
 
+    def bound(lam: FloatArray, mu: FloatArray) -> FloatArray:
+        return dual_terms(c, x, lam, mu).value.sum(axis=-1, keepdims=True) - _paid(c, lam, mu)[..., None]
+
     with np.errstate(all="ignore"):
-        missing = beyond(b.sum(axis=-1, keepdims=True), c.bandwidth)
-        # The objective's range is 1, so lam B <= 1 unless the floors leave next to nothing to share.
-        high = np.log(1e15 / c.bandwidth) + np.zeros_like(x[..., :1])
-        low = high - 110.0
-        for _ in range(64):
-            middle = 0.5 * (low + high)
-            demand = dual_terms(c, x, np.exp(middle)).demand
-            scarce = beyond(demand, b).sum(axis=-1, keepdims=True) + missing > 0.0
-            low, high = np.where(scarce, middle, low), np.where(scarce, high, middle)
-        priced = np.exp(high)
-        free = np.zeros_like(priced)
-
-        def bound(lam: FloatArray) -> FloatArray:
-            return dual_terms(c, x, lam).value.sum(axis=-1, keepdims=True) - lam * c.bandwidth
-
-        return np.where(bound(free) >= bound(priced), free, priced)
+        y = np.log1p(x)
+        # What a watt is worth in Hz: R_p / R_b at the device's SNR.
+        watt = np.where((b > 0.0) & (p > 0.0), c.gain_per_noise * np.exp(-y) / phi(y), np.inf)
+        used_up = p.sum(axis=-1, keepdims=True) >= c.total_power * (1.0 - 1e-9)
+        least, sizable = (
+            np.min(np.where(counts, watt, np.inf), axis=-1, keepdims=True, initial=np.inf)
+            for counts in (p > 0.0, p > 1e-9 * c.total_power)
+        )
+        best = np.zeros_like(x[..., :1]), np.zeros_like(x[..., :1])
+        best_bound = bound(*best)
+        for ratio in (np.zeros_like(least), *(np.where(used_up & np.isfinite(w), w, 0.0) for w in (least, sizable))):
+            use, budget = b + ratio * p, c.bandwidth + np.where(ratio > 0.0, ratio * c.total_power, 0.0)
+            missing = beyond(use.sum(axis=-1, keepdims=True), budget)
+            # The objective's range is about 1, so lam B <= 1 unless the floors leave next to nothing to share.
+            high = np.log(1e15 / c.bandwidth) + np.zeros_like(x[..., :1])
+            low = high - 110.0
+            for _ in range(64):
+                lam = np.exp(0.5 * (low + high))
+                demand = dual_terms(c, x, lam, ratio * lam).demand
+                scarce = beyond(demand, use).sum(axis=-1, keepdims=True) + missing > 0.0
+                low, high = np.where(scarce, np.log(lam), low), np.where(scarce, high, np.log(lam))
+            lam = np.exp(high)
+            reached = bound(lam, ratio * lam)
+            better = reached > best_bound
+            best = np.where(better, lam, best[0]), np.where(better, ratio * lam, best[1])
+            best_bound = np.maximum(reached, best_bound)
+            if not used_up.any():
+                break
+    return best

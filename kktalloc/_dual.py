@@ -1,16 +1,16 @@
 """Lagrange multipliers and the dual function at any allocation; knows the convex form, not the solver.
 
 With ``u = q/t`` the problem is convex (theory: "It has an exact convex form"), so for any prices the Lagrangian's
-minimum is a lower bound on the optimum. Fix a bandwidth price lam and, per device, the SNR x of the allocation at
-hand; take
+minimum is a lower bound on the optimum. Fix a price lam of bandwidth and mu of total power and, per device, the SNR x
+of the allocation at hand; take
 
-    nu = lam / (log2(1+x) - x/((1+x) ln 2))        price of rate: makes (b, p) at x stationary, the minimum over
-    omega + pi = nu g / ((1+x) ln 2)               (b, p) of a homogeneous function, which is then exactly 0
+    nu = lam / (log2(1+x) - x/((1+x) ln 2))          price of rate: makes (b, p) at x stationary, the minimum over
+    mu + omega + pi = nu g / ((1+x) ln 2)            (b, p) of a homogeneous function, which is then exactly 0
 
-with omega the price of the energy row and pi that of peak power. What is left is one scalar minimum over u in closed
-form, and the bound is
+with omega the price of the energy row and pi that of peak power, all >= 0. What is left is one scalar minimum over u,
+and the bound is
 
-    D = sum_k [ min_u alpha (1 - q(u)) + (nu r1 - omega e1) u  + nu r0 - omega e0 - pi P ] - lam B
+    D = sum_k [ min_u alpha e(1 - q(u)) + (nu r1 - omega e1) u  + nu r0 - omega e0 - pi P ] - lam B - mu P_total
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from kktalloc._efficiency import efficiency_at_power_price
 from kktalloc._problem import FloatArray, Problem
+from kktalloc._pruning_error import Linear, PruningError
 
 LN2 = float(np.log(2.0))
 
@@ -33,7 +35,7 @@ class Multipliers:
     peak_power: FloatArray  # pi, per W
     spread: FloatArray  # slope of the Lagrangian in u: nu r1 - omega e1
     value: FloatArray  # the device's term of the dual function
-    demand: FloatArray  # its derivative in lam: the bandwidth that the device asks for at this SNR, Hz
+    demand: FloatArray  # its derivative in lam at a fixed mu/lam: b + (mu/lam) p that the device asks for, Hz
     keep_ratio: FloatArray  # the q that is best at these prices
 
 
@@ -52,13 +54,23 @@ class ConvexRows:
     u_min: FloatArray
     u_cap: FloatArray
     alpha: FloatArray
+    error: PruningError
     bandwidth: FloatArray
+    total_power: FloatArray  # inf where it is no limit
+
+    def slope(self, u: FloatArray) -> FloatArray:
+        """Fall of the objective in u, ``alpha e'(1 - q) dq/du`` with ``q = T u/(1 + a u)``."""
+        q = self.window * u / (1.0 + self.compute * u)
+        steepness = self.error.slope(np.clip(1.0 - q, 0.0, 1.0))
+        return self.alpha * steepness * self.window / (1.0 + self.compute * u) ** 2
 
 
 def convex_rows(problem: Problem) -> ConvexRows:
+    """Rows of the convex form, with a cap on u that every feasible point respects."""
     d, cell = problem.devices, problem.cell
     a, bits, extra = (np.asarray(v) for v in (d.pruned_compute_s, d.payload_bits, d.overhead_bits))
     B, peak = np.asarray(cell.bandwidth_hz), np.asarray(d.tx_power_max_w)
+    total = np.full_like(B, np.inf) if cell.total_power_w is None else np.asarray(cell.total_power_w)
     window = np.asarray(cell.deadline_s) - np.asarray(d.fixed_latency_s)
     q_min = 1.0 - np.asarray(d.pruning_ratio_max)
     with np.errstate(all="ignore"):
@@ -66,42 +78,46 @@ def convex_rows(problem: Problem) -> ConvexRows:
         energy = np.asarray(d.energy_budget_j) - np.asarray(d.fixed_energy_j)
         eta = np.asarray(d.pa_efficiency)
         r0, r1 = extra / window, bits + a * extra / window
-        most_power = np.where(energy > 0.0, peak, 0.0)
+        most_power = np.where(energy > 0.0, np.minimum(peak, total), 0.0)
         most_rate = B * np.log1p(g * most_power / B) / LN2
         u_min = q_min / (window - a * q_min)
         u_max = np.where(window > a, 1.0 / (window - a), np.inf)
-        # No feasible u is beyond what the whole bandwidth at peak power would carry.
+        # No feasible u is beyond what the whole bandwidth at the most power would carry.
         u_cap = np.maximum(np.minimum(u_max, (most_rate - r0) / r1), u_min)
         e0, e1 = eta * energy / window, eta * (a * energy / window - np.asarray(d.pruned_compute_j))
-    return ConvexRows(r0, r1, e0, e1, g, peak, window, a, u_min, u_cap, np.asarray(d.weight), B)
+    return ConvexRows(
+        r0, r1, e0, e1, g, peak, window, a, u_min, u_cap, np.asarray(d.weight), problem.pruning_error, B, total
+    )
 
 
-def dual_terms(c: ConvexRows, x: FloatArray, lam: FloatArray) -> Multipliers:
-    """Best multipliers of each device at SNR x and bandwidth price lam, and its term of the dual function."""
+def dual_terms(c: ConvexRows, x: FloatArray, lam: FloatArray, mu: FloatArray) -> Multipliers:
+    """Best multipliers of each device at SNR x and prices lam and mu, and its term of the dual function."""
     with np.errstate(all="ignore"):
         # A device that holds no bandwidth has no SNR of its own: take the one at which its first bit would just pay,
-        # phi(y) = y - 1 + e^-y = lam r1 / slope_q.
-        needed = LN2 * lam * c.r1 * (1.0 + c.compute * c.u_min) ** 2 / (c.alpha * c.window)
+        # phi(y) = y - 1 + e^-y = lam r1 / slope.
+        needed = LN2 * lam * c.r1 / c.slope(c.u_min)
         first = needed + 1.0 - np.exp(-needed - 1.0)
         silent = np.isinf(x)
-        x = np.where(silent, np.expm1(np.minimum(first, 700.0)), x)
+        # Beyond y* a unit of power would cost more than it is worth: no prices support that.
+        y_most = efficiency_at_power_price(np.where(mu > 0.0, lam * c.gain_per_noise / mu, np.inf))
+        x = np.minimum(np.where(silent, np.expm1(np.minimum(first, 700.0)), x), np.expm1(np.minimum(y_most, 709.0)))
         # log1p(x) - x/(1+x) loses digits for small x; z = x/(2+x) gives a series of positive terms.
         z = x / (2.0 + x)
         series = 2.0 * z * z * (1.0 / (1.0 + z) + z * np.polyval([1 / 13, 1 / 11, 1 / 9, 1 / 7, 1 / 5, 1 / 3], z * z))
         marginal = np.where(x < 0.05, series, np.log1p(x) - x / (1.0 + x)) / LN2
-        marginal = np.where(
-            silent & (first > 700.0), needed / LN2, marginal
-        )  # x overflows there, its logarithm does not
+        # Such an x overflows, its logarithm does not.
+        marginal = np.where(silent & (first > 700.0) & np.isinf(y_most), needed / LN2, marginal)
         # At no SNR at all, or for a device of no weight, every price is free to be zero.
         usable = (marginal > 0.0) & np.isfinite(marginal) & (lam > 0.0)
         nu = np.where(usable, lam / marginal, 0.0)
-        power_price = np.where(usable, nu * c.gain_per_noise / ((1.0 + x) * LN2), 0.0)
+        worth = np.where(usable, nu * c.gain_per_noise / ((1.0 + x) * LN2), mu)
+        sound = worth >= mu * (1.0 - 1e-12)
+        power_price = np.maximum(worth - mu, 0.0)
         limited = np.isfinite(c.e0)
         e0, e1 = np.where(limited, c.e0, 0.0), np.where(limited, c.e1, 0.0)
         # The dual is concave in omega: best at an end, or where u rests on the kink (e0 + e1 u = P).
         u_kink = (c.peak - e0) / e1
-        slope_q = c.alpha * c.window / (1.0 + c.compute * u_kink) ** 2
-        balance = np.clip(np.nan_to_num((nu * c.r1 - slope_q) / e1), 0.0, power_price)
+        balance = np.clip(np.nan_to_num((nu * c.r1 - c.slope(u_kink)) / e1), 0.0, power_price)
         inside = limited & (u_kink > c.u_min) & (u_kink < c.u_cap) & (balance > 0.0) & (balance < power_price)
         balance, u_rest = np.where(inside, balance, 0.0), np.where(inside, u_kink, np.nan)
         none, free = np.zeros_like(nu), np.full_like(nu, np.nan)
@@ -112,7 +128,10 @@ def dual_terms(c: ConvexRows, x: FloatArray, lam: FloatArray) -> Multipliers:
             best = Multipliers(
                 **{f.name: np.where(better, getattr(other, f.name), getattr(best, f.name)) for f in names}
             )
-    return best
+        return Multipliers(
+            **{f.name: getattr(best, f.name) for f in names if f.name != "value"},
+            value=np.where(sound, best.value, -np.inf),
+        )
 
 
 def _at(
@@ -130,15 +149,30 @@ def _at(
     Where omega balances u on the kink, `u_rest` is that u: the minimum may be too flat to find it again; else NaN.
     """
     spread, pi = nu * c.r1 - omega * e1, power_price - omega
-    # alpha (1 - q(u)) + spread u is convex: stationary where alpha T/(1 + a u)^2 = spread.
-    root = np.sqrt(c.alpha * c.window / np.maximum(spread, 0.0))
-    u = np.where(c.compute > 0.0, (root - 1.0) / c.compute, np.where(root > 1.0, np.inf, 0.0))
-    u = np.where(spread > 0.0, np.clip(u, c.u_min, c.u_cap), c.u_cap)
-    u = np.where((c.alpha > 0.0) | (spread < 0.0), u, c.u_min)
-    u = np.where(np.isnan(u_rest), u, u_rest)
+    u = np.where(np.isnan(u_rest), _best_u(c, spread), u_rest)
     q = c.window * u / (1.0 + c.compute * u)
-    value = c.alpha * (1.0 - q) + spread * u + nu * c.r0 - omega * e0 - pi * c.peak
+    cost = c.alpha * c.error.value(np.clip(1.0 - q, 0.0, 1.0))
+    value = cost + spread * u + nu * c.r0 - omega * e0 - pi * c.peak
     # Envelope theorem: nu and the power price are proportional to lam, the rest is at its best already.
     power = np.where(pi > 0.0, c.peak, e0 + e1 * u)
     demand = np.where(lam > 0.0, (nu * (c.r0 + c.r1 * u) - power_price * power) / lam, 0.0)
     return Multipliers(nu, omega, pi, spread, value, demand, q)
+
+
+def _best_u(c: ConvexRows, spread: FloatArray) -> FloatArray:
+    """The u in [u_min, u_cap] that minimises the convex ``alpha e(1 - q(u)) + spread u``."""
+    if isinstance(c.error, Linear):
+        # Stationary where alpha T/(1 + a u)^2 = spread.
+        root = np.sqrt(c.alpha * c.window / np.maximum(spread, 0.0))
+        u = np.where(c.compute > 0.0, (root - 1.0) / c.compute, np.where(root > 1.0, np.inf, 0.0))
+    else:
+        # The slope falls in u: bisection over q, where the interval is short.
+        low = c.window * c.u_min / (1.0 + c.compute * c.u_min) + np.zeros_like(spread)
+        high = c.window * c.u_cap / (1.0 + c.compute * c.u_cap) + np.zeros_like(spread)
+        for _ in range(60):
+            q = 0.5 * (low + high)
+            more = c.slope(q / (c.window - c.compute * q)) > spread
+            low, high = np.where(more, q, low), np.where(more, high, q)
+        u = high / (c.window - c.compute * high)
+    u = np.where(spread > 0.0, np.clip(u, c.u_min, c.u_cap), c.u_cap)
+    return np.where((c.alpha > 0.0) | (spread < 0.0), u, c.u_min)

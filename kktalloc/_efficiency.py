@@ -46,3 +46,23 @@ def efficiency_for(theta: FloatArray) -> FloatArray:
         slope = -1.0 / np.expm1(-y) - 1.0 / y
         y = np.where(solve, np.maximum(y - (value - target) / slope, 1e-9), 1.0)
     return np.where(solve, y, start)
+
+
+def efficiency_at_power_price(z: FloatArray) -> FloatArray:
+    """The y >= 0 with ``e^y phi(y) = e^y (y - 1) + 1 = z``: where bandwidth and power are traded off.
+
+    In closed form ``y = 1 + W_0((z - 1)/e)``; solved in logarithms, since near z = 0 that cancels and z may be huge.
+    Infinite or undefined z (power costs nothing) gives infinity.
+    """
+    z = np.where(np.isnan(z), np.inf, z)
+    with np.errstate(divide="ignore"):
+        log_z = np.log(z)
+    solve = np.isfinite(log_z)
+    target = np.where(solve, log_z, 0.0)
+    small, large = np.sqrt(2.0 * np.exp(np.minimum(target, 0.0))), np.maximum(target, 1.0)
+    y = np.where(target < 0.0, small, large - 0.8 * np.log(large) + 0.3)
+    for _ in range(6):
+        f = phi(y)
+        # d ln(e^y phi)/d ln y = y + y (1 - e^-y)/phi = y^2 / phi
+        y = y * np.exp((target - y - np.log(f)) * f / (y * y))
+    return np.where(solve, y, np.where(z > 0.0, np.inf, 0.0))

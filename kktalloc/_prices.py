@@ -21,7 +21,7 @@ class Prices:
 
     Parameters
     ----------
-    bandwidth_per_hz, deadline_per_s
+    bandwidth_per_hz, deadline_per_s, total_power_per_w
         Of the cell's budgets, shape ``(...)``.
     energy_per_j, peak_power_per_w
         Of each device's own, shape ``(..., K)``.
@@ -29,20 +29,23 @@ class Prices:
 
     bandwidth_per_hz: FloatArray
     deadline_per_s: FloatArray
+    total_power_per_w: FloatArray
     energy_per_j: FloatArray
     peak_power_per_w: FloatArray
 
 
-def prices(problem: Problem, rho: FloatArray, b: FloatArray, p: FloatArray, bandwidth_per_hz: FloatArray) -> Prices:
-    """All shadow prices of an optimal allocation from that of bandwidth, by the envelope theorem."""
+def prices(
+    problem: Problem, rho: FloatArray, b: FloatArray, p: FloatArray, bandwidth_per_hz: FloatArray, per_w: FloatArray
+) -> Prices:
+    """All shadow prices of an optimal allocation from those of bandwidth and total power, by the envelope theorem."""
     c = convex_rows(problem)
-    q, lam = 1.0 - rho, np.asarray(bandwidth_per_hz)[..., None]
+    q, lam, mu = 1.0 - rho, np.asarray(bandwidth_per_hz)[..., None], np.asarray(per_w)[..., None]
     with np.errstate(all="ignore"):
         t = c.window - c.compute * q
         snr = np.where(b > 0.0, c.gain_per_noise * p / np.where(b > 0.0, b, 1.0), np.inf)
-        m = dual_terms(c, snr, lam)
+        m = dual_terms(c, snr, lam, mu)
         rate = np.where(b > 0.0, b * np.log1p(snr) / LN2, 0.0)
         later = ((m.rate * rate - m.energy_row * p) / t).sum(axis=-1)
         # E enters the energy row p <= eta (E (1 + a u) / T - eps u).
         energy = m.energy_row * np.asarray(problem.devices.pa_efficiency) * (1.0 + c.compute * q / t) / c.window
-    return Prices(lam[..., 0], later, energy, m.peak_power)
+    return Prices(lam[..., 0], later, mu[..., 0], energy, m.peak_power)

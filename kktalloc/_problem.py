@@ -10,9 +10,9 @@ from math import inf
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-FloatArray = NDArray[np.float64]
+from kktalloc._pruning_error import FloatArray, Linear, PowerLaw, PruningError
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +127,14 @@ def _validated(table: str, name: str, value: Any) -> FloatArray:
 class Problem:
     """A validated allocation problem, or a batch of them.
 
+    Parameters
+    ----------
+    cell, devices
+        What is shared, and who shares it.
+    pruning_error
+        The curve ``e`` of the objective ``sum alpha_k e(rho_k)``: `Linear` (the default, the bound's own), `PowerLaw`
+        or a measured `Table`.
+
     Every device field is broadcast to ``(..., K)`` and every cell field to ``(..., 1)``, so that they combine
     without further care. Arrays are read-only views where broadcasting made them.
 
@@ -138,9 +146,10 @@ class Problem:
 
     cell: Cell
     devices: Devices
+    pruning_error: PruningError
     shape: tuple[int, ...]
 
-    def __init__(self, cell: Cell, devices: Devices) -> None:
+    def __init__(self, cell: Cell, devices: Devices, pruning_error: PruningError | None = None) -> None:
         cell_values = {
             f.name: _validated("cell", f.name, getattr(cell, f.name))
             for f in fields(Cell)
@@ -163,6 +172,7 @@ class Problem:
         spread = {name: np.broadcast_to(v, shape) for name, v in device_values.items()}
         columns = {name: np.broadcast_to(v[..., None], (*shape[:-1], 1)) for name, v in cell_values.items()}
         object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "pruning_error", _spread_curve(pruning_error or Linear(), shape))
         object.__setattr__(self, "cell", Cell(**columns))
         object.__setattr__(self, "devices", Devices(**spread, weight=alpha))
 
@@ -170,6 +180,16 @@ class Problem:
     def batch_shape(self) -> tuple[int, ...]:
         """Leading dimensions: one entry per problem."""
         return self.shape[:-1]
+
+
+def _spread_curve(curve: PruningError, shape: tuple[int, ...]) -> PruningError:
+    """The curve with its per-device exponents, if it has any, broadcast to the problem's shape."""
+    if not isinstance(curve, PowerLaw) or np.ndim(curve.exponent) == 0:
+        return curve
+    try:
+        return PowerLaw(np.broadcast_to(np.asarray(curve.exponent), shape))
+    except ValueError:
+        raise ValueError(f"pruning_error.exponent: shape {np.shape(curve.exponent)} does not fit {shape}") from None
 
 
 def _common_shape(cell: dict[str, FloatArray], devices: dict[str, FloatArray]) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ bandwidth in units of the cell's, power in units of the device's peak and rates 
 ratio and no later step meets a 1e-21 W/Hz beside a 1e7 Hz:
 
     rate0 + rate1 s <= b ln(1 + snr p / b),   p <= min(1, power0 + power1 s),   s_min <= s <= s_max,   sum b <= 1
-    q = s / (1 + compute s),                  minimise sum weight (1 - q)
+    q = s / (1 + compute s),   sum power_share p <= 1,   minimise sum weight e(1 - q)
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from math import log
 import numpy as np
 
 from kktalloc._problem import FloatArray, Problem
+from kktalloc._pruning_error import PruningError
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +34,15 @@ class Reduced:
     s_min: FloatArray
     s_max: FloatArray  # inf where the pruned steps at keep ratio 1 do not fit the window
     q_min: FloatArray
+    power_share: FloatArray  # a device's peak over the cell's total power; 0 where that is no limit
+    error: PruningError  # e(rho); the objective is sum weight e(1 - q)
     late: np.ndarray  # bool: the floor's compute does not fit the deadline
     drained: np.ndarray  # bool: the floor's compute does not fit the energy budget
 
     def rows(self, keep: np.ndarray) -> Reduced:
         """The problems selected by the boolean mask `keep` of shape ``(N,)``."""
-        return Reduced(**{f.name: getattr(self, f.name)[keep] for f in fields(self)})
+        arrays = {f.name: getattr(self, f.name)[keep] for f in fields(self) if f.name != "error"}
+        return Reduced(**arrays, error=self.error.rows(keep, self.weight.shape))
 
     def power_limit(self, s: FloatArray) -> FloatArray:
         """The most power at s, in peaks."""
@@ -84,7 +88,8 @@ def reduce(problem: Problem, deadline_s: FloatArray | None = None) -> Reduced:
         s_min = q_min / np.where(late, 1.0, room_min)
         s_max = np.where(room_max > 0.0, 1.0 / np.maximum(room_max, 0.0), np.inf)
     # Without gain, power or energy a device can send nothing: it stays at its floor.
-    mute = (gain * peak == 0.0) | (energy == 0.0)
+    total = np.inf if cell.total_power_w is None else np.asarray(cell.total_power_w)
+    mute = (gain * peak == 0.0) | (energy == 0.0) | (np.asarray(total) == 0.0)
     full = {
         "weight": d.weight,
         "compute": compute,
@@ -96,8 +101,10 @@ def reduce(problem: Problem, deadline_s: FloatArray | None = None) -> Reduced:
         "s_min": s_min,
         "s_max": np.where(mute, s_min, np.maximum(s_max, s_min)),
         "q_min": q_min,
+        "power_share": np.where(mute, 0.0, peak / np.where(mute, 1.0, total)),
         "late": late,
         "drained": drained,
     }  # fmt: skip
-    flat = (-1, problem.shape[-1]) if problem.shape[-1] else (int(np.prod(problem.batch_shape)), 0)
-    return Reduced(**{k: np.broadcast_to(v, problem.shape).reshape(flat) for k, v in full.items()})
+    flat = (int(np.prod(problem.batch_shape)), problem.shape[-1])
+    arrays = {k: np.broadcast_to(v, problem.shape).reshape(flat) for k, v in full.items()}
+    return Reduced(**arrays, error=problem.pruning_error.rows(np.ones(flat[:1], dtype=bool), flat))

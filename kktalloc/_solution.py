@@ -10,7 +10,7 @@ import numpy as np
 
 from kktalloc._certificate import Certificate, certify, outcome
 from kktalloc._diagnosis import Diagnosis, diagnose
-from kktalloc._kkt import Regime, branches, clear
+from kktalloc._kkt import Regime, clear
 from kktalloc._prices import Prices, prices
 from kktalloc._problem import FloatArray, Problem
 from kktalloc._reduced import reduce
@@ -63,7 +63,7 @@ class Solution:
     energy_j
         Energy of the whole round.
     objective
-        ``sum alpha_k rho_k``.
+        ``sum alpha_k e(rho_k)``, which for the linear error is ``sum alpha_k rho_k``.
     regime
         `Regime` values: what stops each device from keeping more; -1 where infeasible.
     prices
@@ -104,6 +104,7 @@ class Solution:
             self.bandwidth_hz,
             self.tx_power_w,
             bandwidth_price_per_hz=self.prices.bandwidth_per_hz,
+            total_power_price_per_w=self.prices.total_power_per_w,
             upload_s=self.upload_s,
             latency_s=self.latency_s,
             energy_j=self.energy_j,
@@ -137,8 +138,7 @@ def solve(problem: Problem, throw: bool = True) -> Solution:
 
     rows = fine.ravel()
     part = form.rows(rows)
-    corners = branches(part)
-    log_price, at = clear(part, corners)
+    log_price, ratio, at = clear(part)
     B = np.broadcast_to(np.asarray(problem.cell.bandwidth_hz), (*batch, 1)).reshape(-1, 1)[rows]
     peak = np.asarray(problem.devices.tx_power_max_w).reshape(form.weight.shape)[rows]
     rho_max = np.asarray(problem.devices.pruning_ratio_max).reshape(form.weight.shape)[rows]
@@ -156,12 +156,15 @@ def solve(problem: Problem, throw: bool = True) -> Solution:
 
     pruning, bandwidth, power = full(rho), full(at.b * B), full(at.p * peak)
     implied = outcome(problem, pruning, bandwidth, power)
-    price = full(np.exp(log_price) / B[:, 0])
+    # The ratio of the prices is that of the whole power to the whole bandwidth.
+    total = problem.cell.total_power_w
+    watts = np.inf if total is None else np.broadcast_to(np.asarray(total), (*batch, 1)).reshape(-1)[rows]
+    price = full(np.exp(log_price) / B[:, 0]), full(np.exp(log_price) * ratio / watts)
     solution = Solution(
         problem, pruning, bandwidth, power,
         **implied,
         regime=full(at.regime, dtype=np.int8, missing=-1),
-        prices=prices(problem, pruning, bandwidth, power, price),
+        prices=prices(problem, pruning, bandwidth, power, *price),
         diagnosis=diagnosis,
     )  # fmt: skip
     if throw and not solution.certificate.ok:

@@ -1,0 +1,163 @@
+"""Pruning-error curves ``e(rho)``: what dropping the fraction rho costs. Convex and non-decreasing on [0, 1].
+
+The paper's bound is linear in rho; a curve measured on a real model usually starts flatter. Any convex curve keeps the
+allocation problem convex, and the solver needs only its value, slope and curvature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+class PruningError(Protocol):
+    """What a curve must offer; arguments and results have the shape of `rho`, which ends in the K devices."""
+
+    def value(self, rho: FloatArray) -> FloatArray:
+        """``e(rho)``."""
+
+    def slope(self, rho: FloatArray) -> FloatArray:
+        """``e'(rho)``; at a corner any slope between the two sides."""
+
+    def curvature(self, rho: FloatArray) -> FloatArray:
+        """``e''(rho)`` where it exists."""
+
+    def rows(self, keep: np.ndarray, shape: tuple[int, ...]) -> PruningError:
+        """The curve of the problems that the boolean mask `keep` selects from a batch flattened to `shape`."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """``e(rho) = rho``: the bound's own term (theory: "Convergence bound")."""
+
+    def value(self, rho: FloatArray) -> FloatArray:
+        """``rho``."""
+        return rho
+
+    def slope(self, rho: FloatArray) -> FloatArray:
+        """1."""
+        return np.ones_like(rho)
+
+    def curvature(self, rho: FloatArray) -> FloatArray:
+        """0."""
+        return np.zeros_like(rho)
+
+    def rows(self, keep: np.ndarray, shape: tuple[int, ...]) -> Linear:
+        """Itself."""
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class PowerLaw:
+    """``e(rho) = rho ** exponent``, exponent >= 1: a scalar, or an array that broadcasts to ``(..., K)``.
+
+    Raises
+    ------
+    ValueError
+        If an exponent is below 1 (the curve would not be convex) or not finite.
+    """
+
+    exponent: ArrayLike
+
+    def __post_init__(self) -> None:
+        n = np.asarray(self.exponent, dtype=np.float64)
+        if not (np.isfinite(n) & (n >= 1.0)).all():
+            index = tuple(int(i) for i in np.argwhere(~(np.isfinite(n) & (n >= 1.0)))[0])
+            raise ValueError(f"exponent{list(index) if index else ''} = {n[index]!s}: must be >= 1 and finite")
+        object.__setattr__(self, "exponent", n)
+
+    def value(self, rho: FloatArray) -> FloatArray:
+        """``rho ** n``."""
+        return rho ** np.asarray(self.exponent)
+
+    def slope(self, rho: FloatArray) -> FloatArray:
+        """``n rho ** (n - 1)``."""
+        n = np.asarray(self.exponent)
+        return n * rho ** (n - 1.0)
+
+    def curvature(self, rho: FloatArray) -> FloatArray:
+        """``n (n - 1) rho ** (n - 2)``, kept finite at rho = 0."""
+        n = np.asarray(self.exponent)
+        return n * (n - 1.0) * np.maximum(rho, 1e-150) ** (n - 2.0)
+
+    def rows(self, keep: np.ndarray, shape: tuple[int, ...]) -> PowerLaw:
+        """Exponents of the selected problems."""
+        n = np.asarray(self.exponent)
+        return self if n.ndim == 0 else PowerLaw(n.reshape(shape)[keep])
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A measured curve: non-decreasing errors at pruning ratios from 0 to 1, the same for every device.
+
+    Between the points the curve is straight. Measurements that are not convex are replaced by their greatest convex
+    minorant, the tightest convex curve below them; ``hull_gap`` says by how much at most.
+
+    Parameters
+    ----------
+    pruning_ratio, error
+        Shape ``(n,)``, n >= 2; ratios strictly increasing from 0 to 1, errors finite and non-decreasing.
+
+    Raises
+    ------
+    ValueError
+        Names the entry that breaks one of these rules.
+    """
+
+    pruning_ratio: ArrayLike
+    error: ArrayLike
+    hull_gap: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        rho, e = (np.asarray(v, dtype=np.float64) for v in (self.pruning_ratio, self.error))
+        if rho.ndim != 1 or rho.shape != e.shape or rho.size < 2:
+            raise ValueError(
+                f"pruning_ratio {rho.shape} and error {e.shape}: must be equally long, with 2 points or more"
+            )
+        if rho[0] != 0.0 or rho[-1] != 1.0:
+            raise ValueError(f"pruning_ratio from {rho[0]} to {rho[-1]}: must cover 0 to 1")
+        for name, ok in (("pruning_ratio", np.diff(rho) > 0.0), ("error", np.diff(e) >= 0.0)):
+            if not ok.all() or not np.isfinite(e).all():
+                i = int(np.argmin(ok)) + 1
+                rule = "strictly increasing" if name == "pruning_ratio" else "finite and non-decreasing"
+                raise ValueError(f"{name}[{i}] = {(rho if name == 'pruning_ratio' else e)[i]}: must be {rule}")
+        corners = _lower_hull(rho, e)
+        object.__setattr__(self, "hull_gap", float(np.max(e - np.interp(rho, rho[corners], e[corners]))))
+        object.__setattr__(self, "pruning_ratio", rho[corners])
+        object.__setattr__(self, "error", e[corners])
+
+    def value(self, rho: FloatArray) -> FloatArray:
+        """Linear interpolation."""
+        return np.interp(rho, np.asarray(self.pruning_ratio), np.asarray(self.error))
+
+    def slope(self, rho: FloatArray) -> FloatArray:
+        """Slope of the piece to the right of rho, of the last piece at 1."""
+        points, e = np.asarray(self.pruning_ratio), np.asarray(self.error)
+        piece = np.clip(np.searchsorted(points, rho, side="right") - 1, 0, points.size - 2)
+        return (np.diff(e) / np.diff(points))[piece]
+
+    def curvature(self, rho: FloatArray) -> FloatArray:
+        """0 on every piece."""
+        return np.zeros_like(rho)
+
+    def rows(self, keep: np.ndarray, shape: tuple[int, ...]) -> Table:
+        """Itself: all devices share it."""
+        return self
+
+
+def _lower_hull(x: FloatArray, y: FloatArray) -> np.ndarray:
+    """Indices of the points of the greatest convex minorant (Andrew's monotone chain, lower half)."""
+    kept: list[int] = []
+    for i in range(x.size):
+        while len(kept) > 1:
+            a, b = kept[-2], kept[-1]
+            if (y[b] - y[a]) * (x[i] - x[b]) < (y[i] - y[b]) * (x[b] - x[a]):
+                break
+            kept.pop()
+        kept.append(i)
+    return np.array(kept)

@@ -1,0 +1,330 @@
+"""What a device does when bandwidth, and power, have a price. Equations: theory section "KKT solution".
+
+A device's best s grows with its bandwidth b, concavely, along at most two branches of the power limit
+``p = F0 + F1 s`` (energy-limited, and peak-limited with F0 = 1, F1 = 0). The marginal value ``m = d(objective)/db``
+falls along each branch and drops where they meet, so in terms of y, which falls as b grows:
+
+    floor (y_floor)  --first branch-->  kink (y_kink)  --second branch-->  saturated (y_sat)
+    price:  m_floor        >=        m_before >= m_after        >=         m_sat
+
+Between m_before and m_after a whole interval of prices holds the device at the kink.
+
+Where the cell's total power has a price too, ``ratio`` times that of bandwidth, no device goes beyond the efficiency
+y* at which trading one for the other stops paying, ``e^y* (y* - 1) + 1 = gamma / (ratio power_share)`` (the theory's
+``X ln X - X + 1``). From its floor up to s*, where y* meets the power limit, a device then stays at y* below that
+limit; and on the energy branch a larger s brings a larger power, which has to be paid for: ``spread`` below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import IntEnum
+
+import numpy as np
+
+from kktalloc._efficiency import EFFICIENCY_MAX, efficiency_at_power_price, efficiency_for, phi
+from kktalloc._problem import FloatArray
+from kktalloc._pruning_error import Linear
+from kktalloc._reduced import Reduced
+
+EFFICIENCY_ITERATIONS = 200
+
+
+class Regime(IntEnum):
+    """What stops a device from keeping more of the model."""
+
+    FLOOR = 0  # it prunes the most it may; its bandwidth is better used elsewhere
+    ENERGY = 1  # its power is limited by the energy budget
+    KINK = 2  # energy and peak power bind at once
+    PEAK = 3  # it sends at peak power
+    SATURATED = 4  # it prunes nothing
+    TOTAL_POWER = 5  # the cell's total power is better used elsewhere
+
+
+@dataclass(frozen=True, eq=False)
+class Corners:
+    """The corners of each device's response, arrays of shape ``(N, K)``."""
+
+    ratio: FloatArray  # price of total power over that of bandwidth, shape (N, 1)
+    energy_first: np.ndarray  # bool: the branch next to the floor is the energy-limited one
+    kinked: np.ndarray  # bool: both branches occur between floor and saturation
+    open: np.ndarray  # bool: there is a stretch at y*, below the power limit
+    s_kink: FloatArray
+    s_star: FloatArray  # where that stretch ends; s_min where there is none
+    y_floor: FloatArray
+    y_star: FloatArray  # y* where the stretch is, else y_floor
+    y_kink: FloatArray  # equals y_sat where there is no kink
+    y_sat: FloatArray  # 0 where no bandwidth suffices
+    p_floor: FloatArray
+    p_sat: FloatArray
+    b_floor: FloatArray
+    b_kink: FloatArray
+    b_sat: FloatArray
+    log_m_floor: FloatArray
+    log_m_star: FloatArray  # -inf where nothing comes after the stretch, m_floor where there is none
+    log_m_before: FloatArray
+    log_m_after: FloatArray
+    log_m_sat: FloatArray
+
+    def rows(self, keep: np.ndarray) -> Corners:
+        """The problems selected by `keep`, a mask or indices over ``(N,)``."""
+        return Corners(**{f.name: getattr(self, f.name)[keep] for f in fields(self)})
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """What every device does at a price; shape ``(N, K)``."""
+
+    regime: np.ndarray  # Regime values
+    y: FloatArray
+    s: FloatArray
+    p: FloatArray
+    b: FloatArray
+    use: FloatArray  # b + ratio power_share p: what it pays for
+    flow: FloatArray  # -d use / d ln price; 0 where the device sits at a corner
+
+
+def load(form: Reduced, s: FloatArray, power: FloatArray) -> FloatArray:
+    """``theta``: the rate needed at s over the wideband limit of the given power; 0 where nothing is sent."""
+    rate = form.rate0 + form.rate1 * s
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return np.where(rate > 0.0, rate / (form.snr * power), 0.0)
+
+
+def bandwidth_at(form: Reduced, power: FloatArray, y: FloatArray) -> FloatArray:
+    """Bandwidth that puts a power at efficiency y: ``b = gamma p / (e^y - 1)``, infinite at y = 0."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return np.where(y > 0.0, form.snr * power / np.expm1(y), np.inf)
+
+
+def power_at(form: Reduced, s: FloatArray, y: FloatArray) -> FloatArray:
+    """Power that sends the rate of s at efficiency y: ``p = b (e^y - 1) / gamma`` with ``b = rate / y``."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        rate = form.rate0 + form.rate1 * s
+        return np.where(rate > 0.0, rate * np.expm1(y) / (form.snr * y), 0.0)
+
+
+def floor_load(form: Reduced) -> FloatArray:
+    """``theta`` at the floor; >= 1 means that no bandwidth lets the device send its least payload."""
+    return load(form, form.s_min, form.power_limit(form.s_min))
+
+
+def corners(form: Reduced, ratio: FloatArray) -> Corners:
+    """Corners of the response of each device at a price ratio of shape ``(N,)``; 0 where total power is free.
+
+    The floor must be feasible (``floor_load < 1``).
+    """
+    ratio = ratio[:, None]
+    raw_min = form.power0 + form.power1 * form.s_min
+    # A falling limit that starts at the peak is below it from there on.
+    energy_first = np.where(form.power1 < 0.0, raw_min <= 1.0, raw_min < 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        s_kink = np.where(form.power1 != 0.0, (1.0 - form.power0) / form.power1, np.nan)
+        y_star = efficiency_at_power_price(form.snr / (ratio * form.power_share))
+    kinked = (s_kink > form.s_min) & (s_kink < form.s_max)
+    finite_max = np.isfinite(form.s_max)
+    s_max = np.where(finite_max, form.s_max, form.s_min)
+    s_kink = np.where(kinked, s_kink, s_max)
+
+    # Along the power limit ...
+    p_floor, p_sat = form.power_limit(form.s_min), form.power_limit(s_max)
+    y_floor = np.minimum(efficiency_for(load(form, form.s_min, p_floor)), EFFICIENCY_MAX)
+    y_sat = np.where(finite_max, np.minimum(efficiency_for(load(form, s_max, p_sat)), y_floor), 0.0)
+    y_kink = np.where(kinked, efficiency_for(load(form, s_kink, np.ones_like(s_kink))), y_sat)
+    y_kink = np.clip(y_kink, y_sat, y_floor)
+    # ... but no further than y*: what lies beyond is replaced by a stretch at y*.
+    is_open = (y_star < y_floor) & (form.s_max > form.s_min)
+    passed = kinked & is_open & (y_kink >= y_star)
+    energy_first, kinked = energy_first ^ passed, kinked & ~passed
+    whole = is_open & (y_star <= y_sat)  # the stretch reaches saturation
+    y_star = np.where(is_open, y_star, y_floor)
+    cut = marginal(form, ratio, energy_first, np.maximum(y_star, 1e-300))
+    s_star = np.where(whole, s_max, np.where(is_open, np.clip(cut.s, form.s_min, form.s_max), form.s_min))
+    p_floor = np.where(is_open, np.minimum(power_at(form, form.s_min, y_star), p_floor), p_floor)
+    p_sat = np.where(whole, np.minimum(power_at(form, s_max, y_star), p_sat), p_sat)
+    y_floor, y_kink = np.minimum(y_floor, y_star), np.minimum(y_kink, y_star)
+    y_sat = np.minimum(y_sat, y_star)
+
+    # The zero-rate floor is b = 0 exactly, not the tiny bandwidth at the largest representable SNR.
+    idle = form.rate0 + form.rate1 * form.s_min == 0.0
+    energy_second = energy_first ^ kinked
+    m_start = marginal(form, ratio, energy_first, y_floor, form.s_min).log_value
+    m_end = marginal(form, ratio, energy_second, y_sat, s_max).log_value
+    m_before = marginal(form, ratio, energy_first, y_kink, s_kink).log_value
+    m_after = marginal(form, ratio, energy_second, y_kink, s_kink).log_value
+    m_star = np.where(is_open, stretch_marginal(form, y_star, s_star), m_start)
+    return Corners(
+        np.broadcast_to(ratio, m_start.shape), energy_first, kinked, is_open, s_kink, s_star, y_floor, y_star, y_kink,
+        y_sat, p_floor, p_sat,
+        b_floor=np.where(idle, 0.0, bandwidth_at(form, p_floor, y_floor)),
+        b_kink=bandwidth_at(form, np.where(kinked, 1.0, p_sat), y_kink),
+        b_sat=bandwidth_at(form, p_sat, y_sat),
+        log_m_floor=np.where(is_open, stretch_marginal(form, y_star, form.s_min), m_start),
+        log_m_star=m_star,
+        log_m_before=np.where(whole, m_star, m_before),
+        log_m_after=np.where(whole, m_star, m_after),
+        log_m_sat=np.where(whole, m_star, m_end),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Marginal:
+    """``ln m(y)`` on a branch, with what follows from the same terms."""
+
+    log_value: FloatArray
+    slope: FloatArray  # d ln m / d ln y > 0
+    s: FloatArray
+    p: FloatArray
+    b: FloatArray
+    use: FloatArray
+    flow: FloatArray  # -d use / d ln m
+
+
+def marginal(
+    form: Reduced, ratio: FloatArray, energy: np.ndarray, y: FloatArray, s: FloatArray | None = None
+) -> Marginal:
+    """Marginal value of bandwidth on the energy or the peak branch at efficiency y.
+
+    Energy branch: ``s = (kap F0 - rate0)/(rate1 - kap F1)``, ``kap = gamma y/(e^y - 1)``, and
+    ``ds/db = phi / (rate1 - gamma F1 e^-y)``; the peak branch is the same with F0 = 1, F1 = 0. A corner passes its s,
+    which is known there without rounding.
+    """
+    F0, F1 = np.where(energy, form.power0, 1.0), np.where(energy, form.power1, 0.0)
+    dear = ratio * form.power_share
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        e, decay, f = np.expm1(y), np.exp(-y), phi(y)
+        shape = np.where(y > 0.0, y / e, 1.0)
+        rest = form.rate1 - form.snr * shape * F1
+        if s is None:
+            s = np.maximum((form.snr * shape * F0 - form.rate0) / rest, 0.0)
+        p = (form.rate1 * F0 - form.rate0 * F1) / rest  # F0 + F1 s without its cancellation where F1 < 0
+        fall = form.snr * p * shape * (1.0 + 1.0 / e) * f / rest  # -ds/d ln y
+        spread = form.rate1 - form.snr * F1 * decay + dear * F1 * f
+        room = 1.0 + form.compute * s
+        rho = np.clip(1.0 - s / room, 0.0, 1.0)
+        gain = form.weight * form.error.slope(rho)
+        log_value = np.log(gain * f / spread) - 2.0 * np.log(room)
+        bend = 2.0 * form.compute / room + form.error.curvature(rho) / form.error.slope(rho) / room**2
+        slope = (
+            np.where(y > 0.0, -y * np.expm1(-y) / f, 2.0)
+            - y * F1 * (form.snr * decay - dear * np.expm1(-y)) / spread
+            + bend * fall
+        )
+        b = bandwidth_at(form, p, y)
+        # -db/d ln y = b (1 + 1/e) y (rate1 - gamma F1 e^-y) / rest
+        flow = b * (1.0 + 1.0 / e) * y * (form.rate1 - form.snr * F1 * decay) / rest + dear * F1 * fall
+    return Marginal(log_value, slope, s, p, b, b + dear * p, flow / slope)
+
+
+def stretch_marginal(form: Reduced, y: FloatArray, s: FloatArray) -> FloatArray:
+    """``ln m`` on the stretch at y*: ``m = alpha e' q_s phi(y*) / rate1``."""
+    room = 1.0 + form.compute * s
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rho = np.clip(1.0 - s / room, 0.0, 1.0)
+        return np.log(form.weight * form.error.slope(rho) * phi(y) / form.rate1) - 2.0 * np.log(room)
+
+
+def respond(form: Reduced, at: Corners, log_price: FloatArray, start: FloatArray) -> Response:
+    """Best answer of every device to the log bandwidth price of its cell.
+
+    Parameters
+    ----------
+    log_price
+        Shape ``(N,)``.
+    start
+        Guess of the efficiency y, shape ``(N, K)``.
+    """
+    price = log_price[:, None]
+    # Free bandwidth (-inf) leaves nobody at the floor but those who cannot leave it.
+    floor = ((price >= at.log_m_floor) & (price > -np.inf)) | (form.s_max <= form.s_min)
+    sat = (price <= at.log_m_sat) & ~floor
+    stretch = at.open & (price > at.log_m_star) & ~floor & ~sat
+    second = price < at.log_m_after
+    kink = at.kinked & ~second & (price <= at.log_m_before) & ~floor & ~sat
+    corner = floor | sat | kink | stretch
+    energy = at.energy_first ^ (at.kinked & second)
+    low = np.where(second, at.y_sat, at.y_kink)
+    high = np.where(second, at.y_kink, at.y_star)
+    y = _efficiency_at(form, at.ratio, energy, price, start, low, high, ~corner)
+    on = marginal(form, at.ratio, energy, y)
+
+    regime = np.select(
+        [floor, sat, kink, stretch, energy],
+        [Regime.FLOOR, Regime.SATURATED, Regime.KINK, Regime.TOTAL_POWER, Regime.ENERGY],
+        Regime.PEAK,
+    )
+    fixed = [floor, sat, kink]
+    y = np.select([*fixed, stretch], [at.y_floor, at.y_sat, at.y_kink, at.y_star], y)
+    s = np.select(fixed, [form.s_min, form.s_max, at.s_kink], on.s)
+    p = np.select(fixed, [at.p_floor, at.p_sat, 1.0], on.p)
+    b = np.select(fixed, [at.b_floor, at.b_sat, at.b_kink], on.b)
+    flow = np.where(corner, 0.0, on.flow)
+    dear = at.ratio * form.power_share
+    if stretch.any():
+        s_here = _stretch(form, at, price)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            rate, room = form.rate0 + form.rate1 * s_here, 1.0 + form.compute * s_here
+            rho = np.clip(1.0 - s_here / room, 0.0, 1.0)
+            bend = 2.0 * form.compute / room + form.error.curvature(rho) / form.error.slope(rho) / room**2
+            b_here, p_here = rate / at.y_star, power_at(form, s_here, at.y_star)
+            flow_here = (b_here + dear * p_here) * form.rate1 / rate / bend
+        moving = stretch & (s_here > form.s_min) & (s_here < at.s_star) & np.isfinite(flow_here)
+        s, p, b = (np.where(stretch, n, o) for n, o in ((s_here, s), (p_here, p), (b_here, b)))
+        flow = np.where(moving, flow_here, flow)
+    p = np.clip(p, 0.0, 1.0)
+    return Response(regime, y, s, p, b, b + dear * p, flow)
+
+
+def _stretch(form: Reduced, at: Corners, log_price: FloatArray) -> FloatArray:
+    """s on the stretch at y*, where ``alpha e'(rho) / (1 + A s)^2 = price rate1 / phi(y*)``."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        if isinstance(form.error, Linear):
+            room = np.exp(0.5 * (np.log(form.weight * phi(at.y_star) / form.rate1) - log_price))
+            s = np.where(form.compute > 0.0, (room - 1.0) / form.compute, np.where(room > 1.0, np.inf, 0.0))
+            return np.clip(s, form.s_min, at.s_star)
+        low, high = form.s_min, at.s_star
+        for _ in range(100):
+            middle = 0.5 * (low + high)
+            more = stretch_marginal(form, at.y_star, middle) > log_price
+            low, high = np.where(more, middle, low), np.where(more, high, middle)
+        return high
+
+
+def _efficiency_at(
+    form: Reduced,
+    ratio: FloatArray,
+    energy: np.ndarray,
+    log_price: FloatArray,
+    start: FloatArray,
+    low: FloatArray,
+    high: FloatArray,
+    inside: np.ndarray,
+) -> FloatArray:
+    """Solve ``ln m(y) = log_price`` on ``[low, high]`` by Newton in ln y, safeguarded by the bracket.
+
+    A step that did not halve the error is followed by a bisection: plain Newton can cycle across the knee of the
+    curve where ``1 + A s`` takes over.
+    """
+    middle = np.where(low > 0.0, np.sqrt(low * high), 0.5 * high)
+    y = np.where(inside & (start > low) & (start < high), start, middle)
+    if not inside.any():
+        return y
+    before = np.full(y.shape, np.inf)
+    for _ in range(EFFICIENCY_ITERATIONS):
+        at = marginal(form, ratio, energy, y)
+        with np.errstate(invalid="ignore", over="ignore"):
+            error = at.log_value - log_price
+            newton = y * np.exp(-error / at.slope)
+        size = np.abs(error)
+        low, high = np.where(error <= 0.0, y, low), np.where(error >= 0.0, y, high)
+        middle = np.where(low > 0.0, np.sqrt(low * high), 0.5 * high)
+        trust = (newton >= low) & (newton <= high) & (size <= 0.5 * before)
+        # The last step of a converged Newton is good whatever rounding did to its bracket.
+        last = size < 1e-7 * at.slope
+        proposed = np.where(trust | (last & np.isfinite(newton)), newton, middle)
+        before = size
+        moving = inside & ~last & (high - low > 2e-16 * high)
+        y = np.where(inside, proposed, y)
+        if not moving.any():
+            break
+    return y
