@@ -1,0 +1,229 @@
+"""Bandwidth in whole resource blocks: the exact integer optimum, by marginal gains.
+
+What a device gains from one more block never grows with the blocks it has (its best objective is convex in its
+bandwidth). For such separable problems an allocation is optimal exactly when no single block is worth more somewhere
+else, so greedy marginal allocation ends at the optimum (Fox 1966; Gross 1956), and so does any exchange of blocks
+that stops only when none improves. The exchange here starts where the continuous optimum is rounded at its own price,
+a few blocks from the answer, instead of handing out every block by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kktalloc._at_bandwidth import best_at, pruning_ratio_at
+from kktalloc._certificate import outcome
+from kktalloc._diagnosis import Diagnosis, diagnose, floor_bandwidth, least_deadline, whole_blocks
+from kktalloc._problem import FloatArray, Problem
+from kktalloc._reduced import Reduced, reduce
+from kktalloc._solution import InfeasibleError, solve
+from kktalloc._variant import refuse_total_power, rows, variant
+
+IntArray = NDArray[np.int64]
+START_ITERATIONS = 30
+
+
+@dataclass(frozen=True, eq=False)
+class BlockDiagnosis(Diagnosis):
+    """A diagnosis whose remedies hold in whole blocks of ``block_hz``, shape ``(...)``."""
+
+    block_hz: FloatArray
+
+    @cached_property
+    def deadline_needed_s(self) -> FloatArray:
+        """Least deadline at which the floors fit into whole blocks, shape ``(...)``; ``inf`` where none does."""
+        return least_deadline(self.problem, block_hz=self.block_hz)
+
+
+@dataclass(frozen=True, eq=False)
+class BlockSolution:
+    """An optimal allocation in whole blocks. Device arrays have shape ``(..., K)``, the rest the batch shape.
+
+    Entries of infeasible problems are NaN, and no blocks.
+
+    Parameters
+    ----------
+    block_hz
+        Bandwidth of one block.
+    blocks
+        Blocks of each device, integers; together at most what fits in the cell.
+    pruning_ratio, bandwidth_hz, tx_power_w, upload_s, latency_s, energy_j, objective
+        As in `Solution`; the power is the least that sends the payload in time.
+    lower_bound
+        Objective of the continuous optimum: what blocks of any size cannot beat.
+    diagnosis
+        For infeasible problems what is missing, else None.
+    """
+
+    problem: Problem
+    block_hz: FloatArray
+    blocks: IntArray
+    pruning_ratio: FloatArray
+    bandwidth_hz: FloatArray
+    tx_power_w: FloatArray
+    upload_s: FloatArray
+    latency_s: FloatArray
+    energy_j: FloatArray
+    objective: FloatArray
+    lower_bound: FloatArray
+    diagnosis: Diagnosis | None
+
+    @property
+    def gap(self) -> FloatArray:
+        """What whole blocks cost: objective minus that of the continuous optimum, >= 0 up to rounding."""
+        return self.objective - self.lower_bound
+
+
+def solve_blocks(problem: Problem, block_hz: ArrayLike, throw: bool = True) -> BlockSolution:
+    """Allocate the bandwidth in whole resource blocks, exactly.
+
+    Parameters
+    ----------
+    problem
+        One problem or a batch, without a total-power cap that could bind.
+    block_hz
+        Bandwidth of one block, > 0, shape ``(...)``; the cell holds ``floor(bandwidth_hz / block_hz)`` of them.
+    throw
+        Raise for infeasible problems; with False inspect ``diagnosis``.
+
+    Raises
+    ------
+    InfeasibleError
+        Some device cannot meet its floor, or the floors together need more whole blocks than there are.
+    ValueError
+        If `block_hz` is not positive and finite, does not fit the batch, or a total-power cap could bind.
+    """
+    refuse_total_power(problem, "solve_blocks")
+    size = _block_size(problem, block_hz)
+    form = reduce(problem)
+    B = np.broadcast_to(np.asarray(problem.cell.bandwidth_hz)[..., 0], problem.batch_shape).ravel()
+    block = size.ravel() / B
+    floors, limit = whole_blocks(floor_bandwidth(form), block)
+    fine = floors.sum(axis=1) <= limit
+    diagnosis = None if fine.all() else _diagnose(problem, form, size, floors, limit)
+    if diagnosis is not None and throw:
+        raise InfeasibleError(diagnosis)
+
+    part = form.rows(fine)
+    ledger = _Ledger(part, block[fine, None], floors[fine], limit[fine])
+    counts = ledger.exchange(_start(rows(problem, fine), ledger, size.ravel()[fine], B[fine]))
+    at = best_at(part, counts * ledger.block)
+
+    def full(values: FloatArray, missing: float = np.nan) -> FloatArray:
+        out = np.full(form.weight.shape, missing)
+        out[fine] = values
+        return out.reshape(problem.shape)
+
+    blocks = full(counts, 0.0).astype(np.int64)
+    pruning = full(pruning_ratio_at(part, at.s))
+    bandwidth = np.where(np.isnan(pruning), np.nan, blocks * size[..., None])
+    power = full(at.p) * np.asarray(problem.devices.tx_power_max_w)
+    bound = solve(problem, throw=False).objective
+    implied = outcome(problem, pruning, bandwidth, power)
+    return BlockSolution(
+        problem, size, blocks, pruning, bandwidth, power, **implied, lower_bound=bound, diagnosis=diagnosis
+    )
+
+
+def _block_size(problem: Problem, block_hz: ArrayLike) -> FloatArray:
+    size = np.asarray(block_hz, dtype=np.float64)
+    ok = (size > 0.0) & np.isfinite(size)
+    if not ok.all():
+        index = tuple(int(i) for i in np.argwhere(~ok)[0])
+        raise ValueError(f"block_hz{list(index) if index else ''} = {size[index]}: must be > 0 and finite")
+    try:
+        return np.broadcast_to(size, problem.batch_shape)
+    except ValueError:
+        raise ValueError(f"block_hz: shape {size.shape} does not broadcast to {problem.batch_shape}") from None
+
+
+def _diagnose(problem: Problem, form: Reduced, size: FloatArray, floors: FloatArray, limit: FloatArray) -> Diagnosis:
+    """As for the continuous problem, but with whole blocks in mind."""
+    loose = diagnose(problem, form)
+    resource = np.full(problem.shape, "", dtype="<U10") if loose is None else loose.resource
+    needed = floors.sum(axis=1)
+    feasible = (needed <= limit).reshape(problem.batch_shape)
+    crowded = (np.isfinite(needed) & (needed > limit)).reshape(problem.batch_shape)
+    wanting = (floors > 0.0).reshape(problem.shape)
+    resource = np.where(crowded[..., None] & wanting, "bandwidth", resource)
+    hertz = needed.reshape(problem.batch_shape) * size
+    return BlockDiagnosis(problem, feasible, resource, hertz, np.zeros_like(hertz), size)
+
+
+def _start(problem: Problem, ledger: _Ledger, size: FloatArray, bandwidth_hz: FloatArray) -> FloatArray:
+    """Blocks of every device at the price of a continuous optimum: near the answer, often the answer itself.
+
+    At a price, a device wants its continuous bandwidth rounded down, and one block more if that block alone is worth
+    the price. The continuous problem's bandwidth is moved until these wishes fill the cell.
+    """
+    # Whole blocks at the floor let a device keep more than its floor: that is what the others can count on.
+    rho_max = pruning_ratio_at(ledger.form, best_at(ledger.form, ledger.floors * ledger.block).s)
+    counts = ledger.floors
+    smallest = np.full(size.shape, np.inf)
+    low, high = ledger.floors.sum(axis=1) * size, (ledger.limit + counts.shape[1]) * size
+    share = bandwidth_hz
+    for _ in range(START_ITERATIONS):
+        at = solve(variant(problem, bandwidth_hz=share, pruning_ratio_max=rho_max), throw=False)
+        price = (at.prices.bandwidth_per_hz * size)[:, None]
+        wish = np.maximum(np.nan_to_num(np.floor(at.bandwidth_hz / size[:, None])), ledger.floors)
+        wish += ledger.gain(wish) > price
+        excess = wish.sum(axis=1) - ledger.limit
+        # With bandwidth to spare fewer blocks than there are will do.
+        excess = np.where(price[:, 0] > 0.0, excess, np.maximum(excess, 0.0))
+        better = np.abs(excess) < smallest
+        counts, smallest = np.where(better[:, None], wish, counts), np.where(better, np.abs(excess), smallest)
+        if (smallest == 0.0).all():
+            break
+        low, high = np.where(excess < 0.0, share, low), np.where(excess > 0.0, share, high)
+        moved = share - excess * size
+        share = np.where((moved > low) & (moved < high), moved, 0.5 * (low + high))
+    return counts
+
+
+@dataclass(frozen=True, eq=False)
+class _Ledger:
+    """What blocks are worth; arrays of shape ``(N, K)``, bandwidths in cells."""
+
+    form: Reduced
+    block: FloatArray  # (N, 1)
+    floors: FloatArray  # least blocks of each device
+    limit: FloatArray  # (N,), blocks in the cell
+
+    def cost(self, counts: FloatArray) -> FloatArray:
+        """Each device's term of the objective."""
+        form = self.form
+        return form.weight * form.error.value(pruning_ratio_at(form, best_at(form, counts * self.block).s))
+
+    def gain(self, counts: FloatArray) -> FloatArray:
+        """What one more block is worth."""
+        return self.cost(counts) - self.cost(counts + 1.0)
+
+    def exchange(self, counts: FloatArray) -> FloatArray:
+        """Add, take back and move blocks until no single block is worth more somewhere else."""
+        noise = 8.0 * np.finfo(np.float64).eps * self.form.weight
+        rank = np.arange(counts.shape[1])
+        while True:
+            here = self.cost(counts)
+            gains = here - self.cost(counts + 1.0) - noise
+            losses = np.where(counts > self.floors, self.cost(np.maximum(counts - 1.0, self.floors)) - here, np.inf)
+            best, cheapest = np.argsort(-gains, axis=1), np.argsort(losses, axis=1)
+            offered, asked = np.take_along_axis(gains, best, 1), np.take_along_axis(losses, cheapest, 1)
+            left = (self.limit - counts.sum(axis=1))[:, None]
+            # Blocks to spare go to the best bidders, missing ones are taken from the cheapest. When neither is the
+            # case, pair the best bid with the cheapest holder, the second best with the second, and so on: every
+            # pair in which the bid is higher improves, and no device is on both sides, for its own loss exceeds its
+            # gain.
+            swap = (left == 0.0) & (offered > asked)
+            add = (rank < left) & (offered > 0.0) | swap
+            drop = (rank < -left) & (asked < np.inf) | swap
+            if not (add.any() or drop.any()):
+                return counts
+            move = np.zeros_like(counts)
+            np.put_along_axis(move, best, add.astype(float), 1)
+            back = np.zeros_like(counts)
+            np.put_along_axis(back, cheapest, drop.astype(float), 1)
+            counts = counts + move - back
