@@ -165,6 +165,14 @@ class Signature:
         self.families[self._fresh(name, latex)] = Family(tuple(sorts), sign, known)
         return sympy.Function(name)
 
+    def signs(self) -> dict[str, list[str]]:
+        """Names by their declared sign, which is as much a hypothesis as an inequality."""
+        declared = self.parameters | {name: family.sign for name, family in self.families.items()}
+        return {
+            sign.value: [name for name, its in declared.items() if its is sign]
+            for sign in (Sign.POSITIVE, Sign.NONNEGATIVE, Sign.INDICATOR)
+        }
+
 
 @dataclass
 class Theory:

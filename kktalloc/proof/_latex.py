@@ -61,6 +61,10 @@ def _theory(
         return
     yield r"\paragraph{Given.}"
     yield r"\begin{description}"
+    for sign, names in theory.signature.signs().items() if not repeats else ():
+        if names:
+            symbols = ", ".join(f"${theory.signature.latex[name]}$" for name in names)
+            yield rf"\item[{_text(_capital(sign))}] {symbols}."
     for fact in theory.facts:
         if fact.name in repeats:
             continue

@@ -112,6 +112,9 @@ def _lines(found: list[Chapter]) -> Iterator[str]:
             for short in ABBREVIATIONS:
                 yield f"  {short.plain}: {short.text}"
         yield "Given"
+        if not chapter.repeats:
+            for sign, names in theory.signature.signs().items():
+                yield f"  {sign}: {', '.join(names)}"
         for fact in theory.facts:
             if fact.name in chapter.repeats:
                 continue
@@ -152,6 +155,7 @@ def _object(found: list[Chapter]) -> dict[str, Any]:
             {
                 "key": chapter.key,
                 "title": chapter.theory.title,
+                "signs": chapter.theory.signature.signs(),
                 "given": [
                     {
                         "name": fact.name,
