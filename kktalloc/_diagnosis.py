@@ -212,9 +212,10 @@ def least_deadline(
     block = None if block_hz is None else (np.asarray(block_hz) / np.asarray(problem.cell.bandwidth_hz)[..., 0]).ravel()
 
     def enough(wait: FloatArray) -> np.ndarray:
-        floors = floor_bandwidth(reduce(problem, deadline_s=(earliest + wait)[..., None]))
+        form = reduce(problem, deadline_s=(earliest + wait)[..., None])
+        floors = floor_bandwidth(form)
         if block is None:
-            fits = floors.sum(axis=1) <= 1.0 + ROUNDING
+            fits = (floors.sum(axis=1) <= 1.0 + ROUNDING) & (floor_power(form) <= 1.0 + ROUNDING)
         else:
             blocks, limit = whole_blocks(floors, block)
             fits = blocks.sum(axis=1) <= limit

@@ -319,8 +319,9 @@ def _efficiency_at(
         low, high = np.where(error <= 0.0, y, low), np.where(error >= 0.0, y, high)
         middle = np.where(low > 0.0, np.sqrt(low * high), 0.5 * high)
         trust = (newton >= low) & (newton <= high) & (size <= 0.5 * before)
-        # The last step of a converged Newton is good whatever rounding did to its bracket.
-        last = size < 1e-7 * at.slope
+        # The last step of a converged Newton is good whatever rounding did to its bracket. A steep curve must be
+        # close in value too: where e'(rho) vanishes, ln m falls without bound next to saturation.
+        last = size < 1e-7 * np.minimum(at.slope, 1.0)
         proposed = np.where(trust | (last & np.isfinite(newton)), newton, middle)
         before = size
         moving = inside & ~last & (high - low > 2e-16 * high)

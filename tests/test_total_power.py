@@ -1,0 +1,174 @@
+"""A cap on the sum of powers, and convex pruning-error curves: certificate, CVXPY, prices, infeasibility."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from problems import REGIMES, known_answers, random_problem
+from scipy.optimize import minimize
+
+import kktalloc as ka
+
+
+def capped(problem: ka.Problem, total_power_w: float | None, curve: ka.PruningError | None = None) -> ka.Problem:
+    """The problem with a cap on total power and another pruning error."""
+    cell = {f.name: np.asarray(getattr(problem.cell, f.name))[..., 0] for f in fields(ka.Cell) if f.name[:5] != "total"}
+    return ka.Problem(ka.Cell(**cell, total_power_w=total_power_w), problem.devices, curve)
+
+
+def draw(seed: int) -> tuple[ka.Problem, float]:
+    """A random problem and a cap between far too little and a little slack."""
+    rng = np.random.default_rng(seed)
+    problem = random_problem(rng, int(rng.integers(1, 10)), REGIMES[seed % len(REGIMES)], stress=seed % 3 == 0)
+    return problem, float(ka.solve(problem).tx_power_w.sum() * 10 ** rng.uniform(-1, 0.1))
+
+
+def assert_certified(s: ka.Solution) -> None:
+    for name, residual in s.certificate.residuals.items():
+        assert residual <= 1e-9, name
+    assert abs(s.certificate.duality_gap) <= 1e-9
+
+
+def test_known_answer() -> None:
+    (known,) = (k for k in known_answers() if k.total_power_price_per_w)
+    s = ka.solve(known.problem)
+    assert s.objective == pytest.approx(known.objective, abs=1e-12)
+    np.testing.assert_allclose(s.tx_power_w, known.tx_power_w, rtol=1e-9)
+    np.testing.assert_allclose(s.bandwidth_hz, known.bandwidth_hz, rtol=1e-9)
+    assert s.prices.total_power_per_w == pytest.approx(known.total_power_price_per_w, rel=1e-9)
+    assert s.prices.bandwidth_per_hz == pytest.approx(known.bandwidth_price_per_hz, rel=1e-9)
+    assert s.prices.deadline_per_s == pytest.approx(known.deadline_price_per_s, rel=1e-9)
+
+
+def test_every_feasible_problem_is_certified() -> None:
+    feasible = bound = 0
+    for seed in range(60):
+        s = ka.solve(capped(*draw(seed)), throw=False)
+        if s.diagnosis is None:
+            feasible += 1
+            bound += bool(s.prices.total_power_per_w > 0)
+            assert_certified(s)
+    assert feasible > 30
+    assert bound > 20
+
+
+def test_cvxpy_agrees() -> None:
+    compared = 0
+    for seed in range(1, 60, 3):
+        problem = capped(*draw(seed))
+        s, reference = ka.solve(problem, throw=False), ka.solve_reference(problem)
+        if reference.status == "optimal":
+            compared += 1
+            assert s.objective == pytest.approx(float(reference.objective), abs=1e-6)
+    assert compared >= 8
+
+
+def test_infeasible_cap_says_what_would_do() -> None:
+    seen = 0
+    for seed in range(30):
+        problem, cap = draw(seed)
+        s = ka.solve(capped(problem, cap), throw=False)
+        if s.diagnosis is None:
+            continue
+        seen += 1
+        assert set(s.diagnosis.resource[s.diagnosis.devices]) == {"total_power"}
+        assert float(s.diagnosis.deadline_needed_s) > float(np.asarray(problem.cell.deadline_s)[0])
+        needed = float(s.diagnosis.total_power_needed_w)
+        assert needed > cap
+        assert ka.solve(capped(problem, needed * (1 + 1e-9)), throw=False).diagnosis is None
+        assert ka.solve(capped(problem, needed * (1 - 1e-6)), throw=False).diagnosis is not None
+        with pytest.raises(ka.InfeasibleError, match="total_power_w"):
+            ka.solve(capped(problem, cap))
+    assert seen > 5
+
+
+def test_certificate_refuses_a_broken_cap() -> None:
+    problem, _ = draw(3)
+    s = ka.solve(problem)
+    tighter = capped(problem, float(s.tx_power_w.sum()) * 0.9)
+    certificate = ka.certify(tighter, s.pruning_ratio, s.bandwidth_hz, s.tx_power_w)
+    assert certificate.residuals["primal_total_power"] == pytest.approx(1 / 0.9 - 1, rel=1e-9)
+    assert not certificate.ok
+
+
+@pytest.mark.parametrize("seed", [2, 3, 10, 40])
+def test_price_of_total_power_is_the_fall_of_the_objective(seed: int) -> None:
+    problem, cap = draw(seed)
+    step = 1e-6
+    low, here, high = (ka.solve(capped(problem, cap * (1 + d))) for d in (-step, 0.0, step))
+    slope = (low.objective - high.objective) / (2 * step)
+    assert here.prices.total_power_per_w * cap == pytest.approx(float(slope), rel=1e-3, abs=1e-8)
+    assert here.prices.total_power_per_w >= 0
+
+
+CURVES = [ka.PowerLaw(2.0), ka.PowerLaw(1.3), ka.Table(np.linspace(0, 1, 6), np.linspace(0, 1, 6) ** 1.5)]
+
+
+@pytest.mark.parametrize("curve", CURVES, ids=["square", "power", "table"])
+def test_convex_error_curves_are_certified(curve: ka.PruningError) -> None:
+    for seed in range(21):
+        problem, cap = draw(seed)
+        s = ka.solve(capped(problem, cap if seed % 2 else None, curve), throw=False)
+        if s.diagnosis is None:
+            assert_certified(s)
+
+
+def test_power_law_of_one_is_linear_and_exponents_are_per_device() -> None:
+    problem, _ = draw(5)
+    linear = ka.solve(problem)
+    K = problem.shape[-1]
+    np.testing.assert_allclose(
+        ka.solve(capped(problem, None, ka.PowerLaw(np.ones(K)))).pruning_ratio, linear.pruning_ratio, atol=1e-9
+    )
+    two = ka.solve(capped(problem, None, ka.PowerLaw(np.linspace(1, 3, K))))
+    assert_certified(two)
+
+
+def test_curve_against_a_general_solver() -> None:
+    """Bandwidths of a peak-limited cell with a square error, by SLSQP on the bandwidths alone."""
+    problem = capped(random_problem(np.random.default_rng(1), 5, "peak", stress=False), None, ka.PowerLaw(2.0))
+    s = ka.solve(problem)
+    from independent import best_keep_ratio, physical
+
+    v = physical(problem)
+
+    def cost(share: np.ndarray) -> float:
+        return float(v["alpha"] @ (1 - best_keep_ratio(v, np.abs(share) * v["B"])) ** 2)
+
+    found = min(
+        minimize(
+            cost,
+            start / start.sum(),
+            method="SLSQP",
+            bounds=[(1e-9, 1)] * 5,
+            options={"ftol": 1e-15},
+            constraints={"type": "ineq", "fun": lambda z: 1 - z.sum()},
+        ).fun  # fmt: skip
+        for start in (np.ones(5), s.bandwidth_hz)
+    )
+    assert s.objective <= found + 1e-8
+    assert found == pytest.approx(float(s.objective), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: ka.PowerLaw([1.0, 0.5]), r"exponent\[1\] = 0.5"),
+        (lambda: ka.Table([0.0, 0.5, 0.4, 1.0], [0, 1, 2, 3]), r"pruning_ratio\[2\] = 0.4"),
+        (lambda: ka.Table([0.0, 0.5, 1.0], [0, 2, 1]), r"error\[2\] = 1.0"),
+        (lambda: ka.Table([0.1, 1.0], [0, 1]), "must cover 0 to 1"),
+        (lambda: capped(draw(5)[0], None, ka.PowerLaw(np.ones(99))), "exponent: shape"),
+    ],
+)
+def test_bad_curves_are_named(make: object, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        make()  # type: ignore[operator]
+
+
+def test_a_measured_table_is_replaced_by_its_convex_minorant() -> None:
+    bumpy = ka.Table([0.0, 0.25, 0.5, 0.75, 1.0], [0.0, 0.3, 0.32, 0.5, 1.0])
+    np.testing.assert_allclose(bumpy.value(np.array([0.25, 0.5, 1.0])), [0.16, 0.32, 1.0])
+    assert bumpy.hull_gap == pytest.approx(0.14)
+    assert (np.diff(bumpy.slope(np.linspace(0, 0.99, 50))) >= 0).all()
