@@ -10,6 +10,9 @@ not use may be missing: they are stubbed). Nothing of the peers is kept here.
 
 Reported: median seconds per round, ratios, and how near each is to the floor: the floating-point operations of
 the plain steps, counted, at the rate of a large matrix product on all cores in the same run.
+
+On a machine that does other work at the same time, wall-clock ratios say little (threads that wait for each
+other suffer most). ``--serial`` then compares processor seconds, everything on one thread of one process.
 """
 
 from __future__ import annotations
@@ -221,14 +224,14 @@ def fluke_round(
     yield one
 
 
-def peak_flops() -> float:
-    """Floating-point operations per second of a 2048 x 2048 matrix product on all cores, best of 10."""
+def peak_flops(clock: Callable[[], float]) -> float:
+    """Floating-point operations per second of a 2048 x 2048 matrix product on all threads, best of 10."""
     a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
     seconds = []
     for _ in range(10):
-        start = time.perf_counter()
+        start = clock()
         a @ b
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
     return 2 * 2048**3 / min(seconds)
 
 
@@ -247,8 +250,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--case", type=int, nargs="*", default=range(len(CASES)), help=str(CASES))
+    parser.add_argument("--serial", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    clock = time.process_time if options.serial else time.perf_counter
+    if options.serial:
+        torch.set_num_threads(1)
+        options.workers = 1
     sys.meta_path.insert(0, Stubs())
     data = ft.load_idx(options.data_dir, name="fashion_mnist")
     rows = []
@@ -266,11 +274,11 @@ def main() -> None:
             seconds: dict[str, list[float]] = {who: [] for who in runs}
             for t in tqdm(range(options.rounds + 1), desc=f"{name} {devices} {head_epochs}", leave=False):
                 for who, one in runs.items():
-                    start = time.perf_counter()
+                    start = clock()
                     one(t)
                     if t:  # the first round warms up
-                        seconds[who].append(time.perf_counter() - start)
-        floor_s = plain_flops(*given) / peak_flops()
+                        seconds[who].append(clock() - start)
+        floor_s = plain_flops(*given) / peak_flops(clock)
         row: dict[str, Any] = {"model": name, "devices": devices, "head_epochs": head_epochs, "floor_s": floor_s}
         for who, taken in seconds.items():
             row[who] = statistics.median(taken)
