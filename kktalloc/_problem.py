@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kktalloc._pruning_error import FloatArray, Linear, PowerLaw, PruningError
+from kktalloc._pruning_error import FloatArray as FloatArray
+from kktalloc._pruning_error import Linear, PowerLaw, PruningError
 
 
 @dataclass(frozen=True, eq=False)

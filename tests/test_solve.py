@@ -182,8 +182,13 @@ def test_the_optimum_does_not_move(seed: int) -> None:
     np.testing.assert_allclose(permuted.pruning_ratio, s.pruning_ratio[order], rtol=1e-8, atol=1e-11)
 
     B, T = float(problem.cell.bandwidth_hz[0]), float(problem.cell.deadline_s[0])
-    bits = rebuilt(problem, bandwidth_hz=B * 8, payload_bits=d["payload_bits"] * 8, overhead_bits=d["overhead_bits"] * 8,
-                   channel_gain=d["channel_gain"] * 8)  # fmt: skip
+    bits = rebuilt(
+        problem,
+        bandwidth_hz=B * 8,
+        payload_bits=d["payload_bits"] * 8,
+        overhead_bits=d["overhead_bits"] * 8,
+        channel_gain=d["channel_gain"] * 8,
+    )
     np.testing.assert_allclose(ka.solve(bits).pruning_ratio, s.pruning_ratio, rtol=1e-8, atol=1e-11)
     clock = rebuilt(problem, bandwidth_hz=B / 4, deadline_s=T * 4, pruned_compute_s=d["pruned_compute_s"] * 4,
                     fixed_latency_s=d["fixed_latency_s"] * 4, channel_gain=d["channel_gain"] / 4,

@@ -137,16 +137,10 @@ def test_curve_against_a_general_solver() -> None:
     def cost(share: np.ndarray) -> float:
         return float(v["alpha"] @ (1 - best_keep_ratio(v, np.abs(share) * v["B"])) ** 2)
 
+    shares = {"type": "ineq", "fun": lambda z: 1 - z.sum()}
     found = min(
-        minimize(
-            cost,
-            start / start.sum(),
-            method="SLSQP",
-            bounds=[(1e-9, 1)] * 5,
-            options={"ftol": 1e-15},
-            constraints={"type": "ineq", "fun": lambda z: 1 - z.sum()},
-        ).fun  # fmt: skip
-        for start in (np.ones(5), s.bandwidth_hz)
+        minimize(cost, z / z.sum(), bounds=[(1e-9, 1)] * 5, constraints=shares, options={"ftol": 1e-15}).fun
+        for z in (np.ones(5), s.bandwidth_hz)
     )
     assert s.objective <= found + 1e-8
     assert found == pytest.approx(float(s.objective), abs=1e-5)
