@@ -69,7 +69,7 @@ def theorem(instance: Instance) -> tuple[float, float]:
     schedule = Schedule(1, instance.steps, 0, instance.learning_rate, 1.0)
     no_noise = 1e-9  # without noise the least p is best
     # Of several steps, a small s leaves no gradient weight, which the theorem excludes.
-    s = np.geomspace(1e-6 if instance.steps == 1 else 0.1, 1e6, 4001)[:, None]
+    s = np.geomspace(1e-6 if instance.steps == 1 else 0.5, 1e6, 4001)[:, None]
     r = np.geomspace(0.1, 10, 401) if instance.steps > 1 else np.ones(1)
     asked = float(bound(constants, schedule, np.ones(1), young=Young(noise=no_noise)).gradient_weight)
     terms = bound(constants, schedule, np.ones(1), young=Young(s, no_noise, r))
