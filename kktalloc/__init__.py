@@ -1,8 +1,10 @@
 """Exact joint pruning, bandwidth, power and energy allocation for federated learning over wireless networks."""
 
+from kktalloc._blocks import BlockSolution, solve_blocks
 from kktalloc._certificate import Certificate, certify
 from kktalloc._diagnosis import Diagnosis, least_deadline
 from kktalloc._kkt import Regime
+from kktalloc._minmax import MinMaxSolution, solve_minmax
 from kktalloc._prices import Prices
 from kktalloc._problem import Cell, Devices, Problem
 from kktalloc._pruning_error import Linear, PowerLaw, PruningError, Table
@@ -10,12 +12,14 @@ from kktalloc._reference import ReferenceSolution, solve_reference
 from kktalloc._solution import InfeasibleError, Solution, Status, UncertifiedError, solve
 
 __all__ = [
+    "BlockSolution",
     "Cell",
     "Certificate",
     "Devices",
     "Diagnosis",
     "InfeasibleError",
     "Linear",
+    "MinMaxSolution",
     "PowerLaw",
     "Prices",
     "Problem",
@@ -29,5 +33,7 @@ __all__ = [
     "certify",
     "least_deadline",
     "solve",
+    "solve_blocks",
+    "solve_minmax",
     "solve_reference",
 ]

@@ -1,4 +1,4 @@
-"""The most that a device can keep at a given bandwidth: the reduced form read the other way round.
+"""What a device can keep at a given bandwidth, and the bandwidth that a given keep ratio takes: q(b) and b(q).
 
 At bandwidth b and efficiency y a device sends ``b y`` nat per second with the power ``b (e^y - 1) / snr``, so that
 s and power follow from y alone. At peak power y is explicit; where energy limits the power, y is the largest root of
@@ -10,13 +10,15 @@ which is convex: Newton's method from the right of it falls onto it monotonicall
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kktalloc._efficiency import phi
+from kktalloc._diagnosis import floor_bandwidth
+from kktalloc._efficiency import EFFICIENCY_MAX, efficiency_for, phi
 from kktalloc._problem import FloatArray
 from kktalloc._reduced import Reduced
+from kktalloc._response import floor_load
 
 NEWTON_ITERATIONS = 100
 
@@ -64,11 +66,28 @@ def best_at(form: Reduced, b: FloatArray) -> AtBandwidth:
         s = np.clip(np.where(np.isnan(s), form.s_min, s), form.s_min, form.s_max)
         rate = form.rate0 + form.rate1 * s
         p = np.where(rate > 0.0, np.where(used, b * np.expm1(rate / b) / form.snr, np.inf), 0.0)
-        spread = form.rate1 - np.where(energy, form.snr * F1 * np.exp(-y), 0.0)
-        slope = phi(y) / spread / (1.0 + form.compute * s) ** 2
-        slope = np.where(s >= form.s_max, 0.0, np.where(used, slope, np.inf))
+        slope = np.where(s >= form.s_max, 0.0, np.where(used, _slope(form, energy, y, s), np.inf))
     # A mute device may hold 0/0; where the floor's own rate is beyond b, rounding must not exceed the limit.
     return AtBandwidth(s, np.clip(np.nan_to_num(p, nan=0.0), 0.0, form.power_limit(s)), slope)
+
+
+def bandwidth_for(form: Reduced, q: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Least bandwidth (in cells) that keeps q, ``inf`` where none does, and ``dq/db`` there; shape ``(N, K)``."""
+    room = 1.0 - form.compute * q
+    late = form.late | (room <= 0.0)
+    s = q / np.where(late, 1.0, room)
+    at = replace(form, s_min=s, q_min=q, late=late)
+    b = floor_bandwidth(at)
+    y = np.minimum(efficiency_for(floor_load(at)), EFFICIENCY_MAX)
+    with np.errstate(all="ignore"):
+        slope = _slope(form, form.power0 + form.power1 * s < 1.0, y, s)
+    return b, np.where(np.isfinite(b), slope, 0.0)
+
+
+def _slope(form: Reduced, energy: np.ndarray, y: FloatArray, s: FloatArray) -> FloatArray:
+    """``dq/db = phi(y) / (rate1 - snr F1 e^-y) / (1 + A s)^2``, F1 = 0 at peak power (theory: "KKT solution")."""
+    spread = form.rate1 - np.where(energy, form.snr * form.power1 * np.exp(-y), 0.0)
+    return phi(y) / spread / (1.0 + form.compute * s) ** 2
 
 
 def pruning_ratio_at(form: Reduced, s: FloatArray) -> FloatArray:

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kktalloc._problem import Cell, Devices, Problem
+from kktalloc._pruning_error import PruningError
 
 
-def variant(problem: Problem, **changes: ArrayLike | None) -> Problem:
-    """The same problem with the named cell fields (shape ``(...)``) and device fields (``(..., K)``) replaced."""
+def variant(problem: Problem, pruning_error: PruningError | None = None, **changes: ArrayLike | None) -> Problem:
+    """The same problem with its curve, named cell fields (shape ``(...)``) or device fields (``(..., K)``) replaced."""
     cell: dict[str, Any] = {}
     for f in fields(Cell):
         own = getattr(problem.cell, f.name)
@@ -20,7 +21,7 @@ def variant(problem: Problem, **changes: ArrayLike | None) -> Problem:
     devices = {f.name: changes.pop(f.name, getattr(problem.devices, f.name)) for f in fields(Devices)}
     if changes:
         raise TypeError(f"not a field of a problem: {', '.join(changes)}")
-    return Problem(Cell(**cell), Devices(**devices), problem.pruning_error)
+    return Problem(Cell(**cell), Devices(**devices), pruning_error or problem.pruning_error)
 
 
 def refuse_total_power(problem: Problem, name: str) -> None:
@@ -39,7 +40,7 @@ def refuse_total_power(problem: Problem, name: str) -> None:
 def rows(problem: Problem, keep: np.ndarray) -> Problem:
     """The problems that the boolean mask `keep` selects from the flattened batch, as a batch of one dimension."""
     count, devices = keep.size, problem.shape[-1]
-    cell = {
+    cell: dict[str, Any] = {
         f.name: None if value is None else np.broadcast_to(np.asarray(value)[..., 0], problem.batch_shape).ravel()[keep]
         for f in fields(Cell)
         for value in (getattr(problem.cell, f.name),)

@@ -8,7 +8,7 @@ from independent import best_keep_ratio, physical
 from problems import REGIMES, random_problem
 
 import kktalloc as ka
-from kktalloc._at_bandwidth import best_at, pruning_ratio_at
+from kktalloc._at_bandwidth import bandwidth_for, best_at, pruning_ratio_at
 from kktalloc._diagnosis import floor_bandwidth
 from kktalloc._reduced import reduce
 
@@ -70,3 +70,18 @@ def test_without_bandwidth_only_the_idle_floor_is_left() -> None:
     loud = best_at(reduce(problem), np.ones((1, 2)))
     assert loud.s[0, 0] > 0.0
     assert loud.s[0, 1] == 0.0  # no channel, whatever the bandwidth
+
+
+def test_bandwidth_for_a_keep_ratio_is_the_inverse() -> None:
+    rng = np.random.default_rng(8)
+    for i in range(40):
+        problem = random_problem(rng, regime=REGIMES[i % len(REGIMES)], stress=False)
+        form = reduce(problem)
+        q = form.q_min + (1 - form.q_min) * rng.random(form.q_min.shape)
+        b, slope = bandwidth_for(form, q)
+        assert (slope[np.isinf(b)] == 0.0).all()
+        reached = np.isfinite(b) & (q * form.compute < 0.99)
+        at = best_at(form, np.where(reached, b, 1.0))
+        np.testing.assert_allclose(form.keep_ratio(at.s)[reached], q[reached], rtol=1e-10)
+        # To the right of a kink the slope is smaller than the one that arrives there.
+        assert (at.slope[reached] <= slope[reached] * (1 + 1e-6)).all()
