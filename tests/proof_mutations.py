@@ -1,7 +1,7 @@
 """Mutate every numeric constant of every claim and certificate, one at a time; the checker must refuse.
 
 A constant is a number that is written (coefficients, exponents) or that is not (the 1 before a term, the 1
-of an exponent). Run for the full count: ``python tests/proof_mutations.py``.
+of an exponent). Each use and each square is also left out. Run for the full count: ``python tests/proof_mutations.py``.
 """
 
 from __future__ import annotations
@@ -61,10 +61,12 @@ def mutants(step: Step, signature: Signature) -> Iterator[Mutant]:
         for new, text in changed(getattr(step.claim, side), signature):
             yield Mutant(replace(step, claim=replace(step.claim, **{side: new})), f"{side}: {text}")
     for n, use in enumerate(step.uses):
+        yield Mutant(replace(step, uses=step.uses[:n] + step.uses[n + 1 :]), f"without {use.fact!r}")
         for new, text in changed(use.times, signature):
             uses = (*step.uses[:n], replace(use, times=new), *step.uses[n + 1 :])
             yield Mutant(replace(step, uses=uses), f"multiplier of {use.fact!r}: {text}")
     for n, square in enumerate(step.squares):
+        yield Mutant(replace(step, squares=step.squares[:n] + step.squares[n + 1 :]), f"without square {n}")
         for part in ("base", "times"):
             for new, text in changed(getattr(square, part), signature):
                 squares = (*step.squares[:n], replace(square, **{part: new}), *step.squares[n + 1 :])

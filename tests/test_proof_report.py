@@ -106,6 +106,12 @@ def test_latex_files(tmp_path: Path) -> None:
     assert formulas > 100
 
 
+def test_a_directory_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"cannot write to .*file"):
+        kktalloc.proof.run(True, tmp_path / "file")
+
+
 def test_there_is_no_floating_point_in_the_proofs() -> None:
     for theory in ALL.values():
         for fact in theory.facts:

@@ -116,7 +116,10 @@ def _display(formula: str) -> str:
 
 
 def _text(text: str) -> str:
-    return text.translate(_ESCAPES).replace("<=", r"$\leq$").replace(">=", r"$\geq$").replace("|", r"$|$")
+    text = text.translate(_ESCAPES)
+    for plain, formula in (("<=", r"$\leq$"), (">=", r"$\geq$"), ("< ", "$<$ "), ("> ", "$>$ "), ("|", "$|$")):
+        text = text.replace(plain, formula)
+    return text
 
 
 def _capital(text: str) -> str:

@@ -89,16 +89,28 @@ def run(as_json: bool = False, latex_dir: Path | None = None) -> int:
     -------
     int
         0 when every step holds, 1 when one fails.
+
+    Raises
+    ------
+    ValueError
+        When the LaTeX files cannot be written there.
     """
     found = chapters()
     print(json.dumps(_object(found), indent=2) if as_json else "\n".join(_lines(found)))
     if latex_dir is not None:
-        for chapter in found:
-            shorts = ABBREVIATIONS if chapter.key == "convergence" else ()
-            verified = {verdict.step.name: verdict.verified for verdict in chapter.verdicts}
-            write_theory(latex_dir, chapter.key, chapter.theory, verified, chapter.repeats, chapter.notation, shorts)
-        write_terms(latex_dir, next(c.notation for c in found if c.key == "convergence"))
+        try:
+            _write_latex(latex_dir, found)
+        except OSError as error:
+            raise ValueError(f"cannot write to {latex_dir}: {error.strerror or error}") from None
     return 0 if all(chapter.verified for chapter in found) else 1
+
+
+def _write_latex(latex_dir: Path, found: list[Chapter]) -> None:
+    for chapter in found:
+        shorts = ABBREVIATIONS if chapter.key == "convergence" else ()
+        verified = {verdict.step.name: verdict.verified for verdict in chapter.verdicts}
+        write_theory(latex_dir, chapter.key, chapter.theory, verified, chapter.repeats, chapter.notation, shorts)
+    write_terms(latex_dir, next(c.notation for c in found if c.key == "convergence"))
 
 
 def _lines(found: list[Chapter]) -> Iterator[str]:
