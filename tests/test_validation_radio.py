@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 
 from validation.config import Radio
 from validation.radio import Demand, Phones, demand, draw_phones
-from validation.schemes import SCHEMES, Allocation, equal, joint, unpruned_round_s
+from validation.schemes import FIXED_RATIO, SCHEMES, Allocation, equal, joint, unpruned_round_s
 
 K, R = 6, 5
 RADIO = Radio()
@@ -110,7 +110,10 @@ def test_every_scheme_obeys_the_physics(name: str, fraction: float, seed: int) -
     deadline = fraction * float(unpruned_round_s(RADIO, phones, need).mean())
     plan = SCHEMES[name].allocate(RADIO, phones, need, deadline)
     _check_physics(plan, phones, need)
-    if SCHEMES[name].pruned:
+    if name == "fixed":
+        np.testing.assert_allclose(plan.pruning_ratio, FIXED_RATIO, atol=1e-3)  # 1 us/s of slack is worth this
+        assert (plan.deadline_s < unpruned_round_s(RADIO, phones, need)).all()
+    elif SCHEMES[name].pruned:
         np.testing.assert_array_equal(plan.late, plan.deadline_s > deadline)
         if fraction == 0.02:
             assert plan.late.all()
@@ -166,6 +169,33 @@ def test_joint_prunes_no_more_than_equal_shares(seed: int) -> None:
     assert comparable.any()
     ours, theirs = ((need.weight * plan.pruning_ratio).sum(axis=1)[comparable] for plan in both)
     assert (ours <= theirs + 1e-12).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_removal_prunes_more_than_joint_and_less_than_both_removed(seed: int) -> None:
+    phones, need = _setting(seed)
+    deadline = 0.5 * float(unpruned_round_s(RADIO, phones, need).mean())
+    plans = {n: SCHEMES[n].allocate(RADIO, phones, need, deadline) for n in ("allocation_only", "pruning_only")}
+    bounds = {n: SCHEMES[n].allocate(RADIO, phones, need, deadline) for n in ("joint", "equal")}
+    same = np.all([p.deadline_s == bounds["joint"].deadline_s for p in (*plans.values(), bounds["equal"])], axis=0)
+    assert same.any()
+    least, most = ((need.weight * bounds[n].pruning_ratio).sum(axis=1)[same] for n in ("joint", "equal"))
+    for plan in plans.values():
+        mean = (need.weight * plan.pruning_ratio).sum(axis=1)[same]
+        assert (least <= mean + 1e-9).all()
+        assert (mean <= most + 1e-9).all()
+    common = plans["allocation_only"].pruning_ratio
+    np.testing.assert_allclose(common, common[:, :1] * np.ones(K), atol=1e-3)
+    assert np.ptp(plans["pruning_only"].pruning_ratio, axis=1).max() > 0.01
+
+
+def test_a_squared_error_spreads_pruning() -> None:
+    phones, need = _setting(2)
+    deadline = 0.5 * float(unpruned_round_s(RADIO, phones, need).mean())
+    linear, squared = (SCHEMES[n].allocate(RADIO, phones, need, deadline).pruning_ratio for n in ("joint", "quadratic"))
+    assert ((need.weight * squared**2).sum(axis=1) <= (need.weight * linear**2).sum(axis=1) + 1e-9).all()
+    assert ((need.weight * linear).sum(axis=1) <= (need.weight * squared).sum(axis=1) + 1e-9).all()
+    assert squared.std() < linear.std()
 
 
 def test_a_loose_deadline_ends_the_round_when_nobody_needs_to_prune() -> None:

@@ -14,7 +14,7 @@ DEVICES, ROUNDS = 4, 12
 
 
 def small_study(seeds: int = 2) -> Study:
-    return Study(seeds=seeds, training=replace(Training(), devices=DEVICES, rounds=ROUNDS))
+    return Study(seeds=tuple(range(seeds)), training=replace(Training(), devices=DEVICES, rounds=ROUNDS))
 
 
 def write_study(out: Path, study: Study, *, joint_speed: float = 0.5, joint_loss: float = 0.0) -> None:
@@ -26,7 +26,7 @@ def write_study(out: Path, study: Study, *, joint_speed: float = 0.5, joint_loss
     (out / "runs").mkdir(parents=True)
     results.write_json(out / "study.json", to_dict(study))
     for scheme in study.schemes:
-        for seed in range(study.seeds):
+        for seed in study.seeds:
             results.write_json(results.run_path(out, scheme, seed), _run(study, scheme, seed, joint_speed, joint_loss))
 
 

@@ -6,9 +6,9 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from .config import DATASETS, STUDIES, Study, digest
+from .config import DATASETS, STUDIES, Study, digest, seeds
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,7 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", choices=DATASETS, help="digits needs no download; the others need --data-dir")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with IDX files, or with <dataset>/raw")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of the unpruned reference")
-    parser.add_argument("--seeds", type=int, metavar="N", help="runs per scheme")
+    parser.add_argument("--seeds", type=int, metavar="N", help="runs per scheme, from seed 100 on")
     parser.add_argument(
         "--deadline-fraction", type=float, metavar="X", help="deadline over the mean unpruned round (0.4)"
     )
@@ -39,9 +39,12 @@ def _study(arguments: argparse.Namespace) -> Study:
     changed = {"dataset": dataset, **DATASETS[dataset]}
     if arguments.rounds is not None:
         changed["rounds"] = arguments.rounds
-    top = {
+    top: dict[str, Any] = {
         name: value
-        for name, value in (("seeds", arguments.seeds), ("deadline_fraction", arguments.deadline_fraction))
+        for name, value in (
+            ("seeds", None if arguments.seeds is None else seeds(arguments.seeds)),
+            ("deadline_fraction", arguments.deadline_fraction),
+        )
         if value is not None
     }
     return replace(study, training=replace(study.training, **changed), **top)

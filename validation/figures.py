@@ -24,8 +24,22 @@ from .summary import MARGIN, Run
 FloatArray = NDArray[np.float64]
 
 # Okabe and Ito's colours, each with a line style and a hatch of its own: nothing is told by colour alone.
-_COLOUR = {"fedavg": "#E69F00", "partial": "#0072B2", "equal": "#CC79A7", "joint": "#009E73"}
-_LINE = {"fedavg": ":", "partial": "--", "equal": "-.", "joint": "-"}
+_STYLE: dict[str, tuple[str, Any]] = {
+    "fedavg": ("#E69F00", ":"),
+    "partial": ("#0072B2", "--"),
+    "equal": ("#CC79A7", "-."),
+    "joint": ("#009E73", "-"),
+    "fixed": ("#D55E00", (0, (1, 1))),
+    "pruning_only": ("#56B4E9", (0, (5, 1))),
+    "allocation_only": ("#000000", (0, (3, 1, 1, 1, 1, 1))),
+    "shared": ("#E69F00", (0, (4, 2, 1, 2))),
+    "quadratic": ("#009E73", (0, (2, 1))),
+    "magnitude": ("#D55E00", (0, (6, 2))),
+    "taylor": ("#8c510a", (0, (3, 2, 1, 2))),
+    "random": ("#777777", (0, (1, 2))),
+}
+_COLOUR = {scheme: colour for scheme, (colour, _) in _STYLE.items()}
+_LINE = {scheme: line for scheme, (_, line) in _STYLE.items()}
 _HATCH = {"equal": "////", "joint": ""}
 _PARTS = {  # of a round's latency, in the order in which they happen
     "broadcast_s": ("broadcast", "#999999", ""),
@@ -89,7 +103,7 @@ def _curves(axes: Axes, runs: dict[str, list[Run]], x: dict[str, FloatArray], y:
         colour, values = _COLOUR[scheme], 100 * y[scheme]
         axes.fill_between(x[scheme], values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
         width = 2.2 if scheme == JOINT else 1.5
-        axes.plot(x[scheme], values.mean(0), _LINE[scheme], color=colour, lw=width, label=SCHEMES[scheme].title)
+        axes.plot(x[scheme], values.mean(0), ls=_LINE[scheme], color=colour, lw=width, label=SCHEMES[scheme].title)
     # What matters happens above where the reference starts; the one that starts from chance may come in from below.
     bottom = 100 * min(float(y[REFERENCE].min()), *(float(v[:, -1].min()) for v in y.values())) - 5
     axes.set_ylim(max(0.0, bottom), 101)
@@ -145,7 +159,7 @@ def round_latency(runs: dict[str, list[Run]], seed_index: int = 0) -> str:
         factor, unit = _scale(max(run.latency_s.max() for run in chosen.values()))
         for scheme, run in chosen.items():
             axes.plot(
-                np.arange(1, len(run.latency_s) + 1), factor * run.latency_s, _LINE[scheme],
+                np.arange(1, len(run.latency_s) + 1), factor * run.latency_s, ls=_LINE[scheme],
                 color=_COLOUR[scheme], lw=2.2 if scheme == JOINT else 1.5, label=SCHEMES[scheme].title,
             )  # fmt: skip
         deadline = factor * chosen[JOINT].deadline_s

@@ -106,10 +106,11 @@ def problem(
     need: Demand,
     deadline_s: ArrayLike,
     *,
-    pruning_ratio_max: float,
+    pruning_ratio_max: ArrayLike,
     shared_band: bool = True,
+    pruning_error: ka.PruningError | None = None,
 ) -> ka.Problem:
-    """Allocation problems of all rounds, shape (R, K).
+    """Allocation problems of all rounds, shape (R, K); `pruning_error` is linear by default, as in the bound.
 
     With `shared_band` false each device gets an equal slice that it cannot give away: R x K problems of one
     device, shape (R, K, 1). `deadline_s` has the batch shape, or broadcasts to it.
@@ -141,4 +142,5 @@ def problem(
             pruning_ratio_max=pruning_ratio_max,
             weight=lay(need.weight),
         ),
+        pruning_error,
     )

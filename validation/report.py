@@ -133,7 +133,7 @@ def _answer(study: Study, found: list[Claim]) -> str:
     reached = (
         f"in {spread_text(time.measured, 0)} % of its simulated time"
         if time.verdict == "holds"
-        else f"in at most {100 * SAVING:g} % of its simulated time {_for_how_many(time, study.seeds)}"
+        else f"in at most {100 * SAVING:g} % of its simulated time {_for_how_many(time, len(study.seeds))}"
     )
     return (
         "Pruning and radio resources allocated together reach the accuracy of unpruned personalised training, within "
@@ -175,10 +175,10 @@ def _device_rows(runs: dict[str, list[Run]]) -> list[dict[str, Any]]:
 def _command(study: Study) -> str:
     """The command that runs this study again, from the fields that the command line offers."""
     default = Study()
-    words = ["python -m validation"]
-    if study.training.dataset != default.training.dataset:
-        words.append(f"--dataset {study.training.dataset} --data-dir DIR")
-    words += [f"--rounds {study.training.rounds}", f"--seeds {study.seeds}"]
+    words = [f"python -m validation {study.name} --dataset {study.training.dataset}"]
+    if study.training.dataset != "digits":
+        words.append("--data-dir DIR")
+    words += [f"--rounds {study.training.rounds}", f"--seeds {len(study.seeds)}"]
     if study.deadline_fraction != default.deadline_fraction:
         words.append(f"--deadline-fraction {study.deadline_fraction:g}")
     return " ".join(words)

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 import kktalloc as ka
 
@@ -25,6 +26,8 @@ from .radio import Demand, Phones, problem, uplink_noise_psd_w_per_hz
 
 FloatArray = NDArray[np.float64]
 
+FIXED_RATIO = 0.5
+"""Pruning ratio of the scheme that fixes it once and for all."""
 # A deadline equal to the least feasible one leaves no interior; this much more is 1 us per second.
 _SLACK = 1e-6
 
@@ -81,30 +84,60 @@ class Scheme:
     """Whether a mask is chosen and sent."""
     allocate: Allocator
     """(radio, phones, demand, deadline_s) -> Allocation."""
+    importance: Literal["movement", "magnitude", "taylor", "random"] | None = None
+    """Importance score; None: the study's."""
 
 
-def earliest(radio: Radio, phones: Phones, need: Demand, deadline_s: float) -> Allocation:
-    """No pruning; the band is shared so that the slowest device finishes as early as possible."""
-    finish = unpruned_round_s(radio, phones, need) * (1 + _SLACK)
-    asked = problem(radio, phones, need, finish, pruning_ratio_max=0.0)
+def earliest(
+    radio: Radio, phones: Phones, need: Demand, deadline_s: float, *, pruning_ratio: float = 0.0
+) -> Allocation:
+    """One pruning ratio, 0 by default; the band is shared so that the slowest device finishes as early as possible."""
+    least = _least_s(radio, phones, need, pruning_ratio)
+    finish = _possible(least, radio, pruning_ratio) * (1 + _SLACK)
+    asked = problem(radio, phones, need, finish, pruning_ratio_max=pruning_ratio)
     return _from_solution(need, ka.solve(asked), finish, np.zeros(len(finish), dtype=bool))
 
 
-def joint(radio: Radio, phones: Phones, need: Demand, deadline_s: float) -> Allocation:
+def joint(
+    radio: Radio,
+    phones: Phones,
+    need: Demand,
+    deadline_s: float,
+    *,
+    pruning_error: ka.PruningError | None = None,
+) -> Allocation:
     """Pruning, bandwidth and power of all devices by the exact solution (theory, section 4)."""
     limit = radio.pruning_ratio_max
     least = _possible(_least_s(radio, phones, need, limit), radio, limit)
     deadline, late = _round_deadline(deadline_s, least, _least_s(radio, phones, need, 0.0))
-    asked = problem(radio, phones, need, deadline, pruning_ratio_max=limit)
+    asked = problem(radio, phones, need, deadline, pruning_ratio_max=limit, pruning_error=pruning_error)
     return _from_solution(need, ka.solve(asked), deadline, late)
+
+
+def allocation_only(radio: Radio, phones: Phones, need: Demand, deadline_s: float) -> Allocation:
+    """One pruning ratio for all, the least that meets the deadline with the band shared as well as it can be."""
+    limit = radio.pruning_ratio_max
+    least = _possible(_least_s(radio, phones, need, limit), radio, limit)
+    deadline, late = _round_deadline(deadline_s, least, _least_s(radio, phones, need, 0.0))
+    low, high = np.zeros(len(deadline)), np.full(len(deadline), limit)
+    for _ in range(30):  # to 1e-9
+        middle = (low + high) / 2
+        enough = _least_s(radio, phones, need, middle[:, None]) <= deadline
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    asked = problem(radio, phones, need, deadline, pruning_ratio_max=high[:, None])
+    return _from_solution(need, ka.solve(asked), deadline, late)
+
+
+def pruning_only(radio: Radio, phones: Phones, need: Demand, deadline_s: float) -> Allocation:
+    """B/K hertz for each; every device prunes as little as meets the deadline within its slice."""
+    deadline, late, alone = _alone(radio, phones, need, deadline_s)
+    return _from_solution(need, alone, deadline, late)
 
 
 def equal(radio: Radio, phones: Phones, need: Demand, deadline_s: float) -> Allocation:
     """One pruning ratio for all and B/K hertz for each; power as low as the deadline allows."""
     limit = radio.pruning_ratio_max
-    least, unpruned = (_least_s(radio, phones, need, r, shared_band=False) for r in (limit, 0.0))
-    deadline, late = _round_deadline(deadline_s, _possible(least, radio, limit), unpruned)
-    alone = ka.solve(problem(radio, phones, need, deadline[:, None], pruning_ratio_max=limit, shared_band=False))
+    deadline, late, alone = _alone(radio, phones, need, deadline_s)
     shape = phones.channel_gain.shape
     common = alone.pruning_ratio[..., 0].max(axis=-1, keepdims=True)
     ratio = np.broadcast_to(common, shape)
@@ -121,13 +154,24 @@ def equal(radio: Radio, phones: Phones, need: Demand, deadline_s: float) -> Allo
     return _allocation(need, ratio, bandwidth, power, upload, deadline, late, energy, infeasible)
 
 
+def _alone(
+    radio: Radio, phones: Phones, need: Demand, deadline_s: float
+) -> tuple[FloatArray, NDArray[np.bool_], ka.Solution]:
+    """Deadlines, late rounds and solution, shape (R, K, 1), where everyone has an equal slice of the band."""
+    limit = radio.pruning_ratio_max
+    least, unpruned = (_least_s(radio, phones, need, r, shared_band=False) for r in (limit, 0.0))
+    deadline, late = _round_deadline(deadline_s, _possible(least, radio, limit), unpruned)
+    asked = problem(radio, phones, need, deadline[:, None], pruning_ratio_max=limit, shared_band=False)
+    return deadline, late, ka.solve(asked)
+
+
 def unpruned_round_s(radio: Radio, phones: Phones, need: Demand) -> FloatArray:
     """(R,) least time of a round in which nobody prunes, bandwidth shared to that end."""
     return _possible(_least_s(radio, phones, need, 0.0), radio, 0.0)
 
 
 def _least_s(
-    radio: Radio, phones: Phones, need: Demand, pruning_ratio: float, *, shared_band: bool = True
+    radio: Radio, phones: Phones, need: Demand, pruning_ratio: ArrayLike, *, shared_band: bool = True
 ) -> FloatArray:
     """(R,) least time of a round in which everyone prunes this much; inf where the energy never suffices."""
     # The deadline is what is asked for here, so that of the problem is of no account.
@@ -153,17 +197,15 @@ def _round_deadline(deadline_s: float, least: FloatArray, unpruned: FloatArray) 
 
 
 def _from_solution(need: Demand, solution: ka.Solution, deadline: FloatArray, late: NDArray[np.bool_]) -> Allocation:
-    return _allocation(
-        need,
-        solution.pruning_ratio,
-        solution.bandwidth_hz,
-        solution.tx_power_w,
-        solution.upload_s,
-        deadline,
-        late,
-        solution.energy_j,
-        solution.certificate.worst[1],
-    )
+    """From a solution of shape (R, K), or of R x K problems of one device, shape (R, K, 1)."""
+    ratio, bandwidth, power, upload, energy = (
+        values.reshape(len(deadline), -1)
+        for values in (
+            solution.pruning_ratio, solution.bandwidth_hz, solution.tx_power_w, solution.upload_s, solution.energy_j
+        )
+    )  # fmt: skip
+    worst = solution.certificate.worst[1]
+    return _allocation(need, ratio, bandwidth, power, upload, deadline, late, energy, worst)
 
 
 def _allocation(
@@ -193,6 +235,12 @@ def _allocation(
     )
 
 
+_SCORES: tuple[tuple[Literal["magnitude", "taylor", "random"], str, str], ...] = (
+    ("magnitude", "magnitude", "their size; no probe is run"),
+    ("taylor", "Taylor score", "|weight x gradient| over the probe"),
+    ("random", "random masks", "chance; no probe is run"),
+)
+
 SCHEMES: dict[str, Scheme] = {
     "fedavg": Scheme(
         "FedAvg",
@@ -208,12 +256,33 @@ SCHEMES: dict[str, Scheme] = {
         pruned=False,
         allocate=earliest,
     ),
+    "fixed": Scheme(
+        "Fixed pruning",
+        f"head stays on the device; everyone always prunes {FIXED_RATIO:g}, band shared for the earliest finish",
+        personal=True,
+        pruned=True,
+        allocate=partial(earliest, pruning_ratio=FIXED_RATIO),
+    ),
     "equal": Scheme(
         "Equal pruning, equal band",
         "head stays on the device; one pruning ratio for all, the least that meets the deadline with B/K each",
         personal=True,
         pruned=True,
         allocate=equal,
+    ),
+    "pruning_only": Scheme(
+        "Pruning only",
+        "head stays on the device; every device prunes as little as meets the deadline with B/K",
+        personal=True,
+        pruned=True,
+        allocate=pruning_only,
+    ),
+    "allocation_only": Scheme(
+        "Allocation only",
+        "head stays on the device; band and power solved, one pruning ratio for all, the least that meets the deadline",
+        personal=True,
+        pruned=True,
+        allocate=allocation_only,
     ),
     "joint": Scheme(
         "Joint allocation",
@@ -222,4 +291,28 @@ SCHEMES: dict[str, Scheme] = {
         pruned=True,
         allocate=joint,
     ),
+    "shared": Scheme(
+        "Joint, nothing personal",
+        "whole model shared and pruned; pruning, bandwidth and power solved exactly",
+        personal=False,
+        pruned=True,
+        allocate=joint,
+    ),
+    "quadratic": Scheme(
+        "Joint, squared error",
+        "as joint, but the objective is sum alpha rho^2: pruning is spread over the devices",
+        personal=True,
+        pruned=True,
+        allocate=partial(joint, pruning_error=ka.PowerLaw(2.0)),
+    ),
+} | {
+    score: Scheme(
+        f"Joint, {name}",
+        f"as joint, but weights are kept by {meaning}",
+        personal=True,
+        pruned=True,
+        allocate=joint,
+        importance=score,
+    )
+    for score, name, meaning in _SCORES
 }

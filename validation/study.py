@@ -37,7 +37,7 @@ def pending(study: Study, out: Path) -> list[tuple[int, str]]:
     """
     wanted, source = run_config(study), results.source_digest()
     todo = []
-    for seed in range(study.seeds):
+    for seed in study.seeds:
         for scheme in study.schemes:
             path = results.run_path(out, scheme, seed)
             if not path.exists():
@@ -144,7 +144,7 @@ def _work(
         learning_rate_global=training.learning_rate_global,
         learning_rate_personal=training.learning_rate_personal,
         pruning=scheme.pruned,
-        importance=training.importance,
+        importance=scheme.importance or training.importance,
         seed=seed,
     )
     return split, config, ft.count_workload(split, config, shares)

@@ -94,7 +94,7 @@ def load_study(out: Path) -> tuple[Study, dict[str, list[Run]]]:
     study: Study = from_dict(Study, read_json(out / "study.json"))
     runs: dict[str, list[Run]] = {scheme: [] for scheme in study.schemes}
     for scheme in study.schemes:
-        for seed in range(study.seeds):
+        for seed in study.seeds:
             path = run_path(out, scheme, seed)
             if not path.exists():
                 raise ValueError(f"{path} is missing: the study is not finished, run it again to continue")
@@ -170,7 +170,7 @@ def targets(runs: dict[str, list[Run]]) -> list[float]:
 
 def scheme_table(runs: dict[str, list[Run]]) -> list[dict[str, Any]]:
     """One row per scheme; every value is a `Spread` over seeds."""
-    goal = dict(enumerate(targets(runs)))
+    goal = {run.seed: target for run, target in zip(runs[REFERENCE], targets(runs), strict=True)}
     columns: dict[str, Callable[[Run], float | None]] = {
         "final_accuracy": lambda run: float(run.smoothed[-1]),
         "final_worst_accuracy": lambda run: float(run.worst_accuracy[-WINDOW:].mean()),
@@ -195,7 +195,7 @@ def scheme_table(runs: dict[str, list[Run]]) -> list[dict[str, Any]]:
 
 def claims(runs: dict[str, list[Run]]) -> list[Claim]:
     """What the report answers first."""
-    goal = dict(enumerate(targets(runs)))
+    goal = {run.seed: target for run, target in zip(runs[REFERENCE], targets(runs), strict=True)}
 
     def paired(other: str, value: Callable[[Run, Run], float | None]) -> Spread:
         """`value` of the joint scheme's run and the other's at the same seed."""
