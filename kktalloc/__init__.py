@@ -4,6 +4,7 @@ from kktalloc._blocks import BlockSolution, solve_blocks
 from kktalloc._certificate import Certificate, certify
 from kktalloc._diagnosis import Diagnosis, least_deadline
 from kktalloc._kkt import Regime
+from kktalloc._least import LeastEnergy, least_bandwidth, least_energy
 from kktalloc._minmax import MinMaxSolution, solve_minmax
 from kktalloc._prices import Prices
 from kktalloc._problem import Cell, Devices, Problem
@@ -18,6 +19,7 @@ __all__ = [
     "Devices",
     "Diagnosis",
     "InfeasibleError",
+    "LeastEnergy",
     "Linear",
     "MinMaxSolution",
     "PowerLaw",
@@ -31,7 +33,9 @@ __all__ = [
     "Table",
     "UncertifiedError",
     "certify",
+    "least_bandwidth",
     "least_deadline",
+    "least_energy",
     "solve",
     "solve_blocks",
     "solve_minmax",

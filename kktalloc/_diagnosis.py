@@ -106,7 +106,7 @@ def diagnose(problem: Problem, form: Reduced) -> Diagnosis | None:
     )
     batch = problem.batch_shape
     feasible = ~(alone.any(axis=1) | crowded | dark)
-    needed = np.where(dark, _least_bandwidth(form, dark), total)
+    needed = np.where(dark, bandwidth_under_cap(form, dark), total)
     needed = needed * np.broadcast_to(np.asarray(problem.cell.bandwidth_hz)[..., 0], batch).ravel()
     cap = np.inf if problem.cell.total_power_w is None else np.asarray(problem.cell.total_power_w)[..., 0]
     with np.errstate(invalid="ignore"):
@@ -150,7 +150,7 @@ def floor_power(form: Reduced) -> FloatArray:
     return watts
 
 
-def _least_bandwidth(form: Reduced, rows: np.ndarray) -> FloatArray:
+def bandwidth_under_cap(form: Reduced, rows: np.ndarray) -> FloatArray:
     """Least bandwidth, in cells and shape ``(N,)``, with which the floors of `rows` meet the total-power cap."""
     low, high = np.zeros(rows.size), np.full(rows.size, 80.0)
 

@@ -1,0 +1,193 @@
+"""The inverse questions: how little bandwidth, or energy, does a given pruning level take?
+
+At a given keep ratio every device has a rate to reach in the time that its computation leaves. The bandwidth for it is
+the floor's. The energy is convex in the bandwidth, ``c b (e^(r/b) - 1) / snr`` with c joules per window at peak power,
+so that one price of bandwidth answers all devices at once: ``c e^y phi(y) / snr = lambda``, ``b = r / y``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kktalloc._certificate import outcome
+from kktalloc._diagnosis import ROUNDING, Diagnosis, bandwidth_under_cap, diagnose, floor_bandwidth, floor_power
+from kktalloc._efficiency import EFFICIENCY_MAX, efficiency_at_power_price, efficiency_for, phi
+from kktalloc._problem import FloatArray, Problem
+from kktalloc._reduced import Reduced, reduce
+from kktalloc._response import floor_load
+from kktalloc._solution import InfeasibleError
+from kktalloc._variant import refuse_total_power, variant
+
+PRICE_ITERATIONS = 200
+
+
+def least_bandwidth(problem: Problem, pruning_ratio: ArrayLike | None = None) -> FloatArray:
+    """Least cell bandwidth at which every device can meet a pruning level, in Hz, shape ``(...)``.
+
+    Parameters
+    ----------
+    problem
+        One problem or a batch; its own bandwidth does not matter.
+    pruning_ratio
+        The most that devices may prune, in [0, 1], broadcast to ``(..., K)``; default their ``pruning_ratio_max``.
+
+    Returns
+    -------
+    ndarray
+        ``inf`` where no bandwidth would do, 0 where nothing needs to be sent.
+    """
+    if pruning_ratio is not None:
+        problem = variant(problem, pruning_ratio_max=pruning_ratio)
+    form = reduce(problem)
+    cells = floor_bandwidth(form).sum(axis=1)
+    if (form.power_share > 0.0).any():
+        # Bandwidth that just carries the floors at full power may need more power than the cell allows.
+        scale = np.where((cells > 0.0) & np.isfinite(cells), cells, 1.0)
+        tight = replace(form, **{n: getattr(form, n) / scale[:, None] for n in ("rate0", "rate1", "snr")})
+        dark = np.isfinite(cells) & (cells > 0.0) & (floor_power(tight) > 1.0 + ROUNDING)
+        cells = np.where(dark, cells * bandwidth_under_cap(tight, dark), cells)
+    return cells.reshape(problem.batch_shape) * np.asarray(problem.cell.bandwidth_hz)[..., 0]
+
+
+@dataclass(frozen=True, eq=False)
+class LeastEnergy:
+    """The cheapest way to a pruning level. Device arrays have shape ``(..., K)``, the rest the batch shape.
+
+    Entries of infeasible problems are NaN.
+
+    Parameters
+    ----------
+    pruning_ratio, bandwidth_hz, tx_power_w, upload_s, latency_s, energy_j
+        As in `Solution`.
+    total_energy_j
+        Energy of all devices together, what they spend on anything but the upload included.
+    bandwidth_price_j_per_hz
+        Fall of the total energy per Hz, >= 0.
+    lower_bound_j
+        What no allocation can beat, by weak duality at that price.
+    diagnosis
+        For infeasible problems what is missing, else None.
+    """
+
+    problem: Problem
+    pruning_ratio: FloatArray
+    bandwidth_hz: FloatArray
+    tx_power_w: FloatArray
+    upload_s: FloatArray
+    latency_s: FloatArray
+    energy_j: FloatArray
+    total_energy_j: FloatArray
+    bandwidth_price_j_per_hz: FloatArray
+    lower_bound_j: FloatArray
+    diagnosis: Diagnosis | None
+
+    @property
+    def gap_j(self) -> FloatArray:
+        """Total energy minus its lower bound, shape ``(...)``; rounding blurs it by 1e-13 of the bandwidth's worth."""
+        return self.total_energy_j - self.lower_bound_j
+
+
+def least_energy(problem: Problem, pruning_ratio: ArrayLike | None = None, throw: bool = True) -> LeastEnergy:
+    """Least total energy at which every device meets a pruning level, within deadline, bandwidth, power and budgets.
+
+    Keeping more takes more energy to compute and to send, so every device prunes exactly that much.
+
+    Parameters
+    ----------
+    problem
+        One problem or a batch, without a total-power cap that could bind.
+    pruning_ratio
+        What devices prune, in [0, 1], broadcast to ``(..., K)``; default their ``pruning_ratio_max``.
+    throw
+        Raise for infeasible problems; with False inspect ``diagnosis``.
+
+    Raises
+    ------
+    InfeasibleError
+        Some device cannot meet the level, or together they need more bandwidth than there is.
+    ValueError
+        If a total-power cap could bind.
+    """
+    refuse_total_power(problem, "least_energy")
+    if pruning_ratio is not None:
+        problem = variant(problem, pruning_ratio_max=pruning_ratio)
+    form, d = reduce(problem), problem.devices
+    diagnosis = diagnose(problem, form)
+    if diagnosis is not None and throw:
+        raise InfeasibleError(diagnosis)
+    fine = np.ones(form.weight.shape[0], dtype=bool) if diagnosis is None else diagnosis.feasible.ravel()
+    rho = np.asarray(d.pruning_ratio_max)
+    upload = (
+        np.asarray(problem.cell.deadline_s)
+        - np.asarray(d.fixed_latency_s)
+        - np.asarray(d.pruned_compute_s) * (1.0 - rho)
+    )
+    peak_j = np.asarray(d.tx_power_max_w) * upload / np.asarray(d.pa_efficiency)
+    part = form.rows(fine)
+    b, p, price, bound = _cheapest(part, peak_j.reshape(form.weight.shape)[fine])
+
+    def full(values: FloatArray) -> FloatArray:
+        out = np.full((fine.size, *values.shape[1:]), np.nan)
+        out[fine] = values
+        return out.reshape((*problem.batch_shape, *values.shape[1:]))
+
+    bandwidth = np.asarray(problem.cell.bandwidth_hz)
+    share, power = full(b) * bandwidth, full(p) * np.asarray(d.tx_power_max_w)
+    rho = np.where(np.isnan(share), np.nan, rho)
+    implied = outcome(problem, rho, share, power)
+    del implied["objective"]
+    rest = (np.asarray(d.fixed_energy_j) + np.asarray(d.pruned_compute_j) * (1.0 - rho)).sum(axis=-1)
+    return LeastEnergy(
+        problem, rho, share, power, **implied,
+        total_energy_j=implied["energy_j"].sum(axis=-1),
+        bandwidth_price_j_per_hz=full(price) / bandwidth[..., 0],
+        lower_bound_j=rest + full(bound),
+        diagnosis=diagnosis,
+    )  # fmt: skip
+
+
+def _cheapest(form: Reduced, peak_j: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Bandwidths (in cells) and powers (in peaks), price of the cell (J) and lower bound on the transmit energy (J)."""
+    rate = form.rate0 + form.rate1 * form.s_min
+    sends = rate > 0.0
+    unit = np.where(sends, peak_j, 0.0) / np.where(sends, form.snr, 1.0)  # J per nat at the wideband limit
+    y_floor = np.where(sends, np.minimum(efficiency_for(floor_load(form)), EFFICIENCY_MAX), 0.0)
+    dearest = unit * np.exp(y_floor) * phi(y_floor)
+    active = sends.any(axis=1)
+
+    def efficiency(log_price: FloatArray) -> FloatArray:
+        return np.minimum(efficiency_at_power_price(np.exp(log_price)[:, None] / np.where(sends, unit, 1.0)), y_floor)
+
+    def bandwidth(y: FloatArray) -> FloatArray:
+        return np.where(sends, rate / np.where(y > 0.0, y, 1.0), 0.0)
+
+    with np.errstate(all="ignore"):
+        high = np.where(active, np.log(dearest.max(axis=1, initial=0.0)), 0.0)
+        low = np.full(high.shape, -np.inf)
+        log_price = high
+        for _ in range(PRICE_ITERATIONS):
+            y = efficiency(log_price)
+            b = bandwidth(y)
+            total = b.sum(axis=1)
+            error = np.log(total)
+            low, high = np.where(error > 0.0, log_price, low), np.where(error > 0.0, high, log_price)
+            # d ln b / d ln price = -phi / y^2 wherever the floor does not hold the device
+            flow = np.where(sends & (y < y_floor), b * phi(y) / (y * y), 0.0).sum(axis=1) / total
+            moved = log_price + np.clip(error / flow, -50.0, 50.0)
+            middle = np.where(np.isfinite(low), 0.5 * (low + high), high - 1.0)
+            moved = np.where((moved > low) & (moved < high), moved, middle)
+            done = ~active | (np.abs(error) <= 1e-14) | (np.abs(moved - log_price) <= 1e-15 * np.abs(log_price))
+            if done.all():
+                break
+            log_price = np.where(done, log_price, moved)
+        price = np.where(active, np.exp(log_price), 0.0)
+        p = np.where(sends, np.minimum(b * np.expm1(y) / np.where(sends, form.snr, 1.0), 1.0), 0.0)
+        # The energy is a perspective, so its tangent at y supports it from below: b (e^(r/b) - 1) >= r e^y - b e^y
+        # phi(y). That leaves a linear function of b, least at one end of [floor, cell], whatever price and y are.
+        slope = price[:, None] - unit * np.exp(y) * phi(y)
+        least = np.minimum(slope * bandwidth(y_floor), slope)
+        bound = np.where(sends, unit * rate * np.exp(y) + least, 0.0).sum(axis=1) - price
+    return b, p, price, bound

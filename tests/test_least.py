@@ -1,0 +1,147 @@
+"""Inverse questions: what they answer suffices, a little less does not; least energy against CVXPY and by duality."""
+
+from __future__ import annotations
+
+import warnings
+
+import cvxpy as cp
+import numpy as np
+import pytest
+from independent import floor_bandwidth_hz
+from problems import REGIMES, infeasible_problem, random_problem
+
+import kktalloc as ka
+from kktalloc._reduced import reduce
+from kktalloc._variant import variant
+
+
+def feasible(problem: ka.Problem) -> bool:
+    return ka.solve(problem, throw=False).diagnosis is None
+
+
+def test_least_bandwidth_is_the_sum_of_the_floors() -> None:
+    rng = np.random.default_rng(1)
+    for i in range(35):
+        problem = random_problem(rng, regime=REGIMES[i % len(REGIMES)])
+        want = floor_bandwidth_hz(problem).sum()
+        assert float(ka.least_bandwidth(problem)) == pytest.approx(want, rel=1e-9)
+
+
+@pytest.mark.parametrize("cap", [False, True])
+def test_least_bandwidth_suffices_and_less_does_not(cap: bool) -> None:
+    rng = np.random.default_rng(2)
+    for i in range(3 if cap else 14):
+        problem = random_problem(rng, regime=REGIMES[i % len(REGIMES)], stress=False)
+        solution = ka.solve(problem)
+        level = solution.pruning_ratio + (1 - solution.pruning_ratio) * rng.uniform(0.05, 0.5)
+        if cap:
+            # Half of what the devices would use: bandwidth has to make up for it.
+            problem = variant(problem, total_power_w=0.5 * float(solution.tx_power_w.sum()))
+        least = float(ka.least_bandwidth(problem, level))
+        assert np.isfinite(least)
+        at = variant(problem, pruning_ratio_max=level)
+        assert feasible(variant(at, bandwidth_hz=least * (1 + 1e-9)))
+        assert not feasible(variant(at, bandwidth_hz=least * (1 - 1e-6)))
+
+
+def test_least_deadline_at_a_level() -> None:
+    rng = np.random.default_rng(3)
+    problem = random_problem(rng, 8, "peak", stress=False)
+    level = np.minimum(ka.solve(problem).pruning_ratio * 1.3, 1.0)
+    least = float(ka.least_deadline(problem, level))
+    at = variant(problem, pruning_ratio_max=level)
+    assert feasible(variant(at, deadline_s=least * (1 + 1e-9)))
+    assert not feasible(variant(at, deadline_s=least * (1 - 1e-6)))
+    assert least == float(ka.least_deadline(at))
+
+
+def test_impossible_levels_have_no_least() -> None:
+    problem, _ = infeasible_problem(np.random.default_rng(4), "peak_power")
+    assert np.isinf(ka.least_bandwidth(problem))
+    with pytest.raises(ka.InfeasibleError, match="peak_power"):
+        ka.least_energy(problem)
+    nan = ka.least_energy(problem, throw=False)
+    assert np.isnan([nan.total_energy_j, nan.lower_bound_j]).all()
+    with pytest.raises(ValueError, match=r"pruning_ratio_max = 1\.5"):
+        ka.least_bandwidth(problem, 1.5)
+
+
+def test_nothing_to_send_takes_nothing() -> None:
+    problem = ka.Problem(ka.Cell(1e6, 4e-21, 1.0), ka.Devices([1e-10, 0.0], 0.1, 1e6, 0.1, fixed_energy_j=0.5))
+    assert ka.least_bandwidth(problem) == 0.0
+    least = ka.least_energy(problem)
+    assert least.total_energy_j == least.lower_bound_j == 1.0
+    np.testing.assert_array_equal(least.bandwidth_hz, 0.0)
+    assert least.bandwidth_price_j_per_hz == 0.0
+
+
+def levelled(rng: np.random.Generator, i: int, devices: int | None = None) -> ka.Problem:
+    problem = random_problem(rng, devices, REGIMES[i % len(REGIMES)], stress=False)
+    rho = ka.solve(problem).pruning_ratio
+    return variant(problem, pruning_ratio_max=rho + (1 - rho) * rng.uniform(0.02, 0.5))
+
+
+def test_least_energy_by_duality() -> None:
+    rng = np.random.default_rng(5)
+    for i in range(140):
+        problem = levelled(rng, i)
+        least = ka.least_energy(problem)
+        worth = float(least.bandwidth_price_j_per_hz) * float(np.asarray(problem.cell.bandwidth_hz)[0])
+        assert abs(least.gap_j) <= 1e-10 * float(least.total_energy_j) + 1e-12 * worth
+        assert least.bandwidth_hz.sum() <= np.asarray(problem.cell.bandwidth_hz)[0] * (1 + 1e-12)
+        judged = ka.certify(
+            problem, least.pruning_ratio, least.bandwidth_hz, least.tx_power_w, bandwidth_price_per_hz=0.0,
+            upload_s=least.upload_s, latency_s=least.latency_s, energy_j=least.energy_j,
+        )  # fmt: skip
+        assert judged.residuals["consistency"] == 0.0
+        assert max(v for n, v in judged.residuals.items() if n.startswith("primal")) <= 1e-9
+        assert least.total_energy_j <= ka.solve(problem).energy_j.sum() * (1 + 1e-9)
+
+
+def test_least_energy_against_cvxpy() -> None:
+    rng = np.random.default_rng(6)
+    compared = 0
+    for i in range(21):
+        problem = levelled(rng, i, int(rng.integers(2, 8)))
+        form, d = reduce(problem), problem.devices
+        rate, snr = (form.rate0 + form.rate1 * form.s_min)[0], form.snr[0]
+        q = 1 - d.pruning_ratio_max
+        t = np.asarray(problem.cell.deadline_s) - d.fixed_latency_s - d.pruned_compute_s * q
+        joules = d.tx_power_max_w * t / d.pa_efficiency
+        rest = float(np.sum(d.fixed_energy_j + d.pruned_compute_j * q))
+        least = ka.least_energy(problem)
+        unit = float(least.total_energy_j) - rest
+        b, p = cp.Variable(len(q)), cp.Variable(len(q))
+        rows = [rate <= -cp.rel_entr(b, b + cp.multiply(snr, p)), p >= 0, p <= form.power_limit(form.s_min)[0]]
+        program = cp.Problem(cp.Minimize(joules / unit @ p), [*rows, cp.sum(b) <= 1])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Solution may be inaccurate")  # the status says it
+            program.solve(solver="CLARABEL")
+        if program.status == "optimal":
+            compared += 1
+            assert float(program.value) == pytest.approx(1.0, rel=1e-5)
+    assert compared >= 12
+
+
+def test_energy_price_is_the_slope() -> None:
+    problem = levelled(np.random.default_rng(7), 2, 10)
+    B, h = float(np.asarray(problem.cell.bandwidth_hz)[0]), 1e-5
+    more, less = (float(ka.least_energy(variant(problem, bandwidth_hz=B * f)).total_energy_j) for f in (1 + h, 1 - h))
+    assert float(ka.least_energy(problem).bandwidth_price_j_per_hz) == pytest.approx(
+        (less - more) / (2 * h * B), rel=1e-6
+    )
+
+
+def test_a_batch_is_its_problems() -> None:
+    problem = levelled(np.random.default_rng(8), 2, 6)
+    B, T = float(np.asarray(problem.cell.bandwidth_hz)[0]), float(np.asarray(problem.cell.deadline_s)[0])
+    batch = variant(problem, bandwidth_hz=B * np.array([1e-6, 1.0, 3.0])[:, None], deadline_s=T * np.array([1.0, 2.0]))
+    together = ka.least_energy(batch, throw=False)
+    assert np.isnan(together.total_energy_j[0]).all()
+    for i in (1, 2):
+        for j in (0, 1):
+            alone = ka.least_energy(variant(problem, bandwidth_hz=B * (2 * i - 1), deadline_s=T * (j + 1)))
+            assert together.total_energy_j[i, j] == pytest.approx(float(alone.total_energy_j), rel=1e-12)
+    bandwidth = ka.least_bandwidth(batch)
+    assert bandwidth.shape == (3, 2)
+    np.testing.assert_allclose(bandwidth[:, 0], bandwidth[0, 0], rtol=1e-12)
