@@ -14,6 +14,7 @@ from kktalloc.proof._hypotheses import (
     alpha,
     c,
     co_gamma,
+    co_spare,
     delta2,
     e,
     eta,
@@ -26,6 +27,8 @@ from kktalloc.proof._hypotheses import (
     gamma,
     headroom,
     k,
+    lean,
+    one_lean,
     p,
     pairs,
     pgrad,
@@ -33,6 +36,7 @@ from kktalloc.proof._hypotheses import (
     radius2,
     rho,
     s,
+    spare,
     sum_sq,
     t,
     tau,
@@ -45,7 +49,8 @@ from kktalloc.proof._language import Expr, Square, Theory, Use, eq, le, total
 from kktalloc.proof._round import gradient2, pruned, server_var
 from kktalloc.proof._theorem import GENERAL, convergence, round_terms
 
-_ONES = {s: 1, p: 1, r: 1}
+_PLAIN = {lean: 0, one_lean: 1, spare: 0, co_spare: 1}  # polarisation itself
+_ONES = {s: 1, p: 1, r: 1, **_PLAIN}
 _STEP2 = eta**2 * L**2  # (eta L_u)^2
 _x = _STEP2 * pairs
 
@@ -154,7 +159,7 @@ def target() -> Theory:
 
 def one_step() -> Theory:
     """One masked step, all devices keeping the same coordinates: the exact worst case."""
-    theory = convergence().at("Corollary: one step, agreeing masks (tau = Gamma = 1)", {gamma: 1})
+    theory = convergence().at("Corollary: one step, agreeing masks (tau = Gamma = 1)", {gamma: 1, **_PLAIN})
     theory.given("one step", eq(tau, 1), "each device takes one step")
     prove = theory.prove
     prove(

@@ -37,15 +37,19 @@ sum_sq = _sig.parameter("sum_sq", _nonneg, "A_2")
 f_initial = _sig.parameter("f_initial", _real, "F^0")
 f_final = _sig.parameter("f_final", _real, "F^R")
 f_lower = _sig.parameter("f_lower", _real, "F^*")
-# Free Young parameters: the theorem holds for every positive value of them.
+# Free parameters: the theorem holds for all positive s, p, r, all lean >= 0 and 0 <= spare < 1.
 s = _sig.parameter("s", _pos)
 p = _sig.parameter("p", _pos)
 r = _sig.parameter("r", _pos)
+lean = _sig.parameter("lean", _nonneg, "y")
+spare = _sig.parameter("spare", _nonneg, "f")
 # Slacks: names for differences that the step-size and coverage conditions keep non-negative.
 pairs = _sig.parameter("pairs", _nonneg, r"\tbinom{\tau}{2}")
 co_gamma = _sig.parameter("co_gamma", _nonneg, r"(1-\Gamma)")
 theta = _sig.parameter("theta", _pos, r"\theta")
 headroom = _sig.parameter("headroom", _pos, r"\omega")
+one_lean = _sig.parameter("one_lean", _pos, "(1+y)")
+co_spare = _sig.parameter("co_spare", _pos, "(1-f)")
 
 _DEVICE, _STEP, _ROUND = Sort("device", K), Sort("step", tau), Sort("round", R)
 _COORD, _PSTEP, _PCOORD = (
@@ -336,6 +340,8 @@ _given(
     eq(theta, 1 - (1 + p) * (1 + 1 / r) * eta**2 * L**2 * pairs),
     "step size: theta = 1 - (1 + p)(1 + 1/r) eta^2 L_u^2 tau (tau - 1) / 2 > 0",
 )
+_given("one lean", eq(one_lean, 1 + lean), "the name of 1 + y")
+_given("spare below 1", eq(spare + co_spare, 1), "f < 1")
 _given("step condition", eq(headroom, 1 - L * eta * tau), "step size: 1 - L_u eta tau > 0")
 
 

@@ -63,7 +63,7 @@ def lemmas() -> Theory:
         eq((1 + best) * size_a**2 + (1 + 1 / best) * size_b**2, (size_a + size_b) ** 2),
         "and y = |b|/|a| gives exactly that.",
     )
-    _best_s(theory)
+    _best_parameters(theory)
     prove(
         "polarisation",
         eq(
@@ -113,9 +113,9 @@ def lemmas() -> Theory:
     return theory
 
 
-def _best_s(theory: Theory) -> None:
-    """The best s of the theorem: the guarantee is N(s)/M(s), N = B s^2 + T s + C, M = k s - k1."""
-    declare, given = theory.signature.parameter, theory.given
+def _best_parameters(theory: Theory) -> None:
+    """The s and y that make the theorem's guarantee N/M least: each solves a quadratic equation."""
+    declare, given, prove = theory.signature.parameter, theory.given, theory.prove
     bias, m_best = declare("B", Sign.NONNEGATIVE), declare("m_best", Sign.NONNEGATIVE, "M(s^*)")
     s, best, t, c, slope, lost = (
         declare(name, Sign.REAL, latex)
@@ -135,16 +135,37 @@ def _best_s(theory: Theory) -> None:
     given(
         "stationary s",
         eq((2 * bias * best + t) * m_best, slope * numerator(best)),
-        "s* solves the quadratic equation N'(s) M(s) = N(s) M'(s)",
+        "s* solves the quadratic equation N'(s) M(s) = N(s) M'(s), N = B s^2 + T s + C, M = k s - k1",
     )
     given("positive weight", eq(m_best, slope * best - lost), "M(s*) = k s* - k1 >= 0")
-    theory.prove(
+    prove(
         "best s",
         le(numerator(best) * (slope * s - lost), numerator(s) * m_best),
         "No s gives a smaller guarantee: N(s*) M(s) <= N(s) M(s*).",
-        (
-            Use("stationary s", best - s),
-            Use("positive weight", -numerator(best)),
-        ),
+        (Use("stationary s", best - s), Use("positive weight", -numerator(best))),
         (Square(s - best, bias * m_best),),
+    )
+
+    n_best, gain = declare("n_best", Sign.NONNEGATIVE, "N(y^*)"), declare("gain", Sign.NONNEGATIVE, "D")
+    one, one_best = declare("one_y", Sign.POSITIVE, "(1+y)"), declare("one_y_best", Sign.POSITIVE, "(1+y^*)")
+    fixed, cost, start, fall = (declare(name, Sign.REAL) for name in ("A", "B_y", "C_y", "F"))
+
+    def weight(one: Expr) -> Expr:
+        return start + gain * (1 - 1 / one) - fall * (one - 1)
+
+    given("numerator at y*", eq(n_best, fixed + cost * (one_best - 1)), "N(y) = A + B y, N(y*) >= 0")
+    given(
+        "stationary y",
+        eq(cost * weight(one_best), n_best * (gain / one_best**2 - fall)),
+        "y* solves the quadratic equation N'(y) M(y) = N(y) M'(y), M = C + D y/(1 + y) - F y",
+    )
+    prove(
+        "best y",
+        le(n_best * weight(one), (fixed + cost * (one - 1)) * weight(one_best)),
+        "No y gives a smaller guarantee: N(y*) M(y) <= N(y) M(y*).",
+        (
+            Use("numerator at y*", weight(one_best)),
+            Use("stationary y", one_best - one),
+        ),
+        (Square(one - one_best, n_best * gain / (one * one_best**2)),),
     )

@@ -16,6 +16,7 @@ from kktalloc.proof._hypotheses import (
     b2,
     before,
     co_gamma,
+    co_spare,
     covered,
     delta2,
     deviation,
@@ -37,9 +38,11 @@ from kktalloc.proof._hypotheses import (
     k2,
     k3,
     keeps,
+    lean,
     mask,
     move,
     noise,
+    one_lean,
     p,
     pairs,
     position,
@@ -47,6 +50,7 @@ from kktalloc.proof._hypotheses import (
     segment,
     segment_grad,
     share,
+    spare,
     sum_sq,
     tau,
     theta,
@@ -92,7 +96,9 @@ masked_grads = total(expect(mask(k) * grad_at(k, b) ** 2, j), b)
 displacements = total(alpha(k) * expect(displacement(k, i) ** 2, j), k, i)
 pruned = total(alpha(k) * expect((1 - mask(k)) * u**2, j), k)
 server_var = var_u * sum_sq / gamma**2
-z_best = headroom / (L * eta)  # the largest z with L eta (tau + z) <= 1: see "server variance"
+# The share f of the headroom 1 - L eta tau goes to the descent, the rest to the noise: see "server variance"
+gain = spare * headroom / 2
+z_best = co_spare * headroom / (L * eta)
 
 # -- Descent --------------------------------------------------------------------------------------------
 _move2 = total(move**2, j)
@@ -125,13 +131,26 @@ _prove(
     "Noise drops out of the inner product of gradient and move.",
     (Use("unbiased: round", -eta * alpha(k) * alpha(k2), (i, j, k, k2)),),
 )
+_aggregate2, _gradient2 = aggregate(i) ** 2, covered * full_grad**2
+_error2 = (covered * full_grad - aggregate(i)) ** 2
 _prove(
     "polarisation",
-    eq(
-        -expect(full_grad * aggregate(i), j),
-        HALF * expect((covered * full_grad - aggregate(i)) ** 2 - covered * full_grad**2 - aggregate(i) ** 2, j),
-    ),
+    eq(-expect(full_grad * aggregate(i), j), HALF * expect(_error2 - _gradient2 - _aggregate2, j)),
     "-<a, b> = (|a - b|^2 - |a|^2 - |b|^2) / 2 on the covered coordinates.",
+)
+_prove(
+    "leaning polarisation",
+    le(
+        -expect(full_grad * aggregate(i), j),
+        expect(
+            (HALF + gain * lean) * _error2 - (HALF + gain * lean / one_lean) * _gradient2 - (HALF - gain) * _aggregate2,
+            j,
+        ),
+    ),
+    "Polarisation (an identity, so the expansion sees to it) and a square: what the step size leaves of the "
+    "aggregate's norm buys gradient weight, up to twice as much; y = 0 or f = 0 is polarisation itself.",
+    (Use("one lean", gain * expect(_aggregate2 - lean / one_lean * _gradient2, j)),),
+    (Square(lean * covered * full_grad - one_lean * aggregate(i), gain / one_lean, (w, j)),),
 )
 
 # -- Coverage -------------------------------------------------------------------------------------------
@@ -346,7 +365,7 @@ _prove(
         eta**2 * ((tau + z_best) * expect(aggregate(i) ** 2, i, j) + (tau + pairs / z_best) * server_var),
     ),
     "Young with z between gradients and past noise; z is the largest that the gradients' share in the "
-    "descent can pay for, which makes the noise's share least.",
+    "descent can pay for with what f leaves, which makes the noise's share least.",
     (
         Use("noise meets later gradients only", 2 * eta**2),
         Use("server noise of past steps", eta**2 / z_best, (i,)),

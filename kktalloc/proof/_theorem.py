@@ -40,6 +40,8 @@ from kktalloc.proof._hypotheses import (
     inverse,
     j,
     k,
+    lean,
+    one_lean,
     p,
     pairs,
     pgrad,
@@ -62,15 +64,18 @@ from kktalloc.proof._hypotheses import (
     z,
 )
 from kktalloc.proof._language import Claim, Expr, Square, Step, Theory, Use, eq, le, total
-from kktalloc.proof._round import STEPS as ROUND_STEPS
 from kktalloc.proof._round import (
+    HALF,
     bias,
     displacements,
     drift_error,
+    gain,
     gradient2,
     pruned,
     server_var,
+    z_best,
 )
+from kktalloc.proof._round import STEPS as ROUND_STEPS
 
 
 @dataclass(frozen=True)
@@ -107,14 +112,15 @@ def round_terms(case: Case) -> RoundTerms:
     """Coefficients of one round; ``pruning`` is per unit of sum_k alpha_k rho_k D^2."""
     drift_unit = case.drift_factor / (gamma * theta)
     spread = (1 + p) * (1 + r) * eta**2 * L**2 * pairs
+    errors = eta * (HALF + gain * lean)
     return RoundTerms(
-        gradient=eta * tau / 2 * (1 - drift_unit * spread),
+        gradient=eta * tau * (HALF + gain * lean / one_lean) - errors * tau * drift_unit * spread,
         personal=eta_v * (1 - L_v * eta_v / 2),
-        pruning=eta * tau / 2 * drift_unit * L**2,
-        coverage_bias=eta * tau / 2 * case.bias_factor * co_gamma / gamma * delta2,
-        heterogeneity_drift=eta * tau / 2 * drift_unit * spread * delta2,
-        variance=eta / 2 * drift_unit * (1 + 1 / p) * eta**2 * L**2 * pairs * var_u
-        + L * eta**2 / 2 * (tau + pairs * L * eta / headroom) * server_var,
+        pruning=errors * tau * drift_unit * L**2,
+        coverage_bias=errors * tau * case.bias_factor * co_gamma / gamma * delta2,
+        heterogeneity_drift=errors * tau * drift_unit * spread * delta2,
+        variance=errors * drift_unit * (1 + 1 / p) * eta**2 * L**2 * pairs * var_u
+        + L * eta**2 / 2 * (tau + pairs / z_best) * server_var,
         personal_variance=tau_v * L_v * eta_v**2 / 2 * var_v,
     )
 
@@ -209,6 +215,9 @@ _prove(
 )
 
 
+_errors = eta * (HALF + gain * lean)
+
+
 # -- One round and R rounds -----------------------------------------------------------------------------
 def _left(terms: RoundTerms) -> Expr:
     return terms.gradient * gradient2 + terms.personal * total(alpha(k) * _personal2, k, e)
@@ -238,14 +247,16 @@ for _case, _error_step in ((GENERAL, "aggregate error"), (AGREEING, "aggregate e
             + _terms.heterogeneity_drift
             + _terms.variance,
         ),
-        "Descent; the inner product polarised (an identity, so the expansion sees to it); every term bounded.",
+        "Descent, with the inner product polarised and every term bounded.",
         (
             Use("descent lemma", over=(w,)),
             Use("expected move"),
             Use("server variance", L / 2),
-            Use(_error_step, eta / 2),
-            Use("displacement", eta / 2 * _case.drift_factor * L**2 / gamma),
+            Use("leaning polarisation", eta, (i,)),
+            Use(_error_step, _errors),
+            Use("displacement", _errors * _case.drift_factor * L**2 / gamma),
             Use("step condition", eta / 2 * _aggregate2),
+            Use("spare below 1", eta / 2 * headroom * _aggregate2),
         ),
     )
     _prove(
