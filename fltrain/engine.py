@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.multiprocessing
@@ -30,11 +30,25 @@ _SLOTS = 2  # uploads a worker may have finished before the first of them is ave
 _SHARED_MEMORY = Path("/dev/shm")
 
 
+class Engine(Protocol):
+    """Whatever runs the rounds of devices and asks them how good their models are."""
+
+    def uploads(
+        self, round_index: int, u: torch.Tensor, personal: Sequence[PersonalState], jobs: Sequence[Job]
+    ) -> Iterator[Upload]:
+        """One upload per job, in their order; its tensors are valid until the next one is asked for."""
+        ...
+
+    def accuracies(self, u: torch.Tensor, personal: Sequence[PersonalState]) -> Sequence[float | None]:
+        """Accuracy of every device's model on its own held-out data; None if it did not answer."""
+        ...
+
+
 class InProcess:
     """Runs device rounds one after the other in this process."""
 
     def __init__(self, split: Split, shares: Sequence[DeviceData], config: TrainConfig) -> None:
-        self._replica = _replica(split, config)
+        self._replica = make_replica(split, config)
         self._shares, self._config = shares, config
 
     def uploads(
@@ -171,7 +185,8 @@ class _SharedData:
         return [DeviceData(xs[i], ys[i], xs[i + 1], ys[i + 1]) for i in range(0, len(self.sizes), 2)]
 
 
-def _replica(split: Split, config: TrainConfig) -> Replica:
+def make_replica(split: Split, config: TrainConfig) -> Replica:
+    """Working memory as `config` wants it."""
     return Replica(split, fast=config.fast, structure=config.structure if config.pruning else "weights")
 
 
@@ -186,7 +201,7 @@ def _serve(
 ) -> None:
     """A worker's life: answer jobs until the pipe closes."""
     torch.set_num_threads(1)
-    replica, shares = _replica(split, config), data.unpack()
+    replica, shares = make_replica(split, config), data.unpack()
     while True:
         try:
             job = pipe.recv()

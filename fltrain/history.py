@@ -21,7 +21,8 @@ COLUMNS = {
     "energy_j": "planned energy of the participating devices, summed, this round",
     "accuracy": "mean over all devices of accuracy on their own held-out data after aggregation; null "
     "between evaluations",
-    "accuracy_per_device": "the same, per device (K); null between evaluations",
+    "accuracy_per_device": "the same, per device (K); null between evaluations, and for a remote device that "
+    "did not answer, which the mean then leaves out",
     "train_loss": "aggregation-weighted mean training loss over the pruned steps of accepted devices; null if none",
     "mean_pruning_ratio": "aggregation-weighted mean pruning ratio of participating devices; null if none",
     "pruning_ratio_per_device": "planned ratio (K); 0 for devices that do not participate",

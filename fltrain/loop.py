@@ -19,7 +19,7 @@ from fltrain.accounting import Workload, count_workload
 from fltrain.aggregate import CoverageMean, refusal
 from fltrain.checkpoint import Checkpoint, RunState
 from fltrain.config import TrainConfig
-from fltrain.engine import InProcess, Workers
+from fltrain.engine import Engine, InProcess, Workers
 from fltrain.history import History
 from fltrain.partition import DeviceData
 from fltrain.plan import Planner, RoundPlan, check_plan
@@ -81,33 +81,59 @@ def train(
     if checkpoint is not None:
         identity = disk.identity(split, shares, config)
         state = disk.load(checkpoint.path, identity) or state
+    save = None if checkpoint is None else _saver(checkpoint, identity, config.rounds)
+    made: InProcess | Workers = (
+        InProcess(split, shares, config) if workers == 1 else Workers(split, shares, config, workers)
+    )
+    with one_thread(), closing(made) as engine:
+        return run_rounds(engine, state, workload, config, planner, progress, observer, save)
+
+
+def run_rounds(
+    engine: Engine,
+    state: RunState,
+    workload: Workload,
+    config: TrainConfig,
+    planner: Planner,
+    progress: bool,
+    observer: Observer | None = None,
+    save: Callable[[RunState], None] | None = None,
+) -> History:
+    """Take `state` through its remaining rounds, wherever `engine` runs the devices.
+
+    After each round, in this order: accuracy if it is due, `observer`, `save`.
+    """
     first = len(state.records)
-    with (
-        _one_thread(),
-        closing(
-            InProcess(split, shares, config) if workers == 1 else Workers(split, shares, config, workers)
-        ) as engine,
-        tqdm(total=config.rounds, initial=first, desc="train", unit="round", disable=not progress) as bar,
-    ):
+    with tqdm(total=config.rounds, initial=first, desc="train", unit="round", disable=not progress) as bar:
         for t in range(first, config.rounds):
-            asked = replace(workload, selected=select(config, t, len(shares)))
+            asked = replace(workload, selected=select(config, t, len(workload.weight)))
             plan = check_plan(planner(t, asked), asked, config)
             state.records.append(_one_round(t, engine, state, plan, workload))
             if (t + 1) % config.evaluate_every == 0 or t + 1 == config.rounds:
                 scores = engine.accuracies(state.u, state.personal)
-                state.records[-1]["accuracy"] = float(np.mean(scores))
+                known = [score for score in scores if score is not None]
                 state.records[-1]["accuracy_per_device"] = scores
-                bar.set_postfix(accuracy=f"{np.mean(scores):.3f}", refresh=False)
+                state.records[-1]["accuracy"] = float(np.mean(known)) if known else None
+                bar.set_postfix(accuracy=state.records[-1]["accuracy"], refresh=False)
             if observer is not None:
                 observer(t, state.u, state.personal)
-            if checkpoint is not None and ((t + 1) % checkpoint.every == 0 or t + 1 == config.rounds):
-                disk.save(checkpoint.path, state, identity)
+            if save is not None:
+                save(state)
             bar.update()
     return History(state.records, state.u, state.personal)
 
 
+def _saver(checkpoint: Checkpoint, identity: dict[str, Any], rounds: int) -> Callable[[RunState], None]:
+    def save(state: RunState) -> None:
+        done = len(state.records)
+        if done % checkpoint.every == 0 or done == rounds:
+            disk.save(checkpoint.path, state, identity)
+
+    return save
+
+
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Keep torch to one thread, whose count would otherwise show in the last bits of matrix products."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -117,9 +143,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _one_round(
-    t: int, engine: InProcess | Workers, state: RunState, plan: RoundPlan, workload: Workload
-) -> dict[str, Any]:
+def _one_round(t: int, engine: Engine, state: RunState, plan: RoundPlan, workload: Workload) -> dict[str, Any]:
     """Move `state` on by one round; returns its record, columns as in ``history.COLUMNS``."""
     jobs = [(k, float(plan.pruning_ratio[k])) for k in np.flatnonzero(plan.participates).tolist()]
     mean = CoverageMean(len(state.u))

@@ -44,7 +44,7 @@ from tqdm import tqdm
 import fltrain as ft
 from fltrain.checkpoint import RunState
 from fltrain.engine import InProcess, Workers
-from fltrain.loop import _one_round, _one_thread
+from fltrain.loop import _one_round, one_thread
 
 BATCH, STEPS, RATE = 32, 18, 0.05
 CASES = [("mlp", 10, 1), ("mlp", 10, 10), ("cnn", 10, 1), ("cnn", 10, 10), ("mlp", 100, 1)]
@@ -102,7 +102,7 @@ def fltrain_round(
     engine = InProcess(split, shares, config) if workers == 1 else Workers(split, shares, config, workers)
 
     def one(t: int) -> None:
-        with _one_thread():
+        with one_thread():
             state.records.append(_one_round(t, engine, state, plan, work))
 
     with closing(engine):

@@ -1,0 +1,104 @@
+"""Both halves of the app: devices that hold two classes of digits each, and a server that asks kktalloc.
+
+In place of a radio, a device draws Rayleigh fading of a 4-antenna receiver around a path loss of its own. On
+real devices, return what the modem measures.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Context, UserConfig
+from flwr.serverapp import Grid, ServerApp
+from numpy.typing import NDArray
+
+import fltrain as ft
+import kktalloc as ka
+from fltrain import flower
+
+FLOPS_PER_S = 2e8  # what a device sustains
+JOULE_PER_FLOP = 1e-9
+TX_POWER_W = 0.2
+NOISE_PSD_W_PER_HZ = 3.98e-21  # -174 dBm/Hz
+DOWNLINK_BIT_PER_S = 2e7
+ANTENNAS = 4
+
+
+def federation(run: UserConfig) -> tuple[ft.Split, list[ft.DeviceData], ft.TrainConfig]:
+    """What server and devices agree on; a device uses only its own share."""
+    data = ft.load_digits()
+    seed = int(run["seed"])
+    shares = ft.partition(data, int(run["devices"]), classes_per_device=2, seed=seed)
+    split = ft.Split(ft.build_model("mlp", data, seed=seed), personal=("head",))
+    return split, shares, ft.TrainConfig(rounds=int(run["rounds"]), evaluate_every=5, seed=seed)
+
+
+def channel_gain(seed: int, device: int, round_index: int) -> float:
+    """Linear |h|^2 summed over the antennas."""
+    path_gain = 10 ** np.random.default_rng((seed, device)).uniform(-13.0, -11.0)
+    fading = np.random.default_rng((seed, device, round_index + 1)).standard_exponential(ANTENNAS)
+    return float(path_gain * fading.sum())
+
+
+def allocator(run: UserConfig) -> flower.Allocate:
+    """Each round's plan: pruning, bandwidth and power of the devices that reported, by the exact solution."""
+    cell = ka.Cell(
+        bandwidth_hz=float(run["bandwidth-hz"]),
+        noise_psd_w_per_hz=NOISE_PSD_W_PER_HZ,
+        deadline_s=float(run["deadline-s"]),
+    )
+
+    def allocate(round_index: int, work: ft.Workload, gain: NDArray[np.float64]) -> ft.RoundPlan:
+        there = np.isfinite(gain) & work.selected
+        ratio, latency_s, energy_j = np.zeros((3, len(gain)))
+        if there.any():
+            local_flops = (work.personal_flops + work.probe_flops)[there]
+            pruned_flops = work.pruned_flops[there]
+            problem = ka.Problem(
+                cell,
+                ka.Devices(
+                    channel_gain=gain[there],
+                    tx_power_max_w=TX_POWER_W,
+                    payload_bits=work.payload_bits[there],
+                    overhead_bits=work.overhead_bits[there],
+                    pruned_compute_s=pruned_flops / FLOPS_PER_S,
+                    pruned_compute_j=pruned_flops * JOULE_PER_FLOP,
+                    fixed_latency_s=local_flops / FLOPS_PER_S + work.broadcast_bits[there] / DOWNLINK_BIT_PER_S,
+                    fixed_energy_j=local_flops * JOULE_PER_FLOP,
+                    weight=work.weight[there],
+                ),
+            )
+            solution = ka.solve(problem, throw=False)
+            if solution.status.has_solution:
+                ratio[there] = np.clip(solution.pruning_ratio, 0.0, 1.0)
+                latency_s[there] = solution.latency_s
+                energy_j[there] = solution.energy_j
+            else:  # not even a bare header fits the deadline: this round passes without an upload
+                there[:] = False
+        return ft.RoundPlan(ratio, latency_s, energy_j, there)
+
+    return allocate
+
+
+def set_up(context: Context) -> flower.Device:
+    """The device that a node is, by the partition-id it was started with."""
+    split, shares, config = federation(context.run_config)
+    number = int(context.node_config["partition-id"])
+    return flower.Device(number, split, shares[number], config, lambda t: channel_gain(config.seed, number, t))
+
+
+def main(grid: Grid, context: Context) -> None:
+    """The server."""
+    run = context.run_config
+    split, _, config = federation(run)
+    history = flower.serve(grid, split, config, allocator(run), int(run["devices"]), answer_s=float(run["answer-s"]))
+    print(history.to_frame()[["wall_clock_s", "accuracy", "mean_pruning_ratio", "participants"]])
+    if run["output"]:
+        history.to_json(f"{run['output']}.json")
+        np.save(Path(f"{run['output']}.npy"), history.u.numpy())
+
+
+server = ServerApp()
+server.main()(main)
+client = flower.client_app(set_up)
