@@ -11,6 +11,7 @@ where the gradient in u is taken on the coordinates that some device keeps. Ever
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,9 +25,17 @@ __all__ = [
     "Schedule",
     "Young",
     "allocator_weights",
-    "best_coverage_young",
+    "best_young",
     "bound",
 ]
+
+
+# What `best_young` tries; any choice is valid, more of them gain little.
+_NOISE_GRID = (0.01, 0.1, 0.5, 1.0, 4.0)
+_GRADIENT_GRID = (0.25, 1.0, 4.0)
+_SPARE_GRID = (0.0, 0.5, 0.9, 0.99)
+_ALTERNATIONS = 8
+_LIMIT = 1e12  # s and y stay within it: 0 and infinity are limits that the theorem excludes
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Young:
-    """The theorem's free parameters: it holds for every positive value of each.
+    """The theorem's free parameters: it holds for every value of each in its range.
 
     Parameters
     ----------
@@ -94,11 +103,17 @@ class Young:
         p: weighs gradients against noise within the drift.
     gradient
         r: weighs gradients at the broadcast model against what they changed since.
+    lean
+        y, >= 0: polarisation leans towards gradient weight, errors cost more. Needs `spare`.
+    spare
+        f, in [0, 1): the share of ``1 - eta L_u tau`` that pays for leaning; the rest damps the noise.
     """
 
     coverage: ArrayLike = 1.0
     noise: ArrayLike = 1.0
     gradient: ArrayLike = 1.0
+    lean: ArrayLike = 0.0
+    spare: ArrayLike = 0.0
 
 
 @dataclass(frozen=True)
@@ -160,7 +175,7 @@ def bound(
     weight
         Aggregation weights alpha, shape ``(..., K)``, >= 0, normalised to sum 1; default uniform.
     young
-        Free parameters; default all 1.
+        Free parameters; default s = p = r = 1, plain polarisation. `best_young` finds better ones.
 
     Returns
     -------
@@ -172,8 +187,14 @@ def bound(
     ValueError
         Names the field or the precondition of the theorem that does not hold, the index and the value.
     """
-    parts = _parts(constants, schedule, pruning_ratio, weight, young or Young())
-    return parts.terms(_positive("coverage", (young or Young()).coverage))
+    young = young or Young()
+    parts = _parts(constants, schedule, pruning_ratio, weight, young)
+    parts.check_steps()
+    _hold("drift condition: theta = 1 - (1+p)(1+1/r) (eta L_u)^2 tau (tau-1)/2 > 0", parts.theta > 0, parts.theta)
+    terms = parts.terms(_positive("coverage", young.coverage), _within("lean", young.lean, 0.0))
+    left = terms.gradient_weight
+    _hold("gradient condition: drift must leave |grad_u F|^2 a positive weight", left > 0, left)
+    return terms
 
 
 def allocator_weights(
@@ -204,81 +225,113 @@ def allocator_weights(
     return np.asarray(all_pruned[..., None] * alpha)
 
 
-def best_coverage_young(
-    constants: Constants,
-    schedule: Schedule,
-    pruning_ratio: ArrayLike,
-    weight: ArrayLike | None = None,
-    *,
-    young: Young | None = None,
+def best_young(
+    constants: Constants, schedule: Schedule, pruning_ratio: ArrayLike, weight: ArrayLike | None = None
 ) -> Young:
-    """The s that makes `BoundTerms.gradient_bound` least, in closed form; p and r as given.
+    """Free parameters that make `BoundTerms.gradient_bound` small.
 
-    As a function of s the guarantee is ``(B s^2 + T s + C)/(k s - k1)``; its minimiser solves a quadratic
-    equation (step "best s" of `kktalloc.proof`). It is kept within 1/eps of 1, for the limits 0 and
-    infinity are excluded (no drift, no bias).
+    s and y by their closed forms in turn (steps "best s" and "best y" of `kktalloc.proof`: each is the least
+    given the other), for p, r and f on a grid; the best of these.
 
     Parameters
     ----------
-    constants, schedule, pruning_ratio, weight, young
+    constants, schedule, pruning_ratio, weight
         As in `bound`.
 
     Returns
     -------
     Young
-        With `coverage` of shape ``(...)``.
+        Each field of shape ``(...)``.
 
     Raises
     ------
     ValueError
-        As in `bound`; here where no s meets the theorem's preconditions.
+        As in `bound`.
     """
-    young = young or Young()
-    parts = _parts(constants, schedule, pruning_ratio, weight, young)
-    left = parts.half_step - parts.lost
-    _hold("gradient condition (left of eta tau / 2 by the drift for large s)", left > 0, left)
-    drifting = parts.pruning + parts.drift_heterogeneity + parts.drift_variance
-    fixed = parts.initial_gap + parts.server_variance + parts.personal_variance
-    total = fixed + parts.bias + drifting
-    eps = np.finfo(np.float64).eps
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = parts.lost / left
-        root = np.sqrt(ratio**2 + (total * ratio + drifting) / parts.bias)
-    return Young(np.clip(np.nan_to_num(ratio + root, nan=1 / eps), eps, 1 / eps), young.noise, young.gradient)
+    plain = _parts(constants, schedule, pruning_ratio, weight, Young())
+    plain.check_steps()
+    least = np.full(plain.terms(np.ones(()), np.zeros(())).total.shape, np.inf)
+    best = [np.full(least.shape, value) for value in (1.0, 1.0, 1.0, 0.0, 0.0)]
+    for noise, gradient, spare in itertools.product(_NOISE_GRID, _GRADIENT_GRID, _SPARE_GRID):
+        parts = _parts(constants, schedule, pruning_ratio, weight, Young(1.0, noise, gradient, 0.0, spare))
+        with np.errstate(all="ignore"):  # where no s or y will do, the comparison below fails
+            lean = np.zeros(())
+            s = parts.best_coverage(lean)
+            for _ in range(_ALTERNATIONS):
+                lean = parts.best_lean(s)
+                s = parts.best_coverage(lean)
+            terms = parts.terms(s, lean)
+            found = np.where((parts.theta > 0) & (terms.gradient_weight > 0), terms.gradient_bound, np.inf)
+        better = found < least
+        least = np.where(better, found, least)
+        tried: tuple[ArrayLike, ...] = (s, noise, gradient, lean, spare)
+        best = [np.where(better, new, old) for new, old in zip(tried, best, strict=True)]
+    _hold("gradient condition: no free parameters leave |grad_u F|^2 a weight;", np.isfinite(least), least)
+    return Young(*best)
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """The bound's parts before s is chosen: those that 1 + s multiplies, those that 1 + 1/s does, others."""
+    """The bound's parts before s and y are chosen."""
 
     half_step: Array  # eta tau / 2
-    lost: Array  # times 1 + 1/s: what drift takes of the gradient weight
-    bias: Array  # times 1 + s
-    pruning: Array  # times 1 + 1/s
-    drift_heterogeneity: Array  # times 1 + 1/s
-    drift_variance: Array  # times 1 + 1/s
+    gain: Array  # f (1 - eta L_u tau): what leaning can gain
+    lost: Array  # error: what drift takes of the gradient weight
+    bias: Array  # error, times 1 + s
+    pruning: Array  # error, times 1 + 1/s, as are the next two and `lost`
+    drift_heterogeneity: Array
+    drift_variance: Array
     server_variance: Array
     personal_variance: Array
     personal_weight: Array
     initial_gap: Array
+    theta: Array
+    headroom: Array
     agreeing: NDArray[np.bool_]  # Gamma = 1: no bias, and nothing to part by Young
 
-    def terms(self, s: Array) -> BoundTerms:
-        """The bound's terms at s, if its last precondition holds."""
-        drift_factor = np.where(self.agreeing, 1.0, 1 + 1 / s)
-        gradient = self.half_step - drift_factor * self.lost
-        _hold("gradient condition (left of eta tau / 2 by the drift)", gradient > 0, gradient)
+    def check_steps(self) -> None:
+        """Raise where a step size is beyond what any free parameters allow."""
+        _hold("step condition: 1 - eta L_u tau > 0", self.headroom > 0, self.headroom)
+        weight = self.personal_weight
+        _hold("personal step condition: 1 - eta_v L_v / 2 > 0", weight > 0, weight)
+
+    def terms(self, s: Array, lean: Array) -> BoundTerms:
+        """The bound's terms; its preconditions are the caller's to check."""
+        error = 1 + self.gain * lean
+        drift = error * np.where(self.agreeing, 1.0, 1 + 1 / s)
         terms = (
             self.initial_gap,
-            drift_factor * self.pruning,
-            (1 + s) * self.bias,
-            drift_factor * self.drift_heterogeneity,
-            drift_factor * self.drift_variance + self.server_variance,
+            drift * self.pruning,
+            error * (1 + s) * self.bias,
+            drift * self.drift_heterogeneity,
+            drift * self.drift_variance + self.server_variance,
             self.personal_variance,
-            gradient,
+            self.half_step * (1 + self.gain * lean / (1 + lean)) - drift * self.lost,
             self.personal_weight,
         )
         return BoundTerms(*(np.array(term) for term in np.broadcast_arrays(*terms)))
+
+    def best_coverage(self, lean: Array) -> Array:
+        """The s that makes (B s^2 + T s + C)/(k s - k1) least."""
+        error = 1 + self.gain * lean
+        drifting = error * (self.pruning + self.drift_heterogeneity + self.drift_variance)
+        bias, lost = error * self.bias, error * self.lost
+        total = self.initial_gap + self.server_variance + self.personal_variance + bias + drifting
+        ratio = lost / (self.half_step * (1 + self.gain * lean / (1 + lean)) - lost)
+        root = np.sqrt(ratio**2 + (total * ratio + drifting) / bias)
+        return np.clip(np.nan_to_num(ratio + root, nan=_LIMIT), 1 / _LIMIT, _LIMIT)
+
+    def best_lean(self, s: Array) -> Array:
+        """The y that makes (A + B y)/(C + D y/(1 + y) - F y) least."""
+        factor = np.where(self.agreeing, 1.0, 1 + 1 / s)
+        errors = factor * (self.pruning + self.drift_heterogeneity + self.drift_variance) + (1 + s) * self.bias
+        fixed = self.initial_gap + self.server_variance + self.personal_variance + errors
+        cost, gained = errors * self.gain, self.half_step * self.gain
+        left, fall = self.half_step - factor * self.lost, factor * self.lost * self.gain
+        price = cost * left + fixed * fall
+        root = np.sqrt(np.maximum(price**2 - (price + cost * gained) * (price - fixed * gained), 0.0))
+        best = (root - price) / (price + cost * gained)
+        return np.clip(np.nan_to_num(best, nan=0.0, posinf=_LIMIT), 0.0, _LIMIT)
 
 
 def _parts(
@@ -308,36 +361,32 @@ def _parts(
     eta = _positive("learning_rate_u", schedule.learning_rate_u)
     eta_v = _positive("learning_rate_v", schedule.learning_rate_v)
     p, r = _positive("noise", young.noise), _positive("gradient", young.gradient)
+    spare = _within("spare", young.spare, 0.0)
+    _hold("spare: must be below 1", spare < 1, spare)
 
     step2 = (eta * smooth_u) ** 2
     pairs = tau * (tau - 1) / 2
-    headroom = 1 - eta * smooth_u * tau
-    _hold("step condition: 1 - eta L_u tau > 0", headroom > 0, headroom)
     theta = 1 - (1 + p) * (1 + 1 / r) * step2 * pairs
-    _hold("drift condition: theta = 1 - (1+p)(1+1/r) (eta L_u)^2 tau (tau-1)/2 > 0", theta > 0, theta)
-    personal = eta_v * (1 - eta_v * smooth_v / 2)
-    _hold("personal step condition: eta_v L_v < 2", personal > 0, eta_v * smooth_v)
-
+    headroom = 1 - eta * smooth_u * tau
     half_step = eta * tau / 2
-    drift_unit = half_step / (gamma * theta)
+    with np.errstate(divide="ignore", invalid="ignore"):  # the caller checks theta and headroom
+        drift_unit = half_step / (gamma * theta)
+        noise_factor = tau + pairs * smooth_u * eta / ((1 - spare) * headroom)
     lost = drift_unit * (1 + p) * (1 + r) * step2 * pairs
     return _Parts(
         half_step=half_step,
+        gain=spare * headroom,
         lost=lost,
         bias=half_step * (1 - gamma) / gamma * delta2,
         pruning=drift_unit * (smooth_u * radius) ** 2 * mean_ratio,
         drift_heterogeneity=lost * delta2,
         drift_variance=drift_unit / tau * (1 + 1 / p) * step2 * pairs * var_u,
-        server_variance=smooth_u
-        * eta**2
-        / 2
-        * (tau + pairs * smooth_u * eta / headroom)
-        * var_u
-        * weight_squares
-        / gamma**2,
+        server_variance=smooth_u * eta**2 / 2 * noise_factor * var_u * weight_squares / gamma**2,
         personal_variance=tau_v * smooth_v * eta_v**2 / 2 * var_v,
-        personal_weight=personal,
+        personal_weight=eta_v * (1 - eta_v * smooth_v / 2),
         initial_gap=gap / rounds,
+        theta=theta,
+        headroom=headroom,
         agreeing=gamma == 1,
     )
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
-from kktalloc.bound import BoundTerms, Constants, Schedule, best_coverage_young, bound
+from kktalloc.bound import BoundTerms, Constants, Schedule, best_young, bound
 
 Array = NDArray[np.float64]
 # (rng, ratio, device, u, probe gradient) -> mask; leading dimension: samples
@@ -282,7 +282,7 @@ def compare(
         coverage=min(gamma) if min(gamma) < 1 - 1e-12 else 1.0,
         initial_gap=max(gained, 0.0),
     )
-    young = best_coverage_young(constants, schedule, ratio, alpha)
+    young = best_young(constants, schedule, ratio, alpha)
     terms = bound(constants, schedule, ratio, alpha, young=young)
     measured = float(terms.gradient_weight) * gradient2 + float(terms.personal_weight) * personal2
     return Comparison(measured / rounds - min(gained, 0.0) / rounds, terms)

@@ -43,16 +43,18 @@ def fractions(low: int, high: int) -> st.SearchStrategy[sympy.Rational]:
 
 
 @given(
-    smooth=fractions(4, 64), var=fractions(0, 32), delta2=fractions(0, 32), gamma=fractions(1, 16),
+    smooth=fractions(4, 64), lean=fractions(0, 16), spare=fractions(0, 15),
+    var=fractions(0, 32), delta2=fractions(0, 32), gamma=fractions(1, 16),
     tau=st.integers(1, 7), small=st.integers(2, 9), s=fractions(4, 64), p=fractions(4, 64), r=fractions(4, 64),
     alpha=st.lists(st.integers(1, 9), min_size=1, max_size=4), data=st.data(),
 )  # fmt: skip
 def test_every_term_is_the_theorems(
     smooth: sympy.Rational, var: sympy.Rational, delta2: sympy.Rational, gamma: sympy.Rational, tau: int,
-    small: int, s: sympy.Rational, p: sympy.Rational, r: sympy.Rational, alpha: list[int], data: st.DataObject,
+    small: int, s: sympy.Rational, p: sympy.Rational, r: sympy.Rational, lean: sympy.Rational, spare: sympy.Rational,
+    alpha: list[int], data: st.DataObject,
 ) -> None:  # fmt: skip
     """Agreement with the verified expressions at rational points, to rounding."""
-    eta = gamma / (smooth * tau * small * (1 + p) * (1 + r) * (1 + 1 / r) * (1 + 1 / s))
+    eta = gamma / (smooth * tau * small * (1 + p) * (1 + r) * (1 + 1 / r) * (1 + 1 / s) * (1 + lean))
     weights = [sympy.Rational(a, sum(alpha)) for a in alpha]
     rho = [data.draw(fractions(0, 16)) for _ in alpha]
     rounds, tau_v, eta_v, radius, gap = 7, 3, 1 / (smooth + 1), sympy.Rational(5, 4), sympy.Rational(9, 8)
@@ -61,6 +63,7 @@ def test_every_term_is_the_theorems(
         h.L: smooth, h.L_v: smooth, h.var_u: var, h.var_v: var, h.delta2: delta2, h.gamma: gamma,
         h.co_gamma: 1 - gamma, h.tau: tau, h.tau_v: tau_v, h.eta: eta, h.eta_v: eta_v, h.s: s, h.p: p, h.r: r,
         h.pairs: pairs, h.sum_sq: sum(w**2 for w in weights), h.headroom: 1 - smooth * eta * tau,
+        h.lean: lean, h.one_lean: 1 + lean, h.spare: spare, h.co_spare: 1 - spare,
         h.theta: 1 - (1 + p) * (1 + 1 / r) * eta**2 * smooth**2 * pairs,
     }  # fmt: skip
     exact = round_terms(AGREEING if gamma == 1 else GENERAL).at(values)
@@ -76,7 +79,7 @@ def test_every_term_is_the_theorems(
         b.Schedule(rounds, tau, tau_v, float(eta), float(eta_v)),
         [float(x) for x in rho],
         [float(w) for w in weights],
-        young=b.Young(float(s), float(p), float(r)),
+        young=b.Young(*map(float, (s, p, r, lean, spare))),
     )
     for name, value in asdict(found).items():
         assert expected[name].is_Rational
@@ -177,32 +180,55 @@ def test_units() -> None:
 
 @pytest.mark.parametrize("change", [{}, {"heterogeneity": 0.0}, {"gradient_noise_u_var": 0.0, "pruning_radius": 0.0}])
 @pytest.mark.parametrize("steps", [1, 4])
-def test_best_coverage_young_is_a_minimum(change: dict[str, float], steps: int) -> None:
+def test_best_young_is_best_in_its_closed_forms(change: dict[str, float], steps: int) -> None:
     constants, schedule = replace(CONSTANTS, **change), replace(SCHEDULE, local_steps=steps)
-    best = b.best_coverage_young(constants, schedule, RHO, ALPHA)
+    best = b.best_young(constants, schedule, RHO, ALPHA)
     least = b.bound(constants, schedule, RHO, ALPHA, young=best).gradient_bound
-    grid = np.geomspace(1e-3, 1e3, 2001)
-    if steps > 1:
-        grid = grid[grid > 0.1]  # below, s leaves no gradient weight
-    others = b.bound(constants, schedule, RHO, ALPHA, young=b.Young(coverage=grid)).gradient_bound
-    assert least <= others.min() * (1 + 1e-12)
-    if not change:
-        assert least == pytest.approx(others.min(), rel=1e-5)
+    assert least <= b.bound(constants, schedule, RHO, ALPHA).gradient_bound
+    nearby = np.geomspace(0.5, 2, 401)
+    for name in ("coverage", "lean"):
+        others = replace(best, **{name: getattr(best, name) * nearby})
+        found = b.bound(constants, schedule, RHO, ALPHA, young=others).gradient_bound
+        assert least <= found.min() * (1 + 1e-7), name
+        if not change:
+            assert least < found[[0, -1]].min(), name
 
 
-def test_best_coverage_young_without_bias() -> None:
-    agreeing = replace(CONSTANTS, coverage=1.0)
-    best = b.best_coverage_young(agreeing, SCHEDULE, RHO)
+def test_best_young_where_the_gap_dominates_nearly_halves_the_guarantee() -> None:
+    """For small steps and a large gap the weight on the squared gradient goes from 1/2 to 1."""
+    constants = replace(CONSTANTS, initial_gap=1e6)
+    schedule = replace(SCHEDULE, learning_rate_u=1e-4)
+    plain = b.bound(constants, schedule, RHO, ALPHA)
+    best = b.bound(constants, schedule, RHO, ALPHA, young=b.best_young(constants, schedule, RHO, ALPHA))
+    assert best.gradient_bound < 0.52 * plain.gradient_bound
+
+
+def test_best_young_without_bias_and_in_batches() -> None:
+    agreeing = replace(CONSTANTS, coverage=np.array([0.5, 1.0]))
+    best = b.best_young(agreeing, SCHEDULE, RHO)
     found = b.bound(agreeing, SCHEDULE, RHO, young=best)
-    assert found.total == b.bound(agreeing, SCHEDULE, RHO).total
-    assert found.coverage_bias == 0
+    assert found.total.shape == (2,)
+    assert found.coverage_bias[1] == 0
+    for n, gamma in enumerate((0.5, 1.0)):
+        one = replace(CONSTANTS, coverage=gamma)
+        alone = b.bound(one, SCHEDULE, RHO, young=b.best_young(one, SCHEDULE, RHO))
+        assert found.gradient_bound[n] == pytest.approx(alone.gradient_bound, rel=1e-12)
+
+
+def test_best_young_finds_parameters_where_the_plain_ones_fail() -> None:
+    constants, schedule = replace(CONSTANTS, coverage=0.1), replace(SCHEDULE, learning_rate_u=0.0065)
+    with pytest.raises(ValueError, match="gradient condition"):
+        b.bound(constants, schedule, RHO)
+    assert b.bound(constants, schedule, RHO, young=b.best_young(constants, schedule, RHO)).gradient_weight > 0
+    with pytest.raises(ValueError, match="gradient condition"):
+        b.best_young(replace(CONSTANTS, coverage=0.001), schedule, RHO)
 
 
 REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ("step condition: .* violated: value -0.28", {}, {"learning_rate_u": 0.04}, {}),
     ("drift condition: .* violated: value", {}, {"learning_rate_u": 0.03}, {}),
-    ("gradient condition .* violated: value", {"coverage": 0.01}, {"learning_rate_u": 0.02}, {}),
-    ("personal step condition: .* violated: value 2.5", {}, {"learning_rate_v": 0.5}, {}),
+    ("gradient condition: .* violated: value", {"coverage": 0.01}, {"learning_rate_u": 0.02}, {}),
+    ("personal step condition: .* violated: value -0.125", {}, {"learning_rate_v": 0.5}, {}),
     (r"coverage: .* at most 1 violated at index \(1,\): value 1.5", {"coverage": [1, 1.5]}, {}, {}),
     ("coverage: must be finite, positive.*value 0", {"coverage": 0}, {}, {}),
     ("smoothness_u: must be finite, positive", {"smoothness_u": np.inf}, {}, {}),
@@ -225,6 +251,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ("noise: .* positive", {}, {}, {"young": b.Young(noise=0)}),
     ("gradient: .* positive", {}, {}, {"young": b.Young(gradient=-1)}),
     ("coverage: .* positive", {}, {}, {"young": b.Young(coverage=0)}),
+    ("lean: .* at least 0", {}, {}, {"young": b.Young(lean=-1)}),
+    ("spare: must be below 1", {}, {}, {"young": b.Young(spare=1)}),
 ]
 
 
