@@ -6,7 +6,7 @@ which holds for any prices, so a small gap is a proof; the named residuals say w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from kktalloc._dual import LN2, ConvexRows, Multipliers, convex_rows, dual_terms
 from kktalloc._efficiency import phi
+from kktalloc._prices import prices
 from kktalloc._problem import FloatArray, Problem
 
 
@@ -98,8 +99,8 @@ def certify(
     tolerance
         For every residual and the gap, relative.
     **claimed
-        Any of ``upload_s``, ``latency_s``, ``energy_j`` (shape ``(..., K)``) and ``objective`` (shape ``(...)``)
-        that came with the allocation and must agree with it.
+        Any of ``upload_s``, ``latency_s``, ``energy_j`` (shape ``(..., K)``), ``objective`` (shape ``(...)``) and the
+        fields of `kktalloc.Prices` that came with the allocation and must agree with it.
 
     Raises
     ------
@@ -112,7 +113,6 @@ def certify(
     implied = outcome(problem, rho, b, p)
     q = 1.0 - rho
     residuals = _primal(problem, q, b, p, implied)
-    residuals["consistency"] = _consistency(problem, implied, claimed)
     with np.errstate(all="ignore"):
         # Where the computation leaves next to no time, q / t is all rounding; no feasible u exceeds the cap.
         u = np.minimum(q / (c.window - c.compute * q), c.u_cap)
@@ -125,6 +125,10 @@ def certify(
             np.broadcast_to(np.asarray(price, dtype=float), problem.batch_shape)[..., None]
             for price in (bandwidth_price_per_hz, total_power_price_per_w)
         )
+    worth = prices(problem, rho, b, p, lam[..., 0], mu[..., 0])
+    residuals["consistency"] = _consistency(
+        problem, implied | {f.name: getattr(worth, f.name) for f in fields(worth)}, claimed
+    )
     with np.errstate(all="ignore"):
         lam_pos, mu_pos = np.maximum(lam, 0.0), np.maximum(mu, 0.0)
         best = dual_terms(c, x, lam_pos, mu_pos)
@@ -137,8 +141,8 @@ def certify(
         ]
         rate = np.where(b > 0.0, b * np.log1p(np.where(b > 0.0, x, 0.0)) / LN2, 0.0)
         residuals |= _slackness(c, q, b, p, u, rate, lam_pos, mu_pos, best, scale)
-        worth = 1.0 + (paid + (best.rate * rate).sum(axis=-1)) / scale
-        resolution = 8.0 * np.finfo(np.float64).eps * worth
+        terms = 1.0 + (paid + (best.rate * rate).sum(axis=-1)) / scale
+        resolution = 8.0 * np.finfo(np.float64).eps * terms
     clean = {name: np.where(np.isnan(v), np.inf, v) for name, v in residuals.items()}
     return Certificate(clean, gap, lam[..., 0], mu[..., 0], resolution, tolerance)
 
@@ -214,7 +218,7 @@ def _consistency(problem: Problem, implied: dict[str, FloatArray], claimed: dict
         with np.errstate(all="ignore"):
             off = np.abs(got - want) / np.where(want != 0.0, np.abs(want), 1.0)
         off = np.where(got == want, 0.0, off)
-        worst = np.maximum(worst, off if name == "objective" else np.max(off, axis=-1, initial=0.0))
+        worst = np.maximum(worst, np.max(off, axis=-1, initial=0.0) if want.ndim == len(problem.shape) else off)
     return worst
 
 

@@ -109,6 +109,9 @@ class Solution:
             latency_s=self.latency_s,
             energy_j=self.energy_j,
             objective=self.objective,
+            deadline_per_s=self.prices.deadline_per_s,
+            energy_per_j=self.prices.energy_per_j,
+            peak_power_per_w=self.prices.peak_power_per_w,
         )
 
 

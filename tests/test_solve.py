@@ -108,6 +108,18 @@ def test_certificate_refuses_each_corrupted_array(solved: list[ka.Solution], nam
         assert not replace(s, **{name: values * one}).certificate.ok or not values.any()
 
 
+@pytest.mark.parametrize("name", [f.name for f in fields(ka.Prices)])
+def test_certificate_refuses_corrupted_prices(solved: list[ka.Solution], name: str) -> None:
+    tried = 0
+    for s in solved[::10]:
+        price = np.asarray(getattr(s.prices, name))
+        # In a kink a whole interval of bandwidth prices is right.
+        if price.any() and not (name == "bandwidth_per_hz" and set(s.regime) <= {0, 2, 4}):
+            tried += 1
+            assert not replace(s, prices=replace(s.prices, **{name: price * (1 + 1e-3)})).certificate.ok
+    assert tried > 10 or name == "total_power_per_w"
+
+
 def test_certificate_refuses_a_corrupted_allocation_without_what_came_with_it(solved: list[ka.Solution]) -> None:
     scarce = [s for s in solved if s.prices.bandwidth_per_hz > 0][::10]
     assert len(scarce) > 30
