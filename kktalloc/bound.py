@@ -250,22 +250,24 @@ def best_young(
     """
     plain = _parts(constants, schedule, pruning_ratio, weight, Young())
     plain.check_steps()
-    least = np.full(plain.terms(np.ones(()), np.zeros(())).total.shape, np.inf)
-    best = [np.full(least.shape, value) for value in (1.0, 1.0, 1.0, 0.0, 0.0)]
-    for noise, gradient, spare in itertools.product(_NOISE_GRID, _GRADIENT_GRID, _SPARE_GRID):
+    dimensions = plain.terms(np.ones(()), np.zeros(())).total.ndim
+    grid = np.array(list(itertools.product(_NOISE_GRID, _GRADIENT_GRID, _SPARE_GRID))).T
+    noise, gradient, spare = grid.reshape(3, -1, *(1,) * dimensions)
+    with np.errstate(all="ignore"):  # where no s or y will do, the guarantee below is set to infinity
         parts = _parts(constants, schedule, pruning_ratio, weight, Young(1.0, noise, gradient, 0.0, spare))
-        with np.errstate(all="ignore"):  # where no s or y will do, the comparison below fails
-            lean = np.zeros(())
+        lean = np.zeros(())
+        s = parts.best_coverage(lean)
+        for _ in range(_ALTERNATIONS):
+            lean = parts.best_lean(s)
             s = parts.best_coverage(lean)
-            for _ in range(_ALTERNATIONS):
-                lean = parts.best_lean(s)
-                s = parts.best_coverage(lean)
-            terms = parts.terms(s, lean)
-            found = np.where((parts.theta > 0) & (terms.gradient_weight > 0), terms.gradient_bound, np.inf)
-        better = found < least
-        least = np.where(better, found, least)
-        tried: tuple[ArrayLike, ...] = (s, noise, gradient, lean, spare)
-        best = [np.where(better, new, old) for new, old in zip(tried, best, strict=True)]
+        terms = parts.terms(s, lean)
+        valid = (parts.theta > 0) & (terms.gradient_weight > 0)
+        found = np.where(valid, terms.gradient_bound, np.inf)
+    pick = found.argmin(axis=0, keepdims=True)
+    least, *best = (
+        np.take_along_axis(np.broadcast_to(value, found.shape), pick, axis=0)[0]
+        for value in (found, s, noise, gradient, lean, spare)
+    )
     _hold("gradient condition: no free parameters leave |grad_u F|^2 a weight;", np.isfinite(least), least)
     return Young(*best)
 
