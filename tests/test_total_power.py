@@ -44,30 +44,30 @@ def test_known_answer() -> None:
 
 def test_every_feasible_problem_is_certified() -> None:
     feasible = bound = 0
-    for seed in range(60):
+    for seed in range(40):
         s = ka.solve(capped(*draw(seed)), throw=False)
         if s.diagnosis is None:
             feasible += 1
             bound += bool(s.prices.total_power_per_w > 0)
             assert_certified(s)
-    assert feasible > 30
-    assert bound > 20
+    assert feasible > 20
+    assert bound > 12
 
 
 def test_cvxpy_agrees() -> None:
     compared = 0
-    for seed in range(1, 60, 3):
+    for seed in range(1, 40, 3):
         problem = capped(*draw(seed))
         s, reference = ka.solve(problem, throw=False), ka.solve_reference(problem)
         if reference.status == "optimal":
             compared += 1
             assert s.objective == pytest.approx(float(reference.objective), abs=1e-6)
-    assert compared >= 8
+    assert compared >= 5
 
 
 def test_infeasible_cap_says_what_would_do() -> None:
     seen = 0
-    for seed in (1, 7, 15, 19, 24, 28):
+    for seed in (1, 7, 15, 19):
         problem, cap = draw(seed)
         s = ka.solve(capped(problem, cap), throw=False)
         if s.diagnosis is None:
@@ -81,7 +81,7 @@ def test_infeasible_cap_says_what_would_do() -> None:
         assert ka.solve(capped(problem, needed * (1 - 1e-6)), throw=False).diagnosis is not None
         with pytest.raises(ka.InfeasibleError, match="total_power_w"):
             ka.solve(capped(problem, cap))
-    assert seen >= 5
+    assert seen == 4
 
 
 def test_certificate_refuses_a_broken_cap() -> None:
