@@ -17,7 +17,9 @@ import numpy as np
 FORMAT = 1
 _ROOT = Path(__file__).resolve().parent.parent
 # What a run's numbers come from; figures and texts may change without training again.
-_SOURCES = ("kktalloc/*.py", "fltrain/*.py", *(f"validation/{n}.py" for n in ("config", "radio", "schemes", "study")))
+_SOURCES = ("kktalloc/*.py", "fltrain/*.py")
+COMPARISON_SOURCES = ("config", "radio", "schemes", "study")
+"""Modules of this package that make the numbers of a comparison of schemes."""
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -69,16 +71,31 @@ def read_run(path: Path) -> dict[str, Any]:
     return found
 
 
-def source_digest() -> str:
-    """Fingerprint of the code that makes the numbers: a run made by other code is not reused."""
+def first_difference(wanted: dict[str, Any], found: dict[str, Any], prefix: str = "") -> str | None:
+    """The first field in which two nested configs differ, with both values."""
+    for name in sorted(wanted.keys() | found.keys()):
+        mine, other = wanted.get(name), found.get(name)
+        if isinstance(mine, dict) and isinstance(other, dict):
+            if odd := first_difference(mine, other, f"{prefix}{name}."):
+                return odd
+        elif mine != other:
+            return f"{prefix}{name} is {other}, not {mine}"
+    return None
+
+
+def source_digest(modules: tuple[str, ...] = COMPARISON_SOURCES) -> str:
+    """Fingerprint of the code that makes the numbers: a run made by other code is not reused.
+
+    `modules` are those of this package, ``bound/terms`` and the like.
+    """
     hasher = hashlib.sha256()
-    for pattern in _SOURCES:
+    for pattern in (*_SOURCES, *(f"validation/{name}.py" for name in modules)):
         for path in sorted(_ROOT.glob(pattern)):
             hasher.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return hasher.hexdigest()[:16]
 
 
-def provenance() -> dict[str, Any]:
+def provenance(modules: tuple[str, ...] = COMPARISON_SOURCES) -> dict[str, Any]:
     """Commit, versions and machine, as recorded in every results file."""
     versions = {}
     for package in ("kktalloc", "numpy", "scipy", "torch", "scikit-learn", "matplotlib"):
@@ -89,7 +106,7 @@ def provenance() -> dict[str, Any]:
     return {
         "git_commit": _git("rev-parse", "HEAD"),
         "git_modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "source": source_digest(),
+        "source": source_digest(modules),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "versions": versions,

@@ -44,7 +44,7 @@ def pending(study: Study, out: Path) -> list[tuple[int, str]]:
                 todo.append((seed, scheme))
                 continue
             run = results.read_run(path)
-            if odd := _first_difference(wanted, run["config"]):
+            if odd := results.first_difference(wanted, run["config"]):
                 raise ValueError(f"{path} holds another study ({odd}); choose another --out")
             if run["provenance"]["source"] != source:
                 todo.append((seed, scheme))
@@ -148,15 +148,3 @@ def _work(
         seed=seed,
     )
     return split, config, ft.count_workload(split, config, shares)
-
-
-def _first_difference(wanted: dict[str, Any], found: dict[str, Any], prefix: str = "") -> str | None:
-    """The first field in which two nested configs differ, with both values."""
-    for name in sorted(wanted.keys() | found.keys()):
-        mine, other = wanted.get(name), found.get(name)
-        if isinstance(mine, dict) and isinstance(other, dict):
-            if odd := _first_difference(mine, other, f"{prefix}{name}."):
-                return odd
-        elif mine != other:
-            return f"{prefix}{name} is {other}, not {mine}"
-    return None
