@@ -181,7 +181,7 @@ sys.path.insert(0, {str(APP)!r})
 import json
 import numpy as np
 import split_prune
-from flwr.app import Context
+from types import SimpleNamespace
 from flwr.serverapp import ServerApp
 from flwr.simulation import run_simulation
 from fltrain import flower
@@ -189,8 +189,7 @@ run = json.loads({json.dumps(RUN)!r})
 split, _, config = split_prune.federation(run)
 
 def set_up(context):
-    context.run_config = run
-    return split_prune.set_up(context)
+    return split_prune.set_up(SimpleNamespace(run_config=run, node_config=context.node_config))
 
 def main(grid, context):
     history = flower.serve(grid, split, config, split_prune.allocator(run), run["devices"])
