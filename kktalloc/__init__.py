@@ -10,6 +10,7 @@ from kktalloc._prices import Prices
 from kktalloc._problem import Cell, Devices, Problem
 from kktalloc._pruning_error import Linear, PowerLaw, PruningError, Table
 from kktalloc._reference import ReferenceSolution, solve_reference
+from kktalloc._select import Selection, select
 from kktalloc._solution import InfeasibleError, Solution, Status, UncertifiedError, solve
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "PruningError",
     "ReferenceSolution",
     "Regime",
+    "Selection",
     "Solution",
     "Status",
     "Table",
@@ -36,6 +38,7 @@ __all__ = [
     "least_bandwidth",
     "least_deadline",
     "least_energy",
+    "select",
     "solve",
     "solve_blocks",
     "solve_minmax",

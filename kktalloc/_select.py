@@ -1,0 +1,198 @@
+"""Device selection: whom to leave out when the cell cannot serve everyone.
+
+A device that cannot meet its floor by itself, whatever the bandwidth, has to go. The rest can be served exactly when
+their floor bandwidths together fit, so what is left is a knapsack with those as sizes:
+
+- fewest dropped: any m devices need at least the bandwidth of the m smallest, hence keeping the smallest floors for as
+  long as they fit keeps as many as possible;
+- least weight dropped: the knapsack proper, by its undominated partial selections (Nemhauser and Ullmann 1969), cut
+  back by the linear relaxation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from kktalloc._diagnosis import ROUNDING, diagnose, floor_bandwidth
+from kktalloc._problem import FloatArray, Problem
+from kktalloc._reduced import reduce
+from kktalloc._solution import Solution, solve
+from kktalloc._variant import refuse_total_power, variant
+
+STATES = 5_000
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Whom the cell serves, and why not the others.
+
+    Parameters
+    ----------
+    kept
+        Shape ``(..., K)``, bool.
+    resource
+        Why a device was dropped, shape ``(..., K)``: ``"deadline"``, ``"energy"`` or ``"peak_power"`` where it cannot
+        meet its floor by itself (see `Diagnosis`), ``"bandwidth"`` where the others need the bandwidth; ``""`` where
+        it was kept.
+    kept_weight
+        Aggregation weight of the kept devices, of 1 for all, shape ``(...)``.
+    weight_bound
+        What no feasible selection's weight exceeds, shape ``(...)``. By weight: equal to `kept_weight` where the
+        search finished, which proves it optimal.
+    solution
+        The optimal allocation of the kept devices, their weights normalised to sum 1. Dropped devices are in its
+        arrays with pruning ratio 1 and no bandwidth, power, time or energy.
+    """
+
+    problem: Problem
+    kept: np.ndarray
+    resource: np.ndarray
+    kept_weight: FloatArray
+    weight_bound: FloatArray
+    solution: Solution
+
+    @cached_property
+    def message(self) -> str:
+        """One line: how many devices were dropped, of all problems together, and why."""
+        reasons, counts = np.unique(self.resource[~self.kept], return_counts=True)
+        why = ", ".join(f"{n} for {reason}" for reason, n in zip(reasons, counts, strict=True))
+        return f"{self.kept.sum()} of {self.kept.size} devices kept" + (f"; dropped {why}" if why else "")
+
+
+def select(problem: Problem, by: Literal["count", "weight"] = "count") -> Selection:
+    """Drop the fewest devices, or the least weight, so that the rest can be served; solve for the rest.
+
+    Parameters
+    ----------
+    problem
+        One problem or a batch, without a total-power cap that could bind.
+    by
+        ``"count"`` drops the fewest devices, exactly; of equal floors the lighter go first. ``"weight"`` drops the
+        least aggregation weight: exactly as long as no more than 5,000 partial selections have to be kept apart at a
+        time, else the best of those most promising, with the bound to tell how far off it can be.
+
+    Raises
+    ------
+    ValueError
+        If `by` is neither, or a total-power cap could bind.
+    """
+    if by not in ("count", "weight"):
+        raise ValueError(f"by = {by!r}: one of 'count', 'weight'")
+    refuse_total_power(problem, "select")
+    form = reduce(problem)
+    floors, weight = floor_bandwidth(form), form.weight
+    if by == "count":
+        kept, proven = _smallest(floors, weight), np.zeros(len(weight), dtype=bool)
+    else:
+        found = [_heaviest(w, b) for w, b in zip(weight, floors, strict=True)]
+        kept = np.array([k for k, _ in found], dtype=bool).reshape(floors.shape)
+        proven = np.array([p for _, p in found], dtype=bool)
+    held = np.where(kept, weight, 0.0).sum(axis=1)
+    relaxed = np.array([_relaxed(w, b) for w, b in zip(weight, floors, strict=True)], dtype=float)
+    bound = np.where(proven, held, np.maximum(relaxed, held))
+
+    diagnosis = diagnose(problem, form)
+    alone = np.full(problem.shape, "", dtype="<U11") if diagnosis is None else diagnosis.resource
+    served = kept.reshape(problem.shape)
+    impossible = np.isinf(floors).reshape(problem.shape)
+    resource = np.where(served, "", np.where(impossible, alone, "bandwidth"))
+    batch = problem.batch_shape
+    return Selection(problem, served, resource, held.reshape(batch), bound.reshape(batch), _rest(problem, served))
+
+
+def _rest(problem: Problem, kept: np.ndarray) -> Solution:
+    """Optimal allocation of the kept devices, the others present but with nothing to do."""
+    d = problem.devices
+    idle = {
+        "channel_gain": 0.0, "tx_power_max_w": 0.0, "overhead_bits": 0.0, "fixed_latency_s": 0.0,
+        "pruned_compute_s": 0.0, "pruned_compute_j": 0.0, "fixed_energy_j": 0.0, "energy_budget_j": np.inf,
+        "pruning_ratio_max": 1.0,
+    }  # fmt: skip
+    changes: dict[str, Any] = {name: np.where(kept, getattr(d, name), value) for name, value in idle.items()}
+    weight = np.where(kept, np.asarray(d.weight), 0.0)
+    # Nobody of any weight left: then all kept count alike, and if nobody is kept the weights do not matter.
+    weight = np.where(weight.any(axis=-1, keepdims=True), weight, np.where(kept.any(axis=-1, keepdims=True), kept, 1.0))
+    return solve(variant(problem, weight=weight, **changes))
+
+
+def _smallest(floors: FloatArray, weight: FloatArray) -> np.ndarray:
+    """The smallest floors for as long as they fit, of equal ones the heavier; shape ``(N, K)``."""
+    order = np.lexsort((-weight, floors), axis=1)
+    fits = np.cumsum(np.take_along_axis(floors, order, 1), axis=1) <= 1.0 + 0.5 * ROUNDING
+    kept = np.zeros(floors.shape, dtype=bool)
+    np.put_along_axis(kept, order, fits, 1)
+    return kept
+
+
+def _by_density(weight: FloatArray, size: FloatArray) -> np.ndarray:
+    """Devices that may be kept at all, the most weight per bandwidth first; without a floor before all others."""
+    fits = np.flatnonzero(size <= 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        density = np.where(size[fits] > 0.0, weight[fits] / size[fits], np.inf)
+    return fits[np.argsort(-density, kind="stable")]
+
+
+def _relaxed(weight: FloatArray, size: FloatArray) -> float:
+    """The most weight that fits if devices could be split."""
+    order = _by_density(weight, size)
+    filled = np.concatenate([[0.0], np.cumsum(size[order])])
+    part = np.clip((1.0 - filled[:-1]) / np.where(size[order] > 0.0, size[order], 1.0), 0.0, 1.0)
+    return float((weight[order] * np.where(size[order] > 0.0, part, 1.0)).sum())
+
+
+def _heaviest(weight: FloatArray, size: FloatArray) -> tuple[np.ndarray, bool]:
+    """The heaviest devices that fit together, shape ``(K,)``, and whether they are proven to be.
+
+    Decides one device after the other, the most weight per bandwidth first. Of the partial selections it keeps those
+    that no other beats in both size and weight, and that may still lead beyond the best complete one.
+    """
+    capacity = 1.0 + 0.5 * ROUNDING
+    order = _by_density(weight, size)
+    w, b = weight[order], size[order]
+    n = order.size
+    if n == 0:
+        return np.zeros(weight.size, dtype=bool), True
+    heavy, wide = np.concatenate([[0.0], np.cumsum(w)]), np.concatenate([[0.0], np.cumsum(b)])
+    held, used = np.zeros(1), np.zeros(1)
+    history: list[tuple[np.ndarray, np.ndarray]] = []  # per device, for each state: the one before, device taken
+    best, stage, state, stop, proven = -1.0, 0, 0, 0, True
+    for i in range(n + 1):
+        # Completed greedily until one does not fit; bounded by the share of that one that would.
+        end = np.maximum(np.searchsorted(wide, wide[i] + capacity - used, side="right") - 1, i)
+        whole = held + heavy[end] - heavy[i]
+        top = int(np.argmax(whole))
+        if whole[top] > best:
+            best, stage, state, stop = float(whole[top]), i, top, int(end[top])
+        next_one = np.minimum(end, n - 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            part = w[next_one] * (capacity - used - (wide[end] - wide[i])) / b[next_one]
+        alive = np.flatnonzero((end < n) & (whole + part > best * (1.0 + 1e-14)))
+        if alive.size == 0:  # always so behind the last device
+            break
+        take = alive[used[alive] + b[i] <= capacity]
+        before = np.concatenate([alive, take])
+        taken = np.arange(before.size) >= alive.size
+        held, used = held[before] + np.where(taken, w[i], 0.0), used[before] + np.where(taken, b[i], 0.0)
+        rank = np.lexsort((-held, used))
+        record = np.maximum.accumulate(held[rank])
+        rank = rank[np.concatenate([[True], record[1:] > record[:-1]])]
+        if rank.size > STATES:
+            proven = False
+            rank = rank[np.sort(np.argsort(-(held[rank] - used[rank] * w[i] / b[i]))[:STATES])]
+        held, used = held[rank], used[rank]
+        history.append((before[rank], taken[rank]))
+    kept = np.zeros(weight.size, dtype=bool)
+    kept[order[stage:stop]] = True
+    for i in range(stage - 1, -1, -1):
+        before, taken = history[i]
+        kept[order[i]] = taken[state]
+        state = int(before[state])
+    # What still fits besides costs nothing: devices of no weight.
+    for k in order[np.argsort(b, kind="stable")]:
+        if not kept[k] and size[kept].sum() + size[k] <= capacity:
+            kept[k] = True
+    return kept, proven
