@@ -80,15 +80,16 @@ from kktalloc.proof._round import STEPS as ROUND_STEPS
 
 @dataclass(frozen=True)
 class Case:
-    """One case of the theorem: its name and the Young factors of coverage bias and drift."""
+    """One case of the theorem: what its steps' names end in, and the factors of coverage bias and drift."""
 
-    name: str
+    suffix: str
     bias_factor: Expr
     drift_factor: Expr
 
 
-GENERAL = Case("general", 1 + s, 1 + 1 / s)
-AGREEING = Case("agreeing masks", S.Zero, S.One)
+ERRORS = eta * (HALF + gain * lean)  # what one step pays for a unit of the aggregate's squared error
+GENERAL = Case("", 1 + s, 1 + 1 / s)
+AGREEING = Case(", agreeing masks", S.Zero, S.One)
 
 
 @dataclass(frozen=True)
@@ -112,14 +113,13 @@ def round_terms(case: Case) -> RoundTerms:
     """Coefficients of one round; ``pruning`` is per unit of sum_k alpha_k rho_k D^2."""
     drift_unit = case.drift_factor / (gamma * theta)
     spread = (1 + p) * (1 + r) * eta**2 * L**2 * pairs
-    errors = eta * (HALF + gain * lean)
     return RoundTerms(
-        gradient=eta * tau * (HALF + gain * lean / one_lean) - errors * tau * drift_unit * spread,
+        gradient=eta * tau * (HALF + gain * lean / one_lean) - ERRORS * tau * drift_unit * spread,
         personal=eta_v * (1 - L_v * eta_v / 2),
-        pruning=errors * tau * drift_unit * L**2,
-        coverage_bias=errors * tau * case.bias_factor * co_gamma / gamma * delta2,
-        heterogeneity_drift=errors * tau * drift_unit * spread * delta2,
-        variance=errors * drift_unit * (1 + 1 / p) * eta**2 * L**2 * pairs * var_u
+        pruning=ERRORS * tau * drift_unit * L**2,
+        coverage_bias=ERRORS * tau * case.bias_factor * co_gamma / gamma * delta2,
+        heterogeneity_drift=ERRORS * tau * drift_unit * spread * delta2,
+        variance=ERRORS * drift_unit * (1 + 1 / p) * eta**2 * L**2 * pairs * var_u
         + L * eta**2 / 2 * (tau + pairs / z_best) * server_var,
         personal_variance=tau_v * L_v * eta_v**2 / 2 * var_v,
     )
@@ -215,9 +215,6 @@ _prove(
 )
 
 
-_errors = eta * (HALF + gain * lean)
-
-
 # -- One round and R rounds -----------------------------------------------------------------------------
 def _left(terms: RoundTerms) -> Expr:
     return terms.gradient * gradient2 + terms.personal * total(alpha(k) * _personal2, k, e)
@@ -233,11 +230,10 @@ def _right(terms: RoundTerms, ratio: Expr) -> Expr:
     )
 
 
-for _case, _error_step in ((GENERAL, "aggregate error"), (AGREEING, "aggregate error, agreeing masks")):
+for _case in (GENERAL, AGREEING):
     _terms = round_terms(_case)
-    _tail = "" if _case is GENERAL else ", agreeing masks"
     _prove(
-        f"one round{_tail}",
+        f"one round{_case.suffix}",
         le(
             expect(f_end),
             expect(f_middle)
@@ -253,31 +249,31 @@ for _case, _error_step in ((GENERAL, "aggregate error"), (AGREEING, "aggregate e
             Use("expected move"),
             Use("server variance", L / 2),
             Use("leaning polarisation", eta, (i,)),
-            Use(_error_step, _errors),
-            Use("displacement", _errors * _case.drift_factor * L**2 / gamma),
+            Use(f"aggregate error{_case.suffix}", ERRORS),
+            Use("displacement", ERRORS * _case.drift_factor * L**2 / gamma),
             Use("step condition", eta / 2 * _aggregate2),
             Use("spare below 1", eta / 2 * headroom * _aggregate2),
         ),
     )
     _prove(
-        f"one full round{_tail}",
+        f"one full round{_case.suffix}",
         le(expect(f_end) + _left(_terms), expect(f_start) + _right(_terms, _mean_ratio)),
         "The personal phase, then the global one; pruning errors by A3.",
         (
             Use("personal phase"),
-            Use(f"one round{_tail}"),
+            Use(f"one round{_case.suffix}"),
             Use("pruning error", _terms.pruning * alpha(k), (k,)),
         ),
     )
     _prove(
-        f"theorem{_tail}",
+        f"theorem{_case.suffix}",
         le(
             total(_left(_terms), t) / R,
             (f_initial - f_lower) / R + _right(_terms, total(_mean_ratio, t) / R),
         ),
         "R rounds, telescoped.",
         (
-            Use(f"one full round{_tail}", 1 / R, (t,)),
+            Use(f"one full round{_case.suffix}", 1 / R, (t,)),
             Use("rounds follow each other", -1 / R),
             Use("lower bound", 1 / R),
         ),
