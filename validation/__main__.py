@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .config import DATASETS, STUDIES, Study, digest, seeds
+from .config import DATASETS, STUDIES, Study, digest, fingerprint, seeds, to_dict
+
+# Studies that are no comparison of schemes: the module of their config and cases, and that of their page.
+CASE_STUDIES = {"bound": ("validation.bound.study", "validation.bound.page")}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -19,7 +23,9 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m validation", description="Run or resume a study, then draw its report.")
-    parser.add_argument("study", nargs="?", default="schemes", choices=STUDIES, help="named study (schemes)")
+    parser.add_argument(
+        "study", nargs="?", default="schemes", choices=[*STUDIES, *CASE_STUDIES], help="named study (schemes)"
+    )
     parser.add_argument("--dataset", choices=DATASETS, help="digits needs no download; the others need --data-dir")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with IDX files, or with <dataset>/raw")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of the unpruned reference")
@@ -50,27 +56,50 @@ def _study(arguments: argparse.Namespace) -> Study:
     return replace(study, training=replace(study.training, **changed), **top)
 
 
+def _case_study(arguments: argparse.Namespace) -> Path:
+    """Run what is pending of a study made of cases and draw its page; returns the page's path."""
+    for option in ("dataset", "data_dir", "rounds", "deadline_fraction"):
+        if getattr(arguments, option) is not None:
+            raise ValueError(f"--{option.replace('_', '-')} does not apply to {arguments.study}")
+    study, page = (importlib.import_module(name) for name in CASE_STUDIES[arguments.study])
+    config = study.CONFIG
+    if arguments.seeds is not None:
+        config = replace(config, seeds=seeds(arguments.seeds))
+    arguments.out = arguments.out or Path("results") / f"{config.name}-{fingerprint(to_dict(config))}"
+    if not arguments.report_only:
+        from .cases import run_cases
+
+        run_cases(arguments.out, to_dict(config), study.cases(config), study.MODULES)
+    path: Path = page.write(arguments.out)
+    return path
+
+
+def _comparison(arguments: argparse.Namespace) -> Path:
+    """Train what is pending of a comparison of schemes and draw its page; returns the page's path."""
+    study = _study(arguments)
+    arguments.out = arguments.out or Path("results") / f"{study.name}-{study.training.dataset}-{digest(study)}"
+    if not arguments.report_only:
+        import torch  # only where something is trained
+
+        from .study import load_data, run_study
+
+        torch.set_num_threads(1)  # small matrices: more threads are slower, and their number changes rounding
+        run_study(study, load_data(study.training, arguments.data_dir), arguments.out)
+    from .report import write_report
+
+    return write_report(arguments.out)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code (0 done, 2 bad input)."""
     arguments = _parser().parse_args(argv)
     try:
-        study = _study(arguments)
-        out = arguments.out or Path("results") / f"{study.name}-{study.training.dataset}-{digest(study)}"
-        if not arguments.report_only:
-            import torch  # only where something is trained
-
-            from .study import load_data, run_study
-
-            torch.set_num_threads(1)  # small matrices: more threads are slower, and their number changes rounding
-            run_study(study, load_data(study.training, arguments.data_dir), out)
-        from .report import write_report
-
-        path = write_report(out)
+        path = (_case_study if arguments.study in CASE_STUDIES else _comparison)(arguments)
     except (ValueError, OSError) as error:
         print(f"validation: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"validation: stopped; the same command continues in {out}", file=sys.stderr)
+        print(f"validation: stopped; the same command continues in {arguments.out}", file=sys.stderr)
         return 130
     print(f"report: {path.resolve()}")
     print(f"numbers: {path.with_name('report.json').resolve()}")

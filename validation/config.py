@@ -190,6 +190,11 @@ def run_config(study: Study) -> dict[str, Any]:
     return {name: whole[name] for name in whole if name not in ("name", "seeds", "schemes")}
 
 
+def fingerprint(config: dict[str, Any]) -> str:
+    """Short, for folder names."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
+
+
 def digest(study: Study) -> str:
-    """Short fingerprint of `run_config`, for folder names."""
-    return hashlib.sha256(json.dumps(run_config(study), sort_keys=True).encode()).hexdigest()[:8]
+    """Fingerprint of `run_config`."""
+    return fingerprint(run_config(study))

@@ -52,7 +52,8 @@ _SIZE = (4.8, 3.3)
 
 
 @contextmanager
-def _drawing(name: str, size: tuple[float, float] = _SIZE, rows: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
+def drawing(name: str, size: tuple[float, float] = _SIZE, rows: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure of `rows` panels in the report's style."""
     style: dict[Any, Any] = {
         "font.size": 9,
         "axes.spines.top": False,
@@ -74,7 +75,7 @@ def _drawing(name: str, size: tuple[float, float] = _SIZE, rows: int = 1) -> Ite
             plt.close(figure)
 
 
-def _svg(figure: Figure, name: str, description: str) -> str:
+def svg(figure: Figure, name: str, description: str) -> str:
     """Inline SVG with ids of its own, so that several fit in one page, and a text for those who cannot see it."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -112,7 +113,7 @@ def _curves(axes: Axes, runs: dict[str, list[Run]], x: dict[str, FloatArray], y:
 
 def accuracy_over_time(runs: dict[str, list[Run]], targets: list[float]) -> str:
     """Accuracy against simulated wall-clock time."""
-    with _drawing("time", (4.8, 3.6)) as (figure, (axes,)):
+    with drawing("time", (4.8, 3.6)) as (figure, (axes,)):
         # Seeds differ in their cell, and so in how long any round takes. Every seed's clock is scaled to the mean
         # cell, so that bands show how training differs and not how cells do.
         rounds = np.array([run.latency_s.mean() for run in runs[REFERENCE]])
@@ -137,24 +138,24 @@ def accuracy_over_time(runs: dict[str, list[Run]], targets: list[float]) -> str:
         axes.set_xlabel(f"simulated time ({unit})")
         axes.set_xlim(left=0)
         _legend_above(figure, axes)
-        return _svg(figure, "time", f"Accuracy against simulated time in {unit}, one line per scheme")
+        return svg(figure, "time", f"Accuracy against simulated time in {unit}, one line per scheme")
 
 
 def accuracy_over_rounds(runs: dict[str, list[Run]]) -> str:
     """Accuracy against rounds: what pruning costs when time is left aside."""
-    with _drawing("rounds", (4.8, 3.6)) as (figure, (axes,)):
+    with drawing("rounds", (4.8, 3.6)) as (figure, (axes,)):
         ends = {scheme: min(len(r.smoothed) for r in each) for scheme, each in runs.items()}
         y = {scheme: np.stack([r.smoothed[: ends[scheme]] for r in each]) for scheme, each in runs.items()}
         x = {scheme: np.arange(1.0, values.shape[1] + 1) for scheme, values in y.items()}
         _curves(axes, runs, x, y)
         axes.set_xlabel("round")
         _legend_above(figure, axes)
-        return _svg(figure, "rounds", "Accuracy against rounds, one line per scheme")
+        return svg(figure, "rounds", "Accuracy against rounds, one line per scheme")
 
 
 def round_latency(runs: dict[str, list[Run]], seed_index: int = 0) -> str:
     """Latency of every round of one seed."""
-    with _drawing("latency", (4.8, 3.6)) as (figure, (axes,)):
+    with drawing("latency", (4.8, 3.6)) as (figure, (axes,)):
         chosen = {scheme: each[seed_index] for scheme, each in runs.items()}
         factor, unit = _scale(max(run.latency_s.max() for run in chosen.values()))
         for scheme, run in chosen.items():
@@ -171,7 +172,7 @@ def round_latency(runs: dict[str, list[Run]], seed_index: int = 0) -> str:
         axes.set(xlabel="round", ylabel=f"latency of the round ({unit})")
         axes.set_ylim(bottom=0)
         _legend_above(figure, axes)
-        return _svg(figure, "latency", f"Latency of each round in {unit}, one line per scheme")
+        return svg(figure, "latency", f"Latency of each round in {unit}, one line per scheme")
 
 
 def device_order(run: Run) -> NDArray[np.int64]:
@@ -193,7 +194,7 @@ def per_device(runs: dict[str, list[Run]], quantity: str, seed_index: int = 0) -
         "tx_power_w": ("transmit power (mW)", 1e3),
     }[quantity]
     name = quantity.replace("_", "-")
-    with _drawing(name, (4.8, 2.7)) as (figure, (axes,)):
+    with drawing(name, (4.8, 2.7)) as (figure, (axes,)):
         order = device_order(runs[JOINT][seed_index])
         for offset, scheme in ((-0.2, EQUAL), (0.2, JOINT)):
             values = factor * runs[scheme][seed_index].allocation[quantity][:, order]
@@ -207,12 +208,12 @@ def per_device(runs: dict[str, list[Run]], quantity: str, seed_index: int = 0) -
         axes.set_ylabel(label)
         _device_axis(axes, order)
         _legend_above(figure, axes)
-        return _svg(figure, name, f"{label} per device, equal shares beside the joint allocation")
+        return svg(figure, name, f"{label} per device, equal shares beside the joint allocation")
 
 
 def latency_composition(runs: dict[str, list[Run]], seed_index: int = 0) -> str:
     """Where each device's time goes, unpruned above and jointly allocated below, on one scale."""
-    with _drawing("composition", (4.8, 4.8), rows=2) as (figure, axes):
+    with drawing("composition", (4.8, 4.8), rows=2) as (figure, axes):
         order = device_order(runs[JOINT][seed_index])
         pair = [runs[scheme][seed_index] for scheme in (REFERENCE, JOINT)]
         factor, unit = _scale(max(run.latency_s.mean() for run in pair))
@@ -231,4 +232,4 @@ def latency_composition(runs: dict[str, list[Run]], seed_index: int = 0) -> str:
             _device_axis(panel, order)
         axes[0].set_xlabel("")
         _legend_above(figure, axes[0])
-        return _svg(figure, "composition", f"Mean latency in {unit} per device, split into its parts")
+        return svg(figure, "composition", f"Mean latency in {unit} per device, split into its parts")

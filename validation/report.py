@@ -28,7 +28,7 @@ def write_report(out: Path) -> Path:
     """
     study, runs = load_study(out)
     found, table = claims(runs), scheme_table(runs)
-    page = _environment().get_template("report.html.j2").render(_context(study, runs, found, table))
+    page = environment().get_template("report.html.j2").render(_context(study, runs, found, table))
     write_json(
         out / "report.json",
         {
@@ -44,7 +44,8 @@ def write_report(out: Path) -> Path:
     return path
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Templates with the filters they use."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -123,7 +124,7 @@ def _context(
         "origin": origins[0],
         "mixed": any(o["source"] != origins[0]["source"] for o in origins),
         "command": _command(study),
-        "settings": _settings(study),
+        "settings": settings(to_dict(study)),
     }
 
 
@@ -184,10 +185,10 @@ def _command(study: Study) -> str:
     return " ".join(words)
 
 
-def _settings(study: Study) -> list[tuple[str, str]]:
-    """Every field of the config, flat, as text."""
+def settings(config: dict[str, Any]) -> list[tuple[str, str]]:
+    """Every field of a config, flat, as text."""
     rows = []
-    for name, value in to_dict(study).items():
+    for name, value in config.items():
         for key, entry in value.items() if isinstance(value, dict) else [("", value)]:
             text = ", ".join(map(str, entry)) if isinstance(entry, list) else "none" if entry is None else str(entry)
             rows.append((f"{name}.{key}" if key else name, text))

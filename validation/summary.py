@@ -215,7 +215,7 @@ def claims(runs: dict[str, list[Run]]) -> list[Claim]:
             time,
             0,
             "% of the unpruned scheme's time to the same accuracy",
-            _verdict(time, lambda v: v <= saving_percent),
+            verdict(time, lambda v: v <= saving_percent),
             f"Each clock stops when the accuracy, averaged over {WINDOW} rounds, first comes within the margin of "
             "what the unpruned scheme ends with.",
         ),
@@ -225,7 +225,7 @@ def claims(runs: dict[str, list[Run]]) -> list[Claim]:
             at_half,
             2,
             "percentage points, joint at that time minus unpruned at its end",
-            _verdict(at_half, lambda v: v >= -margin_pp),
+            verdict(at_half, lambda v: v >= -margin_pp),
             "The same claim without a threshold crossing, which is noisy on a flat curve. Joint training ends there.",
         ),
         Claim(
@@ -241,7 +241,7 @@ def claims(runs: dict[str, list[Run]]) -> list[Claim]:
             pruned,
             2,
             "mean pruning ratio, joint minus equal",
-            _verdict(pruned, lambda v: v <= -0.005),
+            verdict(pruned, lambda v: v <= -0.005),
             "Both know each round's channel; the equal scheme takes the least common ratio that meets the deadline.",
         ),
         Claim(
@@ -249,7 +249,7 @@ def claims(runs: dict[str, list[Run]]) -> list[Claim]:
             sooner,
             2,
             "percentage points of accuracy averaged over the run, joint minus equal",
-            _verdict(sooner, lambda v: v > 0),
+            verdict(sooner, lambda v: v > 0),
             "Averaged over the simulated time that both train for.",
         ),
         Claim(
@@ -257,7 +257,7 @@ def claims(runs: dict[str, list[Run]]) -> list[Claim]:
             residual,
             None,
             "largest over all rounds",
-            _verdict(residual, lambda v: v <= 1e-9),
+            verdict(residual, lambda v: v <= 1e-9),
             "Judged by a checker that does not use the solver.",
         ),
     ]
@@ -288,7 +288,7 @@ def _time_averages(mine: Run, other: Run) -> tuple[float | None, float | None]:
     return average(mine), average(other)
 
 
-def _verdict(measured: Spread, holds: Callable[[float], bool]) -> str:
+def verdict(measured: Spread, holds: Callable[[float], bool]) -> str:
     """Judged seed by seed, so that an average cannot hide one that fails; a seed without a value fails."""
     good = sum(value is not None and holds(value) for value in measured.per_seed)
     every = len(measured.per_seed)

@@ -46,7 +46,7 @@ class Round:
     personal_gradient_sq: FloatArray
     """(S, K) sum over personal steps of |grad_v F_k|^2."""
     personal_noise_sq: FloatArray
-    """(S, K) sum over personal steps of the squared noise."""
+    """(S, K) sum over personal steps of the expected squared noise: one draw would exceed its variance by chance."""
     noise_v_var: float
     value_after: float
     """Mean of F over samples when the round has ended."""

@@ -30,7 +30,7 @@ _PERSONAL_SHARE = 0.1
 """eta_v over 1/L_v at the start. Curvature grows as the heads learn; this leaves it room."""
 _FIRST_GUESS, _HEADROOM = 20.0, 1.5
 _LOOK_EVERY = 10
-"""Rounds between power iterations, and between exact variances of mini-batch gradients."""
+"""Rounds between power iterations, and between exact variances at all steps on u (at the first: every round)."""
 
 
 @dataclass
@@ -239,15 +239,13 @@ def _walk(
         torch.from_numpy(draw_batches(rng, n, config.batch_size, steps))
         for steps in (config.personal_steps, config.pruned_steps)
     )
-    look = t % _LOOK_EVERY == 0
     u, v = u32.double(), v32.double()
     personal_sq = noise_sq = variance = 0.0
     for rows in own:
         slope, drawn = device.gradient(u, v, 1), device.gradient(u, v, 1, rows)
         personal_sq += float(slope.square().sum())
-        noise_sq += float((drawn - slope).square().sum())
-        if look:
-            variance = max(variance, device.variance(u, v, 1, config.batch_size))
+        expected = device.variance(u, v, 1, config.batch_size)
+        noise_sq, variance = noise_sq + expected, max(variance, expected)
         step = -config.learning_rate_personal * drawn
         risen = float(device.loss(u, v + step) - device.loss(u, v) - slope @ step)
         seen.v = max(seen.v, 2 * risen / float(step.square().sum())) if float(step.norm()) > 1e-9 else seen.v
@@ -259,7 +257,7 @@ def _walk(
         slope, drawn = device.gradient(walk.x, v, 0), device.gradient(walk.x, v, 0, rows)
         walk.path.append(slope)
         walk.noise.append(drawn - slope)
-        if look:
+        if t % _LOOK_EVERY == 0 or len(walk.path) == 1:
             walk.noise_u_var = max(walk.noise_u_var, device.variance(walk.x, v, 0, config.batch_size))
         seen.secant(slope - walk.path[0], walk.x - kept * u)
         walk.x = walk.x - config.learning_rate_global * kept * drawn
