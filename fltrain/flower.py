@@ -70,19 +70,19 @@ def client_app(set_up: Callable[[Context], Device]) -> ClientApp:
 
     def query(message: Message, context: Context) -> Message:
         device = set_up(context)
-        t = int(message.content["ask"]["round"])
+        t = int(_numbers(message.content, "ask")["round"])
         report: dict[str, float] = {"device": device.number, "channel_gain": device.channel_gain(t)}
         if t < 0:  # before the first round: what a round will cost it
             check_shares(device.split, [device.share])
             work = count_workload(device.split, device.config, [device.share])
             report |= {name: float(getattr(work, name)[0]) for name in _WORK}
             report["samples"] = len(device.share.train_y)
-        return Message(RecordDict({"report": MetricRecord(report)}), reply_to=message)
+        return Message(RecordDict({"report": _metrics(report)}), reply_to=message)
 
     def train(message: Message, context: Context) -> Message:
         device = set_up(context)
-        ask = message.content["ask"]
-        u = torch.from_numpy(message.content["u"].to_numpy_ndarrays()[0].copy())
+        ask = _numbers(message.content, "ask")
+        u = torch.from_numpy(_ndarrays(message.content, "u")[0])
         personal = _kept(context) or device.split.initial_personal()
         with one_thread():
             upload = device_round(
@@ -91,13 +91,13 @@ def client_app(set_up: Callable[[Context], Device]) -> ClientApp:
                 personal,
                 device.share,
                 device.config,
-                float(ask["pruning_ratio"]),
+                ask["pruning_ratio"],
                 int(ask["round"]),
                 device.number,
             )
         # The next round's channel goes with it: asking for it apart would cost a round trip.
         next_gain = device.channel_gain(int(ask["round"]) + 1)
-        content = RecordDict({"about": MetricRecord(_about(upload) | {"next_channel_gain": next_gain})})
+        content = RecordDict({"about": _metrics(_about(upload) | {"next_channel_gain": next_gain})})
         if upload.values is not None and torch.isfinite(upload.values).all():
             context.state["personal"] = ArrayRecord(numpy_ndarrays=_arrays(upload.personal))
             content["sent"] = ArrayRecord(numpy_ndarrays=_sent(upload))
@@ -105,12 +105,12 @@ def client_app(set_up: Callable[[Context], Device]) -> ClientApp:
 
     def judge(message: Message, context: Context) -> Message:
         device = set_up(context)
-        u = torch.from_numpy(message.content["u"].to_numpy_ndarrays()[0].copy())
+        u = torch.from_numpy(_ndarrays(message.content, "u")[0])
         personal = _kept(context) or device.split.initial_personal()
         with one_thread():
             accuracy = evaluate(make_replica(device.split, device.config), u, personal, device.share)
         return Message(
-            RecordDict({"about": MetricRecord({"device": device.number, "accuracy": accuracy})}),
+            RecordDict({"about": _metrics({"device": device.number, "accuracy": accuracy})}),
             reply_to=message,
         )
 
@@ -202,7 +202,7 @@ class _Messages:
         others = [(node, ask) for node in self._grid.get_node_ids() if node not in known]
         answers = self._ask(others, MessageType.QUERY)
         for node, content in answers:
-            report = {name: float(value) for name, value in content["report"].items()}
+            report = _numbers(content, "report")
             number = int(report["device"])
             if not 0 <= number < self._devices or number in reports:
                 _log.warning("node %d says it is device %d, which is out of range or taken", node, number)
@@ -227,7 +227,7 @@ class _Messages:
         for k, _ in jobs:
             content = answers.get(self._node[k])
             if content is not None:
-                self._ahead[k] = {"channel_gain": float(content["about"]["next_channel_gain"])}
+                self._ahead[k] = {"channel_gain": _numbers(content, "about")["next_channel_gain"]}
             yield _received(k, content, self._n)
 
     def accuracies(self, u: torch.Tensor, personal: Sequence[PersonalState]) -> list[float | None]:
@@ -238,7 +238,7 @@ class _Messages:
         scores: list[float | None] = []
         for k in range(self._devices):
             answer = answers.get(self._node.get(k, -1))
-            scores.append(None if answer is None else float(answer["about"]["accuracy"]))
+            scores.append(None if answer is None else _numbers(answer, "about")["accuracy"])
         return scores
 
     def _ask(self, asks: Sequence[tuple[int, RecordDict]], kind: str) -> list[tuple[int, RecordDict]]:
@@ -283,7 +283,7 @@ def _received(device: int, content: RecordDict | None, n: int) -> Upload:
     """What a device's answer amounts to; values of a wrong number are left as they are, to be refused."""
     if content is None or "sent" not in content:
         return Upload(device, None, None, _NOTHING, float("nan"), float("nan"), 0.0)
-    arrays = [a.copy() for a in content["sent"].to_numpy_ndarrays()]
+    arrays = _ndarrays(content, "sent")
     values, mask = torch.from_numpy(arrays[0]), None
     if len(arrays) > 1:
         mask = torch.from_numpy(np.unpackbits(arrays[1], count=n).astype(np.bool_))
@@ -291,15 +291,15 @@ def _received(device: int, content: RecordDict | None, n: int) -> Upload:
             dense = torch.zeros(n)
             dense[mask] = values
             values = dense
-    about = content["about"]
+    about = _numbers(content, "about")
     return Upload(
         device,
         values,
         mask,
         _NOTHING,
-        float(about["loss"]),
-        float(about["pruning_error_sq"]),
-        float(about["bits"]),
+        about["loss"],
+        about["pruning_error_sq"],
+        about["bits"],
     )
 
 
@@ -310,5 +310,17 @@ def _arrays(personal: PersonalState) -> list[NDArray[Any]]:
 def _kept(context: Context) -> PersonalState | None:
     if "personal" not in context.state:
         return None
-    v, *buffers = (torch.from_numpy(np.array(a)) for a in context.state["personal"].to_numpy_ndarrays())
+    v, *buffers = (torch.from_numpy(a) for a in _ndarrays(context.state, "personal"))
     return PersonalState(v, tuple(buffers))
+
+
+def _metrics(values: dict[str, float]) -> MetricRecord:
+    return MetricRecord({**values})
+
+
+def _numbers(content: Any, name: str) -> dict[str, float]:
+    return {key: float(value) for key, value in content[name].items()}
+
+
+def _ndarrays(content: Any, name: str) -> list[NDArray[Any]]:
+    return [np.array(a) for a in content[name].to_numpy_ndarrays()]
