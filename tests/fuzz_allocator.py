@@ -1,0 +1,297 @@
+"""Long fuzz of the allocator: ``python tests/fuzz_allocator.py --count 100000 --seed 0``.
+
+Case i of a seed is always the same problem: ``--first i --count 1`` draws it again. Every outcome must be a certified
+solution, an infeasibility that a search without the solver confirms (or cannot tell from feasible in doubles), or,
+for input made bad on purpose, a ValueError that names the field. Exit code 1 if anything else happened.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import sys
+import warnings
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from independent import floor_bandwidth_hz, physical
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+import kktalloc as ka
+from kktalloc._variant import rows
+
+FloatArray = NDArray[np.float64]
+CHUNK = 200
+MAY_BE_ZERO = (
+    "channel_gain", "tx_power_max_w", "pruned_compute_s", "overhead_bits", "fixed_latency_s", "energy_budget_j",
+    "pruned_compute_j", "fixed_energy_j", "pruning_ratio_max", "weight",
+)  # fmt: skip
+CELL = ("bandwidth_hz", "noise_psd_w_per_hz", "deadline_s", "total_power_w")
+
+
+@dataclass
+class Case:
+    """Arguments of a problem; `bad` names the field that was made invalid."""
+
+    cell: dict[str, Any]
+    devices: dict[str, Any]
+    curve: ka.PruningError | None = None
+    bad: str = ""
+
+
+@dataclass
+class Tally:
+    """What happened in a number of cases."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    worst: dict[str, tuple[float, int]] = field(default_factory=dict)  # residual, case
+    wrong: list[str] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        self.outcomes += other.outcomes
+        for name, (value, case) in other.worst.items():
+            self.seen(name, value, case)
+        self.wrong += other.wrong
+
+    def seen(self, name: str, value: float, case: int) -> None:
+        if value > self.worst.get(name, (-1.0, 0))[0]:
+            self.worst[name] = (value, case)
+
+
+def scale(rng: np.random.Generator, *shape: int, decades: float = 12.0) -> FloatArray:
+    return 10.0 ** rng.uniform(-decades, decades, shape)
+
+
+def draw(rng: np.random.Generator) -> Case:
+    """A case: built around a hidden feasible point two times in three, else every field by itself."""
+    K = int(rng.choice([0, 1, 1, 2, 3, 5, 10, 30]))
+    shape = (int(rng.integers(1, 4)), K) if rng.random() < 0.2 else (K,)
+    decades = float(rng.choice([0.5, 3.0, 6.0, 12.0]))
+    hidden = rng.random() < 2 / 3
+    case = _around_a_point(rng, shape, decades) if hidden else _anything(rng, shape, decades)
+    d = case.devices
+    for name in MAY_BE_ZERO:
+        if rng.random() < 0.04:
+            d[name] = np.where(rng.random(shape) < 0.5, 0.0, d[name])
+    if rng.random() < 0.1:
+        d["energy_budget_j"] = np.full(shape, np.inf)
+    if rng.random() < 0.1 and K > 1:  # identical devices
+        case.devices = d = {name: np.broadcast_to(np.asarray(v)[..., :1], shape) for name, v in d.items()}
+    if not np.asarray(d["weight"]).any(axis=-1).all():
+        d["weight"] = None
+    if rng.random() < 0.15:
+        share = 10 ** rng.uniform(-3, 0.3) if hidden else scale(rng, decades=decades)
+        case.cell["total_power_w"] = np.asarray(d["tx_power_max_w"]).sum(axis=-1) * share
+    if rng.random() < 0.15:
+        table = ka.Table([0.0, 0.3, 0.8, 1.0], np.cumsum([0.0, *rng.random(3)]))
+        case.curve = table if rng.random() < 0.5 else ka.PowerLaw(float(rng.choice([1.0, 1.5, 2.0, 4.0])))
+    if rng.random() < 0.1:
+        _spoil(rng, case)
+    return case
+
+
+def _around_a_point(rng: np.random.Generator, shape: tuple[int, ...], decades: float) -> Case:
+    batch, one = shape[:-1], (*shape[:-1], 1)
+    deadline, noise = scale(rng, *one, decades=decades), scale(rng, *one, decades=decades)
+    T = deadline * rng.choice([1.0, 0.5, 0.01], shape)
+    fixed = np.where(deadline > T, deadline - T, 0.0)
+    T = deadline - fixed
+    q = rng.choice([0.0, 1e-9, 0.01, 0.5, 0.99, 1.0], shape) if rng.random() < 0.3 else rng.uniform(0.01, 1, shape)
+    a = T * np.where(rng.random(shape) < 0.3, 0.0, rng.uniform(0, 0.99, shape)) / np.maximum(q, 1e-3)
+    t = T - a * q
+    P, b = scale(rng, *shape, decades=decades), scale(rng, *shape, decades=decades)
+    if rng.random() < 0.5:
+        b = np.broadcast_to(b[..., :1], shape)
+    x = 10 ** rng.uniform(-min(decades, 6), decades, shape)
+    p = P * rng.choice([1.0, 1.0, 0.1, 1e-6], shape)
+    gain = x * b * noise / p
+    bits = t * b * np.log1p(x) / np.log(2)
+    S0 = bits * np.where(rng.random(shape) < 0.5, 0.0, rng.uniform(0, 0.9, shape))
+    S = np.where(q > 0, (bits - S0) / np.where(q > 0, q, 1.0), bits + 1e-12)
+    eta = rng.choice([1.0, 0.3], shape)
+    transmit = p * t / eta
+    eps = transmit * np.where(rng.random(shape) < 0.5, 0.0, scale(rng, *shape, decades=min(decades, 4)))
+    budget = transmit + eps * q
+    extra = np.where(rng.random(shape) < 0.5, 0.0, budget * scale(rng, *shape, decades=min(decades, 3)))
+    budget = np.where((p == P) & (rng.random(shape) < 0.6), np.inf, budget)
+    q_min = np.where(rng.random(shape) < 0.4, 0.0, q * rng.choice([1.0, 0.9, 0.1], shape))
+    spare = rng.choice([-0.1, 1e-9, 1e-3, 0.3, 10.0], batch)
+    return Case(
+        {
+            "bandwidth_hz": np.maximum(b.sum(axis=-1), 1e-300) * (1 + spare),
+            "noise_psd_w_per_hz": noise[..., 0],
+            "deadline_s": deadline[..., 0],
+        },
+        {
+            "channel_gain": gain, "tx_power_max_w": P, "payload_bits": S, "pruned_compute_s": a, "overhead_bits": S0,
+            "fixed_latency_s": fixed, "energy_budget_j": budget + extra, "pruned_compute_j": eps,
+            "fixed_energy_j": extra, "pa_efficiency": eta, "pruning_ratio_max": 1 - q_min,
+            "weight": scale(rng, *shape, decades=decades),
+        },
+    )  # fmt: skip
+
+
+def _anything(rng: np.random.Generator, shape: tuple[int, ...], decades: float) -> Case:
+    cell = {name: scale(rng, *shape[:-1], decades=decades) for name in CELL[:3]}
+    devices = {name: scale(rng, *shape, decades=decades) for name in ka.Devices.__dataclass_fields__}
+    devices["pa_efficiency"] = np.minimum(devices["pa_efficiency"], 1.0)
+    rho_max = rng.choice([1.0, 1.0, 1 - 1e-12, 0.5, 0.0], shape)
+    return Case(cell, devices | {"pruning_ratio_max": rho_max})
+
+
+def _spoil(rng: np.random.Generator, case: Case) -> None:
+    """Make one entry of one field invalid."""
+    table = case.cell if rng.random() < 0.3 else case.devices
+    name = str(rng.choice([n for n, v in table.items() if v is not None]))
+    values = np.array(table[name], dtype=float)
+    bad = [np.nan, -np.inf, -1.0] + ([np.inf] if name != "energy_budget_j" else [])
+    bad += [0.0] if name in ("bandwidth_hz", "noise_psd_w_per_hz", "deadline_s", "payload_bits") else []
+    if not values.size or rng.random() < 0.1:
+        table[name] = np.ones((7, 13)) if rng.random() < 0.5 else "many"
+        if not isinstance(table[name], str) and not values.size:
+            table[name] = np.full(3, np.nan)
+        case.bad = "" if isinstance(table[name], str) else "shape"
+        case.bad = case.bad or name
+    else:
+        values[tuple(int(rng.integers(n)) for n in values.shape)] = float(rng.choice(bad))
+        table[name], case.bad = values, name
+
+
+def judge(case: Case, number: int, deep: bool) -> Tally:
+    """Solve a case and hold the outcome against what is known of it."""
+    tally = Tally()
+    try:
+        problem = ka.Problem(ka.Cell(**case.cell), ka.Devices(**case.devices), case.curve)
+    except ValueError as error:
+        named = any(f"{t}.{n}" in str(error) for t, n in _fields()) if case.bad == "shape" else case.bad in str(error)
+        if not case.bad or not named:
+            tally.wrong.append(f"case {number}: refused: {error}")
+        tally.outcomes["refused by name"] += 1
+        return tally
+    if case.bad:
+        tally.wrong.append(f"case {number}: bad {case.bad} was accepted")
+        return tally
+    solution = ka.solve(problem, throw=False)
+    status = np.asarray(solution.status, dtype=object).reshape(-1)
+    residuals = {n: np.asarray(v).reshape(-1) for n, v in solution.certificate.residuals.items()}
+    residuals["duality_gap"] = np.asarray(np.abs(solution.certificate.duality_gap)).reshape(-1)
+    resolution = np.asarray(solution.certificate.resolution).reshape(-1)
+    for i, one in enumerate(status):
+        single = rows(problem, np.arange(status.size) == i)
+        if one is ka.Status.OPTIMAL:
+            tally.outcomes["optimal"] += 1
+            for name, values in residuals.items():
+                # What rounding of the data is worth at the edge of feasibility is not the solver's error.
+                blur = resolution[i] if name in ("duality_gap", "complementarity") else 0.0
+                tally.seen(name, max(float(values[i] - blur), 0.0), number)
+            if deep:
+                again = ka.certify(problem, solution.pruning_ratio, solution.bandwidth_hz, solution.tx_power_w)
+                if not np.asarray(again.passed).reshape(-1)[i]:
+                    tally.wrong.append(f"case {number}[{i}]: refused at the certificate's own price: {again.worst}")
+        elif one is ka.Status.INFEASIBLE:
+            tally.outcomes["infeasible"] += 1
+            assert solution.diagnosis is not None
+            if not solution.diagnosis.message:
+                tally.wrong.append(f"case {number}[{i}]: no message")
+            if not infeasible(single):
+                tally.wrong.append(f"case {number}[{i}]: called infeasible: {solution.diagnosis.message}")
+        else:
+            found = {n: float(v[i]) for n, v in residuals.items() if not v[i] <= 1e-9}
+            tally.wrong.append(f"case {number}[{i}]: uncertified: {found}, resolution {resolution[i]:.2g}")
+    return tally
+
+
+def _fields() -> list[tuple[str, str]]:
+    return [("cell", n) for n in CELL] + [("devices", n) for n in ka.Devices.__dataclass_fields__]
+
+
+def infeasible(problem: ka.Problem) -> bool:
+    """Whether no allocation exists, or doubles cannot tell, by searches on the physical constraints."""
+    c, d = problem.cell, problem.devices
+    one = ka.Problem(
+        ka.Cell(*(np.asarray(getattr(c, n))[0, 0] if getattr(c, n) is not None else None for n in CELL)),
+        ka.Devices(**{n: np.asarray(getattr(d, n))[0] for n in ka.Devices.__dataclass_fields__}),
+    )
+    v = physical(one)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # overflows of the search itself
+        floors = floor_bandwidth_hz(one)
+        if not floors.sum() <= v["B"] * (1 - 1e-9):
+            return True
+        return bool(np.isfinite(v["P_tot"]) and least_power_w(v, floors) >= v["P_tot"] * (1 - 1e-6))
+
+
+def least_power_w(v: dict[str, Any], floors: FloatArray) -> float:
+    """Least total power that carries the floors within the bandwidth, by bisection on the price of bandwidth."""
+    bits = (v["S"] * v["q_min"] + v["S0"]) * np.log(2)
+    sends = bits > 0
+    r = (bits / (v["T"] - v["a"] * v["q_min"]))[sends]
+    g, least = v["g"][sends], floors[sends]
+    if not sends.any():
+        return 0.0
+
+    def width(price: float) -> FloatArray:
+        """Where d(power)/d(b) = -price: (e^y (y - 1) + 1)/g = price at y = r/b, in logarithms of y."""
+        low, high = np.full(r.shape, -60.0), np.full(r.shape, np.log(690.0))
+        for _ in range(90):
+            y = np.exp((low + high) / 2)
+            slope = np.where(y < 1e-4, 0.5 * y * y, np.exp(y) * (y - 1) + 1) / g
+            low, high = np.where(slope < price, np.log(y), low), np.where(slope < price, high, np.log(y))
+        return np.maximum(r / np.exp(low), least)
+
+    low, high = -700.0, 700.0
+    for _ in range(90):
+        middle = (low + high) / 2
+        low, high = (middle, high) if width(np.exp(middle)).sum() > v["B"] else (low, middle)
+    b = width(np.exp(high))
+    return float((b * np.expm1(r / b) / g).sum())
+
+
+def run(seed: int, first: int, count: int) -> Tally:
+    """Cases ``first`` to ``first + count`` of a seed."""
+    tally = Tally()
+    for number in range(first, first + count):
+        case = draw(np.random.default_rng([seed, number]))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                tally.add(judge(case, number, deep=number % 20 == 0))
+        except Exception as error:  # whatever it is, it is a finding
+            tally.wrong.append(f"case {number}: {type(error).__name__}: {error}")
+    return tally
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=100_000, help="cases to run")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="number of the first case: where to go on, what to repeat")
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args()
+    starts = range(args.first, args.first + args.count, CHUNK)
+    sizes = [min(CHUNK, args.first + args.count - s) for s in starts]
+    total = Tally()
+    with ProcessPoolExecutor(args.workers) as pool, tqdm(total=args.count, unit="problem") as bar:
+        for size, tally in zip(sizes, pool.map(run, [args.seed] * len(sizes), starts, sizes), strict=True):
+            total.add(tally)
+            bar.update(size)
+            bar.set_postfix(wrong=len(total.wrong))
+    for outcome, number in total.outcomes.most_common():
+        print(f"{outcome:16s} {number}")
+    for name, (value, number) in sorted(total.worst.items()):
+        print(f"{name:20s} {value:.2e}  (case {number})")
+    print(f"{'wrong':16s} {len(total.wrong)}")
+    for line in total.wrong[:50]:
+        print(line)
+    return 1 if total.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
