@@ -19,15 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
-__all__ = [
-    "BoundTerms",
-    "Constants",
-    "Schedule",
-    "Young",
-    "allocator_weights",
-    "best_young",
-    "bound",
-]
+__all__ = ["BoundTerms", "Constants", "Schedule", "Young", "allocator_weights", "best_young", "bound"]
 
 
 # What `best_young` tries; any choice is valid, more of them gain little.
@@ -140,14 +132,8 @@ class BoundTerms:
     @property
     def total(self) -> Array:
         """The right-hand side: sum of the six terms."""
-        return (
-            self.initial_gap
-            + self.pruning
-            + self.coverage_bias
-            + self.heterogeneity_drift
-            + self.variance
-            + self.personal_variance
-        )
+        of_u = self.initial_gap + self.pruning + self.coverage_bias + self.heterogeneity_drift + self.variance
+        return of_u + self.personal_variance
 
     @property
     def gradient_bound(self) -> Array:
@@ -233,20 +219,7 @@ def best_young(
     s and y by their closed forms in turn (steps "best s" and "best y" of `kktalloc.proof`: each is the least
     given the other), for p, r and f on a grid; the best of these.
 
-    Parameters
-    ----------
-    constants, schedule, pruning_ratio, weight
-        As in `bound`.
-
-    Returns
-    -------
-    Young
-        Each field of shape ``(...)``.
-
-    Raises
-    ------
-    ValueError
-        As in `bound`.
+    Parameters and errors are those of `bound`; each field of the result has shape ``(...)``.
     """
     plain = _parts(constants, schedule, pruning_ratio, weight, Young())
     plain.check_steps()
@@ -337,11 +310,7 @@ class _Parts:
 
 
 def _parts(
-    constants: Constants,
-    schedule: Schedule,
-    pruning_ratio: ArrayLike,
-    weight: ArrayLike | None,
-    young: Young,
+    constants: Constants, schedule: Schedule, pruning_ratio: ArrayLike, weight: ArrayLike | None, young: Young
 ) -> _Parts:
     rho = _within("pruning_ratio", pruning_ratio, 0.0, 1.0)
     if rho.ndim == 0 or rho.shape[-1] == 0:
@@ -403,18 +372,17 @@ def _hold(condition: str, holds: NDArray[np.bool_], value: Array) -> None:
     raise ValueError(f"{condition} violated{where}: value {value[index]:.6g}")
 
 
-def _within(name: str, value: ArrayLike, lower: float, upper: float = np.inf) -> Array:
+def _within(name: str, value: ArrayLike, lower: float, upper: float = np.inf, *, strict: bool = False) -> Array:
     array = np.asarray(value, dtype=np.float64)
-    limit = f"{name}: must be finite, at least {lower:g}" + ("" if upper == np.inf else f", at most {upper:g}")
-    _hold(limit, np.isfinite(array) & (array >= lower) & (array <= upper), array)
+    limit = f"{name}: must be finite, " + ("positive" if strict else f"at least {lower:g}")
+    limit += "" if upper == np.inf else f", at most {upper:g}"
+    above = array > lower if strict else array >= lower
+    _hold(limit, np.isfinite(array) & above & (array <= upper), array)
     return array
 
 
 def _positive(name: str, value: ArrayLike, upper: float = np.inf) -> Array:
-    array = np.asarray(value, dtype=np.float64)
-    limit = f"{name}: must be finite, positive" + ("" if upper == np.inf else f", at most {upper:g}")
-    _hold(limit, np.isfinite(array) & (array > 0) & (array <= upper), array)
-    return array
+    return _within(name, value, 0.0, upper, strict=True)
 
 
 def _weights(weight: ArrayLike | None, devices: int) -> Array:
