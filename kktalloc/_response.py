@@ -121,7 +121,8 @@ def corners(form: Reduced, ratio: FloatArray) -> Corners:
     with np.errstate(divide="ignore", invalid="ignore"):
         s_kink = np.where(form.power1 != 0.0, (1.0 - form.power0) / form.power1, np.nan)
         y_star = efficiency_at_power_price(form.snr / (ratio * form.power_share))
-    kinked = (s_kink > form.s_min) & (s_kink < form.s_max)
+    # A rising limit reaches the peak from below, a falling one leaves it: rounding at the floor must not mix them up.
+    kinked = (s_kink > form.s_min) & (s_kink < form.s_max) & (energy_first == (form.power1 > 0.0))
     finite_max = np.isfinite(form.s_max)
     s_max = np.where(finite_max, form.s_max, form.s_min)
     s_kink = np.where(kinked, s_kink, s_max)
