@@ -10,10 +10,11 @@ import numpy as np
 
 from kktalloc._certificate import Certificate, certify, outcome
 from kktalloc._diagnosis import Diagnosis, diagnose
-from kktalloc._kkt import Regime, clear
+from kktalloc._kkt import clear
 from kktalloc._prices import Prices, prices
 from kktalloc._problem import FloatArray, Problem
 from kktalloc._reduced import reduce
+from kktalloc._regime import Regime
 
 
 class Status(StrEnum):
@@ -112,6 +113,7 @@ class Solution:
             deadline_per_s=self.prices.deadline_per_s,
             energy_per_j=self.prices.energy_per_j,
             peak_power_per_w=self.prices.peak_power_per_w,
+            regime=self.regime,
         )
 
 
@@ -162,7 +164,8 @@ def solve(problem: Problem, throw: bool = True) -> Solution:
     # The ratio of the prices is that of the whole power to the whole bandwidth.
     total = problem.cell.total_power_w
     watts = np.inf if total is None else np.broadcast_to(np.asarray(total), (*batch, 1)).reshape(-1)[rows]
-    price = full(np.exp(log_price) / B[:, 0]), full(np.exp(log_price) * ratio / watts)
+    per_watt = np.divide(ratio, watts, out=np.zeros_like(ratio), where=ratio > 0.0)  # a cap of 0 W has no price
+    price = full(np.exp(log_price) / B[:, 0]), full(np.exp(log_price) * per_watt)
     solution = Solution(
         problem, pruning, bandwidth, power,
         **implied,
