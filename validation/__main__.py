@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from .config import DATASETS, STUDIES, Study, digest, fingerprint, seeds, to_dict
 
 # Studies that are no comparison of schemes: the module of their config and cases, and that of their page.
-CASE_STUDIES = {"bound": ("validation.bound.study", "validation.bound.page")}
+CASE_STUDIES = {name: (f"validation.{name}.study", f"validation.{name}.page") for name in ("bound", "tradeoff")}
 
 
 class _Parser(argparse.ArgumentParser):

@@ -81,11 +81,11 @@ def run_one(study: Study, data: ft.Dataset, name: str, seed: int, label: str | N
     # Twice what fits at full deadlines: rounds that need no pruning are shorter.
     drawn = 2 * math.ceil(training.rounds * max(1.0, study.time_share / study.deadline_fraction))
     phones = draw_phones(radio, training.devices, drawn, seed)
-    reference = demand(radio, phones, _work(training, data, shares, SCHEMES[REFERENCE], seed)[2])
+    reference = demand(radio, phones, work(training, data, shares, SCHEMES[REFERENCE], seed)[2])
     unpruned = unpruned_round_s(radio, phones, reference)[: training.rounds]
     deadline_s = study.deadline_fraction * float(unpruned.mean())
     budget_s = float(unpruned.sum()) * (study.time_share if scheme.pruned else 1.0)
-    split, config, workload = _work(training, data, shares, scheme, seed)
+    split, config, workload = work(training, data, shares, scheme, seed)
     plan = scheme.allocate(radio, phones, demand(radio, phones, workload), deadline_s).within(budget_s)
     config = replace(config, rounds=len(plan.deadline_s))
 
@@ -123,7 +123,7 @@ def run_one(study: Study, data: ft.Dataset, name: str, seed: int, label: str | N
     }
 
 
-def _work(
+def work(
     training: Training, data: ft.Dataset, shares: list[ft.DeviceData], scheme: Scheme, seed: int
 ) -> tuple[ft.Split, ft.TrainConfig, ft.Workload]:
     """Split model, local updates and counted work of one scheme.
