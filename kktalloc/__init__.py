@@ -3,13 +3,13 @@
 from kktalloc._blocks import BlockSolution, solve_blocks
 from kktalloc._certificate import Certificate, certify
 from kktalloc._diagnosis import Diagnosis, least_deadline
-from kktalloc._kkt import Regime
 from kktalloc._least import LeastEnergy, least_bandwidth, least_energy
 from kktalloc._minmax import MinMaxSolution, solve_minmax
 from kktalloc._prices import Prices
 from kktalloc._problem import Cell, Devices, Problem
 from kktalloc._pruning_error import Linear, PowerLaw, PruningError, Table
 from kktalloc._reference import ReferenceSolution, solve_reference
+from kktalloc._regime import Regime
 from kktalloc._select import Selection, select
 from kktalloc._solution import InfeasibleError, Solution, Status, UncertifiedError, solve
 

@@ -148,6 +148,7 @@ def _diagnosis_object(diagnosis: Diagnosis) -> dict[str, Any]:
         "resource": _plain(diagnosis.resource),
         "bandwidth_needed_hz": _plain(diagnosis.bandwidth_needed_hz),
         "deadline_needed_s": _plain(diagnosis.deadline_needed_s),
+        "total_power_needed_w": _plain(diagnosis.total_power_needed_w),
     }
 
 
@@ -156,7 +157,7 @@ def _rows(array: np.ndarray) -> np.ndarray:
 
 
 def _regime_name(code: int) -> str | None:
-    from kktalloc._kkt import Regime
+    from kktalloc._regime import Regime
 
     return Regime(code).name.lower() if code >= 0 else None
 
@@ -185,16 +186,19 @@ _COLUMNS: tuple[tuple[str, str, dict[str, float]], ...] = (  # heading, field, u
     ("energy", "energy_j", {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6}),
 )
 _LIMITS = {
-    0: "pruning limit",
-    1: "energy",
-    2: "energy and peak power",
-    3: "peak power",
-    4: "nothing: keeps all",
+    "FLOOR": "pruning limit",
+    "ENERGY": "energy",
+    "KINK": "energy and peak power",
+    "PEAK": "peak power",
+    "SATURATED": "nothing: keeps all",
+    "TOTAL_POWER": "total power",
 }
 
 
 def _table(solution: Solution) -> str:
     """For a human: one line per device, the objective, prices and certificate, problem by problem."""
+    from kktalloc._regime import Regime
+
     columns = []
     for heading, name, prefixes in _COLUMNS:
         values = np.asarray(getattr(solution, name))
@@ -210,7 +214,9 @@ def _table(solution: Solution) -> str:
             continue
         lines.append("device" + "".join(f"{h:>15}" for h, _ in columns) + "  limited by")
         for k, code in enumerate(solution.regime[index]):
-            lines.append(f"{k:6d}" + "".join(f"{v[index][k]:15.4f}" for _, v in columns) + f"  {_LIMITS[code]}")
+            lines.append(
+                f"{k:6d}" + "".join(f"{v[index][k]:15.4f}" for _, v in columns) + f"  {_LIMITS[Regime(code).name]}"
+            )
         lines += ["", f"weighted pruning ratio     {solution.objective[index]:.9f}"]
         lines.append("prices: fall of the objective per unit more")
         for f in fields(solution.prices):

@@ -16,6 +16,7 @@ from kktalloc._dual import LN2, ConvexRows, Multipliers, convex_rows, dual_terms
 from kktalloc._efficiency import phi
 from kktalloc._prices import prices
 from kktalloc._problem import FloatArray, Problem
+from kktalloc._regime import Regime
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,7 @@ def certify(
         For every residual and the gap, relative.
     **claimed
         Any of ``upload_s``, ``latency_s``, ``energy_j`` (shape ``(..., K)``), ``objective`` (shape ``(...)``) and the
-        fields of `kktalloc.Prices` that came with the allocation and must agree with it.
+        fields of `kktalloc.Prices` that came with the allocation and must agree with it; ``regime`` too.
 
     Raises
     ------
@@ -126,9 +127,12 @@ def certify(
             for price in (bandwidth_price_per_hz, total_power_price_per_w)
         )
     worth = prices(problem, rho, b, p, lam[..., 0], mu[..., 0])
-    residuals["consistency"] = _consistency(
-        problem, implied | {f.name: getattr(worth, f.name) for f in fields(worth)}, claimed
-    )
+    implied |= {f.name: getattr(worth, f.name) for f in fields(worth)}
+    regime = claimed.pop("regime", None)
+    residuals["consistency"] = _consistency(problem, implied, claimed)
+    if regime is not None:
+        wrong = _regime_mismatch(problem, np.broadcast_to(regime, problem.shape), q, p, implied["energy_j"], mu)
+        residuals["consistency"] = np.maximum(residuals["consistency"], _worst(wrong))
     with np.errstate(all="ignore"):
         lam_pos, mu_pos = np.maximum(lam, 0.0), np.maximum(mu, 0.0)
         best = dual_terms(c, x, lam_pos, mu_pos)
@@ -188,7 +192,7 @@ def _primal(
 ) -> dict[str, FloatArray]:
     d, cell = problem.devices, problem.cell
     B, peak, budget = (np.asarray(v) for v in (cell.bandwidth_hz, d.tx_power_max_w, d.energy_budget_j))
-    deadline = np.asarray(cell.deadline_s)
+    window, a = np.asarray(cell.deadline_s) - np.asarray(d.fixed_latency_s), np.asarray(d.pruned_compute_s)
     with np.errstate(all="ignore"):
         spent = np.where(np.isfinite(budget), (implied["energy_j"] - budget) / np.maximum(budget, 1e-300), 0.0)
         peak_over = np.where(p > peak, (p - peak) / np.maximum(peak, 1e-300), 0.0)
@@ -198,8 +202,8 @@ def _primal(
     with np.errstate(all="ignore"):
         total_over = np.where(radiated > total, (radiated - total) / np.maximum(total, 1e-300), 0.0)
     return {
-        # Lateness is a shortfall of rate: the upload's missing share of the time that it had.
-        "primal_rate": _worst((implied["latency_s"] - deadline) / deadline),
+        # Lateness is a shortfall of rate, relative to the window that the device decides over.
+        "primal_rate": _worst((implied["upload_s"] - (window - a * q)) / np.maximum(window, 1e-300)),
         "primal_energy": _worst(spent),
         "primal_peak_power": _worst(np.maximum(peak_over, -p)),
         "primal_bandwidth": np.maximum((b.sum(axis=-1) - B) / B, _worst(-b) / B),
@@ -220,6 +224,29 @@ def _consistency(problem: Problem, implied: dict[str, FloatArray], claimed: dict
         off = np.where(got == want, 0.0, off)
         worst = np.maximum(worst, np.max(off, axis=-1, initial=0.0) if want.ndim == len(problem.shape) else off)
     return worst
+
+
+def _regime_mismatch(
+    problem: Problem, regime: np.ndarray, q: FloatArray, p: FloatArray, energy_j: FloatArray, mu: FloatArray
+) -> FloatArray:
+    """How far each device is from the limit that it is said to sit at, 1 for a limit that does not exist."""
+    d = problem.devices
+    peak, budget = np.asarray(d.tx_power_max_w), np.asarray(d.energy_budget_j)
+    q_min = 1.0 - np.asarray(d.pruning_ratio_max)
+    with np.errstate(all="ignore"):
+        at_peak = np.abs(p - peak) / np.maximum(peak, 1e-300)
+        at_budget = np.where(np.isfinite(budget), np.abs(energy_j - budget) / np.maximum(budget, 1e-300), 1.0)
+    # Next to the floor the times of a tiny upload are all rounding of rho: weighed by what is kept beyond it.
+    beyond = q - q_min
+    distance = {
+        Regime.FLOOR: beyond,
+        Regime.SATURATED: 1.0 - q,
+        Regime.PEAK: at_peak * beyond,
+        Regime.ENERGY: at_budget * beyond,
+        Regime.KINK: np.maximum(at_peak, at_budget) * beyond,
+        Regime.TOTAL_POWER: np.where(mu > 0.0, 0.0, 1.0) + np.zeros_like(q),
+    }
+    return np.select([regime == r for r in distance], list(distance.values()), 1.0)
 
 
 def _slackness(
@@ -271,13 +298,13 @@ def _best_prices(c: ConvexRows, x: FloatArray, b: FloatArray, p: FloatArray) -> 
             np.min(np.where(counts, watt, np.inf), axis=-1, keepdims=True, initial=np.inf)
             for counts in (p > 0.0, p > 1e-9 * c.total_power)
         )
-        best = np.zeros_like(x[..., :1]), np.zeros_like(x[..., :1])
+        best = np.zeros_like(c.bandwidth), np.zeros_like(c.bandwidth)
         best_bound = bound(*best)
         for ratio in (np.zeros_like(least), *(np.where(used_up & np.isfinite(w), w, 0.0) for w in (least, sizable))):
             use, budget = b + ratio * p, c.bandwidth + np.where(ratio > 0.0, ratio * c.total_power, 0.0)
             missing = beyond(use.sum(axis=-1, keepdims=True), budget)
             # The objective's range is about 1, so lam B <= 1 unless the floors leave next to nothing to share.
-            high = np.log(1e15 / c.bandwidth) + np.zeros_like(x[..., :1])
+            high = np.log(1e15 / c.bandwidth) + np.zeros_like(c.bandwidth)
             low = high - 110.0
             for _ in range(64):
                 lam = np.exp(0.5 * (low + high))

@@ -67,12 +67,13 @@ class Diagnosis:
         have = float(np.asarray(cell.bandwidth_hz)[index][0]), float(np.asarray(cell.deadline_s)[index][0])
         bandwidth, deadline = float(self.bandwidth_needed_hz[index]), float(self.deadline_needed_s[index])
         more = [
-            f"bandwidth_hz {bandwidth:.6g} instead of {have[0]:.6g}" if np.isfinite(bandwidth) else "",
-            f"deadline_s {deadline:.6g} instead of {have[1]:.6g}" if np.isfinite(deadline) else "",
+            f"bandwidth_hz {_rounded_up(bandwidth)} instead of {have[0]:.6g}" if np.isfinite(bandwidth) else "",
+            f"deadline_s {_rounded_up(deadline)} instead of {have[1]:.6g}" if np.isfinite(deadline) else "",
         ]
         if (lacking == "total_power").any():
             watts = float(self.total_power_needed_w[index])
-            more.append(f"total_power_w {watts:.6g} instead of {float(np.asarray(cell.total_power_w)[index][0]):.6g}")
+            cap = float(np.asarray(cell.total_power_w)[index][0])
+            more.append(f"total_power_w {_rounded_up(watts)} instead of {cap:.6g}")
         would_do = " or ".join(m for m in more if m) or "no bandwidth and no deadline"
         return f"infeasible: {where}{'; '.join(parts)}; {would_do} would do"
 
@@ -84,6 +85,12 @@ _TEXT = {
     "bandwidth": "need more bandwidth together than the cell has",
     "total_power": "need more power together than the cell allows",
 }
+
+
+def _rounded_up(amount: float) -> str:
+    """To 6 digits and never less than the amount: what a message says would do has to do."""
+    shown = f"{amount:.6g}"
+    return shown if float(shown) >= amount else f"{amount + 10.0 ** (np.floor(np.log10(amount)) - 5):.6g}"
 
 
 def diagnose(problem: Problem, form: Reduced) -> Diagnosis | None:

@@ -14,9 +14,8 @@ import numpy as np
 
 from kktalloc._problem import FloatArray
 from kktalloc._reduced import Reduced
-from kktalloc._response import Corners, Regime, Response, corners, marginal, respond
-
-__all__ = ["Regime", "clear"]
+from kktalloc._regime import Regime
+from kktalloc._response import Corners, Response, corners, marginal, respond
 
 PRICE_ITERATIONS = 200
 RATIO_ITERATIONS = 100

@@ -78,7 +78,8 @@ def reduce(problem: Problem, deadline_s: FloatArray | None = None) -> Reduced:
     drained = energy - compute_j * q_min < 0.0
     energy = np.maximum(energy, 0.0)
 
-    nats = log(2.0) / (window * bandwidth)
+    with np.errstate(over="ignore", divide="ignore"):
+        nats = log(2.0) / (window * bandwidth)
     limited = np.isfinite(energy) & (peak > 0.0)
     # Powers in peaks; a device with no peak power is stopped by its zero SNR, not by energy.
     drain = np.asarray(d.pa_efficiency) / (window * np.where(peak > 0.0, peak, 1.0))

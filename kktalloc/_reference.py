@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kktalloc._problem import Problem
+from kktalloc._pruning_error import Linear
 
 FloatArray = NDArray[np.float64]
 StrArray = NDArray[np.str_]
@@ -79,7 +80,17 @@ def solve_reference(problem: Problem, solver: str = "CLARABEL", **options: Any) 
     -------
     ReferenceSolution
         Infeasible problems have a status that says so and NaN for numbers; nothing is raised for them.
+
+    Raises
+    ------
+    ValueError
+        If the solver is not installed, or the pruning error is not linear.
     """
+    cvxpy = import_module("cvxpy")
+    if solver not in cvxpy.installed_solvers():
+        raise ValueError(f"solver = {solver!r}: installed are {', '.join(cvxpy.installed_solvers())}")
+    if not isinstance(problem.pruning_error, Linear):
+        raise ValueError(f"pruning_error = {problem.pruning_error!r}: the reference takes the linear error alone")
     shape, batch = problem.shape, problem.batch_shape
     status = np.empty(batch, dtype="<U24")
     rho, bandwidth, power = (np.full(shape, np.nan) for _ in range(3))

@@ -18,7 +18,6 @@ limit; and on the energy branch a larger s brings a larger power, which has to b
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from enum import IntEnum
 
 import numpy as np
 
@@ -26,19 +25,9 @@ from kktalloc._efficiency import EFFICIENCY_MAX, efficiency_at_power_price, effi
 from kktalloc._problem import FloatArray
 from kktalloc._pruning_error import Linear
 from kktalloc._reduced import Reduced
+from kktalloc._regime import Regime
 
 EFFICIENCY_ITERATIONS = 200
-
-
-class Regime(IntEnum):
-    """What stops a device from keeping more of the model."""
-
-    FLOOR = 0  # it prunes the most it may; its bandwidth is better used elsewhere
-    ENERGY = 1  # its power is limited by the energy budget
-    KINK = 2  # energy and peak power bind at once
-    PEAK = 3  # it sends at peak power
-    SATURATED = 4  # it prunes nothing
-    TOTAL_POWER = 5  # the cell's total power is better used elsewhere
 
 
 @dataclass(frozen=True, eq=False)

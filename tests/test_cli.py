@@ -15,7 +15,7 @@ import pytest
 from problems import infeasible_problem
 
 import kktalloc as ka
-from kktalloc.__main__ import main
+from kktalloc.__main__ import _LIMITS, main
 from kktalloc._files import load_scenario
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "ten_devices.toml"
@@ -210,3 +210,15 @@ def test_a_reader_that_leaves_is_no_error():
         code = process.wait(timeout=60)
     assert errors == b""
     assert code == 141
+
+
+def test_total_power_scenario_as_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenario = tmp_path / "s.toml"
+    scenario.write_text(
+        "[cell]\nbandwidth_hz = 1.5e6\nnoise_psd_w_per_hz = 4e-21\ndeadline_s = 0.5\ntotal_power_w = 0.1\n"
+        "[devices]\nchannel_gain = [3e-11, 1e-11, 4e-12]\ntx_power_max_w = 0.2\npayload_bits = 2e6\n"
+        "pruned_compute_s = [0.1, 0.2, 0.1]\n"
+    )
+    assert main(["solve", str(scenario)]) == 0
+    assert "total power" in capsys.readouterr().out
+    assert set(_LIMITS) == {r.name for r in ka.Regime}

@@ -151,8 +151,8 @@ def test_openml_tables(columns: int, shape: tuple[int, ...], monkeypatch: pytest
         return SimpleNamespace(data=values, target=np.array(["cat", "dog", "cat", "ant"]))
 
     monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
-    data = ft.load_openml("pets", cache="/tmp/x")
-    assert (asked["name"], asked["data_home"]) == ("pets", "/tmp/x")
+    data = ft.load_openml("pets", cache=tmp_path)
+    assert (asked["name"], asked["data_home"]) == ("pets", tmp_path)
     assert data.x.shape == (4, *shape)
     assert (data.x.min(), data.x.max()) == (0.0, 1.0)
     assert (data.y.tolist(), data.classes) == ([1, 2, 1, 0], 3)

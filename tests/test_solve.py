@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 
 import numpy as np
@@ -94,18 +95,20 @@ def test_never_worse_than_slsqp_on_the_non_convex_problem(solved: list[ka.Soluti
         assert slsqp(s.problem, np.random.default_rng(i), starts=3) >= s.objective - 1e-8
 
 
-ARRAYS = ("pruning_ratio", "bandwidth_hz", "tx_power_w", "upload_s", "latency_s", "energy_j")
+ARRAYS = ("pruning_ratio", "bandwidth_hz", "tx_power_w", "upload_s", "latency_s", "energy_j", "objective")
 
 
 @pytest.mark.parametrize("name", ARRAYS)
 @pytest.mark.parametrize("factor", [1 - 1e-3, 1 + 1e-3])
 def test_certificate_refuses_each_corrupted_array(solved: list[ka.Solution], name: str, factor: float) -> None:
     for s in solved[::10]:
-        values = getattr(s, name)
-        assert not replace(s, **{name: values * factor}).certificate.ok or not values.any()
+        values = np.asarray(getattr(s, name))
+        if not values.any():
+            continue
+        assert not replace(s, **{name: values * factor}).certificate.ok
         k = int(np.argmax(np.abs(values)))  # one entry alone
         one = np.where(np.arange(values.size) == k, factor, 1.0)
-        assert not replace(s, **{name: values * one}).certificate.ok or not values.any()
+        assert not replace(s, **{name: (values * one).reshape(values.shape)}).certificate.ok
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(ka.Prices)])
@@ -130,6 +133,18 @@ def test_certificate_refuses_a_corrupted_allocation_without_what_came_with_it(so
                 assert not ka.certify(s.problem, **(right | {name: values * factor})).ok, (name, factor)
 
 
+def test_certificate_refuses_a_wrong_regime(solved: list[ka.Solution]) -> None:
+    tried = 0
+    for s in solved[::10]:
+        q, q_min = 1 - s.pruning_ratio, 1 - np.asarray(s.problem.devices.pruning_ratio_max)
+        for k in np.flatnonzero((q > q_min + 1e-3) & (q < 0.999))[:2]:
+            for wrong in (ka.Regime.FLOOR, ka.Regime.SATURATED, ka.Regime.TOTAL_POWER):
+                tried += 1
+                regime = np.where(np.arange(q.size) == k, wrong, s.regime)
+                assert not replace(s, regime=regime).certificate.ok, (s.regime[k], wrong)
+    assert tried > 50
+
+
 @pytest.mark.parametrize("resource", RESOURCES)
 def test_infeasible_names_device_and_resource_and_what_would_do(resource: str) -> None:
     rng = np.random.default_rng(7)
@@ -143,7 +158,10 @@ def test_infeasible_names_device_and_resource_and_what_would_do(resource: str) -
         assert set(d.resource[lacking]) == {resource}
         assert device == -1 or list(lacking) == [device]
         assert ka.solve(problem, throw=False).status is ka.Status.INFEASIBLE
-        # What it says would do, does; a little less does not.
+        # What the message says would do, does.
+        for field, amount in re.findall(r"(bandwidth_hz|deadline_s) (\S+) instead", str(caught.value)):
+            ka.solve(rebuilt(problem, **{field: float(amount)}))
+        # So does what the diagnosis says to the last digit; a little less does not.
         for field, needed in (("bandwidth_hz", d.bandwidth_needed_hz), ("deadline_s", d.deadline_needed_s)):
             if np.isfinite(needed):
                 ka.solve(rebuilt(problem, **{field: float(needed)}))
@@ -233,3 +251,32 @@ def test_unpruned_least_deadline_is_the_shortest_round(known: KnownAnswer) -> No
     assert s.bandwidth_hz.sum() == pytest.approx(float(problem.cell.bandwidth_hz[0]), rel=1e-9)
     np.testing.assert_allclose(s.latency_s, shortest, rtol=1e-9)
     assert shortest > np.max(np.asarray(d.fixed_latency_s) + np.asarray(d.pruned_compute_s))
+
+
+def test_a_problem_does_not_change_with_the_callers_arrays() -> None:
+    gain = np.array([3e-11, 1e-11])
+    problem = ka.Problem(ka.Cell(1e6, 4e-21, 0.5), ka.Devices(gain, 0.2, 2e6, 0.1))
+    before = ka.solve(problem).objective
+    gain *= 1e-3
+    assert ka.solve(problem).objective == before
+    with pytest.raises(ValueError, match="read-only"):
+        np.asarray(problem.devices.channel_gain)[0] = 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channel_gain": None}, "devices.channel_gain: expected numbers, got None"),
+        ({"tx_power_max_w": "0.2"}, "devices.tx_power_max_w: expected numbers, got '0.2'"),
+        ({"channel_gain": True}, "devices.channel_gain: expected numbers, got True"),
+        ({"channel_gain": [1e-11, float("nan")]}, "devices.channel_gain[1] = nan: must be >= 0 and finite"),
+        ({"payload_bits": [1e6, 0.0]}, "devices.payload_bits[1] = 0.0: must be > 0 and finite"),
+        ({"pa_efficiency": 1.5}, "devices.pa_efficiency = 1.5: must be > 0 and <= 1"),
+        ({"weight": [0.0, 0.0]}, "devices.weight: at least one weight of each problem must be > 0"),
+        ({"payload_bits": [1e6] * 3}, "devices.payload_bits: shape (3,) does not broadcast with (2,)"),
+    ],
+)
+def test_bad_input_is_named(changes: dict[str, object], message: str) -> None:
+    good = {"channel_gain": [3e-11, 1e-11], "tx_power_max_w": 0.2, "payload_bits": 2e6, "pruned_compute_s": 0.1}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        ka.Problem(ka.Cell(1e6, 4e-21, 0.5), ka.Devices(**(good | changes)))

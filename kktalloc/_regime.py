@@ -1,0 +1,16 @@
+"""What stops a device."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Regime(IntEnum):
+    """What stops a device from keeping more of the model."""
+
+    FLOOR = 0  # it prunes the most it may; its bandwidth is better used elsewhere
+    ENERGY = 1  # its power is limited by the energy budget
+    KINK = 2  # energy and peak power bind at once
+    PEAK = 3  # it sends at peak power
+    SATURATED = 4  # it prunes nothing
+    TOTAL_POWER = 5  # the cell's total power is better used elsewhere
