@@ -8,12 +8,12 @@ ARGS ?=
 # CPU training here runs one thread per core it is given; BLAS threads on top only fight over them.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help report test lint types verify bench clean
+.PHONY: help report test lint types verify bench fuzz clean
 
 help:
 	@echo "make report   install, train four schemes on the bundled digits, write an HTML report"
 	@echo "make test     install everything the tests need and run them all"
-	@echo "make lint types verify bench clean"
+	@echo "make lint types verify bench fuzz clean"
 
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +45,10 @@ verify: $(VENV)/.report
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only $(ARGS)
+
+# Long and seeded; e.g. make fuzz ARGS="--count 1000 --seed 7"
+fuzz: $(VENV)/.dev
+	$(BIN)/python tests/fuzz_allocator.py $(or $(ARGS),--count 100000 --seed 0)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
