@@ -12,7 +12,9 @@ from typing import Any, NoReturn
 from .config import DATASETS, STUDIES, Study, digest, fingerprint, seeds, to_dict
 
 # Studies that are no comparison of schemes: the module of their config and cases, and that of their page.
-CASE_STUDIES = {name: (f"validation.{name}.study", f"validation.{name}.page") for name in ("bound", "tradeoff")}
+CASE_STUDIES = {
+    name: (f"validation.{name}.study", f"validation.{name}.page") for name in ("bound", "tradeoff", "scale")
+}
 
 
 class _Parser(argparse.ArgumentParser):
