@@ -1,0 +1,306 @@
+/* The certificate of an allocation at given bandwidth prices, the compiled twin of _certificate.py, _dual.py and
+ * _prices.py (equations there) for the linear pruning error without a cap on total power. It knows nothing of the
+ * solver: arrays in, residuals out. */
+#include "problem.h"
+
+#include <float.h>
+#include <stdlib.h>
+
+/* NaN must count as the worst there is. */
+INLINE double no_nan(double x) { return x == x ? x : INFINITY; }
+
+enum { ANYWHERE = -2, AT_FLOOR = 0, ON_ENERGY, AT_KINK, AT_PEAK, AT_TOP };  /* Regime of _regime.py, or none claimed */
+
+/* What is worst, and what adds up, over the devices. */
+typedef struct {
+    double rate, energy, peak, pruning, negative, stationarity, consistency;
+    Total objective, weight, bound, bandwidth, worth, unused, later;
+} Verdict;
+
+typedef struct {
+    Lanes field[DEVICE_FIELDS], rho, b, p, regime, implied[CLAIMS];
+    Lanes rate, energy, peak, pruning, negative, stationarity, misplaced;
+    Lanes objective, bound, worth, unused, later;
+} Block;
+
+/* The relative distance of a claim from what the allocation implies. */
+INLINE double distance(double claim, double implied)
+{
+    const double off = fabs(claim - implied) / (implied != 0.0 ? fabs(implied) : 1.0);
+    return claim == implied ? 0.0 : no_nan(off);
+}
+
+/* A device's term of the dual function with `omega` of the power price on its energy row; u is where it is least. */
+typedef struct {
+    double value, omega, spread, u;
+} Candidate;
+
+INLINE Candidate candidate(double omega, double power_price, double nu, double alpha, double a, double window, double r0,
+                           double r1, double e0, double e1, double peak, double u_min, double u_cap, double rests,
+                           double u_rest)
+{
+    const double spread = nu * r1 - omega * e1;
+    /* alpha (1 - q(u)) + spread u is stationary where alpha T / (1 + a u)^2 = spread. */
+    const double root = sqrt(alpha * window / most(spread, 0.0)), straight = root > 1.0 ? INFINITY : 0.0;
+    const double free_u = a > 0.0 ? (root - 1.0) / a : straight, clipped = most(least(free_u, u_cap), u_min);
+    const double paid = spread > 0.0 ? clipped : u_cap, worthless = spread < 0.0 ? paid : u_min;
+    const double best = alpha > 0.0 ? paid : worthless, u = rests > 0.0 ? u_rest : best;
+    const double lost = 1.0 - window * u / (1.0 + a * u);
+    const double cost = alpha * most(least(lost, 1.0), 0.0);
+    const Candidate at = {cost + spread * u + nu * r0 - omega * e0 - (power_price - omega) * peak, omega, spread, u};
+    return at;
+}
+
+/* Keeps the candidate with the larger term. */
+INLINE void prefer(Candidate *best, Candidate other)
+{
+    const double better = other.value > best->value ? 1.0 : 0.0;
+    best->value = better > 0.0 ? other.value : best->value;
+    best->omega = better > 0.0 ? other.omega : best->omega;
+    best->spread = better > 0.0 ? other.spread : best->spread;
+    best->u = better > 0.0 ? other.u : best->u;
+}
+
+LANE_LOOP void judge_block(Block *v, double B, double noise, double deadline, double lam)
+{
+    EACH(i) {
+        const double payload = v->field[PAYLOAD_BITS][i], extra = v->field[OVERHEAD_BITS][i], eta = v->field[PA_EFFICIENCY][i];
+        const double a = v->field[PRUNED_COMPUTE_S][i], fixed_s = v->field[FIXED_LATENCY_S][i], peak = v->field[TX_POWER_MAX_W][i];
+        const double budget = v->field[ENERGY_BUDGET_J][i], fixed_j = v->field[FIXED_ENERGY_J][i];
+        const double compute_j = v->field[PRUNED_COMPUTE_J][i], rho_max = v->field[PRUNING_RATIO_MAX][i];
+        const double alpha = v->field[WEIGHT][i], g = v->field[CHANNEL_GAIN][i] / noise;
+        const double rho = v->rho[i], b = v->b[i], p = v->p[i], q = 1.0 - rho;
+
+        /* What the allocation implies. */
+        const double holds = b > 0.0 ? 1.0 : 0.0, snr = g * p / (holds > 0.0 ? b : 1.0), log_snr = natural_log1p(snr);
+        const double sound = snr > -1.0 ? b * log_snr / LN2 : NAN, rate = holds > 0.0 ? sound : 0.0;
+        const double bits = payload * q + extra, upload = bits > 0.0 ? bits / rate : 0.0;
+        const double sent_j = upload > 0.0 ? p * upload / eta : 0.0;
+        const double latency = fixed_s + a * q + upload, energy = fixed_j + compute_j * q + sent_j;
+        const double spent = (energy - budget) / most(budget, 1e-300), excess = (p - peak) / most(peak, 1e-300);
+        const double over = p > peak ? excess : 0.0, range = most(q - 1.0, -q);
+        v->energy[i] = budget < INFINITY ? no_nan(spent) : 0.0;
+        v->peak[i] = no_nan(most(over, -p) + 0.0 * p);
+        v->pruning[i] = no_nan(most(1.0 - rho_max - q, range) + 0.0 * q);
+        v->negative[i] = -b;
+        v->objective[i] = alpha * rho;
+
+        /* The convex rows. */
+        const double window = deadline - fixed_s, r0 = extra / window, r1 = payload + a * r0, left = budget - fixed_j;
+        const double most_rate = B * natural_log1p(g * (left > 0.0 ? peak : 0.0) / B) / LN2;
+        const double q_min = 1.0 - rho_max, u_min = q_min / (window - a * q_min);
+        const double u_max = window > a ? 1.0 / (window - a) : INFINITY;
+        const double u_cap = most(least(u_max, (most_rate - r0) / r1), u_min);
+        const double limited = left < INFINITY ? 1.0 : 0.0, e_left = limited > 0.0 ? left : 0.0;
+        const double e0 = eta * e_left / window, e1 = limited > 0.0 ? eta * (a * e_left / window - compute_j) : 0.0;
+
+        /* The best multipliers at this SNR and price. A device that holds no bandwidth is judged at the SNR at which its
+         * first bit would just pay: phi(y) = y - 1 + e^-y = lam r1 / slope. */
+        const double floor_room = 1.0 + a * u_min, needed = LN2 * lam * r1 * floor_room * floor_room / (alpha * window);
+        const double silent = holds > 0.0 ? (snr < INFINITY ? 0.0 : 1.0) : 1.0;
+        double e, em, ignored;
+        decay(least(needed + 1.0, 700.0), &e, &ignored);
+        const double first = needed + 1.0 - e;
+        decay(least(first, 700.0), &e, &em);
+        const double x = silent > 0.0 ? em / e : snr;
+        /* log1p(x) - x/(1+x) loses digits for small x; z = x/(2+x) gives a series of positive terms. */
+        const double z = x / (2.0 + x), zz = z * z;
+        const double tail = ((((zz / 13.0 + 1.0 / 11.0) * zz + 1.0 / 9.0) * zz + 1.0 / 7.0) * zz + 1.0 / 5.0) * zz + 1.0 / 3.0;
+        const double series = 2.0 * zz * (1.0 / (1.0 + z) + z * tail), logarithm = silent > 0.0 ? least(first, 700.0) : log_snr;
+        const double direct = x < 0.05 ? series : logarithm - x / (1.0 + x);
+        const double beyond = first > 700.0 ? silent : 0.0, marginal = (beyond > 0.0 ? needed : direct) / LN2;
+        const double priced = lam > 0.0 ? 1.0 : 0.0, positive = marginal > 0.0 ? priced : 0.0;
+        const double usable = marginal < INFINITY ? positive : 0.0, nu = usable > 0.0 ? lam / marginal : 0.0;
+        const double power_price = usable > 0.0 ? nu * g / ((1.0 + x) * LN2) : 0.0;
+        /* The dual is concave in omega: best at an end, or where u rests on the kink (e0 + e1 u = P). */
+        const double u_kink = (peak - e0) / e1, kink_room = 1.0 + a * u_kink;
+        const double balance = (nu * r1 - alpha * window / (kink_room * kink_room)) / e1;
+        const double in_u = u_kink > u_min ? limited : 0.0, in_cap = u_kink < u_cap ? in_u : 0.0;
+        const double in_low = balance > 0.0 ? in_cap : 0.0, inside = balance < power_price ? in_low : 0.0;
+        Candidate best = candidate(0.0, power_price, nu, alpha, a, window, r0, r1, e0, e1, peak, u_min, u_cap, 0.0, 0.0);
+        prefer(&best, candidate(limited > 0.0 ? power_price : 0.0, power_price, nu, alpha, a, window, r0, r1, e0, e1, peak,
+                                u_min, u_cap, 0.0, 0.0));
+        prefer(&best, candidate(inside > 0.0 ? balance : 0.0, power_price, nu, alpha, a, window, r0, r1, e0, e1, peak,
+                                u_min, u_cap, inside, u_kink));
+        const double omega = best.omega, pi = power_price - omega, kept = window * best.u / (1.0 + a * best.u);
+
+        /* What is priced is used up, and no device gains by moving. Where the computation leaves next to no time, q / t is
+         * all rounding; no feasible u exceeds the cap. */
+        const double t = window - a * q, u = least(q / t, u_cap), room = 1.0 + a * u, slope = alpha * window / (room * room);
+        v->rate[i] = no_nan((upload - t) / most(window, 1e-300));
+        const double slack = limited > 0.0 ? e0 + e1 * u - p : 0.0;
+        const double unused = nu * (rate - r0 - r1 * u) + omega * slack + pi * (peak - p);
+        const double size = most(most(fabs(best.spread), slope), 1e-300), mismatch = fabs(best.spread - slope) / size;
+        v->bound[i] = best.value;
+        v->worth[i] = nu * rate;
+        v->unused[i] = unused == unused ? most(unused, 0.0) : NAN;
+        v->stationarity[i] = no_nan(least(mismatch, fabs(q - kept)) + 0.0 * (mismatch + kept));
+        v->later[i] = (nu * rate - omega * p) / t;
+
+        /* How far the device is from the limit that its regime names; next to the floor the times of a tiny upload are all
+         * rounding of rho: weighed by what is kept beyond it. */
+        const double regime = v->regime[i], kept_beyond = q - q_min, at_peak = fabs(p - peak) / most(peak, 1e-300);
+        const double at_budget = budget < INFINITY ? fabs(energy - budget) / most(budget, 1e-300) : 1.0;
+        const double both = most(at_peak, at_budget), at_top = regime == AT_TOP ? 1.0 - q : 1.0;
+        const double off_peak = regime == AT_PEAK ? at_peak * kept_beyond : at_top;
+        const double off_kink = regime == AT_KINK ? both * kept_beyond : off_peak;
+        const double off_budget = regime == ON_ENERGY ? at_budget * kept_beyond : off_kink;
+        const double off = regime == AT_FLOOR ? kept_beyond : off_budget;
+        v->misplaced[i] = regime == ANYWHERE ? 0.0 : no_nan(off);
+        v->implied[UPLOAD_S][i] = upload;
+        v->implied[LATENCY_S][i] = latency;
+        v->implied[ENERGY_J][i] = energy;
+        v->implied[ENERGY_PER_J][i] = omega * eta * (1.0 + a * q / t) / window;
+        v->implied[PEAK_POWER_PER_W][i] = pi;
+    }
+}
+
+LANE_LOOP void compare(double *worst, const double *claimed, const double *implied)
+{
+    EACH(i) worst[i] = most(worst[i], distance(claimed[i], implied[i]));
+}
+
+INLINE double worst_of(double worst, const double *lanes, int count)
+{
+    for (int i = 0; i < count; i++) worst = most(worst, lanes[i]);
+    return worst;
+}
+
+INLINE void tally(Total *total, double *lanes, int count)
+{
+    silence(lanes, count);
+    add(total, sum_lanes(lanes));
+}
+
+typedef struct {
+    const Problem *problem;
+    const Judgement *given;
+    ptrdiff_t row;
+    Verdict *chunks;
+} Hearing;
+
+static void judge_chunk(void *shared, ptrdiff_t chunk)
+{
+    const Hearing *h = shared;
+    const Problem *problem = h->problem;
+    const Judgement *given = h->given;
+    const ptrdiff_t K = problem->devices, row = h->row, from = chunk * CHUNK, to = from + CHUNK < K ? from + CHUNK : K;
+    const double B = cell_value(problem, BANDWIDTH_HZ, row), noise = cell_value(problem, NOISE_PSD_W_PER_HZ, row);
+    const double deadline = cell_value(problem, DEADLINE_S, row), lam = most(value_at(&given->price_per_hz, row), 0.0);
+    Block block, *v = &block;
+    Verdict sum = {0};
+    for (ptrdiff_t first = from; first < to; first += LANES) {
+        const int count = to - first < LANES ? (int)(to - first) : LANES;
+        Lanes consistency = {0}, weight;
+        for (int i = 0; i < DEVICE_FIELDS; i++) load(v->field[i], &problem->device[i], row, first, count);
+        load(v->rho, &given->pruning_ratio, row, first, count);
+        load(v->b, &given->bandwidth_hz, row, first, count);
+        load(v->p, &given->tx_power_w, row, first, count);
+        for (int i = 0; i < LANES; i++)
+            v->regime[i] = given->regime ? given->regime[row * K + first + (i < count ? i : count - 1)] : ANYWHERE;
+        judge_block(v, B, noise, deadline, lam);
+        for (int i = 0; i < CLAIMS; i++) {
+            Lanes claimed;
+            if (!given->claims[i].data) continue;
+            load(claimed, &given->claims[i], row, first, count);
+            compare(consistency, claimed, v->implied[i]);
+        }
+        const ptrdiff_t at = row * K + first;
+        const size_t size = (size_t)count * sizeof(double);
+        if (given->energy_per_j) memcpy(given->energy_per_j + at, v->implied[ENERGY_PER_J], size);
+        if (given->peak_power_per_w) memcpy(given->peak_power_per_w + at, v->implied[PEAK_POWER_PER_W], size);
+        sum.rate = worst_of(sum.rate, v->rate, count);
+        sum.energy = worst_of(sum.energy, v->energy, count);
+        sum.peak = worst_of(sum.peak, v->peak, count);
+        sum.pruning = worst_of(sum.pruning, v->pruning, count);
+        sum.negative = worst_of(sum.negative, v->negative, count);
+        sum.stationarity = worst_of(sum.stationarity, v->stationarity, count);
+        sum.consistency = worst_of(worst_of(sum.consistency, consistency, count), v->misplaced, count);
+        EACH(i) weight[i] = v->field[WEIGHT][i];
+        tally(&sum.weight, weight, count);
+        tally(&sum.bandwidth, v->b, count);
+        tally(&sum.objective, v->objective, count);
+        tally(&sum.bound, v->bound, count);
+        tally(&sum.worth, v->worth, count);
+        tally(&sum.unused, v->unused, count);
+        tally(&sum.later, v->later, count);
+    }
+    h->chunks[chunk] = sum;
+}
+
+static void judge_row(const Problem *problem, const Judgement *given, Verdict *chunks, ptrdiff_t row, int threads)
+{
+    const ptrdiff_t count = (problem->devices + CHUNK - 1) / CHUNK;
+    Hearing hearing = {problem, given, row, chunks};
+    in_parallel(judge_chunk, &hearing, count, threads);
+    Verdict all = {0};
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const Verdict *one = &chunks[i];
+        all.rate = most(all.rate, one->rate);
+        all.energy = most(all.energy, one->energy);
+        all.peak = most(all.peak, one->peak);
+        all.pruning = most(all.pruning, one->pruning);
+        all.negative = most(all.negative, one->negative);
+        all.stationarity = most(all.stationarity, one->stationarity);
+        all.consistency = most(all.consistency, one->consistency);
+        add(&all.weight, value_of(one->weight));
+        add(&all.bandwidth, value_of(one->bandwidth));
+        add(&all.objective, value_of(one->objective));
+        add(&all.bound, value_of(one->bound));
+        add(&all.worth, value_of(one->worth));
+        add(&all.unused, value_of(one->unused));
+        add(&all.later, value_of(one->later));
+    }
+    const double B = cell_value(problem, BANDWIDTH_HZ, row), price = value_at(&given->price_per_hz, row);
+    const double lam = most(price, 0.0), paid = lam * B, used = value_of(all.bandwidth);
+    const double total = value_of(all.weight), scale = total > 0.0 ? total : 1.0;
+    const double objective = value_of(all.objective), later = value_of(all.later);
+    double consistency = all.consistency;
+    if (given->objective.data) consistency = most(consistency, distance(value_at(&given->objective, row), objective));
+    if (given->deadline_claim.data) consistency = most(consistency, distance(value_at(&given->deadline_claim, row), later));
+    const double verdict[VERDICTS] = {
+        [PRIMAL_RATE] = all.rate,
+        [PRIMAL_ENERGY] = all.energy,
+        [PRIMAL_PEAK_POWER] = all.peak,
+        [PRIMAL_BANDWIDTH] = no_nan(most((used - B) / B, all.negative / B) + 0.0 * used),
+        [PRIMAL_PRUNING] = all.pruning,
+        [DUAL] = no_nan(most(-price * B, 0.0) + 0.0 * price),
+        [COMPLEMENTARITY] = no_nan((value_of(all.unused) + most(paid - lam * used, 0.0) + 0.0 * used) / scale),
+        [STATIONARITY] = all.stationarity,
+        [CONSISTENCY] = consistency,
+        [DUALITY_GAP] = (objective - (value_of(all.bound) - paid)) / scale,
+        [RESOLUTION] = 8.0 * DBL_EPSILON * (1.0 + (paid + value_of(all.worth)) / scale),
+    };
+    for (int i = 0; i < VERDICTS; i++) given->verdict[i * problem->problems + row] = verdict[i];
+    if (given->deadline_per_s) given->deadline_per_s[row] = later;
+}
+
+typedef struct {
+    const Problem *problem;
+    const Judgement *given;
+    ptrdiff_t rows;  /* of one group */
+} Batch;
+
+static void judge_rows(void *shared, ptrdiff_t group)
+{
+    const Batch *batch = shared;
+    const ptrdiff_t from = group * batch->rows, end = from + batch->rows;
+    Verdict chunk;
+    for (ptrdiff_t row = from; row < end && row < batch->problem->problems; row++)
+        judge_row(batch->problem, batch->given, &chunk, row, 1);
+}
+
+int dual_judge(const Problem *problem, const Judgement *given, int threads)
+{
+    const ptrdiff_t K = problem->devices, chunks = (K + CHUNK - 1) / CHUNK;
+    if (chunks <= 1) {
+        Batch batch = {problem, given, 1 + CHUNK / (K + 1)};
+        in_parallel(judge_rows, &batch, (problem->problems + batch.rows - 1) / batch.rows, threads);
+        return 1;
+    }
+    Verdict *verdicts = malloc((size_t)chunks * sizeof *verdicts);
+    if (verdicts)
+        for (ptrdiff_t row = 0; row < problem->problems; row++) judge_row(problem, given, verdicts, row, threads);
+    free(verdicts);
+    return verdicts != NULL;
+}

@@ -1,0 +1,144 @@
+/* Devices in lanes: every per-device formula is written once, for one lane, free of branches, and the compiler turns
+ * the loops over LANES of them into vector code. Nothing here knows the allocation problem. */
+#ifndef KKTALLOC_LANES_H
+#define KKTALLOC_LANES_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { LANES = 16 };
+
+#define INLINE static inline __attribute__((always_inline))
+#define EACH(i) for (int i = 0; i < LANES; i++)
+
+/* One compilation per instruction set, chosen when the module is loaded. */
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+#define FOR_EVERY_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define FOR_EVERY_CPU
+#endif
+
+#define LANE_LOOP FOR_EVERY_CPU static
+
+typedef double Lanes[LANES] __attribute__((aligned(64)));
+
+/* A float64 array broadcast to (problems, devices); strides in bytes, 0 where it does not vary. */
+typedef struct {
+    const char *data;
+    ptrdiff_t row, step;
+} Column;
+
+/* Lanes of devices first .. first + count - 1 of a problem; the last one fills what is left. */
+INLINE void load(double *restrict lanes, const Column *c, ptrdiff_t row, ptrdiff_t first, int count)
+{
+    const char *at = c->data + row * c->row + first * c->step;
+    if (c->step == 0) {
+        const double value = *(const double *)at;
+        EACH(i) lanes[i] = value;
+    } else if (c->step == sizeof(double) && count == LANES) {
+        EACH(i) lanes[i] = ((const double *)at)[i];
+    } else {
+        EACH(i) lanes[i] = *(const double *)(at + (i < count ? i : count - 1) * c->step);
+    }
+}
+
+INLINE double bits_to_double(uint64_t bits)
+{
+    double x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+INLINE uint64_t double_to_bits(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+INLINE double least(double a, double b) { return a < b ? a : b; }
+INLINE double most(double a, double b) { return a > b ? a : b; }
+
+#define LN2 0.693147180559945309417
+#define LN2_HIGH 0x1.62e42fefa38p-1  /* trailing zeros: exact times any exponent */
+#define LN2_LOW 0x1.ef35793c7673p-45
+
+/* exp(-y) and 1 - exp(-y), each to a few ulp, for 0 <= y <= 700. */
+INLINE void decay(double y, double *e, double *em)
+{
+    const double magic = 0x1.8p52;  /* adding it rounds to an integer and leaves that in the low bits */
+    const double shifted = -y * (1.0 / LN2) + magic, n = shifted - magic;
+    const double r = (-y - n * LN2_HIGH) - n * LN2_LOW;
+    /* Taylor, |r| < 0.35: (expm1(r) - r) / r^2, in three threads that the processor runs abreast. */
+    const double r3 = r * r * r;
+    const double p = ((1.0 / 39916800.0 * r3 + 1.0 / 40320.0) * r3 + 1.0 / 120.0) * r3 + 0.5;
+    const double q = ((1.0 / 479001600.0 * r3 + 1.0 / 362880.0) * r3 + 1.0 / 720.0) * r3 + 1.0 / 6.0;
+    const double t = ((1.0 / 6227020800.0 * r3 + 1.0 / 3628800.0) * r3 + 1.0 / 5040.0) * r3 + 1.0 / 24.0;
+    const double grown = (p + (q + t * r) * r) * (r * r) + r;
+    const double scale = bits_to_double((double_to_bits(shifted) + 1023) << 52);  /* 2^n */
+    *e = scale * grown + scale;
+    *em = (1.0 - scale) - scale * grown;
+}
+
+/* Natural logarithm to a few ulp; near -709 at and below the smallest normal number. */
+INLINE double natural_log(double x)
+{
+    const uint64_t bits = double_to_bits(x), half_root = 0x3fe6a09e667f3bcd;  /* sqrt(1/2) */
+    const uint64_t biased = (bits - half_root + (1024ull << 52)) >> 52;
+    const double n = bits_to_double(biased | 0x4330000000000000ull) - (0x1p52 + 1024.0);
+    const double f = bits_to_double(bits - (biased << 52) + (1024ull << 52)) - 1.0;  /* in (-0.3, 0.42) */
+    const double s = f / (2.0 + f), z = s * s;  /* ln(1 + f) = 2 artanh(s) */
+    const double zz = z * z;
+    const double even = (((2.0 / 19.0 * zz + 2.0 / 15.0) * zz + 2.0 / 11.0) * zz + 2.0 / 7.0) * zz + 2.0 / 3.0;
+    const double odd = (((2.0 / 21.0 * zz + 2.0 / 17.0) * zz + 2.0 / 13.0) * zz + 2.0 / 9.0) * zz + 2.0 / 5.0;
+    const double p = even + odd * z;
+    const double value = n * LN2_HIGH + (2.0 * s + (s * z * p + n * LN2_LOW));
+    return x < INFINITY ? value : x;
+}
+
+/* ln(1 + x) for x >= 0. */
+INLINE double natural_log1p(double x)
+{
+    const double u = 1.0 + x;
+    return u < INFINITY ? natural_log(u) + (x - (u - 1.0)) / u : u;
+}
+
+/* Pairwise sum; the input is overwritten. */
+LANE_LOOP double sum_lanes(double *lanes)
+{
+    for (int i = 0; i < 8; i++) lanes[i] += lanes[i + 8];
+    for (int i = 0; i < 4; i++) lanes[i] += lanes[i + 4];
+    return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
+}
+
+/* Zero in the lanes that stand for no device. */
+INLINE void silence(double *lanes, int count)
+{
+    for (int i = count; i < LANES; i++) lanes[i] = 0.0;
+}
+
+/* Whether some lane is not +0. */
+INLINE int any(const double *lanes)
+{
+    uint64_t bits = 0;
+    EACH(i) bits |= double_to_bits(lanes[i]);
+    return bits != 0;
+}
+
+/* Running sum whose rounding errors are carried along (Neumaier). */
+typedef struct {
+    double sum, carry;
+} Total;
+
+INLINE void add(Total *t, double x)
+{
+    const double s = t->sum + x;
+    t->carry += fabs(t->sum) >= fabs(x) ? (t->sum - s) + x : (x - s) + t->sum;
+    t->sum = s;
+}
+
+INLINE double value_of(Total t) { return t.sum + t.carry; }
+
+#endif

@@ -1,0 +1,68 @@
+/* What both kernels are given: the fields of a validated problem, in SI units, under their names in Python. */
+#ifndef KKTALLOC_PROBLEM_H
+#define KKTALLOC_PROBLEM_H
+
+#include "lanes.h"
+
+enum { BANDWIDTH_HZ, NOISE_PSD_W_PER_HZ, DEADLINE_S, CELL_FIELDS };
+enum {
+    CHANNEL_GAIN, TX_POWER_MAX_W, PAYLOAD_BITS, PRUNED_COMPUTE_S, OVERHEAD_BITS, FIXED_LATENCY_S, ENERGY_BUDGET_J,
+    PRUNED_COMPUTE_J, FIXED_ENERGY_J, PA_EFFICIENCY, PRUNING_RATIO_MAX, WEIGHT, DEVICE_FIELDS
+};
+
+typedef struct {
+    Column cell[CELL_FIELDS], device[DEVICE_FIELDS];
+    ptrdiff_t problems, devices;
+} Problem;
+
+INLINE double value_at(const Column *c, ptrdiff_t row) { return *(const double *)(c->data + row * c->row); }
+
+INLINE double cell_value(const Problem *p, int field, ptrdiff_t row)
+{
+    return value_at(&p->cell[field], row);
+}
+
+/* Blocks of LANES devices, in chunks that threads take in turns; the sums of a chunk are added in order. */
+enum { CHUNK = 256 * LANES };
+
+/* What `solve` writes: (problems, devices) arrays in C order, then (problems,) arrays. */
+typedef struct {
+    double *pruning_ratio, *bandwidth_hz, *tx_power_w, *upload_s, *latency_s, *energy_j;
+    signed char *regime;
+    double *objective, *price_per_hz;
+    signed char *state;
+} Allocation;
+
+/* The values of Allocation.state. */
+enum { SOLVED, INFEASIBLE, UNRESOLVED };
+
+/* 0 when memory ran out. */
+int kkt_solve(const Problem *problem, const Allocation *out, int threads);
+
+enum {
+    PRIMAL_RATE, PRIMAL_ENERGY, PRIMAL_PEAK_POWER, PRIMAL_BANDWIDTH, PRIMAL_PRUNING, DUAL, COMPLEMENTARITY,
+    STATIONARITY, CONSISTENCY, DUALITY_GAP, RESOLUTION, VERDICTS
+};
+
+/* What may come with an allocation and must agree with it. */
+enum { UPLOAD_S, LATENCY_S, ENERGY_J, ENERGY_PER_J, PEAK_POWER_PER_W, CLAIMS };
+
+/* What `dual_judge` is given, claims without data being none, and what it finds: (VERDICTS, problems), and prices where
+ * they are not NULL. */
+typedef struct {
+    Column pruning_ratio, bandwidth_hz, tx_power_w, price_per_hz;
+    Column claims[CLAIMS], objective, deadline_claim;
+    const signed char *regime;
+    double *verdict, *deadline_per_s, *energy_per_j, *peak_power_per_w;
+} Judgement;
+
+/* 0 when memory ran out. */
+int dual_judge(const Problem *problem, const Judgement *given, int threads);
+
+int all_in_range(const double *x, ptrdiff_t count, double low, int open, double high);
+int normalise(const Column *weight, ptrdiff_t rows, ptrdiff_t devices, double *out);
+
+/* Calls work(shared, 0 .. items - 1) from several threads. */
+void in_parallel(void (*work)(void *shared, ptrdiff_t item), void *shared, ptrdiff_t items, int threads);
+
+#endif

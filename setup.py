@@ -1,0 +1,22 @@
+"""The compiled kernel: optional, for where no compiler is at hand the NumPy engine serves alone."""
+
+import platform
+import sys
+
+from setuptools import Extension, setup
+
+flags = ["/O2"] if sys.platform == "win32" else ["-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math"]
+if platform.machine() in ("x86_64", "AMD64") and sys.platform == "linux":
+    flags.append("-mprefer-vector-width=512")
+
+setup(
+    ext_modules=[
+        Extension(
+            "kktalloc._kernel",
+            [f"kktalloc/kernel/{name}.c" for name in ("module", "validate", "solve", "judge", "threads")],
+            depends=[f"kktalloc/kernel/{name}.h" for name in ("lanes", "problem")],
+            extra_compile_args=flags,
+            optional=True,
+        )
+    ]
+)
