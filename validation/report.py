@@ -12,7 +12,7 @@ import numpy as np
 from . import figures
 from .config import JOINT, REFERENCE, Study, to_dict
 from .results import FORMAT, write_atomic, write_json
-from .summary import MARGIN, SAVING, WINDOW, Claim, Run, Spread, claims, load_study, scheme_table, targets
+from .summary import FASTER, MARGIN, SAVING, WINDOW, Claim, Run, Spread, claims, load_study, scheme_table, targets
 
 _TITLES = {"digits": "scikit-learn digits", "fashion_mnist": "Fashion-MNIST", "mnist": "MNIST"}
 _MINUS = "−"
@@ -129,8 +129,16 @@ def _context(
 
 
 def _answer(study: Study, found: list[Claim]) -> str:
-    """The first two claims in words."""
-    time, at_half = found[0], found[1]
+    """The claims of time and the comparisons in words."""
+    time, at_half = found[0], found[2]
+    against = [claim for claim in found if claim.statement.startswith(FASTER)]
+    beaten, others = (
+        [c.statement.removeprefix(FASTER) for c in against if (c.verdict == "holds") == every]
+        for every in (True, False)
+    )
+    rivals = (f" On every seed it learns faster than {_listed(beaten)}." if beaten else "") + (
+        f" Not on every seed does it beat {_listed(others)}." if others else ""
+    )
     reached = (
         f"in {spread_text(time.measured, 0)} % of its simulated time"
         if time.verdict == "holds"
@@ -139,8 +147,14 @@ def _answer(study: Study, found: list[Claim]) -> str:
     return (
         "Pruning and radio resources allocated together reach the accuracy of unpruned personalised training, within "
         f"{100 * MARGIN:g} percentage point, {reached}. After {100 * SAVING:g} % of the unpruned run's time "
-        f"they are {spread_text(at_half.measured, 2)} percentage points from where it ends."
+        f"they are {spread_text(at_half.measured, 2)} percentage points from where it ends." + rivals
     )
+
+
+def _listed(names: list[str]) -> str:
+    """``a, b and c``, as names in quotes."""
+    quoted = [f"“{name}”" for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
 def _for_how_many(claim: Claim, seeds: int) -> str:

@@ -107,8 +107,8 @@ def _page(finished: Finished) -> Page:
         title="The allocator at scale",
         where=f"Up to {counts[-1]:,} phones in one cell and {most['cells']:,} cells at once; no training",
         answer=f"One cell of {counts[-1]:,} phones is solved and certified in {wall[-1]:.2g} s, {most['cells']:,} "
-        f"cells of {most['devices']} phones in {most['wall_s']:.2g} s, on one core. {sample:,} phones suffice to predict the "
-        f"large cell's mean pruning ratio to {sampled.max():.1g}.",
+        f"cells of {most['devices']} phones in {most['wall_s']:.2g} s, on one core. {sample:,} phones suffice to tell "
+        f"the large cell's mean pruning ratio to {sampled.max():.1g}.",
         claims=claims,
         tables=[Table("Sizes", ["", "Mean pruning ratio", "Least to greatest seed", "Admitted, %", "Time, ms"], rows)],
         figures=[
