@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kktalloc import _engine
 from kktalloc._dual import LN2, ConvexRows, Multipliers, convex_rows, dual_terms
 from kktalloc._efficiency import phi
 from kktalloc._prices import prices
@@ -110,6 +111,11 @@ def certify(
     """
     given = {"pruning_ratio": pruning_ratio, "bandwidth_hz": bandwidth_hz, "tx_power_w": tx_power_w}
     rho, b, p = (_fit(problem, name, value) for name, value in given.items())
+    if bandwidth_price_per_hz is not None and not np.any(total_power_price_per_w):
+        per_hz = np.broadcast_to(np.asarray(bandwidth_price_per_hz, dtype=float), problem.batch_shape)
+        verdict = _engine.judge(problem, rho, b, p, per_hz, claimed)
+        if verdict is not None:
+            return read_verdict(verdict, per_hz, tolerance)
     c = convex_rows(problem)
     implied = outcome(problem, rho, b, p)
     q = 1.0 - rho
@@ -149,6 +155,14 @@ def certify(
         resolution = 8.0 * np.finfo(np.float64).eps * terms
     clean = {name: np.where(np.isnan(v), np.inf, v) for name, v in residuals.items()}
     return Certificate(clean, gap, lam[..., 0], mu[..., 0], resolution, tolerance)
+
+
+def read_verdict(verdict: FloatArray, bandwidth_price_per_hz: FloatArray, tolerance: float = 1e-9) -> Certificate:
+    """Certificate from the rows that the compiled kernel found (`kktalloc._engine.judge`)."""
+    residuals = dict(zip(_engine.RESIDUALS, verdict, strict=False))
+    residuals["primal_total_power"] = nothing = np.zeros(np.shape(bandwidth_price_per_hz))
+    gap, resolution = verdict[len(_engine.RESIDUALS) :]
+    return Certificate(residuals, gap, bandwidth_price_per_hz, nothing, resolution, tolerance)
 
 
 def _paid(c: ConvexRows, lam: FloatArray, mu: FloatArray) -> FloatArray:

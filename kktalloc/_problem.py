@@ -5,13 +5,15 @@ Field names, units and shapes are those of a scenario file; nothing here knows h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from math import inf
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from math import inf, prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kktalloc._engine import kernel
 from kktalloc._pruning_error import FloatArray as FloatArray
 from kktalloc._pruning_error import Linear, PowerLaw, PruningError
 
@@ -106,21 +108,32 @@ _RANGES: dict[str, tuple[float, bool, float]] = {
 }
 
 
-def _validated(table: str, name: str, value: Any) -> FloatArray:
+_CELL = tuple(f.name for f in fields(Cell))
+_DEVICES = tuple(f.name for f in fields(Devices))
+_OPTIONAL = ("total_power_w", "weight")
+
+
+def _validated(table: str, name: str, value: Any, module: Any) -> FloatArray:
     """`value` as float64, or a ValueError that names the field, the index and the value."""
-    field = f"{table}.{name}"
     try:
-        array = np.asarray(value, dtype=np.float64)
+        given = np.asarray(value)
+        if given.dtype.kind not in "iuf":
+            raise TypeError
+        # A copy: a caller who reuses a buffer must not change a problem that was judged.
+        array = given.astype(np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"{field}: expected numbers, got {value!r:.80}") from None
+        raise ValueError(f"{table}.{name}: expected numbers, got {value!r:.80}") from None
+    array.flags.writeable = False
     low, open_low, high = _RANGES[name]
+    if module is not None and module.in_range(array, low, open_low, high):
+        return array
     ok = (array > low if open_low else array >= low) & (array <= high)
     if not ok.all():
         index = tuple(int(i) for i in np.argwhere(~ok)[0])
         where = f"[{', '.join(map(str, index))}]" if index else ""
         bound = f"{'> ' if open_low else '>= '}{low:g}"
         bound += " and finite" if high == _FINITE else "" if high == inf else f" and <= {high:g}"
-        raise ValueError(f"{field}{where} = {array[index]!s}: must be {bound}")
+        raise ValueError(f"{table}.{name}{where} = {array[index]!s}: must be {bound}")
     return array
 
 
@@ -145,37 +158,60 @@ class Problem:
         One line that names the first offending field, its index and its value, or the shapes that do not match.
     """
 
-    cell: Cell
-    devices: Devices
     pruning_error: PruningError
     shape: tuple[int, ...]
+    _cell: dict[str, FloatArray] = field(repr=False)  # as given, not yet broadcast
+    _devices: dict[str, FloatArray] = field(repr=False)
 
     def __init__(self, cell: Cell, devices: Devices, pruning_error: PruningError | None = None) -> None:
-        cell_values = {
-            f.name: _validated("cell", f.name, getattr(cell, f.name))
-            for f in fields(Cell)
-            if getattr(cell, f.name) is not None
-        }
-        device_values = {
-            f.name: _validated("devices", f.name, getattr(devices, f.name))
-            for f in fields(Devices)
-            if getattr(devices, f.name) is not None
-        }
+        module = kernel()
+        cell_values, device_values = (
+            {
+                name: _validated(table, name, value, module)
+                for name in names
+                if (value := getattr(given, name)) is not None or name not in _OPTIONAL
+            }
+            for table, names, given in (("cell", _CELL, cell), ("devices", _DEVICES, devices))
+        )
         shape = _common_shape(cell_values, device_values)
-        alpha = device_values.pop("weight", np.ones(()))
-        alpha = np.broadcast_to(alpha, shape)
-        # Dividing by the largest first keeps the sum of huge weights finite.
-        top = alpha.max(axis=-1, keepdims=True, initial=0.0)
-        if shape[-1] and not (top > 0).all():
-            raise ValueError("devices.weight: at least one weight of each problem must be > 0")
-        alpha = alpha / np.where(top > 0, top, 1.0)
-        alpha = alpha / alpha.sum(axis=-1, keepdims=True) if shape[-1] else alpha
-        spread = {name: np.broadcast_to(v, shape) for name, v in device_values.items()}
-        columns = {name: np.broadcast_to(v[..., None], (*shape[:-1], 1)) for name, v in cell_values.items()}
+        device_values["weight"] = _normalised(device_values.get("weight"), shape, module)
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "pruning_error", _spread_curve(pruning_error or Linear(), shape))
-        object.__setattr__(self, "cell", Cell(**columns))
-        object.__setattr__(self, "devices", Devices(**spread, weight=alpha))
+        object.__setattr__(self, "_cell", cell_values)
+        object.__setattr__(self, "_devices", device_values)
+
+    @cached_property
+    def cell(self) -> Cell:
+        """What is shared, each field broadcast to ``(..., 1)``."""
+        columns = (*self.shape[:-1], 1)
+        return Cell(**{name: np.broadcast_to(v[..., None], columns) for name, v in self._cell.items()})
+
+    @cached_property
+    def devices(self) -> Devices:
+        """Who shares it, each field broadcast to ``(..., K)``; the weights sum to 1."""
+        return Devices(**{name: np.broadcast_to(v, self.shape) for name, v in self._devices.items()})
+
+    @property
+    def capped(self) -> bool:
+        """Whether there is a cap on total power."""
+        return "total_power_w" in self._cell
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many problems, and devices in each."""
+        return prod(self.shape[:-1]), self.shape[-1]
+
+    @cached_property
+    def columns(self) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
+        """Fields of cell (without the cap on total power) and devices, which broadcast to ``(N,)`` and ``(N, K)``."""
+        cell = (self._cell[name] for name in _CELL if name != "total_power_w")
+        devices = (self._devices[name] for name in _DEVICES)
+        if len(self.shape) <= 2:
+            return tuple(cell), tuple(devices)
+        return (
+            tuple(np.broadcast_to(v, self.batch_shape).reshape(-1) for v in cell),
+            tuple(np.broadcast_to(v, self.shape).reshape(self.sizes) for v in devices),
+        )
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -193,17 +229,41 @@ def _spread_curve(curve: PruningError, shape: tuple[int, ...]) -> PruningError:
         raise ValueError(f"pruning_error.exponent: shape {np.shape(curve.exponent)} does not fit {shape}") from None
 
 
+def _normalised(weight: FloatArray | None, shape: tuple[int, ...], module: Any) -> FloatArray:
+    """The weights over their sum, which broadcast to `shape`."""
+    K = shape[-1]
+    if weight is None:
+        return np.array(1.0 / K) if K else np.ones(0)
+    if module is not None and weight.shape == shape and K:
+        alpha = np.empty(shape)
+        some = module.normalise(weight.reshape(-1, K), prod(shape[:-1]), K, alpha)
+    else:
+        weight = np.broadcast_to(weight, shape)
+        # Dividing by the largest first keeps the sum of huge weights finite.
+        top = weight.max(axis=-1, keepdims=True, initial=0.0)
+        some = not K or bool((top > 0).all())
+        alpha = weight / np.where(top > 0, top, 1.0)
+        alpha = alpha / alpha.sum(axis=-1, keepdims=True) if some and K else alpha
+    if not some:
+        raise ValueError("devices.weight: at least one weight of each problem must be > 0")
+    return alpha
+
+
 def _common_shape(cell: dict[str, FloatArray], devices: dict[str, FloatArray]) -> tuple[int, ...]:
     """Shape ``(..., K)`` that every field broadcasts to; the error names the first field that does not fit."""
+    # The usual case at once: one problem, each field a scalar or one value per device.
+    usual = {v.shape for v in devices.values()} - {()}
+    if len(usual) == 1 and all(v.shape == () for v in cell.values()) and len(only := usual.pop()) == 1:
+        return only
     # A cell field has no device axis: a trailing 1 stands in for it.
     shapes = {f"devices.{n}": v.shape for n, v in devices.items()}
     shapes |= {f"cell.{n}": (*v.shape, 1) for n, v in cell.items()}
     common: tuple[int, ...] = (1,)
-    for field, shape in shapes.items():
+    for name, shape in shapes.items():
         try:
             common = np.broadcast_shapes(common, shape)
         except ValueError:
             raise ValueError(
-                f"{field}: shape {shape} does not broadcast with {common} of the fields before it"
+                f"{name}: shape {shape} does not broadcast with {common} of the fields before it"
             ) from None
     return common

@@ -8,8 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
-from kktalloc._certificate import Certificate, certify, outcome
+from kktalloc import _engine
+from kktalloc._certificate import Certificate, certify, outcome, read_verdict
 from kktalloc._diagnosis import Diagnosis, diagnose
+from kktalloc._engine import Allocation
 from kktalloc._kkt import clear
 from kktalloc._prices import Prices, prices
 from kktalloc._problem import FloatArray, Problem
@@ -134,14 +136,38 @@ def solve(problem: Problem, throw: bool = True) -> Solution:
     UncertifiedError
         The certificate refuses the answer (numerically hopeless input).
     """
+    found = _engine.solve(problem)
+    if found is not None and found.solved.all():
+        diagnosis = None
+    else:
+        found, diagnosis = _solve_numpy(problem, throw, found)
+    allocation = found.pruning_ratio, found.bandwidth_hz, found.tx_power_w
+    arrays = (*allocation, found.upload_s, found.latency_s, found.energy_j, found.objective)
+    judged = _engine.judge_and_price(problem, found)
+    if judged is None:
+        worth = prices(problem, *allocation, found.price_per_hz, found.price_per_w)
+        solution = Solution(problem, *arrays, found.regime, worth, diagnosis)
+    else:
+        verdict, (deadline, energy, peak) = judged
+        worth = Prices(found.price_per_hz, deadline, found.price_per_w, energy, peak)
+        solution = Solution(problem, *arrays, found.regime, worth, diagnosis)
+        # The very arrays that it holds were judged.
+        solution.__dict__["certificate"] = read_verdict(verdict, found.price_per_hz)
+    if throw and not solution.certificate.ok:
+        raise UncertifiedError(solution)
+    return solution
+
+
+def _solve_numpy(problem: Problem, throw: bool, found: Allocation | None) -> tuple[Allocation, Diagnosis | None]:
+    """The problems that `found` leaves unsolved, or all, by the NumPy engine; and what is missing where none can be."""
     form = reduce(problem)
     batch = problem.batch_shape
     diagnosis = diagnose(problem, form)
-    fine = np.ones(batch, dtype=bool) if diagnosis is None else diagnosis.feasible
     if throw and diagnosis is not None:
         raise InfeasibleError(diagnosis)
-
-    rows = fine.ravel()
+    fine = np.ones(batch, dtype=bool) if diagnosis is None else diagnosis.feasible
+    solved = np.zeros(batch, dtype=bool) if found is None else found.solved & fine
+    rows = (fine & ~solved).ravel()
     part = form.rows(rows)
     log_price, ratio, at = clear(part)
     B = np.broadcast_to(np.asarray(problem.cell.bandwidth_hz), (*batch, 1)).reshape(-1, 1)[rows]
@@ -154,25 +180,28 @@ def solve(problem: Problem, throw: bool = True) -> Solution:
         [at.regime == Regime.FLOOR, at.regime == Regime.SATURATED], [rho_max, 0.0], np.clip(rho, 0.0, rho_max)
     )
 
-    def full(values: FloatArray, dtype: type = float, missing: float = np.nan) -> np.ndarray:
+    def full(values: FloatArray, known: str, dtype: type = float, missing: float = np.nan) -> np.ndarray:
         out = np.full((rows.size, *values.shape[1:]), missing, dtype=dtype)
         out[rows] = values
-        return out.reshape((*batch, *values.shape[1:]))
+        out = out.reshape((*batch, *values.shape[1:]))
+        if found is not None:
+            out[solved] = getattr(found, known)[solved]
+        return out
 
-    pruning, bandwidth, power = full(rho), full(at.b * B), full(at.p * peak)
-    implied = outcome(problem, pruning, bandwidth, power)
+    allocation = (
+        full(rho, "pruning_ratio"),
+        full(at.b * B, "bandwidth_hz"),
+        full(at.p * peak, "tx_power_w"),
+    )
     # The ratio of the prices is that of the whole power to the whole bandwidth.
     total = problem.cell.total_power_w
     watts = np.inf if total is None else np.broadcast_to(np.asarray(total), (*batch, 1)).reshape(-1)[rows]
-    per_watt = np.divide(ratio, watts, out=np.zeros_like(ratio), where=ratio > 0.0)  # a cap of 0 W has no price
-    price = full(np.exp(log_price) / B[:, 0]), full(np.exp(log_price) * per_watt)
-    solution = Solution(
-        problem, pruning, bandwidth, power,
-        **implied,
-        regime=full(at.regime, dtype=np.int8, missing=-1),
-        prices=prices(problem, pruning, bandwidth, power, *price),
-        diagnosis=diagnosis,
-    )  # fmt: skip
-    if throw and not solution.certificate.ok:
-        raise UncertifiedError(solution)
-    return solution
+    merged = Allocation(
+        *allocation,
+        **outcome(problem, *allocation),
+        regime=full(at.regime, "regime", dtype=np.int8, missing=-1),
+        price_per_hz=full(np.exp(log_price) / B[:, 0], "price_per_hz"),
+        price_per_w=full(np.exp(log_price) * ratio / watts, "price_per_w"),
+        solved=fine,
+    )
+    return merged, diagnosis

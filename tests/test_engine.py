@@ -1,0 +1,199 @@
+"""The compiled kernel against the NumPy engine, which is the reference, and the choice between them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from problems import REGIMES, infeasible_problem, known_answers, random_problem
+
+import kktalloc as ka
+from kktalloc import _engine
+from kktalloc._prices import prices
+
+pytestmark = pytest.mark.skipif(_engine._KERNEL is None, reason="installed without a C compiler")
+
+
+@contextmanager
+def engine(name: str) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KKTALLOC_ENGINE", name)
+        yield
+
+
+def both(problem: ka.Problem, throw: bool = True) -> tuple[ka.Solution, ka.Solution]:
+    with engine("compiled"):
+        compiled = ka.solve(problem, throw)
+    with engine("numpy"):
+        return compiled, ka.solve(problem, throw)
+
+
+def own_verdict(s: ka.Solution) -> ka.Certificate:
+    """The certificate without the claimed prices of devices, which rounding alone decides where two limits tie."""
+    return ka.certify(
+        s.problem, s.pruning_ratio, s.bandwidth_hz, s.tx_power_w, bandwidth_price_per_hz=s.prices.bandwidth_per_hz,
+        upload_s=s.upload_s, latency_s=s.latency_s, energy_j=s.energy_j, objective=s.objective, regime=s.regime,
+        deadline_per_s=s.prices.deadline_per_s,
+    )  # fmt: skip
+
+
+def stacked(problems: list[ka.Problem]) -> ka.Problem:
+    cell = {
+        f.name: np.array([np.asarray(getattr(p.cell, f.name))[0] for p in problems])
+        for f in fields(ka.Cell)
+        if f.name != "total_power_w"
+    }
+    devices = {f.name: np.stack([getattr(p.devices, f.name) for p in problems]) for f in fields(ka.Devices)}
+    return ka.Problem(ka.Cell(**cell), ka.Devices(**devices))
+
+
+@pytest.fixture(scope="module")
+def pairs() -> list[tuple[ka.Solution, ka.Solution]]:
+    rng = np.random.default_rng(71)
+    return [both(random_problem(rng, regime=REGIMES[i % len(REGIMES)])) for i in range(140)]
+
+
+def test_objectives_agree_and_each_certificate_accepts_the_other(pairs: list[tuple[ka.Solution, ka.Solution]]) -> None:
+    for compiled, reference in pairs:
+        # A price of lam B > 1 blows rounding up: floors that leave next to nothing to share.
+        scale = 1.0 + float(reference.prices.bandwidth_per_hz * np.ravel(reference.problem.cell.bandwidth_hz)[0])
+        assert float(compiled.objective) == pytest.approx(float(reference.objective), abs=1e-12 * scale)
+        for solution, judge in ((compiled, "numpy"), (reference, "compiled")):
+            with engine(judge):
+                assert own_verdict(solution).ok, own_verdict(solution).worst
+
+
+def test_known_answers_come_from_the_kernel_itself() -> None:
+    for known in known_answers():
+        if known.total_power_price_per_w:
+            continue
+        with engine("compiled"):
+            found = _engine.solve(known.problem)
+        assert found is not None
+        assert found.solved, known.name
+        assert float(found.objective) == pytest.approx(known.objective, abs=1e-13)
+
+
+def test_certificates_agree_on_wrong_allocations(pairs: list[tuple[ka.Solution, ka.Solution]]) -> None:
+    rng = np.random.default_rng(3)
+    for compiled, _ in pairs[::4]:
+        for name in ("pruning_ratio", "bandwidth_hz", "tx_power_w", "upload_s", "energy_j"):
+            wrong = getattr(compiled, name) * (1 + 1e-3 * rng.choice([-1, 1]))
+            verdicts = []
+            for which in ("compiled", "numpy"):
+                with engine(which):
+                    verdicts.append(own_verdict(replace(compiled, **{name: wrong})))
+            mine, reference = verdicts
+            assert mine.ok == reference.ok
+            assert set(mine.residuals) == set(reference.residuals)
+            for residual, value in reference.residuals.items():
+                np.testing.assert_allclose(mine.residuals[residual], value, rtol=1e-6, atol=1e-9, err_msg=residual)
+            np.testing.assert_allclose(mine.duality_gap, reference.duality_gap, rtol=1e-6, atol=1e-9)
+
+
+def test_shadow_prices_agree(pairs: list[tuple[ka.Solution, ka.Solution]]) -> None:
+    for compiled, _ in pairs:
+        p = compiled.problem
+        with engine("numpy"):
+            own = prices(
+                p, compiled.pruning_ratio, compiled.bandwidth_hz, compiled.tx_power_w,
+                compiled.prices.bandwidth_per_hz, np.zeros(()),
+            )  # fmt: skip
+        for name, budget in (
+            ("deadline_per_s", np.ravel(p.cell.deadline_s)[0]),
+            ("energy_per_j", np.minimum(p.devices.energy_budget_j, 1e300)),
+            ("peak_power_per_w", np.asarray(p.devices.tx_power_max_w)),
+        ):
+            # Per relative change of the budget, so that the objective's own rounding is the measure.
+            got, want = getattr(compiled.prices, name) * budget, getattr(own, name) * budget
+            np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-12, err_msg=name)
+
+
+def test_a_batch_is_its_problems_and_a_bad_one_spoils_no_other() -> None:
+    rng = np.random.default_rng(5)
+    singles = [random_problem(rng, 6, REGIMES[i % len(REGIMES)], stress=False) for i in range(30)]
+    singles[11] = infeasible_problem(rng, "bandwidth", devices=6)[0]
+    compiled, reference = both(stacked(singles), throw=False)
+    assert (compiled.status == reference.status).all()
+    assert compiled.status[11] is ka.Status.INFEASIBLE
+    assert np.isnan(compiled.pruning_ratio[11]).all()
+    for i, problem in enumerate(singles):
+        alone = ka.solve(problem, throw=False)
+        # Stacking normalises the weights once more.
+        np.testing.assert_allclose(compiled.bandwidth_hz[i], alone.bandwidth_hz, rtol=1e-7)
+    np.testing.assert_allclose(compiled.objective, reference.objective, atol=1e-9)
+
+
+def test_batches_of_any_shape_and_fields_that_broadcast() -> None:
+    rng = np.random.default_rng(8)
+    gain = 10 ** rng.uniform(-13, -10, (2, 3, 5))
+    cell = ka.Cell(rng.uniform(1e6, 2e6, (2, 1)), 4e-21, 1.0)
+    devices = ka.Devices(gain, 0.1, rng.uniform(1e6, 3e6, 5), 0.2, energy_budget_j=rng.uniform(0.05, 1, (3, 1)))
+    compiled, reference = both(ka.Problem(cell, devices))
+    np.testing.assert_allclose(compiled.pruning_ratio, reference.pruning_ratio, rtol=1e-9, atol=1e-12)
+    strided = ka.Problem(cell, replace(devices, channel_gain=np.repeat(gain, 2, axis=-1)[..., ::2]))
+    np.testing.assert_array_equal(ka.solve(strided).pruning_ratio, compiled.pruning_ratio)
+
+
+def test_a_large_problem_in_chunks_threads_and_from_a_sample() -> None:
+    problem = random_problem(np.random.default_rng(2), 70_001, "mixed", stress=False)
+    with engine("compiled"):
+        solution = ka.solve(problem)
+    assert solution.status is ka.Status.OPTIMAL
+    assert solution.certificate.worst[1] <= 1e-11
+    with engine("numpy"):
+        assert own_verdict(solution).ok
+
+
+def test_many_random_problems_need_no_help_from_numpy() -> None:
+    rng = np.random.default_rng(13)
+    problems = [random_problem(rng, 8, REGIMES[i % len(REGIMES)]) for i in range(700)]
+    found = _engine.solve(stacked(problems))
+    assert found is not None
+    assert found.solved.mean() >= 0.99
+
+
+def test_numpy_serves_where_it_is_asked_for_and_where_the_kernel_does_not_reach() -> None:
+    problem = known_answers()[0].problem
+    with engine("numpy"):
+        assert _engine.solve(problem) is None
+    capped = next(k for k in known_answers() if k.total_power_price_per_w).problem
+    assert _engine.solve(capped) is None
+    with engine("fortran"), pytest.raises(ValueError, match="KKTALLOC_ENGINE = fortran"):
+        ka.solve(problem)
+
+
+def test_without_the_kernel_everything_still_works() -> None:
+    code = (
+        "import sys; sys.modules['kktalloc._kernel'] = None\n"
+        "import kktalloc as ka\n"
+        "s = ka.solve(ka.Problem(ka.Cell(1e6, 4e-21, 1.0), ka.Devices([1e-10, 2e-10], 0.1, 1e6, 0.1)))\n"
+        "print(s.status.name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "OPTIMAL"
+
+
+def test_it_builds_without_a_compiler(tmp_path: Path) -> None:
+    """The extension is optional: a build whose compiler fails ends well, without the module."""
+    root = Path(__file__).parents[1]
+    environment = os.environ | {"CC": "false", "CXX": "false"}
+    command = [
+        sys.executable,
+        "setup.py",
+        "build_ext",
+        "--build-lib",
+        str(tmp_path / "lib"),
+        "--build-temp",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.rglob("*.so"))
