@@ -24,6 +24,14 @@ WINDOW = 10
 """Rounds that one accuracy is averaged over, for every scheme alike; one round alone is noisy."""
 
 
+def smooth(accuracy: FloatArray) -> FloatArray:
+    """Averaged over the last `WINDOW` rounds (fewer at the start), shape (R,)."""
+    sums = np.cumsum(np.insert(accuracy, 0, 0.0))
+    end = np.arange(1, len(accuracy) + 1)
+    begin = np.maximum(0, end - WINDOW)
+    return np.asarray((sums[end] - sums[begin]) / (end - begin))
+
+
 @dataclass(frozen=True)
 class Run:
     """One run as the report needs it; R rounds, K devices."""
@@ -47,10 +55,7 @@ class Run:
     @property
     def smoothed(self) -> FloatArray:
         """(R,) accuracy averaged over the last `WINDOW` rounds (fewer at the start)."""
-        sums = np.cumsum(np.insert(self.accuracy, 0, 0.0))
-        end = np.arange(1, len(self.accuracy) + 1)
-        begin = np.maximum(0, end - WINDOW)
-        return (sums[end] - sums[begin]) / (end - begin)
+        return smooth(self.accuracy)
 
     def time_to(self, target: float) -> float | None:
         """Simulated seconds until the smoothed accuracy first reaches `target`; None if it never does."""
