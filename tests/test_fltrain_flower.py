@@ -280,15 +280,15 @@ def test_real_processes_get_the_in_process_model(deployment: SimpleNamespace) ->
 
 
 def test_a_killed_supernode_does_not_end_the_run(deployment: SimpleNamespace) -> None:
-    out = deployment.submit(RUN | {"rounds": 4, "answer-s": 30.0})
+    out = deployment.submit(RUN | {"rounds": 4, "answer-s": 45.0})
     log = deployment.folder / "node1.log"
-    wait_for(lambda: log.read_bytes().count(b"train message") >= 2, 900, "never reached the second round")
+    wait_for(lambda: b"train message" in log.read_bytes(), 900, "never began to train")
     os.killpg(deployment.nodes[1].pid, signal.SIGKILL)
     wait_for(out.exists, 900, "no result")
     records = json.loads(out.with_suffix(".json").read_text())["records"]
     assert len(records) == 4
-    assert records[0]["left_out"] == []
-    assert [1] in [r["left_out"] for r in records]
-    assert all(set(r["left_out"]) <= {1} for r in records)
-    assert records[-1]["accuracy_per_device"][1] is None
-    assert records[-1]["accuracy_per_device"][0] is not None
+    assert any(1 in r["left_out"] or r["participants"] < 3 for r in records)
+    last = records[-1]
+    assert (last["participants"], last["left_out"]) in ((2, []), (3, [1]))
+    assert last["train_loss"] is not None
+    assert [score is None for score in last["accuracy_per_device"]] == [False, True, False]
