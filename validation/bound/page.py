@@ -140,8 +140,9 @@ def _span(values: NDArray[np.float64]) -> str:
 
 
 def _summary(run: dict[str, Any]) -> dict[str, Any]:
-    kept = ("masks", "ratio", "local_steps", "batch", "noise_std", "seed", "violations", "term_violations", "terms",
-            "constants", "pruning_error_over_norm", "uncovered")  # fmt: skip
+    kept = ["masks", "ratio", "local_steps", "batch", "noise_std", "seed", "violations", "term_violations"]
+    if "batch" in run:  # training; the terms and constants of hundreds of quadratics stay in their own files
+        kept += ["terms", "constants", "pruning_error_over_norm", "uncovered"]
     return {**{name: run[name] for name in kept if name in run}, "bound_over_measured": _ratio(run)}
 
 

@@ -72,7 +72,7 @@ def _page(finished: Finished) -> Page:
         limits=[
             "Digits, one model: the balance of upload and computing is that of this network. Half the speed acts like "
             "twice the work per bit.",
-            "The deadline is 0.4 of the mean unpruned round of each cell, whatever that asks for; where it cannot be met"
+            "The deadline is 0.4 of the mean unpruned round of each cell, whatever that asks for. If it cannot be met"
             " even at the largest pruning ratio rounds are late and the time is charged.",
             "Crossing a threshold on a flat curve is noisy: on digits the headline itself holds on some seeds only.",
         ],
