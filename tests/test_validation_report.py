@@ -15,6 +15,7 @@ import pytest
 from validation_runs import DEVICES, ROUNDS, small_study, write_study
 
 from validation import results
+from validation.__main__ import main
 from validation.report import spread_text, write_report
 from validation.summary import FASTER, MARGIN, WINDOW, Spread, claims, load_study, scheme_table, targets
 
@@ -186,3 +187,26 @@ def test_config_survives_json() -> None:
     broken["radio"]["antenas"] = 3
     with pytest.raises(ValueError, match="Radio: unknown or missing field 'antenas'"):
         from_dict(Study, broken)
+
+
+def test_studies_on_one_page(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_report(finished)
+    assert main(["overview", str(finished), str(finished), "--out", str(tmp_path / "all")]) == 0
+    text = (tmp_path / "all" / "report.html").read_text(encoding="utf-8")
+    page = _Page(text)
+    assert page.loads == []
+    assert len(page.ids) == len(set(page.ids))
+    wanted = set(re.findall(r"url\(#([^)]+)\)", text)) | set(re.findall(r'href="#([^"]+)"', text))
+    assert wanted <= set(page.ids)
+    assert len(json.loads((tmp_path / "all" / "report.json").read_text(encoding="utf-8"))["studies"]) == 2
+    capsys.readouterr()
+    for arguments, says in (
+        (["overview"], "overview needs the results folders"),
+        (["overview", str(tmp_path / "none")], "report.html does not exist"),
+        (["scale", "somewhere"], "unexpected argument: somewhere"),
+    ):
+        assert main([*arguments, "--out", str(tmp_path / "bad")]) == 2
+        error = capsys.readouterr().err
+        assert says in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "bad").exists()

@@ -26,8 +26,13 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m validation", description="Run or resume a study, then draw its report.")
     parser.add_argument(
-        "study", nargs="?", default="schemes", choices=[*STUDIES, *CASE_STUDIES], help="named study (schemes)"
+        "study",
+        nargs="?",
+        default="schemes",
+        choices=[*STUDIES, *CASE_STUDIES, "overview"],
+        help="named study (schemes)",
     )
+    parser.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="overview: finished studies to join")
     parser.add_argument("--dataset", choices=DATASETS, help="digits needs no download; the others need --data-dir")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with IDX files, or with <dataset>/raw")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of the unpruned reference")
@@ -76,6 +81,14 @@ def _case_study(arguments: argparse.Namespace) -> Path:
     return path
 
 
+def _overview(arguments: argparse.Namespace) -> Path:
+    """Join finished studies on one page; returns its path."""
+    from .overview import write_overview
+
+    arguments.out = arguments.out or Path("results") / "overview"
+    return write_overview(arguments.folders, arguments.out)
+
+
 def _comparison(arguments: argparse.Namespace) -> Path:
     """Train what is pending of a comparison of schemes and draw its page; returns the page's path."""
     study = _study(arguments)
@@ -96,7 +109,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code (0 done, 2 bad input)."""
     arguments = _parser().parse_args(argv)
     try:
-        path = (_case_study if arguments.study in CASE_STUDIES else _comparison)(arguments)
+        if arguments.folders and arguments.study != "overview":
+            raise ValueError(f"unexpected argument: {arguments.folders[0]}")
+        kinds = {"overview": _overview, **dict.fromkeys(CASE_STUDIES, _case_study)}
+        path = kinds.get(arguments.study, _comparison)(arguments)
     except (ValueError, OSError) as error:
         print(f"validation: {error}", file=sys.stderr)
         return 2
