@@ -142,7 +142,7 @@ def test_real_cifar10() -> None:
 
 
 @pytest.mark.parametrize(("columns", "shape"), [(9, (1, 3, 3)), (6, (1, 1, 6))])
-def test_openml_tables(columns: int, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openml_tables(columns: int, shape: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
 
     def fetch(**arguments: object) -> SimpleNamespace:
@@ -152,7 +152,7 @@ def test_openml_tables(columns: int, shape: tuple[int, ...], monkeypatch: pytest
 
     monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
     data = ft.load_openml("pets", cache=tmp_path)
-    assert (asked["name"], asked["data_home"]) == ("pets", tmp_path)
+    assert (asked["name"], asked["data_home"]) == ("pets", str(tmp_path))
     assert data.x.shape == (4, *shape)
     assert (data.x.min(), data.x.max()) == (0.0, 1.0)
     assert (data.y.tolist(), data.classes) == ([1, 2, 1, 0], 3)
