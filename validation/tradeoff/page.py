@@ -54,13 +54,17 @@ def correlations(runs: dict[int, list[dict[str, Any]]], outcome: str, varied: st
 
 
 def interval(values: FloatArray) -> tuple[float, float]:
-    """95 % confidence interval of the mean over seeds, by Student's t; of one seed, the whole range."""
+    """95 % confidence interval over seeds; of one seed, the whole range.
+
+    Student's t on Fisher's z = artanh of the correlations, which are bounded and skewed near 1.
+    """
     if len(values) < 2:
         return -1.0, 1.0
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
-    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
-    return float(low), float(high)
+    z = np.arctanh(np.clip(values, -1 + 1e-9, 1 - 1e-9))
+    low, high = stats.t.interval(0.95, len(z) - 1, z.mean(), stats.sem(z))
+    return float(np.tanh(low)), float(np.tanh(high))
 
 
 def _page(finished: Finished) -> Page:
@@ -72,8 +76,7 @@ def _page(finished: Finished) -> Page:
             f"The predicted order of settings is that of the {title}",
             Spread(tuple(found[outcome].tolist())),
             3,
-            "Spearman's rank correlation; 95 % confidence interval of the mean over seeds "
-            f"{_interval_text(found[outcome])}",
+            f"Spearman's rank correlation; 95 % confidence interval over seeds {_interval_text(found[outcome])}",
             verdict(Spread((interval(found[outcome])[0],)), lambda v: v > 0),
             f"{settings} settings, each trained on {len(runs)} seeds. Holds if the whole interval is above 0.",
         )
