@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 
+from kktalloc._at_bandwidth import best_at
 from kktalloc._problem import FloatArray
 from kktalloc._reduced import Reduced
 from kktalloc._regime import Regime
@@ -30,12 +31,31 @@ def clear(form: Reduced) -> tuple[FloatArray, FloatArray, Response]:
     N = form.weight.shape[0]
     ratio = np.zeros(N)
     log_price, response = _clear_at(form, ratio)
+    response = _settle(form, log_price, response)
     over = (form.power_share * response.p).sum(axis=1) > 1.0 + CLOSED
     if over.any():
         rows = np.flatnonzero(over)
         log_price[rows], ratio[rows], part = _clear_both(form.rows(rows))
         response = _merge(response, rows, part)
     return log_price, ratio, response
+
+
+def _settle(form: Reduced, log_price: FloatArray, response: Response) -> Response:
+    """Hand out what no price resolves, bandwidth first: where s is large, an ulp of y is worth many of b.
+
+    At a bandwidth, s and power have a root of their own that is well conditioned (`best_at`).
+    """
+    total, flow = response.b.sum(axis=1), response.flow.sum(axis=1)
+    rows = np.flatnonzero(np.isfinite(log_price) & (np.abs(total - 1.0) > CLOSED) & (flow > 0.0))
+    if not rows.size:
+        return response
+    some, moving = form.rows(rows), response.flow[rows] / flow[rows, None]
+    b = np.maximum(response.b[rows] + (1.0 - total[rows])[:, None] * moving, 0.0)
+    at = best_at(some, b)
+    touched = moving > 0.0
+    part = {f.name: getattr(response, f.name)[rows] for f in fields(Response)}
+    part |= {"s": np.where(touched, at.s, part["s"]), "p": np.where(touched, at.p, part["p"]), "b": b, "use": b}
+    return _merge(response, rows, Response(**part))
 
 
 def _clear_both(form: Reduced) -> tuple[FloatArray, FloatArray, Response]:
@@ -71,7 +91,7 @@ def _clear_both(form: Reduced) -> tuple[FloatArray, FloatArray, Response]:
         share = np.where(np.isinf(least), 1.0, share)
     nearer = np.abs(most) < np.abs(least)
     log_price = np.where(nearer, price_above, price_below)
-    return log_price, np.exp(np.where(nearer, ratio_above, ratio_below)), _mix(share, above, below)
+    return log_price, np.exp(np.where(nearer, ratio_above, ratio_below)), _mix(np.ones(N), share, above, below)
 
 
 def _take(
@@ -161,18 +181,23 @@ def _fill(
     with np.errstate(divide="ignore", invalid="ignore"):
         least, most = dear_side.use.sum(axis=1), cheap_side.use.sum(axis=1)
         share = np.clip((budget[rows] - least) / (most - least), 0.0, 1.0)
-    return _merge(answer, rows, _mix(np.where(np.isfinite(share), share, 0.0), cheap_side, dear_side))
+    share = np.where(np.isfinite(share), share, 0.0)
+    return _merge(answer, rows, _mix(at.ratio[rows, 0], share, cheap_side, dear_side))
 
 
-def _mix(share: FloatArray, one: Response, other: Response) -> Response:
+def _mix(ratio: FloatArray, share: FloatArray, one: Response, other: Response) -> Response:
     """`share` of one response and the rest of the other; the constraints are convex, so the mixture is feasible."""
     w = share[:, None]
 
     def blend(a: FloatArray, b: FloatArray) -> FloatArray:
         return np.where(a == b, a, w * a + (1.0 - w) * b)
 
-    mixed = one.s != other.s
-    regime = np.where(mixed & (w > 0.0) & (w < 1.0), Regime.TOTAL_POWER, np.where(w >= 0.5, one.regime, other.regime))
+    mixed = (one.s != other.s) & (w > 0.0) & (w < 1.0)
+    # Where power is free the two sides differ by rounding, along a branch; else the power between is a choice.
+    same, free = one.regime == other.regime, ratio[:, None] == 0.0
+    along = [np.isin(r.regime, (Regime.ENERGY, Regime.PEAK)) & free for r in (one, other)]
+    between = np.select([same, *along], [one.regime, one.regime, other.regime], Regime.TOTAL_POWER)
+    regime = np.where(mixed, between, np.where(w >= 0.5, one.regime, other.regime))
     arrays = {name: blend(getattr(one, name), getattr(other, name)) for name in ("y", "s", "p", "b", "use", "flow")}
     return Response(regime=regime, **arrays)
 

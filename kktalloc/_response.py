@@ -123,14 +123,15 @@ def corners(form: Reduced, ratio: FloatArray) -> Corners:
     y_kink = np.where(kinked, efficiency_for(load(form, s_kink, np.ones_like(s_kink))), y_sat)
     y_kink = np.clip(y_kink, y_sat, y_floor)
     # ... but no further than y*: what lies beyond is replaced by a stretch at y*.
-    is_open = (y_star < y_floor) & (form.s_max > form.s_min)
+    dear = y_star < y_floor  # even a device that cannot move on trades power for bandwidth
+    is_open = dear & (form.s_max > form.s_min)
     passed = kinked & is_open & (y_kink >= y_star)
     energy_first, kinked = energy_first ^ passed, kinked & ~passed
-    whole = is_open & (y_star <= y_sat)  # the stretch reaches saturation
-    y_star = np.where(is_open, y_star, y_floor)
+    whole = dear & (y_star <= y_sat)  # the stretch reaches saturation
+    y_star = np.where(dear, y_star, y_floor)
     cut = marginal(form, ratio, energy_first, np.maximum(y_star, 1e-300))
     s_star = np.where(whole, s_max, np.where(is_open, np.clip(cut.s, form.s_min, form.s_max), form.s_min))
-    p_floor = np.where(is_open, np.minimum(power_at(form, form.s_min, y_star), p_floor), p_floor)
+    p_floor = np.where(dear, np.minimum(power_at(form, form.s_min, y_star), p_floor), p_floor)
     p_sat = np.where(whole, np.minimum(power_at(form, s_max, y_star), p_sat), p_sat)
     y_floor, y_kink = np.minimum(y_floor, y_star), np.minimum(y_kink, y_star)
     y_sat = np.minimum(y_sat, y_star)

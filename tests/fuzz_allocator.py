@@ -154,9 +154,9 @@ def _spoil(rng: np.random.Generator, case: Case) -> None:
     bad = [np.nan, -np.inf, -1.0] + ([np.inf] if name != "energy_budget_j" else [])
     bad += [0.0] if name in ("bandwidth_hz", "noise_psd_w_per_hz", "deadline_s", "payload_bits") else []
     if not values.size or rng.random() < 0.1:
-        # K + 2 fits neither K nor 1, but for K = 0 and 1, where a word stands in.
+        # K + 2 entries fit neither K nor 1; where they might fit, a word stands in.
         K = np.shape(case.devices["channel_gain"])[-1]
-        table[name], case.bad = (np.ones(K + 2), "shape") if K > 1 and rng.random() < 0.5 else ("many", name)
+        table[name], case.bad = (np.ones(K + 2), "shape") if table is case.devices and K > 1 else ("many", name)
     else:
         values[tuple(int(rng.integers(n)) for n in values.shape)] = float(rng.choice(bad))
         table[name], case.bad = values, name
@@ -198,7 +198,7 @@ def judge(case: Case, number: int, deep: bool) -> Tally:
         elif one is ka.Status.INFEASIBLE:
             tally.outcomes["infeasible"] += 1
             assert solution.diagnosis is not None
-            if not solution.diagnosis.message:
+            if deep and not solution.diagnosis.message:  # the least deadline that it names takes a search
                 tally.wrong.append(f"case {number}[{i}]: no message")
             if not infeasible(single):
                 tally.wrong.append(f"case {number}[{i}]: called infeasible: {solution.diagnosis.message}")
@@ -262,7 +262,7 @@ def run(seed: int, first: int, count: int) -> Tally:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
-                tally.add(judge(case, number, deep=number % 20 == 0))
+                tally.add(judge(case, number, deep=number % 50 == 0))
         except Exception as error:  # whatever it is, it is a finding
             tally.wrong.append(f"case {number}: {type(error).__name__}: {error}")
     return tally
