@@ -67,7 +67,7 @@ LANE_LOOP void reduce(Block *v, const Problem *problem, ptrdiff_t row, ptrdiff_t
         const double compute_j = field[PRUNED_COMPUTE_J][i], eta = field[PA_EFFICIENCY][i];
         const double time = deadline - field[FIXED_LATENCY_S][i], window = time > 0.0 ? time : deadline;
         const double late = time - compute_s * q_min <= 0.0 ? 1.0 : 0.0;
-        const double per_window = 1.0 / window, A = compute_s * per_window;
+        const double per_window = 1.0 / window, A = compute_s / window;
         const double left = field[ENERGY_BUDGET_J][i] - field[FIXED_ENERGY_J][i], energy = most(left, 0.0);
         const double drained = left - compute_j * q_min < 0.0 ? 1.0 : 0.0;
         const double nats = per_window * nats_second, bits = payload + A * overhead, rate1 = bits * nats;
@@ -79,8 +79,10 @@ LANE_LOOP void reduce(Block *v, const Problem *problem, ptrdiff_t row, ptrdiff_t
         const double F0 = limited > 0.0 ? drain * energy : 2.0, F1 = limited > 0.0 ? A * F0 - heat : 0.0;
         const double mixed = limited > 0.0 ? heat : 2.0 * A;  /* A F0 - F1 */
         const double received = energy > 0.0 ? gain * peak : 0.0, gamma = received * per_noise;
-        const double s_min = q_min / (late > 0.0 ? 1.0 : 1.0 - A * q_min), room = 1.0 - A;
-        const double full = room > 0.0 ? 1.0 / room : INFINITY, s_max = gamma > 0.0 ? most(full, s_min) : s_min;
+        /* In seconds: next to nothing may be left of the window, and is all rounding in shares of it. */
+        const double spare = window - compute_s * q_min, room = window - compute_s;
+        const double s_min = q_min * window / (late > 0.0 ? window : spare);
+        const double full = room > 0.0 ? window / room : INFINITY, s_max = gamma > 0.0 ? most(full, s_min) : s_min;
         const double raw_min = F0 + F1 * s_min, s_meet = F1 != 0.0 ? (1.0 - F0) / F1 : -1.0;
         const double beyond = s_meet > s_min ? 1.0 : 0.0, kinked = s_meet < s_max ? beyond : 0.0;
         const double rate_min = (overhead + bits * s_min) * nats;
@@ -160,11 +162,11 @@ INLINE double corner_s(const Block *v, int i)
 /* The efficiency of the lanes that are fresh at their corner: y / (e^y - 1) = theta, `_efficiency.efficiency_for`. */
 LANE_LOOP void settle(Block *v)
 {
-    Lanes target, y;
+    Lanes theta, target, y;
     EACH(i) {
         const double s = corner_s(v, i), rate = v->rate1[i] * (v->overhead[i] + s);
-        const double theta = rate / (v->gamma[i] * power_limit(v, i, s));
-        target[i] = fabs(natural_log(least(theta, 1.0)));
+        theta[i] = rate / (v->gamma[i] * power_limit(v, i, s));
+        target[i] = fabs(natural_log(least(theta[i], 1.0)));
         target[i] = rate > 0.0 ? target[i] : EFFICIENCY_MAX;
         y[i] = most(least(target[i] + natural_log1p(target[i]), EFFICIENCY_MAX), 1e-300);
     }
@@ -177,7 +179,12 @@ LANE_LOOP void settle(Block *v)
         y[i] = y[i] > 1e-8 ? most(better, 1e-9) : y[i];
     }
     EACH(i) {
-        const double corner_y = least(y[i], EFFICIENCY_MAX), before = v->y[i];
+        /* The logarithms leave an ulp of ln theta; the ratio itself settles it. */
+        double e, em;
+        decay(y[i], &e, &em);
+        const double off = y[i] * e / (em * theta[i]) - 1.0, step = off * em * y[i] / (y[i] - em);
+        const double polished = fabs(off) < 1e-9 ? y[i] + step : y[i], settled = y[i] > 1e-8 ? polished : y[i];
+        const double corner_y = least(settled, EFFICIENCY_MAX), before = v->y[i];
         v->y[i] = v->fresh[i] > 0.0 ? corner_y : before;
     }
 }
@@ -429,6 +436,7 @@ LANE_LOOP void write(const Block *v, const Problem *problem, const Allocation *o
 /* What a problem's devices answer to a price, together. */
 typedef struct {
     Total bandwidth, moving, value, objective;  /* sum b, sum b * elasticity, sum ln m, sum weight * rho */
+    double nearest;  /* ln(price at which the first device leaves its floor / price); -inf where none can */
     ptrdiff_t devices, valued, at_floor, at_top, hopeless;
 } Sums;
 
@@ -454,7 +462,7 @@ static void sweep_chunk(void *shared, ptrdiff_t chunk)
     const ptrdiff_t K = problem->devices, from = chunk * CHUNK * w->stride, end = from + CHUNK * w->stride;
     const ptrdiff_t to = end < K ? end : K;
     Block block, *v = &block;
-    Sums sums = {0};
+    Sums sums = {.nearest = -INFINITY};
     for (ptrdiff_t first = from; first < to; first += LANES * w->stride) {
         const int count = K - first < LANES ? (int)(K - first) : LANES;
         double *y = w->efficiency + w->row * K + first;
@@ -485,6 +493,9 @@ static void sweep_chunk(void *shared, ptrdiff_t chunk)
         add(&sums.moving, sum_lanes(moving));
         for (int i = 0; i < count; i++) {
             sums.at_floor += v->corner[i] == FLOOR;
+            /* Known from the second sweep that finds it there. */
+            const double leaves = v->fresh[i] > 0.0 ? 0.0 : v->before[i];
+            if (v->corner[i] == FLOOR && v->pinned[i] == 0.0) sums.nearest = most(sums.nearest, leaves);
             sums.at_top += v->corner[i] == SATURATED || v->pinned[i] > 0.0;
         }
         remember(v, y, regime, count);
@@ -499,13 +510,14 @@ static Sums sweep(Sweep *w, double price, enum Task task)
     w->price = price;
     w->task = task;
     in_parallel(sweep_chunk, w, chunks, w->threads);
-    Sums all = {0};
+    Sums all = {.nearest = -INFINITY};
     for (ptrdiff_t i = 0; i < chunks; i++) {
         const Sums *one = &w->chunks[i];
         add(&all.bandwidth, value_of(one->bandwidth));
         add(&all.moving, value_of(one->moving));
         add(&all.value, value_of(one->value));
         add(&all.objective, value_of(one->objective));
+        all.nearest = most(all.nearest, one->nearest);
         all.devices += one->devices;
         all.valued += one->valued;
         all.at_floor += one->at_floor;
@@ -530,9 +542,19 @@ static int search(Sweep *w, double *log_price, Sums *sums)
         if (sums->hopeless) return INFEASIBLE;
         if (!(used >= 0.0)) return UNRESOLVED;
         if (sums->at_floor == sums->devices && used > 1.0 + ROUNDING) return INFEASIBLE;
+        if (!sample && sums->at_floor == sums->devices && used >= 1.0) {
+            /* The floors fill the bandwidth: of the prices that hold everyone there the least. */
+            const int certain = task == ANSWER && (sums->nearest < 0.0 || n > 3);
+            task = ANSWER;
+            if (!certain) continue;
+            if (sums->nearest > -INFINITY) *log_price = price + sums->nearest;
+            return SOLVED;
+        }
         if (sums->at_top == sums->devices && used <= 1.0) {  /* bandwidth to spare is free */
             if (!sample && task == SEARCH) {
                 task = ANSWER;  /* to be sure of it */
+                low = -INFINITY;
+                high = INFINITY;
                 continue;
             }
             *log_price = -INFINITY;
@@ -553,6 +575,9 @@ static int search(Sweep *w, double *log_price, Sums *sums)
             next = bracketed ? 0.5 * (low + high) : price + copysign(reach, excess);
             reach *= 2.0;
         }
+        /* Everyone at the floor, with bandwidth to spare: down to where the first device leaves it, and a hair beyond. */
+        const double leaves = price + sums->nearest - 1e-3;
+        if (sums->at_floor == sums->devices && sums->nearest > -INFINITY && leaves > low) next = leaves;
         if (task == ANSWER && (fabs(next - price) <= 1e-15 * fmax(1.0, fabs(price)) || !(high > low)))
             return fabs(excess) <= 1e-10 ? SOLVED : UNRESOLVED;
         if (!(fabs(next) < 700.0)) return UNRESOLVED;
