@@ -1,0 +1,62 @@
+"""A short run of the fuzz, the same cases every time; `make fuzz` is the long one."""
+
+from __future__ import annotations
+
+import fuzz_allocator
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import kktalloc as ka
+
+BLOCKS = [(0, 120), (700, 60), (2200, 60)]
+EXTREME = st.one_of(
+    st.sampled_from([0.0, 1e-12, 1e12, 1.0, -1.0, float("nan"), float("inf"), -float("inf")]),
+    st.floats(-12, 12).map(lambda e: 10.0**e),
+)
+
+
+@pytest.mark.parametrize(("first", "count"), BLOCKS)
+def test_no_case_goes_wrong(first: int, count: int) -> None:
+    tally = fuzz_allocator.run(0, first, count)
+    assert tally.wrong == []
+    assert tally.outcomes["optimal"] > 0.3 * count
+    assert tally.outcomes["infeasible"] > 0
+    assert tally.outcomes["refused by name"] > 0
+    assert max(value for value, _ in tally.worst.values()) <= 1e-9
+
+
+@settings(max_examples=150)
+@given(
+    cell=st.tuples(*[EXTREME] * 3), K=st.integers(0, 3),
+    fields=st.dictionaries(st.sampled_from(list(ka.Devices.__dataclass_fields__)), st.tuples(*[EXTREME] * 3)),
+)  # fmt: skip
+def test_every_field_at_any_scale(
+    cell: tuple[float, float, float], K: int, fields: dict[str, tuple[float, float, float]]
+) -> None:
+    usual = {"channel_gain": 1e-12, "tx_power_max_w": 0.1, "payload_bits": 1e6, "pruned_compute_s": 0.1}
+    devices = {name: np.full(K, value) for name, value in usual.items()}
+    devices |= {name: np.array(values[:K]) for name, values in fields.items()}
+    case = fuzz_allocator.Case(dict(zip(fuzz_allocator.CELL, cell, strict=False)), devices)
+    refusal = ""
+    try:
+        ka.Problem(ka.Cell(**case.cell), ka.Devices(**case.devices))
+    except ValueError as error:
+        refusal = str(error)
+    if refusal:
+        assert any(f"{table}.{name}" in refusal for table, name in fuzz_allocator._fields())
+    else:
+        assert fuzz_allocator.judge(case, 0, deep=False).wrong == []
+
+
+def test_the_fuzz_notices_a_wrong_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    solve = ka.solve
+
+    def wrong(problem: ka.Problem, throw: bool = True) -> ka.Solution:
+        solution = solve(problem, throw)
+        solution.bandwidth_hz[...] *= 0.99
+        return solution
+
+    monkeypatch.setattr(ka, "solve", wrong)
+    assert fuzz_allocator.run(0, 0, 20).wrong
