@@ -152,6 +152,14 @@ def _call_judge(
         *problem.columns, N, K, _threads(problem),
         flat(rho, N, K), flat(b, N, K), flat(p, N, K), flat(per_hz, N),
         *(flat(claimed.get(name), N, K) for name in _DEVICE_CLAIMS),
-        flat(claimed.get("objective"), N), flat(claimed.get("deadline_per_s"), N), claimed.get("regime"),
+        flat(claimed.get("objective"), N), flat(claimed.get("deadline_per_s"), N), _codes(claimed.get("regime")),
         verdict, *priced,
     )  # fmt: skip
+
+
+def _codes(regime: np.ndarray | None) -> np.ndarray | None:
+    """Regimes as the kernel takes them; what is no whole small number becomes a code that no regime has."""
+    if regime is None or regime.dtype == np.int8:
+        return regime
+    known = np.isin(regime, np.arange(6))
+    return np.where(known, regime, -1).astype(np.int8)

@@ -280,3 +280,9 @@ def test_bad_input_is_named(changes: dict[str, object], message: str) -> None:
     good = {"channel_gain": [3e-11, 1e-11], "tx_power_max_w": 0.2, "payload_bits": 2e6, "pruned_compute_s": 0.1}
     with pytest.raises(ValueError, match=re.escape(message)):
         ka.Problem(ka.Cell(1e6, 4e-21, 0.5), ka.Devices(**(good | changes)))
+
+
+def test_a_regime_that_does_not_exist_is_refused() -> None:
+    s = ka.solve(KNOWN[0].problem)
+    for codes in (s.regime * 1.001, s.regime + 100, s.regime * 0 - 1):
+        assert not replace(s, regime=codes).certificate.ok
