@@ -196,12 +196,13 @@ def _solve_numpy(problem: Problem, throw: bool, found: Allocation | None) -> tup
     # The ratio of the prices is that of the whole power to the whole bandwidth.
     total = problem.cell.total_power_w
     watts = np.inf if total is None else np.broadcast_to(np.asarray(total), (*batch, 1)).reshape(-1)[rows]
+    per_watt = np.divide(ratio, watts, out=np.zeros_like(ratio), where=ratio > 0.0)  # a cap of 0 W has no price
     merged = Allocation(
         *allocation,
         **outcome(problem, *allocation),
         regime=full(at.regime, "regime", dtype=np.int8, missing=-1),
         price_per_hz=full(np.exp(log_price) / B[:, 0], "price_per_hz"),
-        price_per_w=full(np.exp(log_price) * ratio / watts, "price_per_w"),
+        price_per_w=full(np.exp(log_price) * per_watt, "price_per_w"),
         solved=fine,
     )
     return merged, diagnosis
