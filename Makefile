@@ -8,7 +8,7 @@ ARGS ?=
 # CPU training here runs one thread per core it is given; BLAS threads on top only fight over them.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help report test lint types verify bench fuzz clean
+.PHONY: help report test test-flower lint types verify bench fuzz clean
 
 help:
 	@echo "make report   install, train four schemes on the bundled digits, write an HTML report"
@@ -32,6 +32,12 @@ report: $(VENV)/.report
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(ARGS)
+
+# In an environment of its own: Flower pins packages that nothing else here needs.
+test-flower:
+	$(PYTHON) -m venv $(VENV)-flower
+	$(VENV)-flower/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,flower]'
+	$(VENV)-flower/bin/python -m pytest tests/test_fltrain_flower.py $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("project")
+
+# Flower is an extra of its own, and its tests start servers for minutes: `make test-flower` installs and runs them.
+collect_ignore = [] if importlib.util.find_spec("flwr") else ["test_fltrain_flower.py"]
 
 _skipped: list[str] = []
 
