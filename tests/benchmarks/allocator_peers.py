@@ -8,21 +8,21 @@ import numpy as np
 from independent import best_keep_ratio, floor_bandwidth_hz, physical
 
 import kktalloc as ka
+from kktalloc import channel
 
 LN2 = float(np.log(2.0))
 Allocation = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def cell_of(devices: int, seed: int = 1, problems: int | None = None) -> tuple[ka.Cell, ka.Devices]:
-    """A macro cell with Rayleigh fading: 23 dBm devices, energy budgets on half of them, 20 kHz each."""
+    """A macro cell with Rayleigh fading: 23 dBm devices, energy budgets on half of them, 6 kHz each."""
     rng = np.random.default_rng(seed)
     shape = (devices,) if problems is None else (problems, devices)
-    channel = ka.channel
     distance = channel.place_in_annulus(rng, int(np.prod(shape)), 500.0, channel.MACRO_3GPP.min_distance_m)
     gain = channel.MACRO_3GPP.gain(distance.reshape(shape)) * rng.exponential(size=shape)
     compute_s = rng.uniform(0.05, 0.3, shape)
     budget = np.where(rng.random(shape) < 0.5, np.inf, rng.uniform(0.05, 0.3, shape))
-    return ka.Cell(2e4 * devices, channel.noise_psd_w_per_hz(noise_figure_db=5.0), 1.0), ka.Devices(
+    return ka.Cell(6e3 * devices, channel.noise_psd_w_per_hz(noise_figure_db=5.0), 1.0), ka.Devices(
         channel_gain=gain,
         tx_power_max_w=rng.uniform(0.05, 0.2, shape),
         payload_bits=rng.uniform(0.5e5, 2e5, shape),
@@ -58,7 +58,8 @@ class Ipopt:
         s_min = v["q_min"] / (1 - A * v["q_min"]) / unit
         s_max = np.where(A < 1, 1 / np.maximum(1 - A, 1e-12), 1e9) / unit
         self.solver = casadi.nlpsol(
-            "ipopt", "ipopt", {"x": casadi.vertcat(s, b, p), "f": -casadi.dot(v["alpha"], q), "g": casadi.vertcat(*rows)},
+            "ipopt", "ipopt",
+            {"x": casadi.vertcat(s, b, p), "f": -casadi.dot(v["alpha"], q), "g": casadi.vertcat(*rows)},
             {"ipopt.print_level": 0, "print_time": 0, "ipopt.tol": 1e-10, "ipopt.sb": "yes"},
         )  # fmt: skip
         self.given: dict[str, Any] = {
@@ -85,7 +86,9 @@ class Parametrised:
         self.v, self.K = v, len(v["T"])
         K = self.K
         s, b, p, lost = (cp.Variable(K) for _ in range(4))
-        self.par = {n: cp.Parameter(K) for n in ("root", "c", "snr", "demand0", "demand1", "gain", "low", "high", "e0", "e1")}
+        self.par = {
+            n: cp.Parameter(K) for n in ("root", "c", "snr", "demand0", "demand1", "gain", "low", "high", "e0", "e1")
+        }
         m = self.par
         affine = 1.0 + cp.multiply(m["c"], s)
         offered = -cp.rel_entr(b, b + p)

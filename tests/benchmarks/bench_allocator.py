@@ -1,0 +1,52 @@
+"""`make bench`: the allocator and its peers on the same problems, gap and status beside each time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from allocator_peers import Ipopt, Parametrised, cell_of, repaired
+from independent import slsqp
+
+import kktalloc as ka
+
+
+def record(benchmark: Any, status: str, gap: float) -> None:
+    benchmark.extra_info |= {"status": status, "gap": gap}
+
+
+@pytest.mark.parametrize("engine", ["compiled", "numpy"])
+@pytest.mark.parametrize(("devices", "problems"), [(10, None), (10_000, None), (1_000_000, None), (10, 10_000)])
+def test_kktalloc(
+    benchmark: Any, monkeypatch: pytest.MonkeyPatch, devices: int, problems: int | None, engine: str
+) -> None:
+    if engine == "numpy" and devices * (problems or 1) > 10_000:
+        pytest.skip("seconds per call")
+    monkeypatch.setenv("KKTALLOC_ENGINE", engine)
+    given = cell_of(devices, problems=problems)
+    solution = benchmark(lambda: ka.solve(ka.Problem(*given)))
+    record(benchmark, np.ravel(solution.status)[0].name, float(np.max(solution.certificate.duality_gap)))
+    assert solution.certificate.ok
+
+
+@pytest.mark.parametrize("devices", [10, 100])
+@pytest.mark.parametrize("peer", [Ipopt, Parametrised])
+def test_peer_built_once(benchmark: Any, peer: Callable[[ka.Problem], Any], devices: int) -> None:
+    problem = ka.Problem(*cell_of(devices))
+    solver = peer(problem)
+    record(benchmark, "solved", repaired(problem, benchmark(solver.solve)[1]))
+
+
+@pytest.mark.parametrize("devices", [10, 100])
+def test_cvxpy_cold(benchmark: Any, devices: int) -> None:
+    problem = ka.Problem(*cell_of(devices))
+    twin = benchmark(lambda: ka.solve_reference(problem))
+    record(benchmark, str(twin.status), repaired(problem, twin.bandwidth_hz))
+
+
+def test_slsqp(benchmark: Any) -> None:
+    problem = ka.Problem(*cell_of(10))
+    best = benchmark(lambda: slsqp(problem, np.random.default_rng(0), starts=1))
+    record(benchmark, "solved", best - float(ka.solve(problem).objective))
