@@ -102,7 +102,8 @@ def test_work_becomes_time_and_energy() -> None:
     np.testing.assert_allclose(need.broadcast_s[:, 0], 3e6 / rate)
 
 
-@pytest.mark.parametrize("name", SCHEMES)
+# The others are the joint scheme with another model split or importance score: the same allocator.
+@pytest.mark.parametrize("name", sorted(SCHEMES.keys() - {"shared", "magnitude", "taylor", "random"}))
 @pytest.mark.parametrize("fraction", [0.02, 0.3, 0.6, 3.0])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_scheme_obeys_the_physics(name: str, fraction: float, seed: int) -> None:

@@ -131,6 +131,9 @@ def test_more_seeds_keep_the_finished_ones() -> None:
         (["--no-such-option"], "unrecognized arguments: --no-such-option"),
         (["no-such-study"], "invalid choice: 'no-such-study'"),
         (["--report-only"], "study.json does not exist"),
+        (["bound", "--rounds", "3"], "--rounds does not apply to bound"),
+        (["scale", "--seeds", "0"], "seeds must be at least 1, got 0"),
+        (["tradeoff", "--report-only"], "study.json does not exist"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(

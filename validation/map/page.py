@@ -107,7 +107,7 @@ def _drawing(config: dict[str, Any], share: dict[tuple[float, float], Spread]) -
     bandwidths, speeds = config["bandwidths_hz"], config["speeds"]
     values = np.array([[share[b, s].mean or np.nan for b in bandwidths] for s in speeds], dtype=float)
     with drawing("map") as (figure, (axes,)):
-        # Blue below one half, orange above: tells the two apart for every kind of sight; the numbers say it too.
+        # Purple below one half, orange above: tells the two apart for every kind of sight; the numbers say it too.
         image = axes.imshow(values, cmap="PuOr_r", vmin=0, vmax=200 * SAVING, origin="lower", aspect="auto")
         for (i, j), value in np.ndenumerate(values):
             axes.text(j, i, f"{value:.0f}" if np.isfinite(value) else "–", ha="center", va="center", fontsize=11)
