@@ -141,7 +141,7 @@ def floor_power(form: Reduced) -> FloatArray:
     limit = efficiency_for(floor_load(some))
 
     def efficiency(log_ratio: FloatArray) -> FloatArray:
-        with np.errstate(divide="ignore", over="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return np.minimum(
                 limit, efficiency_at_power_price(some.snr / (np.exp(log_ratio)[:, None] * some.power_share))
             )
