@@ -36,11 +36,10 @@ def both(problem: ka.Problem, throw: bool = True) -> tuple[ka.Solution, ka.Solut
 
 
 def own_verdict(s: ka.Solution) -> ka.Certificate:
-    """The certificate without the claimed prices of devices, which rounding alone decides where two limits tie."""
+    """The certificate without the claimed prices but bandwidth's: where two limits tie, rounding alone decides them."""
     return ka.certify(
         s.problem, s.pruning_ratio, s.bandwidth_hz, s.tx_power_w, bandwidth_price_per_hz=s.prices.bandwidth_per_hz,
         upload_s=s.upload_s, latency_s=s.latency_s, energy_j=s.energy_j, objective=s.objective, regime=s.regime,
-        deadline_per_s=s.prices.deadline_per_s,
     )  # fmt: skip
 
 
