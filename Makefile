@@ -50,7 +50,7 @@ verify: $(VENV)/.report
 	$(BIN)/kktalloc verify $(ARGS)
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only $(ARGS)
+	$(BIN)/python -m pytest tests/benchmarks -o 'python_files=bench_*.py' --benchmark-enable --benchmark-only $(ARGS)
 
 # Long and seeded; e.g. make fuzz ARGS="--count 1000 --seed 7"
 fuzz: $(VENV)/.dev

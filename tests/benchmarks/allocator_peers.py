@@ -128,7 +128,9 @@ class Parametrised:
 
 
 def repaired(problem: ka.Problem, bandwidth_hz: np.ndarray) -> float:
-    """Gap to the certified optimum once a peer's bandwidths are made exactly feasible."""
+    """Gap to the certified optimum once a peer's bandwidths are made exactly feasible; inf where it has no answer."""
+    if not np.isfinite(bandwidth_hz).all():
+        return float("inf")
     v = physical(problem)
     b = bandwidth_hz * min(1.0, v["B"] / bandwidth_hz.sum())
     if (b < floor_bandwidth_hz(problem)).any():

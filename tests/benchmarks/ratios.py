@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 import kktalloc as ka
 
-CALLS = 20  # of ours in one turn, which would else be over before the caches are warm
+CALLS = 100  # of ours in one turn, which would else be over before the caches are warm
 
 MEMORY = """
 import sys
