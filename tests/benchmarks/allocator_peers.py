@@ -103,6 +103,8 @@ class Parametrised:
         self.solve()
 
     def solve(self) -> Allocation:
+        import cvxpy as cp
+
         v, K = self.v, self.K
         A, T = v["a"] / v["T"], v["T"]
         snr = v["g"] * v["P"] / (v["B"] / K)
@@ -121,7 +123,10 @@ class Parametrised:
         }  # fmt: skip
         for name, value in values.items():
             self.par[name].value = value
-        self.program.solve(solver="CLARABEL")
+        try:
+            self.program.solve(solver="CLARABEL")
+        except cp.SolverError:  # it breaks off: no answer
+            return (np.full(K, np.nan),) * 3
         s = unit * np.maximum(self.s.value, 0.0)
         p = np.clip(self.p.value / snr, 0, 1)
         return 1 - s / (1 + A * s), np.maximum(self.b.value, 0) * v["B"] / K, p * v["P"]

@@ -27,16 +27,22 @@ def test_kktalloc(
     monkeypatch.setenv("KKTALLOC_ENGINE", engine)
     given = cell_of(devices, problems=problems)
     solution = benchmark(lambda: ka.solve(ka.Problem(*given)))
-    record(benchmark, np.ravel(solution.status)[0].name, float(np.max(solution.certificate.duality_gap)))
+    record(
+        benchmark,
+        np.asarray(solution.status, dtype=object).ravel()[0].name,
+        float(np.max(solution.certificate.duality_gap)),
+    )
     assert solution.certificate.ok
 
 
+@pytest.mark.filterwarnings("ignore:Solution may be inaccurate")  # the gap says it
 @pytest.mark.parametrize("devices", [10, 100])
 @pytest.mark.parametrize("peer", [Ipopt, Parametrised])
 def test_peer_built_once(benchmark: Any, peer: Callable[[ka.Problem], Any], devices: int) -> None:
     problem = ka.Problem(*cell_of(devices))
     solver = peer(problem)
-    record(benchmark, "solved", repaired(problem, benchmark(solver.solve)[1]))
+    gap = repaired(problem, benchmark(solver.solve)[1])
+    record(benchmark, "solved" if np.isfinite(gap) else "no answer", gap)
 
 
 @pytest.mark.parametrize("devices", [10, 100])
