@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import sympy
 from matplotlib.mathtext import MathTextParser
+from sympy.core.function import AppliedUndef
 
 import kktalloc.proof
 from kktalloc.proof import _report
 from kktalloc.proof._checker import verify
-from kktalloc.proof._hypotheses import THEORY, alpha, b, covered, e, grad_at, i, k, noise, pgrad, pnoise, unbiased
+from kktalloc.proof._hypotheses import THEORY, alpha, b, covered, e, grad_at, i, k, noise, pgrad, pnoise, unbiased, z
 from kktalloc.proof._hypotheses import before as before_step
 from kktalloc.proof._language import Theory, le
 from kktalloc.proof._report import rests_on, theories
@@ -152,3 +153,27 @@ def test_unbiasedness_asks_what_is_known() -> None:
     assert not own.claim.lhs.has(before_step(i, b))
     assert other.claim.lhs.has(1 - before_step(i, b))
     assert before == THEORY.facts
+
+
+def test_no_certificate_totals_what_has_no_mean_over_the_segment() -> None:
+    """z is uniform on (0, 1]: in a total over it, 1/z is infinite and an identity with it says nothing."""
+
+    def inverted(expr: sympy.Expr) -> bool:
+        return any(
+            power.exp.is_negative and power.base.func.__name__ == "position"
+            for power in expr.atoms(sympy.Pow)
+            if isinstance(power.base, AppliedUndef)
+        )
+
+    found = 0
+    for key in ("convergence", "target", "one_step"):
+        theory = ALL[key]
+        claims = {statement.name: statement.claim for statement in (*theory.facts, *theory.steps)}
+        for claim in claims.values():
+            assert not inverted(claim.lhs)
+            assert not inverted(claim.rhs)
+        for step in theory.steps:
+            found += any(inverted(use.times) for use in step.uses)
+            for part in (*step.uses, *step.squares):
+                assert z not in part.over or not inverted(part.times), step.name
+    assert found  # pointwise, it stands there

@@ -10,7 +10,8 @@ Axioms, all of them:
 1. Field arithmetic on rational numbers; only names declared positive may stand in a denominator.
 2. ``Total`` is linear, totals over different indices commute, a factor free of the index comes out,
    the bound index may be renamed, and the total of 1 is the size of the sort. (This is linearity of
-   sums and of expectation, and bilinearity of the inner product.)
+   sums and of expectation, and bilinearity of the inner product. It asks that every total be finite:
+   see the hypothesis on second moments in ``docs/verification.md``, and do not total what has no mean.)
 3. A total of non-negative bodies is non-negative; so are squares, and products and sums of such.
 4. Kronecker's delta: a total over its index replaces the index, ``same(i, i) = 1``, 0-or-1 valued.
 5. A name declared 0-or-1 equals its own powers.

@@ -113,17 +113,25 @@ _prove(
     ),
     (Square(segment(k) - grad(k) - _change, alpha(k), (j, k)),),
 )
+# Pointwise, and only then the mean over z: 1/z has no mean over the segment.
+_curve = 1 / (2 * L * position)
+_prove(
+    "descent, pointwise",
+    le(total(segment_grad * move, j), total(full_grad * move, j) + L * position * _move2),
+    "At each point of the segment the slope along the move exceeds the first one by at most L z |move|^2.",
+    (Use("smooth mean", _curve),),
+    # Cauchy-Schwarz and the mean inequality.
+    (Square(segment_grad - full_grad - L * position * move, _curve, (j,)),),
+)
 _prove(
     "descent lemma",
     le(f_end, f_middle + total(full_grad * move, j) + L / 2 * _move2),
     "A smooth function lies below its tangent plus L/2 times the squared step.",
     (
         Use("calculus in u"),
-        Use("smooth mean", 1 / (2 * L * position), (z,)),
+        Use("descent, pointwise", over=(z,)),
         Use("position", L * _move2),
     ),
-    # Cauchy-Schwarz and the mean inequality on the segment.
-    (Square(segment_grad - full_grad - L * position * move, 1 / (2 * L * position), (z, j)),),
 )
 _prove(
     "expected move",

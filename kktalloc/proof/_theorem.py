@@ -174,16 +174,23 @@ _prove(
 
 # -- The personal part ----------------------------------------------------------------------------------
 _pmove2 = total(pmove(k, e) ** 2, c)
+_curve = 1 / (2 * L_v * position)
+_prove(
+    "descent, personal, pointwise",
+    le(total(psegment * pmove(k, e), c), total(pgrad(k, e) * pmove(k, e), c) + L_v * position * _pmove2),
+    "The same at each point of a personal step.",
+    (Use("smooth in v", _curve),),
+    (Square(psegment - pgrad(k, e) - L_v * position * pmove(k, e), _curve, (c,)),),
+)
 _prove(
     "descent lemma, personal",
     le(value_next, value + total(pgrad(k, e) * pmove(k, e), c) + L_v / 2 * _pmove2),
     "The descent lemma for a personal step.",
     (
         Use("calculus in v"),
-        Use("smooth in v", 1 / (2 * L_v * position), (z,)),
+        Use("descent, personal, pointwise", over=(z,)),
         Use("position", L_v * _pmove2),
     ),
-    (Square(psegment - pgrad(k, e) - L_v * position * pmove(k, e), 1 / (2 * L_v * position), (z, c)),),
 )
 _prove(
     "personal step",
