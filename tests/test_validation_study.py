@@ -121,18 +121,26 @@ def test_more_seeds_keep_the_finished_ones() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--rounds", "0"], "rounds must be at least 1, got 0"),
+        (["--rounds", "0"], "rounds must lie in [1, 100000], got 0"),
+        (["--rounds", "100001"], "rounds must lie in [1, 100000], got 100001"),
         (["--rounds", "two"], "argument --rounds: invalid int value: 'two'"),
-        (["--seeds", "-1"], "seeds must be at least 1, got -1"),
-        (["--deadline-fraction", "nan"], "deadline_fraction must be positive, got nan"),
+        (["--seeds", "-1"], "seeds must lie in [1, 1000], got -1"),
+        (["--seeds", "1000000000000"], "seeds must lie in [1, 1000], got 1000000000000"),
+        (["--deadline-fraction", "nan"], "deadline_fraction must lie in [0.05, 1.0], got nan"),
+        (["--deadline-fraction", "1e-9"], "deadline_fraction must lie in [0.05, 1.0], got 1e-09"),
+        (["--deadline-fraction", "1.5"], "deadline_fraction must lie in [0.05, 1.0], got 1.5"),
+        (["--data-dir", "/nowhere"], "--data-dir /nowhere does not apply to the digits dataset"),
+        (["ablation", "--data-dir", "/nowhere"], "--data-dir /nowhere does not apply to the digits dataset"),
+        (["overview", "--seeds", "3"], "--seeds 3 does not apply to overview"),
         (["--dataset", "cifar"], "argument --dataset: invalid choice: 'cifar'"),
         (["--dataset", "mnist"], "--data-dir is needed for mnist"),
         (["--dataset", "mnist", "--data-dir", "/nowhere"], "missing data file train-images-idx3-ubyte.gz in /nowhere"),
         (["--no-such-option"], "unrecognized arguments: --no-such-option"),
         (["no-such-study"], "invalid choice: 'no-such-study'"),
         (["--report-only"], "study.json does not exist"),
-        (["bound", "--rounds", "3"], "--rounds does not apply to bound"),
-        (["scale", "--seeds", "0"], "seeds must be at least 1, got 0"),
+        (["bound", "--rounds", "3"], "--rounds 3 does not apply to bound"),
+        (["scale", "--seeds", "0"], "seeds must lie in [1, 1000], got 0"),
+        (["map", "--seeds", "1001"], "seeds must lie in [1, 1000], got 1001"),
         (["tradeoff", "--report-only"], "study.json does not exist"),
     ],
 )
@@ -151,7 +159,37 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("raised", "says"),
+    [
+        (MemoryError("Unable to allocate 9 TiB"), "out of memory"),
+        (ModuleNotFoundError("No module named 'torch'"), "No module named 'torch'; pip install"),
+        (OSError("disk full"), "disk full"),
+    ],
+)
+@pytest.mark.parametrize("module", ["study", "cases"])
+def test_what_fails_before_its_first_result_is_one_line_and_leaves_nothing(
+    module: str,
+    raised: Exception,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(f"validation.{module}.{'run_one' if module == 'study' else 'tqdm'}", fail)
+    out = tmp_path / "out"
+    assert main([*(TINY if module == "study" else ["scale"]), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
 def test_real_fashion_mnist(tmp_path: Path) -> None:
+    """On the files of ../shared/data, which a checkout under CI=true must have beside it: there it fails without."""
     if not SHARED_DATA.exists() and os.environ.get("CI") != "true":
         pytest.skip("no shared data here")
     out = tmp_path / "out"

@@ -45,10 +45,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _refuse(arguments: argparse.Namespace, *options: str, because: str) -> None:
+    """ValueError for the first of these options that was given: it would change nothing."""
+    for option in options:
+        if (value := getattr(arguments, option)) is not None:
+            raise ValueError(f"--{option.replace('_', '-')} {value} does not apply to {because}")
+
+
 def _study(arguments: argparse.Namespace) -> Study:
     """The named study with the command line's changes."""
     study = STUDIES[arguments.study]
     dataset = arguments.dataset or study.training.dataset
+    if dataset == "digits":
+        _refuse(arguments, "data_dir", because="the digits dataset, which comes with scikit-learn")
     changed = {"dataset": dataset, **DATASETS[dataset]}
     if arguments.rounds is not None:
         changed["rounds"] = arguments.rounds
@@ -65,9 +74,7 @@ def _study(arguments: argparse.Namespace) -> Study:
 
 def _case_study(arguments: argparse.Namespace) -> Path:
     """Run what is pending of a study made of cases and draw its page; returns the page's path."""
-    for option in ("dataset", "data_dir", "rounds", "deadline_fraction"):
-        if getattr(arguments, option) is not None:
-            raise ValueError(f"--{option.replace('_', '-')} does not apply to {arguments.study}")
+    _refuse(arguments, "dataset", "data_dir", "rounds", "deadline_fraction", because=arguments.study)
     study, page = (importlib.import_module(name) for name in CASE_STUDIES[arguments.study])
     config = study.CONFIG
     if arguments.seeds is not None:
@@ -83,6 +90,7 @@ def _case_study(arguments: argparse.Namespace) -> Path:
 
 def _overview(arguments: argparse.Namespace) -> Path:
     """Join finished studies on one page; returns its path."""
+    _refuse(arguments, "dataset", "data_dir", "rounds", "seeds", "deadline_fraction", because="overview")
     from .overview import write_overview
 
     arguments.out = arguments.out or Path("results") / "overview"
@@ -106,7 +114,7 @@ def _comparison(arguments: argparse.Namespace) -> Path:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code (0 done, 2 bad input)."""
+    """Run the command line; returns the exit code (0 done, 130 interrupted, 2 anything else that stopped it)."""
     arguments = _parser().parse_args(argv)
     try:
         if arguments.folders and arguments.study != "overview":
@@ -115,6 +123,12 @@ def main(argv: list[str] | None = None) -> int:
         path = kinds.get(arguments.study, _comparison)(arguments)
     except (ValueError, OSError) as error:
         print(f"validation: {error}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        print(f"validation: {error}; pip install -e '.[train,report]' brings what is needed", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"validation: out of memory: fewer rounds or a later deadline need less ({error})", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"validation: stopped; the same command continues in {arguments.out}", file=sys.stderr)

@@ -45,13 +45,12 @@ def run_cases(out: Path, config: dict[str, Any], cases: Mapping[str, Case], modu
             if run["provenance"]["source"] == source:
                 continue
         todo.append(name)
-    (out / "runs").mkdir(parents=True, exist_ok=True)
-    results.write_json(out / "study.json", {**config, "cases": list(cases)})
     origin = results.provenance(modules)
     pause = 0.1 if sys.stderr.isatty() else 10.0
-    for name in tqdm(todo, desc=config["name"], unit="case", mininterval=pause):
-        found = {"format": results.FORMAT, "case": name, "config": config, "result": cases[name]()}
-        results.write_json(_path(out, name), {**found, "provenance": origin})
+    with results.opened(out, {**config, "cases": list(cases)}):
+        for name in tqdm(todo, desc=config["name"], unit="case", mininterval=pause):
+            found = {"format": results.FORMAT, "case": name, "config": config, "result": cases[name]()}
+            results.write_json(_path(out, name), {**found, "provenance": origin})
 
 
 def load_cases(out: Path) -> Finished:

@@ -8,6 +8,12 @@ import math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
+SEEDS, ROUNDS = (1, 1000), (1, 100_000)
+"""Least and greatest number of each: more would be a slip of the keyboard, not a study."""
+DEADLINE_FRACTION = (0.05, 1.0)
+"""Least and greatest. Below, hardly a round could be in time, and the number of rounds grows as the inverse; above 1
+nothing need be pruned."""
+
 
 @dataclass(frozen=True)
 class Radio:
@@ -106,17 +112,18 @@ class Study:
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use, naming the field."""
-        for name, value, least in (
-            ("seeds", len(self.seeds), 1),
-            ("rounds", self.training.rounds, 1),
-            ("devices", self.training.devices, 1),
-            ("antennas", self.radio.antennas, 1),
+        for name, value in (("devices", self.training.devices), ("antennas", self.radio.antennas)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        for name, number, (least, most) in (
+            ("seeds", len(self.seeds), SEEDS),
+            ("rounds", self.training.rounds, ROUNDS),
+            ("deadline_fraction", self.deadline_fraction, DEADLINE_FRACTION),
         ):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
-        for name, share in (("deadline_fraction", self.deadline_fraction), ("time_share", self.time_share)):
-            if not (math.isfinite(share) and share > 0):
-                raise ValueError(f"{name} must be positive, got {share}")
+            if not least <= number <= most:
+                raise ValueError(f"{name} must lie in [{least}, {most}], got {number}")
+        if not (math.isfinite(self.time_share) and self.time_share > 0):
+            raise ValueError(f"time_share must be positive, got {self.time_share}")
         if not 0 <= self.radio.pruning_ratio_max < 1:
             raise ValueError(f"pruning_ratio_max must lie in [0, 1), got {self.radio.pruning_ratio_max}")
 
@@ -136,8 +143,8 @@ FIRST_SEED = 100
 
 def seeds(count: int) -> tuple[int, ...]:
     """The first `count` seeds that are reported."""
-    if count < 1:
-        raise ValueError(f"seeds must be at least 1, got {count}")
+    if not SEEDS[0] <= count <= SEEDS[1]:
+        raise ValueError(f"seeds must lie in [{SEEDS[0]}, {SEEDS[1]}], got {count}")
     return tuple(range(FIRST_SEED, FIRST_SEED + count))
 
 

@@ -6,8 +6,11 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -55,6 +58,22 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} does not exist") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON ({error})") from None
+
+
+@contextmanager
+def opened(out: Path, config: dict[str, Any]) -> Iterator[None]:
+    """Write study.json into the results folder `out`, made if need be; if nothing more comes, it is taken away again.
+
+    An unwritable folder is thus found before the work, and work that fails at once leaves nothing.
+    """
+    fresh, runs = not out.exists(), out / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    write_json(out / "study.json", config)
+    try:
+        yield
+    finally:
+        if fresh and not any(runs.iterdir()):
+            shutil.rmtree(out)
 
 
 def run_path(out: Path, scheme: str, seed: int) -> Path:
