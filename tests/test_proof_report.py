@@ -19,7 +19,7 @@ from kktalloc.proof import _report
 from kktalloc.proof._checker import verify
 from kktalloc.proof._hypotheses import THEORY, alpha, b, covered, e, grad_at, i, k, noise, pgrad, pnoise, unbiased, z
 from kktalloc.proof._hypotheses import before as before_step
-from kktalloc.proof._language import Theory, le
+from kktalloc.proof._language import Sign, Theory, le
 from kktalloc.proof._report import rests_on, theories
 
 ALL = theories()
@@ -177,3 +177,16 @@ def test_no_certificate_totals_what_has_no_mean_over_the_segment() -> None:
             for part in (*step.uses, *step.squares):
                 assert z not in part.over or not inverted(part.times), step.name
     assert found  # pointwise, it stands there
+
+
+def test_the_target_shows_what_it_declares_positive() -> None:
+    """theta and headroom are positive under the target's step sizes, shown where nothing says that they are."""
+    target = ALL["target"]
+    real = dict.fromkeys(("theta", "headroom"), Sign.REAL)
+    signature = replace(target.signature, parameters=target.signature.parameters | real)
+    names = ("theta is at least 4/5", "headroom is at least 1/2")
+    steps = [step for step in target.steps if step.name in names]
+    assert all({use.fact for use in step.uses} <= {fact.name for fact in target.facts} for step in steps)
+    verdicts = verify(Theory("without the signs", signature, target.facts, steps))
+    assert [(verdict.step.name, verdict.verified) for verdict in verdicts] == [(name, True) for name in names]
+    assert not all(verdict.verified for verdict in verify(Theory("all", signature, target.facts, target.steps)))

@@ -83,6 +83,12 @@ def target() -> Theory:
         ),
         (_nonneg(co_gamma / 5 + 2 * _STEP2 * tau),),
     )
+    prove(
+        "headroom is at least 1/2",
+        le(Rational(1, 2), headroom),
+        "1 - eta L_u tau.",
+        (Use("step condition", -1), Use("half step", Rational(1, 2))),
+    )
     unit = eta * tau / (4 * gamma * theta)
     prove(
         "gradient weight",
