@@ -27,6 +27,7 @@ _NOISE_GRID = (0.01, 0.1, 0.5, 1.0, 4.0)
 _GRADIENT_GRID = (0.25, 1.0, 4.0)
 _SPARE_GRID = (0.0, 0.5, 0.9, 0.99)
 _ALTERNATIONS = 8
+_AGREEING_TOL = 1e-12  # a coverage this close to 1 is 1
 _LIMIT = 1e12  # s and y stay within it: 0 and infinity are limits that the theorem excludes
 
 
@@ -45,7 +46,8 @@ class Constants:
     heterogeneity
         delta^2 in ``sum_k alpha_k |grad_u F_k - grad_u F|^2 <= delta^2`` (A4), >= 0.
     coverage
-        Gamma: the least weight that keeps a covered coordinate (A5), in (0, 1].
+        Gamma: the least weight that keeps a covered coordinate (A5), in (0, 1]; within 1e-12 of 1 it is taken
+        for 1 (masks agree, the bound is sharper), which a sum of weights may miss by rounding.
     initial_gap
         F at the start minus a lower bound of F, >= 0.
     """
@@ -69,9 +71,9 @@ class Schedule:
     rounds
         R, > 0; need not be whole, so that a planner can vary it continuously.
     local_steps
-        tau, the pruned steps on u per round, >= 1.
+        tau, the pruned steps on u per round, whole, >= 1.
     personal_steps
-        tau_v, the steps on v_k per round, >= 0.
+        tau_v, the steps on v_k per round, whole, >= 0.
     learning_rate_u, learning_rate_v
         eta, eta_v, > 0.
     """
@@ -194,17 +196,12 @@ def allocator_weights(
     Parameters
     ----------
     constants, schedule, weight, young
-        As in `bound`.
+        As in `bound`, whose errors it raises.
 
     Returns
     -------
     ndarray
         Shape ``(..., K)``, in the unit of F.
-
-    Raises
-    ------
-    ValueError
-        As in `bound`.
     """
     alpha = _weights(weight, 1)
     all_pruned = bound(constants, schedule, np.ones_like(alpha), alpha, young=young).pruning
@@ -324,11 +321,12 @@ def _parts(
     var_v = _within("gradient_noise_v_var", constants.gradient_noise_v_var, 0.0)
     radius = _within("pruning_radius", constants.pruning_radius, 0.0)
     delta2 = _within("heterogeneity", constants.heterogeneity, 0.0)
-    gamma = _positive("coverage", constants.coverage, 1.0)
+    gamma = np.asarray(constants.coverage, dtype=np.float64)
+    gamma = _positive("coverage", np.where(np.abs(gamma - 1) <= _AGREEING_TOL, 1.0, gamma), 1.0)
     gap = _within("initial_gap", constants.initial_gap, 0.0)
     rounds = _positive("rounds", schedule.rounds)
-    tau = _within("local_steps", schedule.local_steps, 1.0)
-    tau_v = _within("personal_steps", schedule.personal_steps, 0.0)
+    tau = _within("local_steps", schedule.local_steps, 1.0, whole=True)
+    tau_v = _within("personal_steps", schedule.personal_steps, 0.0, whole=True)
     eta = _positive("learning_rate_u", schedule.learning_rate_u)
     eta_v = _positive("learning_rate_v", schedule.learning_rate_v)
     p, r = _positive("noise", young.noise), _positive("gradient", young.gradient)
@@ -372,12 +370,15 @@ def _hold(condition: str, holds: NDArray[np.bool_], value: Array) -> None:
     raise ValueError(f"{condition} violated{where}: value {value[index]:.6g}")
 
 
-def _within(name: str, value: ArrayLike, lower: float, upper: float = np.inf, *, strict: bool = False) -> Array:
+def _within(
+    name: str, value: ArrayLike, lower: float, upper: float = np.inf, *, strict: bool = False, whole: bool = False
+) -> Array:
     array = np.asarray(value, dtype=np.float64)
-    limit = f"{name}: must be finite, " + ("positive" if strict else f"at least {lower:g}")
+    limit = f"{name}: must be {'whole' if whole else 'finite'}, " + ("positive" if strict else f"at least {lower:g}")
     limit += "" if upper == np.inf else f", at most {upper:g}"
     above = array > lower if strict else array >= lower
-    _hold(limit, np.isfinite(array) & above & (array <= upper), array)
+    fits = np.isfinite(array) & (np.equal(array, np.floor(array)) | (not whole))
+    _hold(limit, fits & above & (array <= upper), array)
     return array
 
 
@@ -390,8 +391,9 @@ def _weights(weight: ArrayLike | None, devices: int) -> Array:
     if weight is None:
         return np.full(devices, 1.0 / devices)
     alpha = _within("weight", weight, 0.0)
-    if alpha.ndim == 0 or (devices != 1 and alpha.shape[-1] not in (1, devices)):
+    if alpha.ndim == 0 or alpha.shape[-1] == 0 or devices not in (1, alpha.shape[-1]):
         raise ValueError(f"weight: needs a last axis of {devices} devices, got shape {alpha.shape}")
-    total = alpha.sum(axis=-1, keepdims=True)
-    _hold("weight: must not be all zero", total > 0, total)
-    return np.asarray(alpha / total)
+    most = alpha.max(axis=-1, keepdims=True)
+    _hold("weight: must not be all zero", most > 0, most)
+    alpha = alpha / most  # so that the sum of very large weights is finite
+    return np.asarray(alpha / alpha.sum(axis=-1, keepdims=True))

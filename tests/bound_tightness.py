@@ -63,7 +63,7 @@ def theorem(instance: Instance) -> tuple[float, float]:
         gradient_noise_v_var=0.0,
         pruning_radius=np.sqrt(instance.pruning_error),
         heterogeneity=instance.heterogeneity,
-        coverage=1.0 if gamma > 1 - 1e-12 else gamma,
+        coverage=gamma,
         initial_gap=0.0,
     )
     schedule = Schedule(1, instance.steps, 0, instance.learning_rate, 1.0)

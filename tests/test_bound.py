@@ -152,6 +152,27 @@ def test_weights_default_to_uniform_and_are_normalised() -> None:
     )
 
 
+@pytest.mark.parametrize("scale", [1e308, 5e-324])
+def test_extreme_weights(scale: float) -> None:
+    found = b.bound(CONSTANTS, SCHEDULE, RHO, np.full(3, scale))
+    assert found.total == pytest.approx(b.bound(CONSTANTS, SCHEDULE, RHO).total, rel=1e-14)
+    assert b.allocator_weights(CONSTANTS, SCHEDULE, np.full(3, scale)).sum() > 0
+
+
+@pytest.mark.parametrize("gamma", [np.nextafter(1, 0), np.nextafter(1, 2), 1 - 9e-13, 1 + 9e-13])
+def test_a_coverage_that_rounding_keeps_from_1_is_1(gamma: float) -> None:
+    found = b.bound(replace(CONSTANTS, coverage=gamma), SCHEDULE, RHO, ALPHA)
+    assert found.total == b.bound(replace(CONSTANTS, coverage=1.0), SCHEDULE, RHO, ALPHA).total
+    less = b.bound(replace(CONSTANTS, coverage=1 - 1e-11), SCHEDULE, RHO, ALPHA)
+    assert less.pruning == pytest.approx(2 * found.pruning, rel=1e-9)  # masks may differ: parted by Young
+
+
+def test_no_personal_steps() -> None:
+    found = b.bound(CONSTANTS, replace(SCHEDULE, personal_steps=0), RHO, ALPHA)
+    assert found.personal_variance == 0
+    assert found.pruning == b.bound(CONSTANTS, SCHEDULE, RHO, ALPHA).pruning
+
+
 def test_allocator_weights_are_the_gradient_in_the_pruning_ratio() -> None:
     weights = b.allocator_weights(CONSTANTS, SCHEDULE, 3 * ALPHA)
     assert weights / weights.sum() == pytest.approx(ALPHA, rel=1e-14)
@@ -239,8 +260,15 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ("heterogeneity: .* at least 0", {"heterogeneity": -1}, {}, {}),
     ("initial_gap: .* at least 0", {"initial_gap": -1}, {}, {}),
     ("rounds: .* positive", {}, {"rounds": 0}, {}),
-    ("local_steps: .* at least 1", {}, {"local_steps": 0}, {}),
+    ("local_steps: must be whole, at least 1 violated: value 0", {}, {"local_steps": 0}, {}),
     ("personal_steps: .* at least 0", {}, {"personal_steps": -1}, {}),
+    ("local_steps: must be whole, at least . violated: value 1.5", {}, {"local_steps": 1.5}, {}),
+    (
+        r"personal_steps: must be whole, at least . violated at index \(1,\): value 0.5",
+        {},
+        {"personal_steps": [2, 0.5]},
+        {},
+    ),
     ("learning_rate_u: .* positive", {}, {"learning_rate_u": 0}, {}),
     ("learning_rate_v: .* positive", {}, {"learning_rate_v": -1}, {}),
     (r"pruning_ratio: .* at most 1 violated at index \(2,\): value 1.1", {}, {}, {"pruning_ratio": [0, 1, 1.1]}),
@@ -248,6 +276,9 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     (r"weight: .* at least 0 violated at index \(0,\)", {}, {}, {"weight": [-1, 1, 1]}),
     ("weight: must not be all zero", {}, {}, {"weight": [0, 0, 0]}),
     ("weight: needs a last axis of 3", {}, {}, {"weight": [1, 1]}),
+    (r"weight: needs a last axis of 3 devices, got shape \(1,\)", {}, {}, {"weight": [1.0]}),
+    (r"weight: needs a last axis of 3 devices, got shape \(2, 1\)", {}, {}, {"weight": [[1.0], [1.0]]}),
+    (r"weight: needs a last axis of 1 devices, got shape \(0,\)", {}, {}, {"pruning_ratio": [0.5], "weight": []}),
     ("noise: .* positive", {}, {}, {"young": b.Young(noise=0)}),
     ("gradient: .* positive", {}, {}, {"young": b.Young(gradient=-1)}),
     ("coverage: .* positive", {}, {}, {"young": b.Young(coverage=0)}),
