@@ -190,3 +190,21 @@ def test_the_target_shows_what_it_declares_positive() -> None:
     verdicts = verify(Theory("without the signs", signature, target.facts, steps))
     assert [(verdict.step.name, verdict.verified) for verdict in verdicts] == [(name, True) for name in names]
     assert not all(verdict.verified for verdict in verify(Theory("all", signature, target.facts, target.steps)))
+
+
+@pytest.mark.parametrize("key", list(ALL))
+def test_no_two_names_are_printed_alike(key: str) -> None:
+    names = list(ALL[key].signature.latex.values())
+    assert sorted(names) == sorted(set(names))
+
+
+def test_an_average_is_not_printed_as_a_sum(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert kktalloc.proof.run(False, tmp_path) == 0
+    text, tex = capsys.readouterr().out, (tmp_path / "convergence.tex").read_text()
+    assert "avg_z(position[z]) == 1/2" in text
+    assert r"\int_0^1 \mathrm{d}z\,{\zeta}_{z} = \frac{1}{2}" in tex
+    assert r"$\int_0^1 \mathrm{d}z\,\left(1\right)$ times \emph{descent, pointwise}" in tex
+    for name, sort in ALL["convergence"].signature.indices.items():
+        if sort.size == 1:
+            assert f"sum_{name}(" not in text
+            assert rf"\sum_{{{name}}}" not in tex

@@ -104,10 +104,7 @@ def _certificate(step: Step, notation: Notation) -> str:
 
 
 def _over(indices: tuple[Index, ...], body: Expr, notation: Notation) -> str:
-    signs = "".join(
-        r"\mathbb{E}\," if index.name == "w" else rf"\sum_{{{notation.latex(index)}}} " for index in indices
-    )
-    return signs + rf"\left({notation.latex(body)}\right)"
+    return notation.latex_totals(indices) + rf"\left({notation.latex(body)}\right)"
 
 
 def _display(formula: str) -> str:

@@ -22,9 +22,9 @@ def lemmas() -> Theory:
     weight = sig.family("weight", (item,), Sign.NONNEGATIVE, latex=r"\alpha")
     x = sig.family("x", (item, coordinate))
     a, b = (sig.family(name, (coordinate,)) for name in ("a", "b"))
-    m = sig.family("m", (coordinate,), Sign.INDICATOR)
+    m = sig.family("m", (coordinate,), Sign.INDICATOR, latex=r"\mu")
     kept = sig.family("kept", (item,), Sign.INDICATOR, latex="m")
-    dev = sig.family("dev", (item,), latex="d")
+    dev = sig.family("dev", (item,), latex=r"\delta")
     given("weights", eq(total(weight(k), k), 1), "weights that sum to 1")
     given("centred", eq(total(weight(k) * dev(k), k), 0), "deviations with weighted mean 0")
 
@@ -124,8 +124,8 @@ def _best_parameters(theory: Theory) -> None:
             ("s_best", "s^*"),
             ("T", "T"),
             ("C", "C"),
-            ("slope", "k"),
-            ("lost", "k_1"),
+            ("slope", r"\kappa"),
+            ("lost", r"\kappa_1"),
         )
     )
 
@@ -135,9 +135,9 @@ def _best_parameters(theory: Theory) -> None:
     given(
         "stationary s",
         eq((2 * bias * best + t) * m_best, slope * numerator(best)),
-        "s* solves the quadratic equation N'(s) M(s) = N(s) M'(s), N = B s^2 + T s + C, M = k s - k1",
+        "s* solves the quadratic equation N'(s) M(s) = N(s) M'(s), N = B s^2 + T s + C, M = slope s - lost",
     )
-    given("positive weight", eq(m_best, slope * best - lost), "M(s*) = k s* - k1 >= 0")
+    given("positive weight", eq(m_best, slope * best - lost), "M(s*) = slope s* - lost >= 0")
     prove(
         "best s",
         le(numerator(best) * (slope * s - lost), numerator(s) * m_best),

@@ -14,9 +14,10 @@ import sympy
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.str import StrPrinter
 
-from kktalloc.proof._language import Claim, Expr, Signature, Total
+from kktalloc.proof._language import Claim, Expr, Index, Signature, Total
 
 _HIDDEN = {"t", "w"}
+_CHANCE = "w"
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,15 @@ class Abbreviation:
 
 
 class _Plain(StrPrinter):  # type: ignore[misc]
+    def __init__(self, averaged: frozenset[str]) -> None:
+        super().__init__()
+        self._averaged = averaged
+
     def _print_Total(self, expr: Any) -> str:  # noqa: N802 - SymPy's naming
         body, index = expr.args
-        if index.name == "w":
+        if index.name == _CHANCE:
             return f"E[{self._print(body)}]"
-        return f"sum_{index.name}({self._print(body)})"
+        return f"{'avg' if index.name in self._averaged else 'sum'}_{index.name}({self._print(body)})"
 
     def _print_Function(self, expr: Any) -> str:  # noqa: N802
         shown = [index.name for index in expr.args if index.name not in _HIDDEN]
@@ -45,17 +50,25 @@ class _Plain(StrPrinter):  # type: ignore[misc]
 
 
 class _Latex(LatexPrinter):  # type: ignore[misc]
-    def __init__(self, names: Mapping[str, str]) -> None:
+    def __init__(self, names: Mapping[str, str], averaged: frozenset[str]) -> None:
         super().__init__({"symbol_names": {sympy.Symbol(name): tex for name, tex in names.items()}})
         self._names = names
+        self._averaged = averaged
+
+    def operator(self, index: Expr) -> str:
+        """The sign of a total over an index, to be put before its body."""
+        if index.name == _CHANCE:
+            return r"\mathbb{E}\,"
+        name = self._names[index.name]
+        return rf"\int_0^1 \mathrm{{d}}{name}\," if index.name in self._averaged else rf"\sum_{{{name}}} "
 
     def _print_Total(self, expr: Any, exp: str | None = None) -> str:  # noqa: N802
         body, index = expr.args
         inner = self._print(body)
-        if index.name == "w":
+        if index.name == _CHANCE:
             text = rf"\mathbb{{E}}\left[{inner}\right]"
         else:
-            text = rf"\sum_{{{self._names[index.name]}}} {self.parenthesize(body, 50)}"
+            text = self.operator(index) + self.parenthesize(body, 50)
             if exp is not None:
                 text = rf"\left({text}\right)"
         return text if exp is None else f"{text}^{{{exp}}}"
@@ -77,8 +90,9 @@ class Notation:
 
     def __init__(self, signature: Signature, abbreviations: tuple[Abbreviation, ...] = ()) -> None:
         self._parts = {a.expr: sympy.Symbol(a.plain) for a in abbreviations}
-        self._plain = _Plain()
-        self._latex = _Latex({**signature.latex, **{a.plain: a.latex for a in abbreviations}})
+        averaged = frozenset(name for name, sort in signature.indices.items() if sort.size == 1)
+        self._plain = _Plain(averaged)
+        self._latex = _Latex({**signature.latex, **{a.plain: a.latex for a in abbreviations}}, averaged)
 
     def plain(self, expr: Expr) -> str:
         """One line of text."""
@@ -87,6 +101,10 @@ class Notation:
     def latex(self, expr: Expr) -> str:
         """A LaTeX formula, without delimiters."""
         return str(self._latex.doprint(self._short(expr)))
+
+    def latex_totals(self, indices: tuple[Index, ...]) -> str:
+        """The signs of totals over the indices, the first outermost."""
+        return "".join(map(self._latex.operator, indices))
 
     def plain_claim(self, claim: Claim) -> str:
         """A claim as text."""
