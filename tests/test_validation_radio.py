@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 
 from validation.config import Radio
 from validation.radio import Demand, Phones, demand, draw_phones
-from validation.schemes import FIXED_RATIO, SCHEMES, Allocation, equal, joint, unpruned_round_s
+from validation.schemes import FIXED_RATIO, SCHEMES, Allocation, equal, fixed_equal, joint, unpruned_round_s
 
 K, R = 6, 5
 RADIO = Radio()
@@ -146,6 +146,21 @@ def test_the_unpruned_baseline_is_as_early_as_can_be() -> None:
     plan = SCHEMES["partial"].allocate(RADIO, phones, need, 1.0)
     best = [_earliest_by_bisection(phones, need, r) for r in range(R)]
     np.testing.assert_allclose(plan.latency_s.max(axis=1), best, rtol=1e-5)
+
+
+def test_fixed_equal_shares_never_change_and_end_as_early_as_they_can() -> None:
+    phones, need = _setting(1)
+    unpruned = float(unpruned_round_s(RADIO, phones, need).mean())
+    plan = fixed_equal(RADIO, phones, need, 0.5 * unpruned)
+    assert (plan.pruning_ratio == FIXED_RATIO).all()
+    assert (plan.bandwidth_hz == RADIO.bandwidth_hz / K).all()
+    # Someone is at peak power in every round: it could not end earlier.
+    peak = 10 ** ((RADIO.tx_power_dbm - 30) / 10)
+    np.testing.assert_allclose(plan.tx_power_w.max(axis=1), peak, rtol=1e-3)
+    # The deadline decides which rounds count as late and nothing else.
+    later = fixed_equal(RADIO, phones, need, 10 * unpruned)
+    np.testing.assert_array_equal(plan.latency_s, later.latency_s)
+    assert not later.late.any()
 
 
 def test_equal_shares_take_the_least_common_ratio() -> None:

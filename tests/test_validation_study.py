@@ -48,7 +48,8 @@ def test_end_to_end(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert str(finished / "report.html") in printed
     runs = _numbers(finished)
-    assert sorted(runs) == [f"{scheme}-seed100.json" for scheme in ("equal", "fedavg", "joint", "partial")]
+    schemes = ("equal", "fedavg", "fixed_equal", "joint", "partial")
+    assert sorted(runs) == [f"{scheme}-seed100.json" for scheme in schemes]
     for run in runs.values():
         assert len(run["history"]) == len(run["allocation"]["pruning_ratio"]) == run["train_config"]["rounds"]
         assert run["history"][-1]["wall_clock_s"] <= run["budget_s"] * (1 + 1e-5)
@@ -84,10 +85,10 @@ def test_an_interrupted_study_continues_and_gives_the_same_numbers(
     assert sorted(p.name for p in (out / "runs").iterdir()) == ["fedavg-seed100.json", "partial-seed100.json"]
     assert not (out / "report.html").exists()
     assert main([*TINY, "--out", str(out)]) == 0
-    assert len(calls) == 5, "finished runs must not be trained again"
+    assert len(calls) == 6, "finished runs must not be trained again"
     assert _numbers(out) == _numbers(finished)
     assert main([*TINY, "--out", str(out)]) == 0
-    assert len(calls) == 5
+    assert len(calls) == 6
 
 
 def test_results_of_other_code_are_made_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +97,7 @@ def test_results_of_other_code_are_made_again(finished: Path, monkeypatch: pytes
     same = _tiny_study()
     assert study.pending(same, finished) == []
     monkeypatch.setattr(results, "source_digest", lambda: "of other code")
-    assert len(study.pending(same, finished)) == 4
+    assert len(study.pending(same, finished)) == 5
 
 
 def _tiny_study() -> Study:

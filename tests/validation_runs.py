@@ -33,12 +33,12 @@ def write_study(out: Path, study: Study, *, joint_speed: float = 0.5, joint_loss
 def _run(study: Study, scheme: str, seed: int, joint_speed: float, joint_loss: float) -> dict[str, object]:
     rng = np.random.default_rng(seed)
     shape = (ROUNDS, DEVICES)
-    pruned = scheme in ("equal", "joint")
+    pruned = scheme in ("fixed_equal", "equal", "joint")
     ratio = np.where(pruned, rng.uniform(0.2, 0.7, shape), 0.0)
-    if scheme == "equal":
-        ratio = np.full(shape, 0.8)
-    round_s = {"fedavg": 1.2, "partial": 1.0, "equal": joint_speed, "joint": joint_speed}[scheme]
-    end = {"fedavg": 0.6, "partial": 0.9, "equal": 0.8, "joint": 0.9 - joint_loss}[scheme]
+    if scheme.endswith("equal"):
+        ratio = np.full(shape, 0.8 if scheme == "equal" else 0.5)
+    round_s = {"fedavg": 1.2, "partial": 1.0, "fixed_equal": 0.7, "equal": joint_speed, "joint": joint_speed}[scheme]
+    end = {"fedavg": 0.6, "partial": 0.9, "fixed_equal": 0.7, "equal": 0.8, "joint": 0.9 - joint_loss}[scheme]
     accuracy = np.where(np.arange(ROUNDS) < 5, 0.1, end)
     return {
         "format": results.FORMAT,

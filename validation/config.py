@@ -95,7 +95,7 @@ class Study:
     """One named study: everything that its numbers depend on, apart from the code and the data's bytes."""
 
     name: str = "schemes"
-    schemes: tuple[str, ...] = ("fedavg", "partial", "equal", "joint")
+    schemes: tuple[str, ...] = ("fedavg", "partial", "fixed_equal", "equal", "joint")
     """Names in `validation.schemes.SCHEMES`; the claims need `REFERENCE`, `EQUAL` and `JOINT`."""
     seeds: tuple[int, ...] = (100, 101, 102)
     """One seed fixes data split, cell, fading, weights and batches, and all the schemes share it, so differences

@@ -30,6 +30,7 @@ _STYLE: dict[str, tuple[str, Any]] = {
     "equal": ("#CC79A7", "-."),
     "joint": ("#009E73", "-"),
     "fixed": ("#D55E00", (0, (1, 1))),
+    "fixed_equal": ("#D55E00", (0, (5, 2, 1, 2))),
     "pruning_only": ("#56B4E9", (0, (5, 1))),
     "allocation_only": ("#000000", (0, (3, 1, 1, 1, 1, 1))),
     "shared": ("#E69F00", (0, (4, 2, 1, 2))),

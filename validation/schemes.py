@@ -27,7 +27,7 @@ from .radio import Demand, Phones, problem, uplink_noise_psd_w_per_hz
 FloatArray = NDArray[np.float64]
 
 FIXED_RATIO = 0.5
-"""Pruning ratio of the scheme that fixes it once and for all."""
+"""Pruning ratio of the schemes that fix it once and for all."""
 # A deadline equal to the least feasible one leaves no interior; this much more is 1 us per second.
 _SLACK = 1e-6
 
@@ -136,10 +136,27 @@ def pruning_only(radio: Radio, phones: Phones, need: Demand, deadline_s: float) 
 
 def equal(radio: Radio, phones: Phones, need: Demand, deadline_s: float) -> Allocation:
     """One pruning ratio for all and B/K hertz for each; power as low as the deadline allows."""
-    limit = radio.pruning_ratio_max
     deadline, late, alone = _alone(radio, phones, need, deadline_s)
-    shape = phones.channel_gain.shape
     common = alone.pruning_ratio[..., 0].max(axis=-1, keepdims=True)
+    return _equal_shares(radio, phones, need, common, deadline, late)
+
+
+def fixed_equal(radio: Radio, phones: Phones, need: Demand, deadline_s: float) -> Allocation:
+    """`FIXED_RATIO` for all in every round and B/K hertz for each; the round ends as early as that allows.
+
+    Nothing adapts to the deadline, so a round is late whenever the slowest device is.
+    """
+    least = _possible(_least_s(radio, phones, need, FIXED_RATIO, shared_band=False), radio, FIXED_RATIO)
+    finish = least * (1 + _SLACK)
+    common = np.full((len(finish), 1), FIXED_RATIO)
+    return _equal_shares(radio, phones, need, common, finish, finish > deadline_s)
+
+
+def _equal_shares(
+    radio: Radio, phones: Phones, need: Demand, common: FloatArray, deadline: FloatArray, late: NDArray[np.bool_]
+) -> Allocation:
+    """A common ratio per round, shape (R, 1), and B/K hertz for each; power as low as the round's deadline allows."""
+    shape = phones.channel_gain.shape
     ratio = np.broadcast_to(common, shape)
     bandwidth = np.full(shape, radio.bandwidth_hz / shape[-1])
     keep = 1 - ratio
@@ -148,7 +165,7 @@ def equal(radio: Radio, phones: Phones, need: Demand, deadline_s: float) -> Allo
     gain = phones.channel_gain / uplink_noise_psd_w_per_hz(radio)
     power = bandwidth / gain * np.expm1(np.log(2) * rate / bandwidth)
     energy = need.local_j + need.pruned_j * keep + power * upload / radio.pa_efficiency
-    asked = problem(radio, phones, need, deadline, pruning_ratio_max=limit)
+    asked = problem(radio, phones, need, deadline, pruning_ratio_max=common)
     residuals = ka.certify(asked, ratio, bandwidth, power).residuals
     infeasible = max(float(np.max(v)) for name, v in residuals.items() if name.startswith("primal_"))
     return _allocation(need, ratio, bandwidth, power, upload, deadline, late, energy, infeasible)
@@ -262,6 +279,13 @@ SCHEMES: dict[str, Scheme] = {
         personal=True,
         pruned=True,
         allocate=partial(earliest, pruning_ratio=FIXED_RATIO),
+    ),
+    "fixed_equal": Scheme(
+        "Fixed pruning, equal band",
+        f"head stays on the device; everyone always prunes {FIXED_RATIO:g} and has B/K; rounds end when that allows",
+        personal=True,
+        pruned=True,
+        allocate=fixed_equal,
     ),
     "equal": Scheme(
         "Equal pruning, equal band",
