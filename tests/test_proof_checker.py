@@ -292,3 +292,24 @@ def test_putting_in_numbers_leaves_sizes_alone() -> None:
     theory.prove("size", eq(total(1, k), n), "")
     with pytest.raises(ValueError, match="size"):
         theory.at("two items", {n: 2})
+
+
+@pytest.mark.parametrize(
+    ("sign", "good", "bad"),
+    [
+        (Sign.POSITIVE, [1, Rational(1, 9)], [0, -1, sympy.Symbol("q"), sympy.oo, sympy.sqrt(2)]),
+        (Sign.NONNEGATIVE, [0, 2], [Rational(-1, 9), sympy.Symbol("q"), sympy.Float(1)]),
+        (Sign.INDICATOR, [0, 1], [2, Rational(1, 2), -1]),
+        (Sign.REAL, [-1, 0, Rational(7, 3)], [sympy.Symbol("q"), sympy.nan]),
+    ],
+)
+def test_numbers_put_in_keep_the_declared_sign(sign: Sign, good: list[sympy.Expr], bad: list[sympy.Expr]) -> None:
+    theory = Theory("t")
+    a = theory.signature.parameter("a", sign)
+    theory.signature.parameter("q", Sign.POSITIVE)
+    theory.given("h", le(a, 3), "")
+    for value in good:
+        assert theory.at("numbers", {a: value}).facts[0].claim.lhs == value
+    for value in bad:
+        with pytest.raises(ValueError, match="a is declared"):
+            theory.at("numbers", {a: value})

@@ -21,6 +21,7 @@ from kktalloc.proof._hypotheses import THEORY, alpha, b, covered, e, grad_at, i,
 from kktalloc.proof._hypotheses import before as before_step
 from kktalloc.proof._language import Sign, Theory, le
 from kktalloc.proof._report import rests_on, theories
+from kktalloc.proof._theorem import convergence
 
 ALL = theories()
 
@@ -115,8 +116,10 @@ def test_a_directory_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -
 
 def test_there_is_no_floating_point_in_the_proofs() -> None:
     for theory in ALL.values():
-        for fact in theory.facts:
-            assert not any(side.has(sympy.Float) for side in (fact.claim.lhs, fact.claim.rhs))
+        said = [side for it in (*theory.facts, *theory.steps) for side in (it.claim.lhs, it.claim.rhs)]
+        said += [use.times for step in theory.steps for use in step.uses]
+        said += [part for step in theory.steps for square in step.squares for part in (square.base, square.times)]
+        assert not any(expr.has(sympy.Float) for expr in said)
     folder = Path(kktalloc.proof.__file__).parent
     for path in folder.glob("*.py"):
         assert not re.search(r"(?<![\w.])\d+\.\d|\bfloat\(|numpy|evalf|Float", path.read_text()), path.name
@@ -131,6 +134,13 @@ def test_every_hypothesis_is_needed() -> None:
     theory = ALL["convergence"]
     used = set(rests_on(theory, "theorem")) | set(rests_on(theory, "theorem, agreeing masks"))
     assert {fact.name for fact in theory.facts} == used
+
+
+def test_a_copy_of_the_theory_is_its_own() -> None:
+    before = list(THEORY.facts)
+    convergence().given("more", le(0, 1), "")
+    assert before == THEORY.facts
+    assert "more" not in {fact.name for fact in convergence().facts}
 
 
 def test_unbiasedness_asks_what_is_known() -> None:

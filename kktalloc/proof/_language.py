@@ -9,7 +9,7 @@ anything; :mod:`kktalloc.proof._checker` does.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -26,6 +26,14 @@ class Sign(enum.StrEnum):
     NONNEGATIVE = "non-negative"
     POSITIVE = "positive"
     INDICATOR = "0 or 1"
+
+
+_ALLOWED: dict[Sign, Callable[[Expr], bool]] = {
+    Sign.REAL: lambda number: True,
+    Sign.NONNEGATIVE: lambda number: bool(number >= 0),
+    Sign.POSITIVE: lambda number: bool(number > 0),
+    Sign.INDICATOR: lambda number: number in (0, 1),
+}
 
 
 @dataclass(frozen=True)
@@ -195,7 +203,11 @@ class Theory:
 
     def at(self, title: str, values: Mapping[Expr, Expr]) -> Theory:
         """Put numbers in for parameters everywhere, in hypotheses and certificates; to be checked anew."""
-
+        for name, value in values.items():
+            sign = self.signature.parameters[name.name]
+            number = sympy.sympify(value, strict=True)
+            if not isinstance(number, sympy.Rational) or not _ALLOWED[sign](number):
+                raise ValueError(f"{name} is declared {sign.value}: {value} cannot stand for it")
         sizes = {sort.size for sort in self.signature.indices.values()}
         if sizes & set(values):
             raise ValueError("the size of a sort stays a name; give its value as a hypothesis")

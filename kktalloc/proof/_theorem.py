@@ -289,4 +289,4 @@ for _case in (GENERAL, AGREEING):
 
 def convergence() -> Theory:
     """The theorem with every step from the hypotheses up, in both cases."""
-    return replace(THEORY, steps=[*ROUND_STEPS, *_STEPS])
+    return replace(THEORY, facts=list(THEORY.facts), steps=[*ROUND_STEPS, *_STEPS])
