@@ -17,7 +17,20 @@ from validation_runs import DEVICES, ROUNDS, small_study, write_study
 from validation import results
 from validation.__main__ import main
 from validation.report import spread_text, write_report
-from validation.summary import FASTER, MARGIN, WINDOW, Spread, claims, load_study, scheme_table, targets
+from validation.summary import (
+    ENERGY,
+    ENERGY_UNPRUNED,
+    FASTER,
+    MARGIN,
+    SOONER,
+    WINDOW,
+    WORST_PHONE,
+    Spread,
+    claims,
+    load_study,
+    scheme_table,
+    targets,
+)
 
 
 class _Page(HTMLParser):
@@ -119,6 +132,47 @@ def test_verdicts(
     assert half.measured.mean == pytest.approx(half_points)
     assert latency.measured.mean == pytest.approx(100 * speed)
     write_report(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("speed", "loss", "says", "held"),
+    [
+        (0.5, 0.0, "in 50 % of its simulated time (mean, range over seeds); at most 50 % on all of 2 seeds", True),
+        (0.6, 0.0, "in 60 % of its simulated time (mean, range over seeds); at most 50 % on none of 2 seeds", False),
+        (0.5, 0.02, "in no finite share of its simulated time", False),
+    ],
+)
+def test_the_answer_gives_the_mean_before_the_verdict(
+    tmp_path: Path, speed: float, loss: float, says: str, held: bool
+) -> None:
+    write_study(tmp_path / "s", small_study(), joint_speed=speed, joint_loss=loss)
+    text = write_report(tmp_path / "s").read_text(encoding="utf-8")
+    assert says in text
+    assert ('<p class="answer held">' in text) is held
+
+
+def test_the_answer_gives_the_range_and_on_how_many_seeds(finished: Path) -> None:
+    path = results.run_path(finished, "joint", 1)
+    run = json.loads(path.read_text(encoding="utf-8"))
+    for part in ("broadcast_s", "local_s", "pruned_s", "upload_s", "energy_j"):
+        run["allocation"][part] = (1.5 * np.array(run["allocation"][part])).tolist()
+    results.write_json(path, run)
+    text = write_report(finished).read_text(encoding="utf-8")
+    assert "in 62 % (50 to 75) of its simulated time (mean, range over seeds); at most 50 % on 1 of 2 seeds" in text
+    assert "125 % (100 to 150) of what equal shares spend" in text
+    assert '<p class="answer">' in text
+
+
+def test_claims_against_equal_shares(tmp_path: Path) -> None:
+    write_study(tmp_path / "s", small_study())
+    named = {claim.statement: claim for claim in claims(load_study(tmp_path / "s")[1])}
+    # The equal scheme ends at 0.8 and never gets there: no time to compare, so nothing that holds.
+    assert named[SOONER].measured.per_seed == (None, None)
+    assert named[SOONER].verdict == "does not hold"
+    # 7 of the last 10 rounds are at 0.9 against 0.8.
+    assert named[WORST_PHONE].measured.mean == pytest.approx(7.0)
+    assert named[WORST_PHONE].verdict == named[ENERGY].verdict == named[ENERGY_UNPRUNED].verdict == "holds"
+    assert named[ENERGY].measured.mean == pytest.approx(100.0)
 
 
 def test_one_bad_seed_shows_in_the_verdict(finished: Path) -> None:

@@ -12,7 +12,23 @@ import numpy as np
 from . import figures
 from .config import JOINT, REFERENCE, Study, to_dict
 from .results import FORMAT, write_atomic, write_json
-from .summary import FASTER, MARGIN, SAVING, WINDOW, Claim, Run, Spread, claims, load_study, scheme_table, targets
+from .summary import (
+    ENERGY,
+    ENERGY_UNPRUNED,
+    FASTER,
+    MARGIN,
+    SAVING,
+    SOONER,
+    WINDOW,
+    WORST_PHONE,
+    Claim,
+    Run,
+    Spread,
+    claims,
+    load_study,
+    scheme_table,
+    targets,
+)
 
 _TITLES = {"digits": "scikit-learn digits", "fashion_mnist": "Fashion-MNIST", "mnist": "MNIST"}
 _MINUS = "−"
@@ -100,6 +116,7 @@ def _context(
         "study": study,
         "data_title": _TITLES.get(study.training.dataset, study.training.dataset),
         "answer": _answer(study, found),
+        "holds": found[0].verdict == "holds",
         "claims": found,
         "table": table,
         "devices": _device_rows(runs),
@@ -129,26 +146,38 @@ def _context(
 
 
 def _answer(study: Study, found: list[Claim]) -> str:
-    """The claims of time and the comparisons in words."""
-    time, at_half = found[0], found[2]
+    """The claims of time and the comparisons in words, means and ranges before verdicts."""
+    time, _, at_half = found[:3]
+    named = {claim.statement: claim for claim in found}
     against = [claim for claim in found if claim.statement.startswith(FASTER)]
     beaten, others = (
         [c.statement.removeprefix(FASTER) for c in against if (c.verdict == "holds") == every]
         for every in (True, False)
     )
     rivals = (f" On every seed it learns faster than {_listed(beaten)}." if beaten else "") + (
-        f" Not on every seed does it beat {_listed(others)}." if others else ""
-    )
-    reached = (
-        f"in {spread_text(time.measured, 0)} % of its simulated time"
-        if time.verdict == "holds"
-        else f"in at most {100 * SAVING:g} % of its simulated time {_for_how_many(time, len(study.seeds))}"
+        f" Not on every seed does it learn faster than {_listed(others)}." if others else ""
     )
     return (
         "Pruning and radio resources allocated together reach the accuracy of unpruned personalised training, within "
-        f"{100 * MARGIN:g} percentage point, {reached}. After {100 * SAVING:g} % of the unpruned run's time "
-        f"they are {spread_text(at_half.measured, 2)} percentage points from where it ends." + rivals
+        f"{100 * MARGIN:g} percentage point, in {_in_percent(time.measured)} of its simulated time (mean, range over "
+        f"seeds); at most {100 * SAVING:g} % {_for_how_many(time, len(study.seeds))}. "
+        f"After {100 * SAVING:g} % of the unpruned run's time they are {spread_text(at_half.measured, 2)} percentage "
+        f"points from where it ends. Against equal shares at the same deadline: {_in_percent(named[SOONER].measured)} "
+        f"of the time to that accuracy, worst phone {spread_text(named[WORST_PHONE].measured, 1)} percentage points. "
+        f"Energy per phone and round: {_in_percent(named[ENERGY].measured)} of what equal shares spend, "
+        f"{_in_percent(named[ENERGY_UNPRUNED].measured)} of what unpruned training spends." + rivals
     )
+
+
+def _in_percent(spread: Spread) -> str:
+    """``56 % (47 to 69)``, of values that are percentages."""
+    if not len(spread.values):
+        return "no finite share"
+    if not spread.complete:
+        between = " to ".join(_number(v, 0) for v in (spread.values.min(), spread.values.max()))
+        return f"{between} % (on {len(spread.values)} of {len(spread.per_seed)} seeds, on the others never)"
+    mean, blank, between = spread_text(spread, 0).partition(" ")
+    return f"{mean} %{blank}{between}"
 
 
 def _listed(names: list[str]) -> str:
@@ -158,7 +187,10 @@ def _listed(names: list[str]) -> str:
 
 
 def _for_how_many(claim: Claim, seeds: int) -> str:
-    return f"for none of {seeds} seeds" if claim.verdict == "does not hold" else claim.verdict.removeprefix("holds ")
+    """``on 1 of 3 seeds``."""
+    if claim.verdict in ("holds", "does not hold"):
+        return f"on {'all' if claim.verdict == 'holds' else 'none'} of {seeds} seeds"
+    return claim.verdict.replace("holds for", "on")
 
 
 def _mean_share(each: list[Run], part: str) -> float:
