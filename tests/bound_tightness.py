@@ -21,6 +21,8 @@ from tqdm import tqdm
 from kktalloc.bound import Constants, Schedule, Young, bound
 
 SMOOTH = 1.0
+# The solver stalls at 4e-5 where an error is held at 0, which leaves no strictly feasible point.
+TIGHT_TOL = 1e-4
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Instance:
     pruning_error: float  # sum_k alpha_k |u - m_k u|^2
     heterogeneity: float
     learning_rate: float = 0.2
-    tight: bool = False
+    tight: bool = False  # the theorem gives the exact worst case: one step, all coordinates equally covered
 
     @property
     def weight(self) -> np.ndarray:
@@ -131,13 +133,13 @@ INSTANCES = [
     Instance("1 client, half kept", ((0,),), 2, 1, 1.0, 0.0, tight=True),
     Instance("2 clients, same half", ((0,), (0,)), 2, 1, 1.0, 1.0, tight=True),
     Instance("4 clients, same half", ((0,),) * 4, 2, 1, 1.0, 1.0, tight=True),
-    Instance("2 clients, own halves, bias only", disjoint(2), 2, 1, 0.0, 1.0),
-    Instance("2 clients, own halves, pruning only", disjoint(2), 2, 1, 1.0, 0.0),
-    Instance("2 clients, own halves", disjoint(2), 2, 1, 1.0, 1.0),
+    Instance("2 clients, own halves, bias only", disjoint(2), 2, 1, 0.0, 1.0, tight=True),
+    Instance("2 clients, own halves, pruning only", disjoint(2), 2, 1, 1.0, 0.0, tight=True),
+    Instance("2 clients, own halves", disjoint(2), 2, 1, 1.0, 1.0, tight=True),
     Instance("2 clients, one keeps all", ((0, 1), (0,)), 2, 1, 1.0, 1.0),
-    Instance("3 clients, each drops a third", cyclic(3), 3, 1, 1.0, 1.0),
-    Instance("3 clients, own thirds", disjoint(3), 3, 1, 1.0, 1.0),
-    Instance("4 clients, each drops a quarter", cyclic(4), 4, 1, 1.0, 1.0),
+    Instance("3 clients, each drops a third", cyclic(3), 3, 1, 1.0, 1.0, tight=True),
+    Instance("3 clients, own thirds", disjoint(3), 3, 1, 1.0, 1.0, tight=True),
+    Instance("4 clients, each drops a quarter", cyclic(4), 4, 1, 1.0, 1.0, tight=True),
     Instance("1 client, half kept, 2 steps", ((0,),), 2, 2, 1.0, 0.0, 0.1),
     Instance("2 clients, same half, 2 steps", ((0,), (0,)), 2, 2, 1.0, 1.0, 0.1),
     Instance("2 clients, own halves, 2 steps", disjoint(2), 2, 2, 1.0, 1.0, 0.1),
@@ -147,13 +149,14 @@ INSTANCES = [
 
 
 def main() -> int:
-    """Print the table; exit code 1 if the bound is below the worst case anywhere."""
+    """Print the table; exit code 1 if the bound is below the worst case, or above it where it is exact."""
     print(f"{'instance':<42}{'tau':>4}{'theorem':>11}{'worst case':>12}{'ratio':>9}")
     wrong = 0
     for instance in tqdm(INSTANCES, leave=False):
         value, asked = theorem(instance)
         exact = worst_case(instance, asked)
-        wrong += value < exact * (1 - 1e-5)
+        wrong += value < exact * (1 - (TIGHT_TOL if instance.tight else 1e-5))
+        wrong += instance.tight and value > exact * (1 + TIGHT_TOL)
         note = "  tight" if instance.tight else ""
         tqdm.write(f"{instance.name:<42}{instance.steps:>4}{value:>11.6f}{exact:>12.6f}{value / exact:>9.4f}{note}")
     return 1 if wrong else 0
