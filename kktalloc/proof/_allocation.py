@@ -13,6 +13,8 @@ import sympy
 
 from kktalloc.proof._language import Expr, Sign, Square, Theory, Use, eq, le
 
+_BY_RATE = " The derivative stands written out by the derivative rule."  # `rate`, below
+
 
 def rate(expr: Expr, rates: Mapping[Expr, Expr]) -> Expr:
     """Rate of change of a rational expression, given those of its names (others are constant)."""
@@ -104,7 +106,7 @@ def _convexity(theory: Theory, v: SimpleNamespace) -> None:
     prove(
         "keep ratio increases",
         eq(rate(keep, {v.u: 1, v.A: v.a}), v.T / v.A**2),
-        "dq/du = T / (1 + a u)^2.",
+        "dq/du = T / (1 + a u)^2." + _BY_RATE,
         (Use("A", v.T / v.A**2),),
     )
     slope = v.T / v.A**2
@@ -112,7 +114,7 @@ def _convexity(theory: Theory, v: SimpleNamespace) -> None:
     prove(
         "objective is convex",
         le(0, rate(rate(v.alpha * v.cost, moves), moves)),
-        "alpha e(1 - q(u)) has a non-negative second derivative when e is convex and increasing.",
+        "alpha e(1 - q(u)) has a non-negative second derivative when e is convex and increasing." + _BY_RATE,
         squares=(
             Square(slope, v.alpha * v.curv),
             Square(1, 2 * v.alpha * v.slope * v.a * v.T / v.A**3),
@@ -124,7 +126,8 @@ def _convexity(theory: Theory, v: SimpleNamespace) -> None:
     prove(
         "rate is concave",
         le(rate(rate(shannon, moves), moves), 0),
-        "Along any direction (beta, varpi) of (b, p), the second derivative of b log2(1 + g p/b) is not positive.",
+        "Along any direction (beta, varpi) of (b, p), the second derivative of b log2(1 + g p/b) is not positive."
+        + _BY_RATE,
         squares=(Square(v.b * v.varpi - v.p * v.beta, v.g**2 / (v.b**3 * v.X**2 * v.ln2)),),
     )
 
@@ -154,7 +157,7 @@ def _branches(theory: Theory, v: SimpleNamespace) -> None:
     prove(
         "peak branch, marginal",
         eq(rate((v.b * v.ell / v.ln2 - v.r0) / v.r1, along), _phi(v) / v.r1),
-        "du/db = phi(x)/r1 along the peak branch.",
+        "du/db = phi(x)/r1 along the peak branch." + _BY_RATE,
     )
     kappa = v.g * v.ell / (v.x * v.ln2)
     prove(
@@ -183,7 +186,7 @@ def _branches(theory: Theory, v: SimpleNamespace) -> None:
     prove(
         "marginal falls with bandwidth",
         eq(rate(_phi(v), {v.x: 1, v.X: 1, v.ell: 1 / v.X}), v.x / (v.X**2 * v.ln2)),
-        "phi increases with the SNR: dphi/dx = x/((1 + x)^2 ln 2) > 0.",
+        "phi increases with the SNR: dphi/dx = x/((1 + x)^2 ln 2) > 0." + _BY_RATE,
     )
 
 
@@ -202,12 +205,12 @@ def _stationarity(theory: Theory, v: SimpleNamespace) -> None:
     in_u = rate(lagrangian, {v.u: 1, v.A: v.a, v.cost: -v.slope * v.T / v.A**2})
     in_b = rate(lagrangian, {v.b: 1, v.x: -v.x / v.b, v.ell: -v.x / (v.b * v.X)})
     in_p = rate(lagrangian, {v.p: 1, v.x: v.g / v.b, v.ell: v.g / (v.b * v.X)})
-    prove("stationarity in u", eq(in_u, v.nu * v.r1 - v.xi * v.e1 - gain), "dL/du.")
-    prove("stationarity in b", eq(in_b, v.lam - v.nu * _phi(v)), "dL/db: the price of bandwidth.")
+    prove("stationarity in u", eq(in_u, v.nu * v.r1 - v.xi * v.e1 - gain), "dL/du." + _BY_RATE)
+    prove("stationarity in b", eq(in_b, v.lam - v.nu * _phi(v)), "dL/db: the price of bandwidth." + _BY_RATE)
     prove(
         "stationarity in p",
         eq(in_p, v.pi + v.xi + v.mu - v.nu * v.g / (v.X * v.ln2)),
-        "dL/dp: the prices of peak power, energy and total power.",
+        "dL/dp: the prices of peak power, energy and total power." + _BY_RATE,
     )
     given("optimal in u", eq(in_u, 0), "KKT: dL/du = 0")
     given("optimal in b", eq(in_b, 0), "KKT: dL/db = 0")
