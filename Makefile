@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 2
 .PHONY: help report test test-flower lint types verify bench fuzz clean
 
 help:
-	@echo "make report   install, train four schemes on the bundled digits, write an HTML report"
+	@echo "make report   install, train five schemes on the bundled digits, write an HTML report"
 	@echo "make test     install everything the tests need and run them all"
 	@echo "make lint types verify bench fuzz clean"
 
