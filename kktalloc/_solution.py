@@ -146,11 +146,11 @@ def solve(problem: Problem, throw: bool = True) -> Solution:
     judged = _engine.judge_and_price(problem, found)
     if judged is None:
         worth = prices(problem, *allocation, found.price_per_hz, found.price_per_w)
-        solution = Solution(problem, *arrays, found.regime, worth, diagnosis)
     else:
         verdict, (deadline, energy, peak) = judged
         worth = Prices(found.price_per_hz, deadline, found.price_per_w, energy, peak)
-        solution = Solution(problem, *arrays, found.regime, worth, diagnosis)
+    solution = Solution(problem, *arrays, found.regime, worth, diagnosis)
+    if judged is not None:
         # The very arrays that it holds were judged.
         solution.__dict__["certificate"] = read_verdict(verdict, found.price_per_hz)
     if throw and not solution.certificate.ok:

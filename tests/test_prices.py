@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from problems import random_problem
-from test_solve import rebuilt
 
 import kktalloc as ka
+from kktalloc._variant import variant
 
 STEP = 1e-5
 
@@ -19,7 +19,7 @@ def fall(problem: ka.Problem, name: str, k: int | None) -> tuple[float, float]:
     values = []
     for sign in (-1, 0, 1):
         moved = base * (1 + sign * STEP * (1.0 if k is None else np.arange(base.size) == k))
-        values.append(float(ka.solve(rebuilt(problem, **{name: moved})).objective))
+        values.append(float(ka.solve(variant(problem, **{name: moved})).objective))
     return (values[0] - values[1]) / STEP, (values[1] - values[2]) / STEP
 
 
@@ -28,7 +28,7 @@ def fall(problem: ka.Problem, name: str, k: int | None) -> tuple[float, float]:
 def test_prices_are_the_fall_of_the_objective(regime: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     problem = random_problem(rng, devices=5, regime=regime, stress=False)
-    problem = rebuilt(problem, bandwidth_hz=float(problem.cell.bandwidth_hz[0]) * 1.01)  # clear of corners
+    problem = variant(problem, bandwidth_hz=float(problem.cell.bandwidth_hz[0]) * 1.01)  # clear of corners
     s = ka.solve(problem)
     k = int(rng.integers(5))
     for name, price, budget, device in (

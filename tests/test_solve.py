@@ -11,21 +11,12 @@ from independent import is_feasible, objective_at, slsqp
 from problems import REGIMES, RESOURCES, KnownAnswer, infeasible_problem, known_answers, random_problem
 
 import kktalloc as ka
+from kktalloc._variant import variant
 
 # Clarabel's stated feasibility and gap tolerance is 1e-8 on the scaled problem; the unscaled objective may lose
 # a digit of it.
 CLARABEL_TOLERANCE = 1e-7
 KNOWN = [k for k in known_answers() if not k.total_power_price_per_w]
-
-
-def rebuilt(problem: ka.Problem, **changes: object) -> ka.Problem:
-    """The same problem with some device or cell fields replaced."""
-    cell = {f.name: getattr(problem.cell, f.name) for f in fields(ka.Cell)}
-    cell = {k: None if v is None else np.asarray(v)[..., 0] for k, v in cell.items()}
-    devices = {f.name: getattr(problem.devices, f.name) for f in fields(ka.Devices)}
-    cell |= {k: v for k, v in changes.items() if k in cell}
-    devices |= {k: v for k, v in changes.items() if k in devices}
-    return ka.Problem(ka.Cell(**cell), ka.Devices(**devices))
 
 
 @pytest.mark.parametrize("known", KNOWN, ids=lambda k: k.name)
@@ -160,15 +151,15 @@ def test_infeasible_names_device_and_resource_and_what_would_do(resource: str) -
         assert ka.solve(problem, throw=False).status is ka.Status.INFEASIBLE
         # What the message says would do, does.
         for field, amount in re.findall(r"(bandwidth_hz|deadline_s) (\S+) instead", str(caught.value)):
-            ka.solve(rebuilt(problem, **{field: float(amount)}))
+            ka.solve(variant(problem, **{field: float(amount)}))
         # So does what the diagnosis says to the last digit; a little less does not.
         for field, needed in (("bandwidth_hz", d.bandwidth_needed_hz), ("deadline_s", d.deadline_needed_s)):
             if np.isfinite(needed):
-                ka.solve(rebuilt(problem, **{field: float(needed)}))
-                short = ka.solve(rebuilt(problem, **{field: float(needed) * (1 - 1e-6)}), throw=False)
+                ka.solve(variant(problem, **{field: float(needed)}))
+                short = ka.solve(variant(problem, **{field: float(needed) * (1 - 1e-6)}), throw=False)
                 assert short.status is ka.Status.INFEASIBLE
             else:
-                more = ka.solve(rebuilt(problem, **{field: 1e6 * float(np.ravel(getattr(problem.cell, field))[0])}),
+                more = ka.solve(variant(problem, **{field: 1e6 * float(np.ravel(getattr(problem.cell, field))[0])}),
                                 throw=False)  # fmt: skip
                 assert more.status is ka.Status.INFEASIBLE
 
@@ -208,11 +199,11 @@ def test_the_optimum_does_not_move(seed: int) -> None:
     d = {f.name: np.asarray(getattr(problem.devices, f.name)) for f in fields(ka.Devices)}
 
     order = rng.permutation(K)
-    permuted = ka.solve(rebuilt(problem, **{k: v[order] for k, v in d.items()}))
+    permuted = ka.solve(variant(problem, **{k: v[order] for k, v in d.items()}))
     np.testing.assert_allclose(permuted.pruning_ratio, s.pruning_ratio[order], rtol=1e-8, atol=1e-11)
 
     B, T = float(problem.cell.bandwidth_hz[0]), float(problem.cell.deadline_s[0])
-    bits = rebuilt(
+    bits = variant(
         problem,
         bandwidth_hz=B * 8,
         payload_bits=d["payload_bits"] * 8,
@@ -220,17 +211,17 @@ def test_the_optimum_does_not_move(seed: int) -> None:
         channel_gain=d["channel_gain"] * 8,
     )
     np.testing.assert_allclose(ka.solve(bits).pruning_ratio, s.pruning_ratio, rtol=1e-8, atol=1e-11)
-    clock = rebuilt(problem, bandwidth_hz=B / 4, deadline_s=T * 4, pruned_compute_s=d["pruned_compute_s"] * 4,
+    clock = variant(problem, bandwidth_hz=B / 4, deadline_s=T * 4, pruned_compute_s=d["pruned_compute_s"] * 4,
                     fixed_latency_s=d["fixed_latency_s"] * 4, channel_gain=d["channel_gain"] / 4,
                     energy_budget_j=d["energy_budget_j"] * 4, pruned_compute_j=d["pruned_compute_j"] * 4,
                     fixed_energy_j=d["fixed_energy_j"] * 4)  # fmt: skip
     np.testing.assert_allclose(ka.solve(clock).pruning_ratio, s.pruning_ratio, rtol=1e-8, atol=1e-11)
 
-    twice = ka.solve(rebuilt(problem, bandwidth_hz=2 * B, **{k: np.tile(v, 2) for k, v in d.items()}))
+    twice = ka.solve(variant(problem, bandwidth_hz=2 * B, **{k: np.tile(v, 2) for k, v in d.items()}))
     assert twice.objective == pytest.approx(float(s.objective), abs=1e-11)
 
     roomy = np.where(np.isfinite(d["energy_budget_j"]), d["energy_budget_j"], 1e3 * s.energy_j)
-    slack = ka.solve(rebuilt(problem, energy_budget_j=roomy))
+    slack = ka.solve(variant(problem, energy_budget_j=roomy))
     assert slack.objective == pytest.approx(float(s.objective), abs=1e-11)
 
 
@@ -244,9 +235,9 @@ def test_no_devices_is_a_trivial_problem() -> None:
 def test_unpruned_least_deadline_is_the_shortest_round(known: KnownAnswer) -> None:
     """At the least deadline of unpruned training nobody prunes and the bandwidth is used up."""
     d = known.problem.devices
-    problem = rebuilt(known.problem, pruning_ratio_max=0.0, energy_budget_j=np.inf)
+    problem = variant(known.problem, pruning_ratio_max=0.0, energy_budget_j=np.inf)
     shortest = float(ka.least_deadline(problem))
-    s = ka.solve(rebuilt(problem, deadline_s=shortest))
+    s = ka.solve(variant(problem, deadline_s=shortest))
     np.testing.assert_array_equal(s.pruning_ratio, 0.0)
     assert s.bandwidth_hz.sum() == pytest.approx(float(problem.cell.bandwidth_hz[0]), rel=1e-9)
     np.testing.assert_allclose(s.latency_s, shortest, rtol=1e-9)
