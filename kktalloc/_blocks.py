@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kktalloc._arrays import speaks_arrays
 from kktalloc._at_bandwidth import best_at, pruning_ratio_at
 from kktalloc._certificate import outcome
 from kktalloc._diagnosis import Diagnosis, diagnose, floor_bandwidth, least_deadline, whole_blocks
@@ -78,6 +79,7 @@ class BlockSolution:
         return self.objective - self.lower_bound
 
 
+@speaks_arrays
 def solve_blocks(problem: Problem, block_hz: ArrayLike, throw: bool = True) -> BlockSolution:
     """Allocate the bandwidth in whole resource blocks, exactly.
 

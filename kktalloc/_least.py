@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kktalloc import _diagnosis
+from kktalloc._arrays import speaks_arrays
 from kktalloc._certificate import outcome
 from kktalloc._diagnosis import ROUNDING, Diagnosis, bandwidth_under_cap, diagnose, floor_bandwidth, floor_power
 from kktalloc._efficiency import EFFICIENCY_MAX, efficiency_at_power_price, efficiency_for, phi
@@ -24,6 +26,10 @@ from kktalloc._variant import refuse_total_power, variant
 PRICE_ITERATIONS = 200
 
 
+least_deadline = speaks_arrays(_diagnosis.least_deadline)
+
+
+@speaks_arrays
 def least_bandwidth(problem: Problem, pruning_ratio: ArrayLike | None = None) -> FloatArray:
     """Least cell bandwidth at which every device can meet a pruning level, in Hz, shape ``(...)``.
 
@@ -90,6 +96,7 @@ class LeastEnergy:
         return self.total_energy_j - self.lower_bound_j
 
 
+@speaks_arrays
 def least_energy(problem: Problem, pruning_ratio: ArrayLike | None = None, throw: bool = True) -> LeastEnergy:
     """Least total energy at which every device meets a pruning level, within deadline, bandwidth, power and budgets.
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kktalloc._arrays import speaks_arrays
 from kktalloc._at_bandwidth import bandwidth_for
 from kktalloc._certificate import certify
 from kktalloc._diagnosis import ROUNDING, diagnose
@@ -59,6 +60,7 @@ class MinMaxSolution:
         return self.level - self.lower_bound
 
 
+@speaks_arrays
 def solve_minmax(problem: Problem, throw: bool = True) -> MinMaxSolution:
     """Minimise the worst weighted pruning ratio, ``max_k w_k rho_k``.
 

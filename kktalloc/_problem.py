@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kktalloc._arrays import Home, as_numpy, common_home, home_of
 from kktalloc._engine import kernel
 from kktalloc._pruning_error import FloatArray as FloatArray
 from kktalloc._pruning_error import Linear, PowerLaw, PruningError
@@ -113,20 +114,20 @@ _DEVICES = tuple(f.name for f in fields(Devices))
 _OPTIONAL = ("total_power_w", "weight")
 
 
-def _validated(table: str, name: str, value: Any, module: Any) -> FloatArray:
-    """`value` as float64, or a ValueError that names the field, the index and the value."""
-    try:
-        given = np.asarray(value)
-        if given.dtype.kind not in "iuf":
-            raise TypeError
-        # A copy: a caller who reuses a buffer must not change a problem that was judged.
-        array = given.astype(np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"{table}.{name}: expected numbers, got {value!r:.80}") from None
-    array.flags.writeable = False
+def _validated(table: str, name: str, value: Any, module: Any, homes: dict[str, Home]) -> FloatArray:
+    """`value` as float64, or a ValueError that names the field, the index and the value.
+
+    Float64 arrays in C order are taken as they are. `homes` collects where arrays of other libraries came from.
+    """
     low, open_low, high = _RANGES[name]
-    if module is not None and module.in_range(array, low, open_low, high):
-        return array
+    if type(value) is float:
+        array = np.array(value)
+        if (low < value if open_low else low <= value) and value <= high:
+            return array
+    else:
+        array = _as_float64(table, name, value, homes)
+        if module is not None and module.in_range(array, low, open_low, high):
+            return array
     ok = (array > low if open_low else array >= low) & (array <= high)
     if not ok.all():
         index = tuple(int(i) for i in np.argwhere(~ok)[0])
@@ -135,6 +136,23 @@ def _validated(table: str, name: str, value: Any, module: Any) -> FloatArray:
         bound += " and finite" if high == _FINITE else "" if high == inf else f" and <= {high:g}"
         raise ValueError(f"{table}.{name}{where} = {array[index]!s}: must be {bound}")
     return array
+
+
+def _as_float64(table: str, name: str, value: Any, homes: dict[str, Home]) -> FloatArray:
+    """`value` as an aligned float64 array in C order, itself if it is one."""
+    home = None if type(value) is np.ndarray else home_of(value)
+    if home is not None:
+        homes[f"{table}.{name}"] = home
+        common_home(homes)  # refuses a second device before anything is fetched from it
+    try:
+        given = np.asarray(value) if home is None else as_numpy(value, home)
+        if given.dtype.kind not in "iuf":
+            raise TypeError
+        array = np.asarray(given, dtype=np.float64, order="C")
+    except (TypeError, ValueError, RuntimeError, BufferError):  # the last two: not for NumPy to hold
+        shown = " ".join(repr(value).split())
+        raise ValueError(f"{table}.{name}: expected numbers, got {shown:.80}") from None
+    return array if array.flags.aligned else array.copy()
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -150,24 +168,28 @@ class Problem:
         or a measured `Table`.
 
     Every device field is broadcast to ``(..., K)`` and every cell field to ``(..., 1)``, so that they combine
-    without further care. Arrays are read-only views where broadcasting made them.
+    without further care; these views are read-only. Float64 arrays are not copied: what is written into them later
+    changes the problem, unvalidated. PyTorch tensors (detached from their graph) and arrays that follow the array API
+    standard may be mixed with NumPy and numbers; the computation is NumPy in float64, the results are of their kind.
 
     Raises
     ------
     ValueError
-        One line that names the first offending field, its index and its value, or the shapes that do not match.
+        One line that names the first offending field, its index and its value, or the shapes that do not match, or
+        the array that lies on another device than those before it.
     """
 
     pruning_error: PruningError
     shape: tuple[int, ...]
+    home: Home | None = field(repr=False)  # where the arrays came from and the results go; None for NumPy
     _cell: dict[str, FloatArray] = field(repr=False)  # as given, not yet broadcast
     _devices: dict[str, FloatArray] = field(repr=False)
 
     def __init__(self, cell: Cell, devices: Devices, pruning_error: PruningError | None = None) -> None:
-        module = kernel()
+        module, homes = kernel(), dict[str, Home]()
         cell_values, device_values = (
             {
-                name: _validated(table, name, value, module)
+                name: _validated(table, name, value, module, homes)
                 for name in names
                 if (value := getattr(given, name)) is not None or name not in _OPTIONAL
             }
@@ -176,6 +198,7 @@ class Problem:
         shape = _common_shape(cell_values, device_values)
         device_values["weight"] = _normalised(device_values.get("weight"), shape, module)
         object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "home", common_home(homes))
         object.__setattr__(self, "pruning_error", _spread_curve(pruning_error or Linear(), shape))
         object.__setattr__(self, "_cell", cell_values)
         object.__setattr__(self, "_devices", device_values)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kktalloc._arrays import speaks_arrays
 from kktalloc._diagnosis import ROUNDING, diagnose, floor_bandwidth
 from kktalloc._problem import FloatArray, Problem
 from kktalloc._reduced import reduce
@@ -58,11 +59,13 @@ class Selection:
     @cached_property
     def message(self) -> str:
         """One line: how many devices were dropped, of all problems together, and why."""
-        reasons, counts = np.unique(self.resource[~self.kept], return_counts=True)
+        dropped = self.resource != ""
+        reasons, counts = np.unique(self.resource[dropped], return_counts=True)
         why = ", ".join(f"{n} for {reason}" for reason, n in zip(reasons, counts, strict=True))
-        return f"{self.kept.sum()} of {self.kept.size} devices kept" + (f"; dropped {why}" if why else "")
+        return f"{dropped.size - dropped.sum()} of {dropped.size} devices kept" + (f"; dropped {why}" if why else "")
 
 
+@speaks_arrays
 def select(problem: Problem, by: Literal["count", "weight"] = "count") -> Selection:
     """Drop the fewest devices, or the least weight, so that the rest can be served; solve for the rest.
 

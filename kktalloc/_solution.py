@@ -8,8 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
-from kktalloc import _engine
-from kktalloc._certificate import Certificate, certify, outcome, read_verdict
+from kktalloc import _certificate, _engine
+from kktalloc._arrays import speaks_arrays, takes_arrays
+from kktalloc._certificate import Certificate, outcome, read_verdict
 from kktalloc._diagnosis import Diagnosis, diagnose
 from kktalloc._engine import Allocation
 from kktalloc._kkt import clear
@@ -17,6 +18,9 @@ from kktalloc._prices import Prices, prices
 from kktalloc._problem import FloatArray, Problem
 from kktalloc._reduced import reduce
 from kktalloc._regime import Regime
+
+# The certificate knows NumPy alone; this is what callers get, whatever their arrays are.
+certify = takes_arrays(_certificate.certify)
 
 
 class Status(StrEnum):
@@ -119,6 +123,7 @@ class Solution:
         )
 
 
+@speaks_arrays
 def solve(problem: Problem, throw: bool = True) -> Solution:
     """Allocate pruning, bandwidth and power exactly, by the KKT conditions of the convex form.
 
@@ -154,7 +159,7 @@ def solve(problem: Problem, throw: bool = True) -> Solution:
         # The very arrays that it holds were judged.
         solution.__dict__["certificate"] = read_verdict(verdict, found.price_per_hz)
     if throw and not solution.certificate.ok:
-        raise UncertifiedError(solution)
+        raise UncertifiedError(solution if problem.home is None else problem.home.receive(solution))
     return solution
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kktalloc._diagnosis import least_deadline
-from kktalloc._least import LeastEnergy, least_bandwidth, least_energy
+from kktalloc._arrays import speaks_arrays
+from kktalloc._least import LeastEnergy, least_bandwidth, least_deadline, least_energy
 from kktalloc._problem import FloatArray, Problem
 from kktalloc._solution import Solution, solve
 from kktalloc._variant import variant
@@ -99,6 +99,7 @@ class Plan:
         return float(self.terms.gradient_bound)
 
 
+@speaks_arrays
 def plan(
     problem: Problem,
     constants: Constants,
@@ -155,6 +156,7 @@ def plan(
     return planner.plan(total_time_s / best, best)
 
 
+@speaks_arrays
 def time_to_target(
     problem: Problem,
     constants: Constants,

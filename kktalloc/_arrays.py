@@ -1,0 +1,118 @@
+"""Arrays of other libraries: NumPy on the way in, theirs again on the way out.
+
+The allocator computes in float64 on the host. Who hands it PyTorch tensors, or arrays of any library that follows the
+Python array API standard, gets the results back as such, on the device they came from. No library is imported for it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from kktalloc._problem import Problem
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# What was asked, and what is missing where there is no answer, stay NumPy.
+_ON_THE_HOST = frozenset({"problem", "diagnosis"})
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where arrays came from and results go: a library and one of its devices."""
+
+    library: Any
+    device: Any
+
+    def receive(self, value: Any) -> Any:
+        """`value` with its numeric arrays, those of nested dataclasses too, as arrays of this library and device."""
+        if isinstance(value, np.ndarray | np.generic):
+            if value.dtype.kind not in "biuf":
+                return value
+            array = np.asarray(value)
+            return self.library.asarray(array if array.flags.writeable else array.copy(), device=self.device)
+        if not is_dataclass(value) or isinstance(value, type):
+            return value
+        inside = {f.name: getattr(value, f.name) for f in fields(value) if f.init and f.name not in _ON_THE_HOST}
+        received = replace(value, **{name: self.receive(v) for name, v in inside.items()})
+        # A verdict on these very numbers holds for them wherever they lie.
+        received.__dict__.update({n: v for n, v in vars(value).items() if n == "certificate"})
+        return received
+
+
+def home_of(value: Any) -> Home | None:
+    """Library and device of an array; None for NumPy's, numbers and lists."""
+    if isinstance(value, np.ndarray | np.generic | float | int | list | tuple):
+        return None
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        return Home(torch, value.device)
+    library = getattr(value, "__array_namespace__", None)
+    return None if library is None else Home(library(), value.device)
+
+
+def as_numpy(value: Any, home: Home) -> np.ndarray:
+    """An array that lives at `home` as one of NumPy's, sharing its memory where that is float64 on the host."""
+    if home.library is sys.modules.get("torch"):
+        value = value.detach().cpu()
+        return np.asarray(value.double() if value.is_floating_point() else value)
+    return np.from_dlpack(value, device="cpu")
+
+
+def common_home(homes: Mapping[str, Home]) -> Home | None:
+    """The one home of all named arrays, None if there are none.
+
+    Raises
+    ------
+    ValueError
+        They are spread over several devices, or libraries.
+    """
+    first = next(iter(homes), None)
+    if first is None:
+        return None
+    for name, home in homes.items():
+        if home != homes[first]:
+            where, there = (f"{h.library.__name__} on {h.device}" for h in (home, homes[first]))
+            raise ValueError(f"{name}: an array of {where}, but {first} is one of {there}")
+    return homes[first]
+
+
+def takes_arrays(function: Function) -> Function:
+    """Let a function of a problem take arrays of its library and device for its other arguments; it returns NumPy."""
+    return _at_the_door(function, lambda home, result: result)
+
+
+def speaks_arrays(function: Function) -> Function:
+    """As `takes_arrays`, and what it returns are arrays of that library and device too."""
+    return _at_the_door(function, Home.receive)
+
+
+def _at_the_door(function: Function, returned: Callable[[Home, Any], Any]) -> Function:
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def wrapped(problem: Problem, *args: Any, **kwargs: Any) -> Any:
+        home = problem.home
+        if any(home_of(v) is not None for v in (*args, *kwargs.values())):
+            names = signature.bind(problem, *args, **kwargs).arguments
+            given = {n: v for n, v in (names | names.get("claimed", {})).items() if n not in ("problem", "claimed")}
+            homes = {} if home is None else {"problem": home}
+            homes |= {name: there for name, v in given.items() if (there := home_of(v)) is not None}
+            home = common_home(homes)
+            args, kwargs = tuple(map(_here, args)), {name: _here(v) for name, v in kwargs.items()}
+        result = function(problem, *args, **kwargs)
+        return result if home is None else returned(home, result)
+
+    return cast(Function, wrapped)
+
+
+def _here(value: Any) -> Any:
+    home = home_of(value)
+    return value if home is None else as_numpy(value, home)
