@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from independent import best_keep_ratio, floor_bandwidth_hz, physical
+from scipy.optimize import minimize
 
 import kktalloc as ka
 from kktalloc import channel
@@ -33,47 +32,103 @@ def cell_of(devices: int, seed: int = 1, problems: int | None = None) -> tuple[k
     )
 
 
+class Scaled:
+    """The reduced form in numbers near 1: z = (s, b, p), bandwidth in equal shares, power in peaks, s in what a share
+    carries at peak power.
+
+    The rate row is ``b ln(1 + snr p / b) / ln(1 + snr) >= demand0 + demand1 s``, the energy row ``p <= e0 + e1 s``.
+    """
+
+    def __init__(self, problem: ka.Problem) -> None:
+        self.v = v = physical(problem)
+        self.K = K = len(v["T"])
+        self.A = A = v["a"] / v["T"]
+        self.snr = v["g"] * v["P"] / (v["B"] / K)
+        share_bits = v["T"] * v["B"] / K * np.log2(1 + self.snr)
+        most = np.where(A < 1, 1 / np.maximum(1 - A, 1e-3), np.inf)
+        self.unit = unit = np.minimum(share_bits / (v["S"] + A * v["S0"]), most)
+        self.demand0, self.demand1 = v["S0"] / share_bits, unit * (v["S"] + A * v["S0"]) / share_bits
+        self.limited = limited = np.flatnonzero(np.isfinite(v["E"]))
+        per = v["eta"][limited] / (v["T"] * v["P"])[limited]
+        E = v["E"][limited]
+        self.e0, self.e1 = per * E, per * (A[limited] * E - v["eps"][limited]) * unit[limited]
+        low = v["q_min"] / (1 - A * v["q_min"]) / unit
+        high = np.where(A < 1, 1 / np.maximum(1 - A, 1e-12), 1e9) / unit
+        self.low = np.concatenate([low, np.full(K, 1e-9), np.zeros(K)])
+        self.high = np.concatenate([np.maximum(high, low), np.full(K, np.inf), np.ones(K)])
+        self.start = np.concatenate([np.full(K, 0.1), np.ones(K), np.full(K, 0.5)])
+
+    def allocation(self, z: np.ndarray) -> Allocation:
+        s, b, p = z.reshape(3, self.K)
+        s = s * self.unit
+        return 1 - s / (1 + self.A * s), b * self.v["B"] / self.K, p * self.v["P"]
+
+
 class Ipopt:
     """IPOPT on the reduced form through CasADi, built once: only `solve` is timed."""
 
     def __init__(self, problem: ka.Problem) -> None:
         import casadi
 
-        v = physical(problem)
-        self.v, K = v, len(v["T"])
-        A, T = v["a"] / v["T"], v["T"]
-        snr = v["g"] * v["P"] / (v["B"] / K)
-        share_bits = T * v["B"] / K * np.log2(1 + snr)
-        unit = np.minimum(share_bits / (v["S"] + A * v["S0"]), np.where(A < 1, 1 / np.maximum(1 - A, 1e-3), np.inf))
-        s, b, p = (casadi.MX.sym(n, K) for n in "sbp")
-        q = unit * s / (1 + A * unit * s)
-        rate = b * casadi.log1p(snr * p / b) / np.log1p(snr)
-        rows = [rate - (v["S0"] + unit * (v["S"] + A * v["S0"]) * s) / share_bits, 1 - casadi.sum1(b) / K]
-        limited = np.flatnonzero(np.isfinite(v["E"]))
-        per = v["eta"][limited] / (T * v["P"])[limited]
-        E, eps = v["E"][limited], v["eps"][limited]
-        ids = [int(i) for i in limited]
-        rows.append(per * (E + (A[limited] * E - eps) * unit[limited] * s[ids]) - p[ids])
-        self.unit, self.A, self.K = unit, A, K
-        s_min = v["q_min"] / (1 - A * v["q_min"]) / unit
-        s_max = np.where(A < 1, 1 / np.maximum(1 - A, 1e-12), 1e9) / unit
+        self.form = f = Scaled(problem)
+        s, b, p = (casadi.MX.sym(n, f.K) for n in "sbp")
+        q = f.unit * s / (1 + f.A * f.unit * s)
+        ids = [int(i) for i in f.limited]
+        rows = [
+            b * casadi.log1p(f.snr * p / b) / np.log1p(f.snr) - f.demand0 - f.demand1 * s,
+            1 - casadi.sum1(b) / f.K,
+            f.e0 + f.e1 * s[ids] - p[ids],
+        ]
         self.solver = casadi.nlpsol(
             "ipopt", "ipopt",
-            {"x": casadi.vertcat(s, b, p), "f": -casadi.dot(v["alpha"], q), "g": casadi.vertcat(*rows)},
+            {"x": casadi.vertcat(s, b, p), "f": -casadi.dot(f.v["alpha"], q), "g": casadi.vertcat(*rows)},
             {"ipopt.print_level": 0, "print_time": 0, "ipopt.tol": 1e-10, "ipopt.sb": "yes"},
         )  # fmt: skip
-        self.given: dict[str, Any] = {
-            "x0": np.concatenate([np.full(K, 0.1), np.ones(K), np.full(K, 0.5)]),
-            "lbx": np.concatenate([s_min, np.full(K, 1e-9), np.zeros(K)]),
-            "ubx": np.concatenate([np.maximum(s_max, s_min), np.full(K, np.inf), np.ones(K)]),
-            "lbg": 0.0,
-            "ubg": np.inf,
-        }
 
     def solve(self) -> Allocation:
-        x = np.asarray(self.solver(**self.given)["x"]).ravel()
-        s, b, p = x[: self.K] * self.unit, x[self.K : 2 * self.K], x[2 * self.K :]
-        return 1 - s / (1 + self.A * s), b * self.v["B"] / self.K, p * self.v["P"]
+        f = self.form
+        z = self.solver(x0=f.start, lbx=f.low, ubx=f.high, lbg=0.0, ubg=np.inf)["x"]
+        self.status = str(self.solver.stats()["return_status"])
+        return f.allocation(np.asarray(z).ravel())
+
+
+class Slsqp:
+    """SciPy's SLSQP on the reduced form, with derivatives: dense, so for few devices."""
+
+    def __init__(self, problem: ka.Problem) -> None:
+        self.form = Scaled(problem)
+
+    def value(self, z: np.ndarray) -> tuple[float, np.ndarray]:
+        f = self.form
+        s = z[: f.K] * f.unit
+        room = 1 + f.A * s
+        return -float(f.v["alpha"] @ (s / room)), np.concatenate([-f.v["alpha"] * f.unit / room**2, np.zeros(2 * f.K)])
+
+    def rows(self, z: np.ndarray) -> np.ndarray:
+        f = self.form
+        s, b, p = z.reshape(3, f.K)
+        carried = b * np.log1p(f.snr * p / b) / np.log1p(f.snr) - f.demand0 - f.demand1 * s
+        return np.concatenate([carried, [1 - b.sum() / f.K], f.e0 + f.e1 * s[f.limited] - p[f.limited]])
+
+    def slopes(self, z: np.ndarray) -> np.ndarray:
+        f = self.form
+        _, b, p = z.reshape(3, f.K)
+        x, nats = f.snr * p / b, np.log1p(f.snr)
+        rate = np.hstack([np.diag(d) for d in (-f.demand1, (np.log1p(x) - x / (1 + x)) / nats, f.snr / (1 + x) / nats)])
+        shared = np.concatenate([np.zeros(f.K), np.full(f.K, -1 / f.K), np.zeros(f.K)])
+        energy = np.zeros((f.limited.size, 3 * f.K))
+        row = np.arange(f.limited.size)
+        energy[row, f.limited], energy[row, 2 * f.K + f.limited] = f.e1, -1.0
+        return np.vstack([rate, shared, energy])
+
+    def solve(self) -> Allocation:
+        f = self.form
+        found = minimize(
+            self.value, f.start, jac=True, method="SLSQP", bounds=list(zip(f.low, f.high, strict=True)),
+            constraints={"type": "ineq", "fun": self.rows, "jac": self.slopes}, options={"maxiter": 500, "ftol": 1e-12},
+        )  # fmt: skip
+        self.status = str(found.message)
+        return f.allocation(found.x)
 
 
 class Parametrised:
@@ -126,7 +181,9 @@ class Parametrised:
         try:
             self.program.solve(solver="CLARABEL")
         except cp.SolverError:  # it breaks off: no answer
+            self.status = "solver_error"
             return (np.full(K, np.nan),) * 3
+        self.status = str(self.program.status)
         s = unit * np.maximum(self.s.value, 0.0)
         p = np.clip(self.p.value / snr, 0, 1)
         return 1 - s / (1 + A * s), np.maximum(self.b.value, 0) * v["B"] / K, p * v["P"]

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from allocator_peers import Ipopt, Parametrised, cell_of, repaired
-from independent import slsqp
+from allocator_peers import Ipopt, Parametrised, Slsqp, cell_of, repaired
 
 import kktalloc as ka
 
@@ -35,14 +34,15 @@ def test_kktalloc(
     assert solution.certificate.ok
 
 
-@pytest.mark.filterwarnings("ignore:Solution may be inaccurate")  # the gap says it
-@pytest.mark.parametrize("devices", [10, 100])
-@pytest.mark.parametrize("peer", [Ipopt, Parametrised])
+@pytest.mark.filterwarnings("ignore:Solution may be inaccurate")  # status and gap say it
+@pytest.mark.parametrize(
+    ("peer", "devices"), [(Ipopt, 10), (Ipopt, 100), (Parametrised, 10), (Parametrised, 100), (Slsqp, 10)]
+)
 def test_peer_built_once(benchmark: Any, peer: Callable[[ka.Problem], Any], devices: int) -> None:
     problem = ka.Problem(*cell_of(devices))
     solver = peer(problem)
-    gap = repaired(problem, benchmark(solver.solve)[1])
-    record(benchmark, "solved" if np.isfinite(gap) else "no answer", gap)
+    bandwidth = benchmark(solver.solve)[1]
+    record(benchmark, solver.status, repaired(problem, bandwidth))
 
 
 @pytest.mark.parametrize("devices", [10, 100])
@@ -50,9 +50,3 @@ def test_cvxpy_cold(benchmark: Any, devices: int) -> None:
     problem = ka.Problem(*cell_of(devices))
     twin = benchmark(lambda: ka.solve_reference(problem))
     record(benchmark, str(twin.status), repaired(problem, twin.bandwidth_hz))
-
-
-def test_slsqp(benchmark: Any) -> None:
-    problem = ka.Problem(*cell_of(10))
-    best = benchmark(lambda: slsqp(problem, np.random.default_rng(0), starts=1))
-    record(benchmark, "solved", best - float(ka.solve(problem).objective))
