@@ -1,4 +1,7 @@
-"""Command line: ``python -m validation [STUDY] [options]``; runs or resumes a study, then draws its report."""
+"""Command line: ``python -m validation [STUDY] [options]``; runs or resumes a study, then draws its report.
+
+``python -m validation explore [FILE]`` serves the explorer instead.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,16 @@ def _parser() -> argparse.ArgumentParser:
         "study",
         nargs="?",
         default="schemes",
-        choices=[*STUDIES, *CASE_STUDIES, "overview"],
+        choices=[*STUDIES, *CASE_STUDIES, "overview", "explore"],
         help="named study (schemes)",
     )
-    parser.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="overview: finished studies to join")
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        type=Path,
+        metavar="PATH",
+        help="overview: folders of finished studies to join; explore: a scenario file (examples/ten_devices.toml)",
+    )
     parser.add_argument("--dataset", choices=DATASETS, help="digits needs no download; the others need --data-dir")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with IDX files, or with <dataset>/raw")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of the unpruned reference")
@@ -42,6 +51,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="results folder; a study in it is resumed")
     parser.add_argument("--report-only", action="store_true", help="draw the finished study in --out, train nothing")
+    parser.add_argument("--port", type=int, metavar="N", help="explore: port on 127.0.0.1 (5006), 0 for a free one")
+    parser.add_argument(
+        "--no-browser", action="store_const", const=True, help="explore: print the address, open no browser"
+    )
     return parser
 
 
@@ -49,7 +62,8 @@ def _refuse(arguments: argparse.Namespace, *options: str, because: str) -> None:
     """ValueError for the first of these options that was given: it would change nothing."""
     for option in options:
         if (value := getattr(arguments, option)) is not None:
-            raise ValueError(f"--{option.replace('_', '-')} {value} does not apply to {because}")
+            given = f"--{option.replace('_', '-')}" + ("" if value is True else f" {value}")
+            raise ValueError(f"{given} does not apply to {because}")
 
 
 def _study(arguments: argparse.Namespace) -> Study:
@@ -94,7 +108,7 @@ def _overview(arguments: argparse.Namespace) -> Path:
     from .overview import write_overview
 
     arguments.out = arguments.out or Path("results") / "overview"
-    return write_overview(arguments.folders, arguments.out)
+    return write_overview(arguments.paths, arguments.out)
 
 
 def _comparison(arguments: argparse.Namespace) -> Path:
@@ -113,12 +127,36 @@ def _comparison(arguments: argparse.Namespace) -> Path:
     return write_report(arguments.out)
 
 
+def _explore(arguments: argparse.Namespace) -> int:
+    """Serve the explorer until it is interrupted; returns the exit code."""
+    _refuse(arguments, "dataset", "data_dir", "rounds", "seeds", "deadline_fraction", "out", because="explore")
+    if arguments.report_only:
+        raise ValueError("--report-only does not apply to explore")
+    if len(arguments.paths) > 1:
+        raise ValueError(f"unexpected argument: {arguments.paths[1]}")
+    port = 5006 if arguments.port is None else arguments.port
+    if not 0 <= port <= 65535:
+        raise ValueError(f"--port {port}: must lie in [0, 65535]")
+    try:
+        from .explore.server import explore
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error}; pip install -e '.[explore]' brings what is needed") from None
+    try:
+        explore(arguments.paths[0] if arguments.paths else None, port, browser=not arguments.no_browser)
+    except KeyboardInterrupt:
+        print("validation: explorer ended", file=sys.stderr)
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code (0 done, 130 interrupted, 2 anything else that stopped it)."""
     arguments = _parser().parse_args(argv)
     try:
-        if arguments.folders and arguments.study != "overview":
-            raise ValueError(f"unexpected argument: {arguments.folders[0]}")
+        if arguments.study == "explore":
+            return _explore(arguments)
+        _refuse(arguments, "port", "no_browser", because=arguments.study)
+        if arguments.paths and arguments.study != "overview":
+            raise ValueError(f"unexpected argument: {arguments.paths[0]}")
         kinds = {"overview": _overview, **dict.fromkeys(CASE_STUDIES, _case_study)}
         path = kinds.get(arguments.study, _comparison)(arguments)
     except (ValueError, OSError) as error:

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 import numpy as np
-from bokeh.models import BasicTicker, ColumnDataSource, DataRange1d, FactorRange, HoverTool, Range1d
+from bokeh.models import BasicTicker, ColumnDataSource, DataRange1d, FactorRange, FixedTicker, HoverTool, Range1d
 from bokeh.plotting import figure
 from bokeh.themes import Theme
 from bokeh.transform import factor_cmap, factor_hatch
@@ -152,7 +152,7 @@ def stack(source: ColumnDataSource) -> figure:
         **_BAR,
     )
     plot.add_layout(plot.legend[0], "above")
-    plot.legend.ncols = 2
+    plot.legend.ncols, plot.legend.label_width = 2, 104
     plot.xaxis.axis_label = "guarantee by term (unit of |∇F|²)"
     plot.ygrid.visible = False
     plot.add_tools(HoverTool(tooltips=[("term", "$name"), ("adds", "@$name{0.0000}"), ("at", "@which")]))
@@ -192,6 +192,8 @@ def valley(curve_source: ColumnDataSource, course_source: ColumnDataSource, dead
         legend_field="which",
     )
     plot.legend.location = "bottom_right"
+    # The usual ticks of a log axis skip all below 1 here.
+    plot.xaxis.ticker = FixedTicker(ticks=[m * 10.0**k for k in range(-4, 6) for m in (1, 2, 5)])
     plot.xaxis.axis_label, plot.yaxis.axis_label = "round deadline (s)", "guarantee after the training time"
     tips = [("deadline", "@deadline_s{0.000} s"), ("rounds", "@rounds{0,0}"), ("guarantee", "@gradient_bound{0.0000}")]
     plot.add_tools(HoverTool(tooltips=tips, renderers=[marks]))

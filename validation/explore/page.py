@@ -117,7 +117,8 @@ class Page:
         self._sources["terms_data"].data = figures.terms(courses)
         self._sources["marks_data"].data = figures.marks(courses)
         self._words["summary"].text = text.summary(at, self._view, self._outlook)
-        self._words["trouble"].text = text.trouble(self._view, self._outlook)
+        trouble = text.trouble(self._view, self._outlook)
+        self._words["trouble"].update(text=trouble, visible=bool(trouble))
 
     def _figures(self) -> list[LayoutDOM]:
         source = self._sources["allocation_data"]

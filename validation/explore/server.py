@@ -24,11 +24,10 @@ from .page import Page
 from .view import look_ahead
 
 ADDRESS = "127.0.0.1"
-PORT = 5006
 EXAMPLE = Path(__file__).parents[2] / "examples" / "ten_devices.toml"
 
 
-def explore(path: Path | None, port: int = PORT, browser: bool = True) -> None:
+def explore(path: Path | None, port: int, browser: bool) -> None:
     """Serve the explorer of one problem until it is interrupted.
 
     Parameters
@@ -65,7 +64,10 @@ async def _serve(scenario: Scenario, where: str, port: int, browser: bool) -> No
     def fill(document: Document) -> None:
         Page(scenario, target).attach(document, escape(where))
 
-    sockets, port = bind_sockets(ADDRESS, port)
+    try:
+        sockets, port = bind_sockets(ADDRESS, port)
+    except OSError as error:
+        raise OSError(f"--port {port}: {error.strerror}") from None
     # Only pages that came from here may open a session: another site's page in the same browser may not.
     origins = [f"{ADDRESS}:{port}", f"localhost:{port}"]
     pages = BokehTornado({"/": Application(FunctionHandler(fill))}, extra_websocket_origins=origins)

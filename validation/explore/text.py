@@ -41,7 +41,7 @@ def summary(controls: Controls, view: View, outlook: Outlook) -> str:
             _best(outlook.in_time, lambda c: f"{number(c.guarantee)}, {_count(c)}"),
         ),
         (
-            f"Predicted time to {number(controls.target)}",
+            f"Predicted time to guarantee {number(controls.target)}",
             _NONE if view.to_target is None else with_unit(view.to_target.total_time_s, "s"),
             _rounds(view.to_target),
             _best(outlook.to_target, lambda c: f"{with_unit(c.total_time_s, 's')}, {_count(c)}"),
@@ -105,10 +105,9 @@ def prices(view: View) -> str:
     if view.solution is None:
         return ""
     rows = "".join(
-        f"<tr><th>{name}</th>{_cells(price, f'{100.0 * fall:.3g} points')}</tr>"
-        for name, price, fall in worth(view.solution)
+        f"<tr><th>{name}</th>{_cells(price, f'{100.0 * fall:.3g}')}</tr>" for name, price, fall in worth(view.solution)
     )
-    return _table("prices", ("budget", "shadow price", "1 % more lowers mean pruning by"), rows)
+    return _table("prices", ("budget", "fall of the mean pruning ratio", "fall by 1 % more, percentage points"), rows)
 
 
 def worth(solution: Solution) -> list[tuple[str, str, float]]:
