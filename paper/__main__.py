@@ -1,0 +1,111 @@
+"""`python -m paper`: check the proofs, write what the paper takes from results, set the PDF."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from validation.results import write_atomic
+
+from . import proofs, tables
+from .figures import write_figures
+from .numbers import write_numbers
+from .results import ROOT, Results, load
+from .tex import GENERATED, Macros
+from .theorem import statement
+
+HERE = Path(__file__).resolve().parent
+GENERATED_DIR = HERE / "generated"
+_TABLES = {
+    "headline": tables.headline,
+    "schemes": tables.schemes,
+    "comparisons": tables.comparisons,
+    "tightness": tables.tightness,
+    "speed": tables.speed,
+}
+
+
+def generate(results: Results, folder: Path = GENERATED_DIR) -> None:
+    """Write every generated file into `folder`.
+
+    Raises
+    ------
+    ValueError
+        A step of the proofs fails, the paper's theorem is not the verified one, or a result is missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    report, steps = proofs.check()
+    macros = Macros()
+    statement(macros)
+    write_numbers(macros, results)
+    macros.update("", proofs.numbers(report, results.mutations).by_name)
+    macros.write(folder / "macros.tex")
+    proofs.write_steps(folder / "steps.tex", steps)
+    for name, make in _TABLES.items():
+        write_atomic(folder / f"table-{name}.tex", make(results))
+    write_atomic(folder / "table-verification.tex", proofs.verification_table(report))
+    write_atomic(folder / "harder.tex", _harder(results))
+    write_figures(folder, results)
+
+
+def _harder(results: Results) -> str:
+    """The tables of harder data and real radio, or one line that says that they are not there yet."""
+    if not results.harder:
+        return GENERATED + "This study has no results yet; nothing here speaks of harder data or measured radio.\n"
+    parts = []
+    for report in results.harder:
+        name = report["study"]["name"]
+        parts.append(
+            "\\begin{table*}[t]\n\\centering\n"
+            f"\\caption{{Harder data and real radio: the claims of study \\texttt{{{name}}}, mean (range) over seeds.}}\n"
+            f"\\label{{tab:{name}}}\n\\footnotesize\n{tables.harder(report)}\\end{{table*}}\n"
+            f"Table~\\ref{{tab:{name}}} lists what was claimed and what was measured.\n"
+        )
+    return GENERATED + "\n".join(parts)
+
+
+def compile_pdf(build: Path) -> Path:
+    """Set the paper with pdflatex and bibtex, all files in `build`; returns the PDF's path.
+
+    Raises
+    ------
+    ValueError
+        pdflatex is missing, or LaTeX stops at an error; the message has the lines that say why.
+    """
+    if shutil.which("pdflatex") is None:
+        raise ValueError("pdflatex is missing: see paper/README.md for what to install")
+    build.mkdir(parents=True, exist_ok=True)
+    latex = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"-output-directory={build}", "main.tex"]
+    bibtex = ["bibtex", "main"]  # writes only below its own folder
+    where = {**os.environ, "BIBINPUTS": f"{HERE}:"}
+    for command in (latex, bibtex, latex, latex, latex):
+        cwd = build if command is bibtex else HERE
+        done = subprocess.run(command, cwd=cwd, env=where, capture_output=True, text=True, errors="replace")
+        if done.returncode != 0:
+            lines = done.stdout.splitlines()
+            start = next((n for n, line in enumerate(lines) if line.startswith("!")), max(0, len(lines) - 15))
+            raise ValueError(f"{command[0]} failed:\n" + "\n".join(lines[start : start + 15]))
+    return build / "main.pdf"
+
+
+def main() -> int:
+    """Command line; 0 if the paper is set, 2 with the reason on standard error if not."""
+    parser = argparse.ArgumentParser(prog="python -m paper", description=__doc__)
+    parser.add_argument("--generate-only", action="store_true", help="write numbers, tables, figures; set no PDF")
+    arguments = parser.parse_args()
+    try:
+        generate(load())
+        if not arguments.generate_only:
+            print((compile_pdf(HERE / "build")).relative_to(ROOT))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

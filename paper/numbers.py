@@ -1,0 +1,289 @@
+"""Every number in the text, as a macro, from the results alone."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from validation.summary import AIM, MARGIN, SAVING, WINDOW
+from validation.tradeoff.page import OUTCOMES, correlations, interval
+
+from .results import (
+    FloatArray,
+    Report,
+    Results,
+    claim,
+    complete,
+    scheme,
+    t_interval,
+    time_percent,
+)
+from .tex import Macros, between, fixed, power, significant
+
+FASTER = "It learns faster than: "
+"""How the comparisons of learning speed begin; the name of a scheme follows."""
+
+
+def write_numbers(macros: Macros, results: Results) -> None:
+    """Define all of them."""
+    _setup(macros, results)
+    for prefix, report in (("Mnist", results.mnist), ("Fashion", results.fashion), ("Digits", results.ablation)):
+        macros.update(prefix, _headline(report))
+    _ablation(macros, results.ablation)
+    _bound(macros, results.bound)
+    _tradeoff(macros, results.tradeoff)
+    _map(macros, results.map)
+    _scale(macros, results.scale)
+    _speed(macros, results)
+
+
+def spread(values: FloatArray, digits: int = 0) -> dict[str, str]:
+    """Mean, range, and confidence interval of the mean."""
+    low, high = t_interval(values)
+    return {
+        "": fixed(float(values.mean()), digits),
+        "Range": between(fixed(values.min(), digits), fixed(values.max(), digits)),
+        "Ci": between(fixed(low, digits), fixed(high, digits)),
+    }
+
+
+def of_seeds(good: FloatArray) -> str:
+    """``4 of 5``."""
+    return f"{int(good.sum())} of {len(good)}"
+
+
+def _setup(macros: Macros, results: Results) -> None:
+    study = results.mnist["study"]
+    radio, training = study["radio"], study["training"]
+    low, high = (radio["clock_hz"] / cycles / 1e9 for cycles in reversed(radio["cycles_per_flop"]))
+    macros.update("", {
+        "Devices": fixed(training["devices"]),
+        "Rounds": fixed(training["rounds"]),
+        "PersonalSteps": fixed(training["personal_steps"]),
+        "ProbeSteps": fixed(training["probe_steps"]),
+        "PrunedSteps": fixed(training["pruned_steps"]),
+        "Batch": fixed(training["batch_size"]),
+        "SamplesPerDevice": fixed(training["samples_per_device"]),
+        "ClassesPerDevice": fixed(training["classes_per_device"]),
+        "LearningRate": f"{training['learning_rate_global']:g}",
+        "DigitsLearningRate": f"{results.ablation['study']['training']['learning_rate_global']:g}",
+        "TestPercent": fixed(100 * training["test_fraction"]),
+        "Seeds": fixed(len(study["seeds"])),
+        "SeedRange": f"{min(study['seeds'])} to {max(study['seeds'])}",
+        "DeadlinePercent": fixed(100 * study["deadline_fraction"]),
+        "TimeSharePercent": fixed(100 * study["time_share"]),
+        "CellRadius": fixed(radio["cell_radius_m"]),
+        "Antennas": fixed(radio["antennas"]),
+        "BandwidthMhz": f"{radio['bandwidth_hz'] / 1e6:g}",
+        "NoiseFigureDb": f"{radio['noise_figure_db']:g}",
+        "PhoneNoiseFigureDb": f"{radio['device_noise_figure_db']:g}",
+        "TxPowerDbm": f"{radio['tx_power_dbm']:g}",
+        "ServerPowerDbm": f"{radio['server_tx_power_dbm']:g}",
+        "PaEfficiency": f"{radio['pa_efficiency']:g}",
+        "ClockGhz": f"{radio['clock_hz'] / 1e9:g}",
+        "FlopsRange": between(f"{low:.1f}", f"{high:.1f}"),
+        "Kappa": significant(radio["switched_capacitance"], 1),
+        "RatioMax": f"{radio['pruning_ratio_max']:g}",
+        "MarginPp": f"{100 * MARGIN:g}",
+        "SavingPercent": fixed(100 * SAVING),
+        "AimPercent": fixed(100 * AIM),
+        "Window": fixed(WINDOW),
+    })  # fmt: skip
+
+
+def _headline(report: Report) -> dict[str, str]:
+    """What a comparison of schemes says of the joint scheme."""
+    time = time_percent(report, "joint")
+    reached = np.array([value for value in time if value is not None])
+    if len(reached) < len(time):
+        raise ValueError(f"on {report['study']['name']} a seed never reaches the target: the text has no words for it")
+    texts = {f"Time{name}": text for name, text in spread(reached).items()}
+    texts["TimeHalf"] = of_seeds(reached <= 100 * SAVING)
+    texts["TimeAim"] = of_seeds(reached <= 100 * AIM)
+    at_half = complete(claim(report, f"After {100 * SAVING:g} %")["measured"])
+    texts |= {f"AtEnd{name}": text for name, text in spread(at_half, 2).items()}
+    texts["AtEndWithin"] = of_seeds(at_half >= -100 * MARGIN)
+    for name in ("allocation_only", "pruning_only", "equal"):
+        title = scheme(report, name)["title"]
+        gap = complete(claim(report, FASTER + title)["measured"])
+        key = "Vs" + "".join(word.capitalize() for word in name.split("_"))
+        texts |= {key + which: text for which, text in spread(gap, 2).items()}
+        texts[key + "Wins"] = of_seeds(gap > 0)
+    for name in ("joint", "equal", "partial", "allocation_only", "pruning_only"):
+        row, key = scheme(report, name), "".join(word.capitalize() for word in name.split("_"))
+        texts[f"{key}Accuracy"] = fixed(100 * complete(row["final_accuracy"]).mean(), 1)
+        texts[f"{key}Worst"] = fixed(100 * complete(row["final_worst_accuracy"]).mean(), 1)
+        texts[f"{key}Ratio"] = fixed(complete(row["pruning_ratio"]).mean(), 2)
+        texts[f"{key}Late"] = fixed(100 * complete(row["late_rounds"]).mean())
+    for other in ("equal", "partial"):
+        energy = complete(scheme(report, "joint")["energy_j"]) / complete(scheme(report, other)["energy_j"])
+        texts[f"EnergyOver{other.capitalize()}"] = fixed(100 * energy.mean())
+    texts["Residual"] = power(complete(claim(report, "Every allocation is certified")["measured"]).max())
+    return texts
+
+
+def _ablation(macros: Macros, report: Report) -> None:
+    joint = complete(scheme(report, "joint")["final_accuracy"])
+    for name in ("shared", "random", "magnitude", "taylor", "quadratic"):
+        row, key = scheme(report, name), "Ablate" + name.capitalize()
+        lost = 100 * (joint - complete(row["final_accuracy"]))
+        macros.update(f"{key}End", spread(lost, 1))
+        slower = complete(claim(report, FASTER + row["title"])["measured"])
+        macros.update(f"{key}Averaged", spread(slower, 2) | {"Wins": of_seeds(slower > 0)})
+
+
+def _bound(macros: Macros, report: Report) -> None:
+    runs = report["runs"]
+    digits = [run for run in runs if "terms" in run]
+    quadratics = [run for run in runs if "terms" not in run]
+    ratio = {
+        "Quadratics": _over_measured(quadratics),
+        "Digits": _over_measured(digits),
+        "QuadraticsAgree": _over_measured(quadratics, agree=True),
+        "QuadraticsDiffer": _over_measured(quadratics, agree=False),
+        "DigitsAgree": _over_measured(digits, agree=True),
+        "DigitsDiffer": _over_measured(digits, agree=False),
+    }
+    texts = {
+        "Runs": fixed(len(runs)),
+        "QuadraticRuns": fixed(len(quadratics)),
+        "TrainingRuns": fixed(len(digits)),
+        "Rounds": fixed(_first_number(claim(report, "The bound is never below")["unit"], "rounds")),
+        "Comparisons": fixed(_first_number(claim(report, "Nor is any of its terms")["unit"], "comparisons")),
+        "Violations": fixed(sum(run["violations"] for run in runs)),
+        "TermViolations": fixed(sum(len(run["term_violations"]) for run in runs)),
+    }
+    for name, values in ratio.items():
+        low, high = np.quantile(values, [0.1, 0.9])
+        texts[f"{name}Median"] = significant(float(np.median(values)))
+        texts[f"{name}Span"] = between(significant(float(low)), significant(float(high)))
+    pruning = [run["terms"]["pruning"] for run in digits if run["ratio"] > 0]
+    orders = np.log10([term["bound"] / term["measured"] for term in pruning])
+    low, high = np.quantile(orders, [0.1, 0.9])
+    texts["PruningOrders"] = between(fixed(low), fixed(high))
+    largest = [max(run["terms"], key=lambda name, t=run["terms"]: t[name]["bound"]) for run in digits if run["ratio"]]
+    texts["PruningLargestPercent"] = fixed(100 * float(np.mean([name == "pruning" for name in largest])))
+    for masks in ("magnitude", "movement"):
+        error = [r["pruning_error_over_norm"] / r["ratio"] for r in digits if r["masks"] == masks and r["ratio"] > 0]
+        texts[f"Error{masks.capitalize()}"] = fixed(max(error), 2)
+    macros.update("Bound", texts)
+
+
+def _over_measured(runs: list[dict[str, Any]], agree: bool | None = None) -> FloatArray:
+    """Bound over measured; masks agree where all devices prune by the magnitude of the shared weights."""
+    return np.array([
+        run["bound_over_measured"] for run in runs if agree is None or (run["masks"] == "magnitude") == agree
+    ])  # fmt: skip
+
+
+def _first_number(text: str, noun: str) -> int:
+    """``21360`` of ``violations in 21,360 rounds``."""
+    found = re.search(rf"([\d,]+) {noun}", text)
+    if found is None:
+        raise ValueError(f"{text!r} does not say how many {noun}")
+    return int(found[1].replace(",", ""))
+
+
+def runs_by_seed(report: Report) -> dict[int, list[dict[str, Any]]]:
+    """Runs of the trade-off study by seed, in the order of the settings."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for run in report["runs"]:
+        found.setdefault(run["seed"], []).append(run)
+    return found
+
+
+def _tradeoff(macros: Macros, report: Report) -> None:
+    runs = runs_by_seed(report)
+    texts = {
+        "Settings": fixed(len(report["study"]["settings"])),
+        "Seeds": fixed(len(runs)),
+        "Rounds": fixed(report["study"]["rounds"]),
+    }
+    for outcome in OUTCOMES:
+        found = correlations(runs, outcome)
+        low, high = interval(found)
+        key = "".join(word.capitalize() for word in outcome.split("_"))
+        texts[key] = fixed(float(found.mean()), 2)
+        texts[f"{key}Ci"] = between(fixed(low, 2), fixed(high, 2))
+        texts[f"{key}Least"] = fixed(float(found.min()), 2)
+    for varied in ("deadline", "bandwidth", "power", "energy"):
+        found = correlations(runs, "accuracy_averaged", varied)
+        texts[f"Alone{varied.capitalize()}"] = fixed(float(found.mean()), 2)
+    by_setting: dict[str, list[float]] = {}
+    for run in report["runs"]:
+        if run["varied"] in ("energy", "none"):
+            by_setting.setdefault(run["setting"], []).append(run["predicted"])
+    means = [float(np.mean(values)) for values in by_setting.values()]
+    texts["EnergySpread"] = fixed(max(means) - min(means), 2)
+    macros.update("Tradeoff", texts)
+
+
+def _map(macros: Macros, report: Report) -> None:
+    cells = report["cells"]
+    means = np.array([cell["time_percent"]["mean"] for cell in cells if cell["time_percent"]["mean"] is not None])
+    half = [[v is not None and v <= 100 * SAVING for v in cell["time_percent"]["per_seed"]] for cell in cells]
+    late = np.array([100 * cell["late"] for cell in cells])
+    study = report["study"]
+    slow = [c for c in cells if c["speed"] == min(study["speeds"]) and c["late"] > 0.5]
+    macros.update("Map", {
+        "Cells": fixed(len(cells)),
+        "Seeds": fixed(len(study["seeds"])),
+        "Range": between(fixed(means.min()), fixed(means.max())),
+        "Every": fixed(sum(map(all, half))),
+        "None": fixed(sum(not any(each) for each in half)),
+        "Some": fixed(sum(any(each) and not all(each) for each in half)),
+        "BandwidthRange": between(*(f"{f(study['bandwidths_hz']) / 1e6:g}" for f in (min, max))),
+        "SpeedRange": between(*(f"{f(study['speeds']):g}" for f in (min, max))),
+        "LateMedian": fixed(float(np.median(late))),
+        "SlowLateRange": between(*(fixed(100 * f(c["late"] for c in slow)) for f in (min, max))) if slow else "none",
+        "SlowLateCells": fixed(len(slow)),
+    })  # fmt: skip
+
+
+def _scale(macros: Macros, report: Report) -> None:
+    cells = [run for run in report["runs"] if "seed" in run]
+    batches = [run for run in report["runs"] if "cells" in run]
+    most = max(run["devices"] for run in cells)
+    largest = [run for run in cells if run["devices"] == most]
+    sample = claim(report, "A sample of")
+    counts = [int(word.replace(",", "")) for word in re.findall(r"[\d,]+(?= phones)", sample["statement"])]
+    gained = np.array([run["gained"] / run["gain_predicted"] for run in cells])
+    many = max(batches, key=lambda run: run["cells"])
+    macros.update("Scale", {
+        "Most": fixed(most),
+        "MostMs": significant(1e3 * float(np.median([run["wall_s"] for run in largest]))),
+        "Cells": fixed(many["cells"]),
+        "CellDevices": fixed(many["devices"]),
+        "CellsMs": significant(1e3 * many["wall_s"]),
+        "Sample": fixed(counts[0]),
+        "SampleError": fixed(complete(sample["measured"]).max(), 3),
+        "GainErrorPercent": significant(100 * float(np.abs(gained - 1).max()), 1),
+        "Exponent": fixed(complete(claim(report, "What a cell deviates")["measured"]).mean(), 2),
+        "TimeExponent": fixed(report["time_exponent"], 2),
+        "Residual": power(max(run["worst_residual"] for run in report["runs"])),
+        "AdmittedPercent": fixed(100 * float(np.mean([run["admitted"] for run in largest])), 2),
+    })  # fmt: skip
+
+
+def _speed(macros: Macros, results: Results) -> None:
+    """The ratios that the text names, from the table of timings."""
+    wanted = {"Clarabel": ("K = 10:", "CVXPY+Clarabel cold"), "Ipopt": ("K = 10:", "IPOPT"), "Million": ("10^6", "`b*")}
+    for name, words in wanted.items():
+        rows = [row for row in results.speed if all(word in row[0] for word in words)]
+        if len(rows) != 1:
+            raise ValueError(f"docs/speed.md has {len(rows)} rows with {' and '.join(words)}, not one")
+        asked, measured = (cell.strip("<>= ").replace(",", "") for cell in rows[0][1:3])
+        macros.update("Speed", {name: significant(float(measured), 3), f"{name}Asked": fixed(float(asked))})
+    macros.update("Speed", {"Small": "10", "Large": r"\ensuremath{10^6}"})  # the rows just found
+    exact = [float(row[4]) for row in results.tightness if row[1] == "1"]
+    two = [100 * (float(row[4]) - 1) for row in results.tightness if row[1] == "2"]
+    tight = [ratio for ratio in exact if ratio < 1.0005]
+    macros.update("Tight", {
+        "Instances": fixed(len(results.tightness)),
+        "OneStep": fixed(len(exact)),
+        "Exact": fixed(len(tight)),
+        "Uneven": fixed(max(exact), 1),
+        "TwoStepPercent": between(fixed(min(two)), fixed(max(two))),
+    })  # fmt: skip

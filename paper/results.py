@@ -1,0 +1,122 @@
+"""The results that the paper reports: ``docs/results``, and the tables that measuring scripts write into ``docs``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from validation.results import read_json
+
+ROOT = Path(__file__).resolve().parent.parent
+FloatArray = NDArray[np.float64]
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Reports of the studies, as their ``report.json`` has them, and measured tables as rows of text."""
+
+    mnist: Report
+    fashion: Report
+    ablation: Report
+    bound: Report
+    tradeoff: Report
+    map: Report
+    scale: Report
+    harder: tuple[Report, ...]
+    """Studies of harder data and real radio: as many as there are, possibly none."""
+    speed: list[list[str]]
+    """What was timed, what was asked, what was measured, notes."""
+    tightness: list[list[str]]
+    """Instance, local steps, the theorem's value, the exact worst case, their ratio."""
+    mutations: tuple[int, int]
+    """Mutants that the checker refused, and all there were."""
+
+
+def load(docs: Path = ROOT / "docs") -> Results:
+    """Read everything; a ValueError names what is missing."""
+    folder = docs / "results"
+    speed, verification = ((docs / name).read_text(encoding="utf-8") for name in ("speed.md", "verification.md"))
+    return Results(
+        **{
+            name: read_json(folder / f"{file}.json")
+            for name, file in (
+                ("mnist", "latency-mnist"),
+                ("fashion", "latency-fashion_mnist"),
+                ("ablation", "ablation-digits"),
+                *((study, study) for study in ("bound", "tradeoff", "map", "scale")),
+            )
+        },
+        harder=tuple(read_json(path) for path in sorted(folder.glob("harder*.json"))),
+        speed=_markdown_table(speed, "| what | asked |", "docs/speed.md"),
+        tightness=_markdown_table(verification, "| instance | tau |", "docs/verification.md"),
+        mutations=_mutations(verification),
+    )
+
+
+def _markdown_table(text: str, head: str, name: str) -> list[list[str]]:
+    """The rows of the table that starts with `head`."""
+    if head not in text:
+        raise ValueError(f"{name} has no table that starts with {head!r}")
+    rows = []
+    for line in text[text.index(head) :].splitlines()[2:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip().strip("|").split("|")])
+    return rows
+
+
+def _mutations(text: str) -> tuple[int, int]:
+    words = text.replace("*", "").replace(",", "").split()
+    for at, word in enumerate(words):
+        if word == "killed" and words[at - 2] == "of" and words[at - 1].isdigit():
+            return int(words[at - 3]), int(words[at - 1])
+    raise ValueError("docs/verification.md does not say how many mutants of how many were killed")
+
+
+def claim(report: Report, start: str) -> Report:
+    """The claim whose statement starts so."""
+    for each in report["claims"]:
+        if each["statement"].startswith(start):
+            found: Report = each
+            return found
+    raise ValueError(f"study {report['study']['name']!r} makes no claim that starts with {start!r}")
+
+
+def per_seed(measured: Report) -> list[float | None]:
+    """One value per seed, None where a run did not get there."""
+    return list(measured["per_seed"])
+
+
+def complete(measured: Report) -> FloatArray:
+    """One value per seed; ValueError where a seed has none, as a mean of the others would flatter."""
+    values = per_seed(measured)
+    if None in values:
+        raise ValueError("a seed has no value where the text reports all of them")
+    return np.array(values, dtype=float)
+
+
+def scheme(report: Report, name: str) -> Report:
+    """The row of a scheme in the table of a comparison."""
+    for row in report["schemes"]:
+        if row["scheme"] == name:
+            found: Report = row
+            return found
+    raise ValueError(f"study {report['study']['name']!r} has no scheme {name!r}")
+
+
+def time_percent(report: Report, name: str, reference: str = "partial") -> list[float | None]:
+    """Per seed: the simulated time to the target accuracy in per cent of the reference's; None if never reached."""
+    mine, other = (per_seed(scheme(report, s)["time_to_target_s"]) for s in (name, reference))
+    return [None if a is None or b is None else 100 * a / b for a, b in zip(mine, other, strict=True)]
+
+
+def t_interval(values: FloatArray) -> tuple[float, float]:
+    """95 % confidence interval of the mean over seeds (Student's t)."""
+    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+    return float(low), float(high)

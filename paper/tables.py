@@ -1,0 +1,114 @@
+"""Tables from results: rows of LaTeX cells, one function per table."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .numbers import FASTER, of_seeds, spread
+from .results import Report, Results, claim, complete, per_seed, time_percent
+from .tex import between, escape, fixed, table
+
+_CLOCKS = ("partial", "joint")
+
+
+def schemes(results: Results) -> str:
+    """Every scheme on both data sets: accuracy, time to the target, pruning, lateness, energy."""
+    head = ["Scheme", "Accuracy (\\%)", "Worst phone (\\%)", "Round (s)", "Time to target (\\%)", "Reached",
+            "Pruning ratio", "Late (\\%)", "Energy (J)"]  # fmt: skip
+    rows = []
+    for title, report in (("MNIST", results.mnist), ("Fashion-MNIST", results.fashion)):
+        rows.append([title])
+        rows += scheme_rows(report)
+    return table("l" + "c" * (len(head) - 1), head, rows)
+
+
+def scheme_rows(report: Report) -> list[list[str]]:
+    """One row per scheme: means over seeds, ranges where they matter."""
+    rows = []
+    for row in report["schemes"]:
+        time = time_percent(report, row["scheme"])
+        reached = np.array([value for value in time if value is not None])
+        shown = "--"
+        if len(reached):
+            shown = between(fixed(reached.min()), fixed(reached.max()))
+            if len(reached) == len(time):
+                shown = fixed(reached.mean()) + (f" ({shown})" if reached.min() != reached.max() else "")
+        final, worst = (100 * complete(row[name]) for name in ("final_accuracy", "final_worst_accuracy"))
+        ratio, late = complete(row["pruning_ratio"]).mean(), 100 * complete(row["late_rounds"]).mean()
+        rows.append([
+            escape(row["title"]),
+            f"{fixed(final.mean(), 1)} ({between(fixed(final.min(), 1), fixed(final.max(), 1))})",
+            fixed(worst.mean(), 1),
+            fixed(complete(row["round_s"]).mean(), 2),
+            shown,
+            of_seeds(np.array([value is not None for value in per_seed(row["time_to_target_s"])])),
+            fixed(ratio, 2) if ratio else "--",
+            fixed(late) if ratio else "--",
+            fixed(complete(row["energy_j"]).mean(), 2),
+        ])  # fmt: skip
+    return rows
+
+
+def comparisons(results: Results) -> str:
+    """The joint scheme's speed of learning against every other pruned one, on each data set."""
+    reports = {"MNIST": results.mnist, "Fashion-MNIST": results.fashion, "Digits": results.ablation}
+    rows = []
+    for title, report in reports.items():
+        rows.append([title])
+        for each in report["claims"]:
+            if each["statement"].startswith(FASTER):
+                gap = complete(each["measured"])
+                text = spread(gap, 2)
+                other = escape(each["statement"].removeprefix(FASTER))
+                rows.append([other, text[""], text["Range"], text["Ci"], of_seeds(gap > 0)])
+    return table("lrccc", ["Joint allocation against", "Mean", "Range", "95\\,\\% interval", "Ahead"], rows)
+
+
+def headline(results: Results) -> str:
+    """The claim of latency on each data set."""
+    rows = []
+    for title, report in (("MNIST", results.mnist), ("Fashion-MNIST", results.fashion), ("Digits", results.ablation)):
+        time = time_percent(report, "joint")
+        reached = np.array([value for value in time if value is not None])
+        text = spread(reached)
+        at_end = spread(complete(claim(report, "After ")["measured"]), 2)
+        rows.append([
+            title, text[""], text["Range"], text["Ci"], f"{int((reached <= 50).sum())} of {len(time)}",
+            f"{at_end['']} ({at_end['Range']})",
+        ])  # fmt: skip
+    head = ["Data", "Mean", "Range", "95\\,\\% int.", "In half", "At half time (pp)"]
+    return table("lccccc", head, rows)
+
+
+def tightness(results: Results) -> str:
+    """The theorem's value against the exact worst case."""
+    head = ["Instance", "$\\tau$", "Theorem", "Exact", "Ratio"]
+    rows = [[escape(name), steps, *(fixed(float(v), 4) for v in values)] for name, steps, *values in results.tightness]
+    return table("lcccc", head, rows)
+
+
+def speed(results: Results) -> str:
+    """What was timed, as the benchmark wrote it."""
+    rows = [[_code(what), escape(asked) or "--", escape(measured)] for what, asked, measured, *_ in results.speed]
+    return table("p{5.6cm}rr", ["Ratio", "Asked", "Measured"], rows)
+
+
+def _code(text: str) -> str:
+    """Plain text with code between backquotes and powers of ten."""
+    parts = text.split("`")
+    words = [rf"\texttt{{{escape(part)}}}" if n % 2 else escape(part) for n, part in enumerate(parts)]
+    return "".join(words).replace(r"10\textasciicircum{}6", "$10^6$").replace(r"10\textasciicircum{}4", "$10^4$")
+
+
+def harder(report: Report) -> str:
+    """The claims of a study of harder data, whatever they are."""
+    rows = []
+    for each in report["claims"]:
+        values = [value for value in per_seed(each["measured"]) if value is not None]
+        shown = "--"
+        if values:
+            digits = 2 if max(map(abs, values)) < 10 else 0
+            span = between(fixed(min(values), digits), fixed(max(values), digits))
+            shown = f"{fixed(float(np.mean(values)), digits)} ({span})" if len(values) > 1 else span
+        rows.append([escape(each["statement"]), shown, escape(each["unit"]), escape(each["verdict"])])
+    return table("p{6.6cm}lp{4.6cm}l", ["Claim", "Measured", "Unit", "Verdict"], rows)
