@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
         "study",
         nargs="?",
         default="schemes",
-        choices=[*STUDIES, *CASE_STUDIES, "overview", "explore"],
+        choices=[*STUDIES, *CASE_STUDIES, "harder", "overview", "explore"],
         help="named study (schemes)",
     )
     parser.add_argument(
@@ -43,7 +43,12 @@ def _parser() -> argparse.ArgumentParser:
         help="overview: folders of finished studies to join; explore: a scenario file (examples/ten_devices.toml)",
     )
     parser.add_argument("--dataset", choices=DATASETS, help="digits needs no download; the others need --data-dir")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with IDX files, or with <dataset>/raw")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder with IDX files, or with <dataset>/raw; harder: with cifar10 and radio_traces",
+    )
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of the unpruned reference")
     parser.add_argument("--seeds", type=int, metavar="N", help="runs per scheme, from seed 100 on")
     parser.add_argument(
@@ -102,6 +107,24 @@ def _case_study(arguments: argparse.Namespace) -> Path:
     return path
 
 
+def _harder(arguments: argparse.Namespace) -> Path:
+    """Drive and train what is pending of the study on measured drives and draw its page; returns the page's path."""
+    _refuse(arguments, "dataset", because="harder")
+    from .harder import page, study
+
+    asked = {"rounds": arguments.rounds, "deadline_fraction": arguments.deadline_fraction}
+    changed: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    if arguments.seeds is not None:
+        changed["seeds"] = seeds(arguments.seeds)
+    config = replace(study.CONFIG, **changed)
+    arguments.out = arguments.out or Path("results") / f"{config.name}-{fingerprint(to_dict(config))}"
+    if not arguments.report_only:
+        if arguments.data_dir is None:
+            raise ValueError("--data-dir is needed for harder: a folder with cifar10 and radio_traces")
+        study.run(config, arguments.data_dir, arguments.out)
+    return page.write(arguments.out)
+
+
 def _overview(arguments: argparse.Namespace) -> Path:
     """Join finished studies on one page; returns its path."""
     _refuse(arguments, "dataset", "data_dir", "rounds", "seeds", "deadline_fraction", because="overview")
@@ -157,7 +180,7 @@ def main(argv: list[str] | None = None) -> int:
         _refuse(arguments, "port", "no_browser", because=arguments.study)
         if arguments.paths and arguments.study != "overview":
             raise ValueError(f"unexpected argument: {arguments.paths[0]}")
-        kinds = {"overview": _overview, **dict.fromkeys(CASE_STUDIES, _case_study)}
+        kinds = {"overview": _overview, "harder": _harder, **dict.fromkeys(CASE_STUDIES, _case_study)}
         path = kinds.get(arguments.study, _comparison)(arguments)
     except (ValueError, OSError) as error:
         print(f"validation: {error}", file=sys.stderr)
