@@ -8,10 +8,11 @@ ARGS ?=
 # CPU training here runs one thread per core it is given; BLAS threads on top only fight over them.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help report test test-flower lint types verify bench fuzz clean
+.PHONY: help report paper test test-flower lint types verify bench fuzz clean
 
 help:
 	@echo "make report   install, train five schemes on the bundled digits, write an HTML report"
+	@echo "make paper    install, set the paper from the results (needs LaTeX, see paper/README.md)"
 	@echo "make test     install everything the tests need and run them all"
 	@echo "make lint types verify bench fuzz clean"
 
@@ -29,6 +30,9 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 
 report: $(VENV)/.report
 	$(BIN)/python -m validation $(ARGS)
+
+paper: $(VENV)/.report
+	$(BIN)/python -m paper
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(ARGS)
@@ -57,4 +61,4 @@ fuzz: $(VENV)/.dev
 	$(BIN)/python tests/fuzz_allocator.py $(or $(ARGS),--count 100000 --seed 0)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) build dist *.egg-info paper/build paper/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
