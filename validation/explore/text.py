@@ -107,7 +107,11 @@ def prices(view: View) -> str:
     rows = "".join(
         f"<tr><th>{name}</th>{_cells(price, f'{100.0 * fall:.3g}')}</tr>" for name, price, fall in worth(view.solution)
     )
-    return _table("prices", ("budget", "fall of the mean pruning ratio", "fall by 1 % more, percentage points"), rows)
+    return _table(
+        "prices",
+        ("budget", "fall of the mean pruning ratio", "fall by 1 % more, to first order (percentage points)"),
+        rows,
+    )
 
 
 def worth(solution: Solution) -> list[tuple[str, str, float]]:
