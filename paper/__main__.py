@@ -38,13 +38,15 @@ def generate(results: Results, folder: Path = GENERATED_DIR) -> None:
         A step of the proofs fails, the paper's theorem is not the verified one, or a result is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    report, steps = proofs.check()
+    report, theories = proofs.check()
     macros = Macros()
     statement(macros)
     write_numbers(macros, results)
     macros.update("", proofs.numbers(report, results.mutations).by_name)
     macros.write(folder / "macros.tex")
-    proofs.write_steps(folder / "steps.tex", steps)
+    proofs.write_steps(folder / "steps.tex", theories)
+    for key in ("allocation", "convergence"):
+        write_atomic(folder / f"facts-{key}.tex", proofs.facts_list(theories[key]))
     for name, make in _TABLES.items():
         write_atomic(folder / f"table-{name}.tex", make(results))
     write_atomic(folder / "table-verification.tex", proofs.verification_table(report))
@@ -61,7 +63,7 @@ def _harder(results: Results) -> str:
         name = report["study"]["name"]
         parts.append(
             "\\begin{table*}[t]\n\\centering\n"
-            f"\\caption{{Harder data and real radio: the claims of study \\texttt{{{name}}}, mean (range) over seeds.}}\n"
+            f"\\caption{{Harder data and real radio: claims of study \\texttt{{{name}}}, mean (range) over seeds.}}\n"
             f"\\label{{tab:{name}}}\n\\footnotesize\n{tables.harder(report)}\\end{{table*}}\n"
             f"Table~\\ref{{tab:{name}}} lists what was claimed and what was measured.\n"
         )

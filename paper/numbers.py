@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from validation.summary import AIM, MARGIN, SAVING, WINDOW
 from validation.tradeoff.page import OUTCOMES, correlations, interval
@@ -49,7 +50,7 @@ def spread(values: FloatArray, digits: int = 0) -> dict[str, str]:
     }
 
 
-def of_seeds(good: FloatArray) -> str:
+def of_seeds(good: NDArray[np.bool_]) -> str:
     """``4 of 5``."""
     return f"{int(good.sum())} of {len(good)}"
 
@@ -132,6 +133,7 @@ def _ablation(macros: Macros, report: Report) -> None:
         macros.update(f"{key}End", spread(lost, 1))
         slower = complete(claim(report, FASTER + row["title"])["measured"])
         macros.update(f"{key}Averaged", spread(slower, 2) | {"Wins": of_seeds(slower > 0)})
+        macros.update(f"{key}Gain", spread(-slower, 2) | {"Wins": of_seeds(slower < 0)})
 
 
 def _bound(macros: Macros, report: Report) -> None:
@@ -163,8 +165,11 @@ def _bound(macros: Macros, report: Report) -> None:
     orders = np.log10([term["bound"] / term["measured"] for term in pruning])
     low, high = np.quantile(orders, [0.1, 0.9])
     texts["PruningOrders"] = between(fixed(low), fixed(high))
-    largest = [max(run["terms"], key=lambda name, t=run["terms"]: t[name]["bound"]) for run in digits if run["ratio"]]
-    texts["PruningLargestPercent"] = fixed(100 * float(np.mean([name == "pruning" for name in largest])))
+    largest = [
+        run["terms"]["pruning"]["bound"] == max(term["bound"] for term in run["terms"].values())
+        for run in digits if run["ratio"] > 0
+    ]  # fmt: skip
+    texts["PruningLargestPercent"] = fixed(100 * float(np.mean(largest)))
     for masks in ("magnitude", "movement"):
         error = [r["pruning_error_over_norm"] / r["ratio"] for r in digits if r["masks"] == masks and r["ratio"] > 0]
         texts[f"Error{masks.capitalize()}"] = fixed(max(error), 2)

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,11 @@ _STEP = re.compile(
     r"\\begin\{proof\}\[Proof\]\n(?P<certificate>.*?)\\end\{proof\}",
     flags=re.DOTALL,
 )
-_SHORT = re.compile(r"\\paragraph\{Short forms\.\}")
+_FACT = re.compile(
+    r"\\item\[(?P<name>[^\]]*)\] [^\n]*:\n\\begin\{flushleft\}\$\\displaystyle (?P<claim>.*?)\$\\end\{flushleft\}"
+)
+_LONE_FACTOR = re.compile(r"\$\\left\((?P<factor>(?:(?! [+-] |\$).)*)\\right\)\$ times")
+_ITEM = re.compile(r"(\\item (?:the square )?)\$(?!.*\\to )")
 _TITLES = {
     "lemmas": "Lemmas",
     "convergence": "Theorem, both cases",
@@ -31,8 +36,16 @@ _TITLES = {
 }
 
 
-def check() -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
-    """Check every step; the report as `kktalloc verify --json` gives it, and (claim, certificate) by label.
+@dataclass(frozen=True)
+class Printed:
+    """A theory's statements in LaTeX: facts by name, steps as (claim, certificate) by label."""
+
+    facts: dict[str, str]
+    steps: dict[str, tuple[str, str]]
+
+
+def check() -> tuple[dict[str, Any], dict[str, Printed]]:
+    """Check every step; the report as `kktalloc verify --json` gives it, and every theory as it is printed.
 
     Raises
     ------
@@ -40,35 +53,68 @@ def check() -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
         A step fails, or what is printed of one cannot be read back.
     """
     with tempfile.TemporaryDirectory() as folder:
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
+        console = io.StringIO()
+        with contextlib.redirect_stdout(console):
             failed = proof.run(as_json=True, latex_dir=Path(folder))
-        report = json.loads(printed.getvalue())
+        report = json.loads(console.getvalue())
         if failed:
             raise ValueError(f"steps of the proof fail: {', '.join(report['failed'])}")
         found = {}
         for theory in report["theories"]:
             text = (Path(folder) / f"{theory['key']}.tex").read_text(encoding="utf-8")
-            for step in _STEP.finditer(text):
-                found[step["label"]] = (_breakable(step["claim"]), _breakable(step["certificate"]))
-            if text.count(r"\begin{proof}") != sum(label.startswith(theory["key"] + ":") for label in found):
+            printed = _read(text)
+            if text.count(r"\begin{proof}") != len(printed.steps):
                 raise ValueError(f"a printed step of {theory['key']!r} cannot be read back")
+            found[theory["key"]] = printed
     return report, found
 
 
-def _breakable(formula: str) -> str:
-    """Brackets that let a line end between them."""
-    for side, mark in (("left", "("), ("right", ")"), ("left", "["), ("right", "]")):
-        formula = formula.replace(rf"\{side}{mark}", rf"\big{side[0]}{mark}")
-    return formula
+def _read(text: str) -> Printed:
+    return Printed(
+        {fact["name"]: breakable(fact["claim"]) for fact in _FACT.finditer(text)},
+        {step["label"]: (breakable(step["claim"]), _certificate(step["certificate"])) for step in _STEP.finditer(text)},
+    )
 
 
-def write_steps(path: Path, steps: dict[str, tuple[str, str]]) -> None:
+def _certificate(text: str) -> str:
+    """A list whose formulas stand at full size, without brackets around a factor that is alone."""
+    text = _LONE_FACTOR.sub(lambda found: f"${found['factor']}$ times", text)
+    lines = [_ITEM.sub(lambda found: found[1] + r"$\displaystyle ", line, count=1) for line in text.splitlines()]
+    return breakable("\n".join(lines))
+
+
+def breakable(formula: str) -> str:
+    """Brackets that let a line end between them, of the size that what they hold asks for."""
+    marks = list(re.finditer(r"\\(left|right)([()\[\]])", formula))
+    sizes, opened = {}, []
+    for mark in marks:
+        if mark[1] == "left":
+            opened.append(mark)
+            continue
+        begin = opened.pop()
+        inside = formula[begin.end() : mark.start()]
+        tall = r"\frac" in inside or r"\binom" in inside
+        sizes[begin.start()] = sizes[mark.start()] = "Big" if tall else "big" if r"\left" in inside else ""
+    return re.sub(
+        r"\\(left|right)([()\[\]])",
+        lambda m: (f"\\{sizes[m.start()]}{m[1][0]}" if sizes[m.start()] else "") + m[2],
+        formula,
+    )
+
+
+def write_steps(path: Path, theories: dict[str, Printed]) -> None:
     """Write ``\\stepclaim{label}`` and ``\\stepcertificate{label}`` of every step."""
     lines = [GENERATED]
-    for label, (claim, certificate) in steps.items():
-        lines.append(rf"\definestep{{{label}}}{{{claim}}}{{{certificate}}}")
+    for printed in theories.values():
+        for label, (claim, certificate) in printed.steps.items():
+            lines.append(rf"\definestep{{{label}}}{{{claim}}}{{{certificate}}}")
     write_atomic(path, "\n".join(lines) + "\n")
+
+
+def facts_list(printed: Printed) -> str:
+    """The facts of a theory, one line each: name and formula."""
+    lines = [rf"\item[{name}] ${claim}$" for name, claim in printed.facts.items()]
+    return GENERATED + "\n".join([r"\begin{factlist}", *lines, r"\end{factlist}"]) + "\n"
 
 
 def verification_table(report: dict[str, Any]) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from validation.summary import SAVING
+
 from .numbers import FASTER, of_seeds, spread
 from .results import Report, Results, claim, complete, per_seed, time_percent
-from .tex import between, escape, fixed, table
-
-_CLOCKS = ("partial", "joint")
+from .tex import between, escape, fixed, significant, table
 
 
 def schemes(results: Results) -> str:
@@ -61,7 +61,7 @@ def comparisons(results: Results) -> str:
                 text = spread(gap, 2)
                 other = escape(each["statement"].removeprefix(FASTER))
                 rows.append([other, text[""], text["Range"], text["Ci"], of_seeds(gap > 0)])
-    return table("lrccc", ["Joint allocation against", "Mean", "Range", "95\\,\\% interval", "Ahead"], rows)
+    return table("lrccc", ["Joint allocation against", "Mean", "Range", "95\\,\\% int.", "Ahead"], rows)
 
 
 def headline(results: Results) -> str:
@@ -73,11 +73,11 @@ def headline(results: Results) -> str:
         text = spread(reached)
         at_end = spread(complete(claim(report, "After ")["measured"]), 2)
         rows.append([
-            title, text[""], text["Range"], text["Ci"], f"{int((reached <= 50).sum())} of {len(time)}",
+            title, f"{text['']} ({text['Range']})", text["Ci"], of_seeds(reached <= 100 * SAVING),
             f"{at_end['']} ({at_end['Range']})",
         ])  # fmt: skip
-    head = ["Data", "Mean", "Range", "95\\,\\% int.", "In half", "At half time (pp)"]
-    return table("lccccc", head, rows)
+    head = ["Data", "Time (\\%)", "95\\,\\% interval", "Within", "Accuracy (points)"]
+    return table("lcccc", head, rows)
 
 
 def tightness(results: Results) -> str:
@@ -89,8 +89,11 @@ def tightness(results: Results) -> str:
 
 def speed(results: Results) -> str:
     """What was timed, as the benchmark wrote it."""
-    rows = [[_code(what), escape(asked) or "--", escape(measured)] for what, asked, measured, *_ in results.speed]
-    return table("p{5.6cm}rr", ["Ratio", "Asked", "Measured"], rows)
+    rows = [
+        [_code(what), escape(asked) or "--", significant(float(measured.replace(",", "")), 3)]
+        for what, asked, measured, *_ in results.speed
+    ]
+    return table(r">{\raggedright\arraybackslash}p{5.4cm}rr", ["Ratio", "Asked", "Measured"], rows)
 
 
 def _code(text: str) -> str:
@@ -111,4 +114,8 @@ def harder(report: Report) -> str:
             span = between(fixed(min(values), digits), fixed(max(values), digits))
             shown = f"{fixed(float(np.mean(values)), digits)} ({span})" if len(values) > 1 else span
         rows.append([escape(each["statement"]), shown, escape(each["unit"]), escape(each["verdict"])])
-    return table("p{6.6cm}lp{4.6cm}l", ["Claim", "Measured", "Unit", "Verdict"], rows)
+    return table(
+        r">{\raggedright\arraybackslash}p{6.6cm}l>{\raggedright\arraybackslash}p{4.6cm}l",
+        ["Claim", "Measured", "Unit", "Verdict"],
+        rows,
+    )

@@ -148,16 +148,16 @@ _GENERAL: dict[str, Factor] = {
     "personal_variance": Sum((plus(Frac((h.tau_v, h.L_v, h.eta_v**2), (_two,)), h.var_v),)),
 }  # fmt: skip
 _tau_pairs = (h.tau, h.tau - 1)
-_eta_L = (h.eta**2, h.L**2)
+_step_sq = (h.eta**2, h.L**2)
 _SPREAD = Frac((h.L**2,), (h.gamma,))
 _TARGET: tuple[tuple[str, Factor], ...] = (
     ("TargetPruning", Sum((
-        plus(h.eta, h.tau, _SPREAD, Sum((plus(_one), plus(sympy.Integer(6), *_eta_L, *_tau_pairs))), h.radius2),
+        plus(h.eta, h.tau, _SPREAD, Sum((plus(_one), plus(sympy.Integer(6), *_step_sq, *_tau_pairs))), h.radius2),
     ))),
     ("TargetBias", Sum((plus(h.eta, h.tau, Frac((h.co_gamma,), (h.gamma,)), h.delta2),))),
-    ("TargetDrift", Sum((plus(h.eta, h.tau, Frac((sympy.Integer(6), *_eta_L, *_tau_pairs), (h.gamma,)), h.delta2),))),
+    ("TargetDrift", Sum((plus(h.eta, h.tau, Frac((sympy.Integer(6), *_step_sq, *_tau_pairs), (h.gamma,)), h.delta2),))),
     ("TargetVariance", Sum((
-        plus(h.eta, Frac((_two, *_eta_L, *_tau_pairs), (h.gamma,)), h.var_u),
+        plus(h.eta, Frac((_two, *_step_sq, *_tau_pairs), (h.gamma,)), h.var_u),
         plus(h.L, h.eta**2, h.tau, Frac((h.sum_sq,), (h.gamma**2,)), h.var_u),
     ))),
     ("TargetPersonal", Sum((plus(Frac((h.tau_v, h.L_v, h.eta_v**2), (_two,)), h.var_v),))),
