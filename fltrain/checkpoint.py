@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +35,32 @@ class Checkpoint:
     def __post_init__(self) -> None:  # noqa: D105
         if self.every < 1:
             raise ValueError(f"every must be >= 1, got {self.every}")
-        if not Path(self.path).resolve().parent.is_dir():
-            raise ValueError(f"path must lie in an existing folder, got {self.path}")
+        if not Path(self.path).resolve().parent.is_dir() or Path(self.path).is_dir():
+            raise ValueError(f"path must be a file in an existing folder, got {self.path}")
 
 
 @dataclass
 class RunState:
-    """Everything a run carries from one round to the next."""
+    """Everything a run carries from one round to the next.
+
+    Remote devices keep their personal parts; here, `personal` then holds what the engine needs to name them, and
+    `reports` what each of them reported before the first round.
+    """
 
     u: torch.Tensor
     personal: list[PersonalState]
     records: list[dict[str, Any]]
+    reports: dict[int, dict[str, float]] = field(default_factory=dict)
+
+
+def write_whole(path: str | Path, content: object) -> None:
+    """Write tensors and plain values so that whoever reads `path`, whenever, finds all of it or what was there."""
+    temporary = Path(f"{path}.tmp")
+    with temporary.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())  # the new name must not reach the disk before the content
+    temporary.replace(path)
 
 
 def save(path: str | Path, state: RunState, identity: dict[str, Any]) -> None:
@@ -54,13 +70,9 @@ def save(path: str | Path, state: RunState, identity: dict[str, Any]) -> None:
         "u": state.u,
         "personal": [(p.v, *p.buffers) for p in state.personal],
         "records": state.records,
+        "reports": state.reports,
     }
-    temporary = Path(f"{path}.tmp")
-    with temporary.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())  # the new name must not reach the disk before the content
-    temporary.replace(path)
+    write_whole(path, content)
 
 
 def load(path: str | Path, identity: dict[str, Any]) -> RunState | None:
@@ -69,27 +81,31 @@ def load(path: str | Path, identity: dict[str, Any]) -> RunState | None:
     Raises
     ------
     ValueError
-        The file belongs to another run; names what differs.
+        The file belongs to another run (names what differs) or a longer one, or is no checkpoint.
     """
     if not Path(path).exists():
         return None
-    content = torch.load(path, weights_only=True)
+    try:
+        content = torch.load(path, weights_only=True)
+        known, u, records, reports = (content[name] for name in ("identity", "u", "records", "reports"))
+        personal = [PersonalState(v, tuple(buffers)) for v, *buffers in content["personal"]]
+    except (EOFError, KeyError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError):
+        raise ValueError(f"{path} is no checkpoint of this version of fltrain") from None
+    if len(records) > identity["rounds"]:
+        raise ValueError(f"checkpoint {path} holds {len(records)} rounds, rounds is {identity['rounds']}")
     for name, value in identity.items():
-        saved = content["identity"].get(name)
-        if saved != value:
-            raise ValueError(f"checkpoint {path} is of another run: {name} was {saved!r}, is {value!r}")
-    personal = [PersonalState(v, tuple(buffers)) for v, *buffers in content["personal"]]
-    return RunState(content["u"], personal, content["records"])
+        if name != "rounds" and known.get(name) != value:
+            raise ValueError(f"checkpoint {path} is of another run: {name} was {known.get(name)!r}, is {value!r}")
+    return RunState(u, personal, records, reports)
 
 
 def identity(split: Split, shares: Sequence[DeviceData], config: TrainConfig) -> dict[str, Any]:
-    """What must be equal for a run to go on from a checkpoint: all but the number of rounds."""
+    """What must be equal for a run to go on from a checkpoint: all but ``rounds``, which may grow."""
     data = 0
     for share in shares:
         for tensor in vars(share).values():
             data = _crc(tensor, data)
-    own = {name: value for name, value in config.to_dict().items() if name != "rounds"}
-    return own | {
+    return config.to_dict() | {
         "global parameters": list(split.global_names),
         "personal parameters": list(split.personal_names),
         "initial global part": _crc(split.initial_global()),

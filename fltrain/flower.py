@@ -11,113 +11,38 @@ devices' ``context.state``.
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from fltrain.accounting import Workload, count_workload
-from fltrain.checkpoint import RunState
+from fltrain import checkpoint as disk
+from fltrain._flower_device import Device as Device
+from fltrain._flower_device import client_app as client_app
+from fltrain._flower_wire import WORK, label, numbers, read_upload, reference
+from fltrain.accounting import Workload
+from fltrain.checkpoint import Checkpoint, RunState
 from fltrain.config import TrainConfig
-from fltrain.engine import Job, make_replica
+from fltrain.engine import Job
 from fltrain.history import History
-from fltrain.local import Upload, device_round, evaluate
-from fltrain.loop import check_shares, one_thread, run_rounds
-from fltrain.partition import DeviceData
-from fltrain.plan import RoundPlan
+from fltrain.local import Upload
+from fltrain.loop import one_thread, run_rounds
+from fltrain.plan import RoundPlan, check_plan
 from fltrain.split import PersonalState, Split
 
 _log = logging.getLogger(__name__)
-_WORK = ("personal_flops", "probe_flops", "pruned_flops", "payload_bits", "overhead_bits", "broadcast_bits")
-_NOTHING = PersonalState(torch.empty(0), ())
+_POLL_S = 1.0
 Reports = dict[int, dict[str, float]]
-"""What devices report in a round, by device: ``channel_gain``, and their counted work."""
+"""What devices report in a round, by device: ``channel_gain`` and, before the first, their counted work."""
 Allocate = Callable[[int, Workload, NDArray[np.float64]], RoundPlan]
-"""Plans a round from its number, its workload and the reported channel gains (K,), NaN where none came."""
-
-
-@dataclass(frozen=True)
-class Device:
-    """What a device is to the federation.
-
-    Parameters
-    ----------
-    number : int
-        0 .. K - 1, for example the ``partition-id`` of its node configuration.
-    split, share, config
-        Model, own data and configuration; the model and configuration must be the server's.
-    channel_gain : callable
-        Linear |h|^2 of its channel in a round, as it measures it.
-    """
-
-    number: int
-    split: Split
-    share: DeviceData
-    config: TrainConfig
-    channel_gain: Callable[[int], float]
-
-
-def client_app(set_up: Callable[[Context], Device]) -> ClientApp:
-    """A ClientApp that reports, trains and evaluates as the device that `set_up` makes of its context."""
-    app = ClientApp()
-
-    def query(message: Message, context: Context) -> Message:
-        device = set_up(context)
-        t = int(_numbers(message.content, "ask")["round"])
-        report: dict[str, float] = {"device": device.number, "channel_gain": device.channel_gain(t)}
-        if t < 0:  # before the first round: what a round will cost it
-            check_shares(device.split, [device.share])
-            work = count_workload(device.split, device.config, [device.share])
-            report |= {name: float(getattr(work, name)[0]) for name in _WORK}
-            report["samples"] = len(device.share.train_y)
-        return Message(RecordDict({"report": _metrics(report)}), reply_to=message)
-
-    def train(message: Message, context: Context) -> Message:
-        device = set_up(context)
-        ask = _numbers(message.content, "ask")
-        u = torch.from_numpy(_ndarrays(message.content, "u")[0])
-        personal = _kept(context) or device.split.initial_personal()
-        with one_thread():
-            upload = device_round(
-                make_replica(device.split, device.config),
-                u,
-                personal,
-                device.share,
-                device.config,
-                ask["pruning_ratio"],
-                int(ask["round"]),
-                device.number,
-            )
-        # The next round's channel goes with it: asking for it apart would cost a round trip.
-        next_gain = device.channel_gain(int(ask["round"]) + 1)
-        content = RecordDict({"about": _metrics(_about(upload) | {"next_channel_gain": next_gain})})
-        if upload.values is not None and torch.isfinite(upload.values).all():
-            context.state["personal"] = ArrayRecord(numpy_ndarrays=_arrays(upload.personal))
-            content["sent"] = ArrayRecord(numpy_ndarrays=_sent(upload))
-        return Message(content, reply_to=message)
-
-    def judge(message: Message, context: Context) -> Message:
-        device = set_up(context)
-        u = torch.from_numpy(_ndarrays(message.content, "u")[0])
-        personal = _kept(context) or device.split.initial_personal()
-        with one_thread():
-            accuracy = evaluate(make_replica(device.split, device.config), u, personal, device.share)
-        return Message(
-            RecordDict({"about": _metrics({"device": device.number, "accuracy": accuracy})}),
-            reply_to=message,
-        )
-
-    app.query()(query)
-    app.train()(train)
-    app.evaluate()(judge)
-    return app
+"""Plans a round from its number, its workload (whose ``selected`` are the devices drawn for the round that also
+reported) and the reported channel gains (K,), NaN where none came."""
 
 
 def serve(
@@ -127,6 +52,7 @@ def serve(
     allocate: Allocate,
     devices: int,
     *,
+    checkpoint: Checkpoint | None = None,
     answer_s: float = 120.0,
     gather_s: float = 300.0,
     progress: bool = False,
@@ -143,103 +69,173 @@ def serve(
         Asked each round; a device that reported no channel gain takes no part, whatever it answers.
     devices : int
         K. The first round waits until all have reported.
+    checkpoint : Checkpoint, optional
+        Save the run there, and go on from there if the file exists. The same result as without interruption
+        needs devices with a ``state_file``; one that has lost its personal part begins a new one.
     answer_s, gather_s : float
-        How long a round waits for an answer, and how long the start waits for all devices.
+        How long a round waits for an answer, and how long the server waits for devices to come online.
+    progress : bool
+        Show a progress bar on standard error.
 
     Returns
     -------
     History
-        As of `fltrain.train`; its personal states are empty, they are on the devices.
+        As of `fltrain.train`, without personal states: they are on the devices.
 
     Raises
     ------
     TimeoutError
-        Not all devices reported at the start; names them.
+        Not all devices reported at the start (names them), or none is online any more.
+    ValueError
+        A plan with a wrong entry, or a checkpoint of another run.
     """
-    engine = _Messages(grid, devices, split.n_global, answer_s)
-    workload = _workload(engine.gather(gather_s), config)
+    if devices < 1:
+        raise ValueError(f"devices must be >= 1, got {devices}")
+    engine = _Messages(grid, devices, split.n_global, answer_s, gather_s, checkpoint.every if checkpoint else 1)
+    identity = disk.identity(split, (), config) | {"devices": devices}
+    state = disk.load(checkpoint.path, identity) if checkpoint else None
+    if state is None:
+        state = RunState(split.initial_global(), [reference(0)] * devices, [], engine.gather())
+    else:
+        engine.wait_online(devices)
 
     def planner(round_index: int, workload: Workload) -> RoundPlan:
-        reports = engine.report(round_index)
-        gains = np.array([reports.get(k, {}).get("channel_gain", np.nan) for k in range(devices)])
-        plan = allocate(round_index, workload, gains)
-        values = {f.name: getattr(plan, f.name) for f in fields(plan)}
-        return RoundPlan(**values | {"participates": np.asarray(plan.participates) & np.isfinite(gains)})
+        gain = engine.channel_gains(round_index, workload.selected)
+        asked = replace(workload, selected=workload.selected & np.isfinite(gain))
+        return check_plan(allocate(round_index, asked, gain), asked, config)
 
-    state = RunState(split.initial_global(), [_NOTHING] * devices, [])
+    def save(state: RunState) -> None:
+        done = len(state.records)
+        if checkpoint and (done % checkpoint.every == 0 or done == config.rounds):
+            disk.save(checkpoint.path, state, identity)
+
     with one_thread():
-        return run_rounds(engine, state, workload, config, planner, progress)
+        history = run_rounds(engine, state, _workload(state.reports, config), config, planner, progress, save=save)
+    return replace(history, personal=[])
 
 
 class _Messages:
     """An engine whose devices are Flower nodes."""
 
-    def __init__(self, grid: Grid, devices: int, n: int, answer_s: float) -> None:
-        self._grid, self._devices, self._n, self._answer_s = grid, devices, n, answer_s
+    def __init__(self, grid: Grid, devices: int, n: int, answer_s: float, gather_s: float, every: int) -> None:
+        self._grid, self._devices, self._n = grid, devices, n
+        self._answer_s, self._gather_s, self._every = answer_s, gather_s, every
         self._node: dict[int, int] = {}
-        self._ahead: Reports = {}
+        self._next_gain: dict[int, float] = {}
+        self._saved: list[int] = []
 
-    def gather(self, seconds: float) -> Reports:
+    def gather(self) -> Reports:
         """First reports of all devices."""
-        until = time.monotonic() + seconds
+        until = time.monotonic() + self._gather_s
+        reports: Reports = {}
         while True:
-            reports = self.report(-1)
-            if len(reports) == self._devices:
+            done = {self._node[k] for k in reports}
+            nodes = [node for node in self._grid.get_node_ids() if node not in done]
+            reports |= self._report(-1, nodes, ("channel_gain", "samples", *WORK), taken=reports)
+            missing = sorted(set(range(self._devices)) - set(reports))
+            if not missing:
                 return reports
             if time.monotonic() > until:
-                missing = sorted(set(range(self._devices)) - set(reports))
-                raise TimeoutError(f"devices {missing} did not report within {seconds:.0f} s")
-            time.sleep(1.0)
+                raise TimeoutError(f"devices {missing} did not report within {self._gather_s:.0f} s")
+            time.sleep(_POLL_S)
 
-    def report(self, t: int) -> Reports:
-        """Reports for round t: those that came with the last uploads, and of whom else is there and answers.
+    def wait_online(self, count: int) -> list[int]:
+        """Nodes that are online, once there are `count` or, after `gather_s`, at least one."""
+        until = time.monotonic() + self._gather_s
+        while len(nodes := list(self._grid.get_node_ids())) < count and time.monotonic() < until:
+            time.sleep(_POLL_S)
+        if not nodes:
+            raise TimeoutError(f"no device has been online for {self._gather_s:.0f} s")
+        return nodes
 
-        Also learns which node is which device.
+    def channel_gains(self, t: int, selected: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Gains (K,) for round t of the selected devices that are there; NaN for all others.
+
+        Those that came with the last uploads, and of whom else is there and answers. Also learns which node is
+        which device.
         """
-        ask = RecordDict({"ask": ConfigRecord({"round": t})})
-        reports, self._ahead = self._ahead, {}
-        known = {self._node[k] for k in reports}
-        others = [(node, ask) for node in self._grid.get_node_ids() if node not in known]
-        answers = self._ask(others, MessageType.QUERY)
-        for node, content in answers:
-            report = _numbers(content, "report")
-            number = int(report["device"])
-            if not 0 <= number < self._devices or number in reports:
-                _log.warning("node %d says it is device %d, which is out of range or taken", node, number)
-                continue
-            reports[number] = report
-            self._node[number] = node
-        return reports
+        online = self.wait_online(1)
+        gains, self._next_gain = {k: g for k, g in self._next_gain.items() if self._node[k] in online}, {}
+        device = {node: k for k, node in self._node.items()}
+        others = [node for node in online if node not in device or (selected[(k := device[node])] and k not in gains)]
+        gains |= {k: r["channel_gain"] for k, r in self._report(t, others, ("channel_gain",), taken=gains).items()}
+        usable = np.full(self._devices, math.nan)
+        for k, gain in gains.items():
+            if 0.0 < gain < math.inf:
+                usable[k] = gain
+            else:
+                _log.warning("round %d: device %d takes no part: it reported the channel gain %s", t, k, gain)
+        return np.where(selected, usable, math.nan)
 
     def uploads(
         self, round_index: int, u: torch.Tensor, personal: Sequence[PersonalState], jobs: Sequence[Job]
     ) -> Iterator[Upload]:
-        """One upload per job, in their order; without values if no answer came."""
+        """One upload per job, in their order; without values if nothing sensible came."""
+        labels = [label(state) for state in personal]
+        if not self._saved or round_index % self._every == 0:
+            self._saved = labels  # the checkpoint, if there is one, has just been read or written
         broadcast = ArrayRecord(numpy_ndarrays=[u.numpy()])
-        asks = [
-            (
-                self._node[k],
-                RecordDict({"u": broadcast, "ask": ConfigRecord({"round": round_index, "pruning_ratio": rho})}),
-            )
-            for k, rho in jobs
-        ]
+        asks = []
+        for k, rho in jobs:
+            ask = {"round": round_index, "pruning_ratio": rho, "label": labels[k], "saved": self._saved[k]}
+            asks.append((self._node[k], RecordDict({"u": broadcast, "ask": ConfigRecord({**ask})})))
         answers = dict(self._ask(asks, MessageType.TRAIN))
         for k, _ in jobs:
+            nothing = Upload(k, None, None, reference(0), math.nan, math.nan, 0.0)
             content = answers.get(self._node[k])
-            if content is not None:
-                self._ahead[k] = {"channel_gain": _numbers(content, "about")["next_channel_gain"]}
-            yield _received(k, content, self._n)
+            if content is None:
+                yield nothing
+                continue
+            try:
+                upload = read_upload(content, k, self._n)
+                self._next_gain[k] = numbers(content, "about", ["next_channel_gain"])["next_channel_gain"]
+            except ValueError as error:
+                _log.warning("round %d: device %d %s", round_index, k, error)
+                upload = nothing
+            yield upload
 
     def accuracies(self, u: torch.Tensor, personal: Sequence[PersonalState]) -> list[float | None]:
         """Accuracy of every device's model on its own held-out data; None if it did not answer."""
-        content = RecordDict({"u": ArrayRecord(numpy_ndarrays=[u.numpy()])})
-        reached = set(self._grid.get_node_ids()) & set(self._node.values())
-        answers = dict(self._ask([(node, content) for node in reached], MessageType.EVALUATE))
-        scores: list[float | None] = []
-        for k in range(self._devices):
-            answer = answers.get(self._node.get(k, -1))
-            scores.append(None if answer is None else _numbers(answer, "about")["accuracy"])
-        return scores
+        online = set(self._grid.get_node_ids())
+        broadcast = ArrayRecord(numpy_ndarrays=[u.numpy()])
+        asks = [
+            (node, RecordDict({"u": broadcast, "ask": ConfigRecord({"label": label(personal[k])})}))
+            for k, node in self._node.items()
+            if node in online
+        ]
+        answers = dict(self._ask(asks, MessageType.EVALUATE))
+        return [self._score(k, answers.get(self._node.get(k, -1))) for k in range(self._devices)]
+
+    def _score(self, k: int, content: RecordDict | None) -> float | None:
+        if content is None:
+            return None
+        try:
+            accuracy = numbers(content, "about", ["accuracy"])["accuracy"]
+            if not 0.0 <= accuracy <= 1.0:
+                raise ValueError(f"reported the accuracy {accuracy}")
+        except ValueError as error:
+            _log.warning("device %d %s", k, error)
+            return None
+        return accuracy
+
+    def _report(self, t: int, nodes: Sequence[int], names: Sequence[str], taken: Container[int]) -> Reports:
+        """What these nodes report, by device; remembers who they are."""
+        reports: Reports = {}
+        ask = RecordDict({"ask": ConfigRecord({"round": t})})
+        for node, content in self._ask([(node, ask) for node in nodes], MessageType.QUERY):
+            try:
+                report = numbers(content, "report", ["device", *names])
+                number = report.pop("device")
+                if number not in range(self._devices) or number in taken or number in reports:
+                    raise ValueError(f"says it is device {number:g}, which is out of range or taken")
+                if t < 0 and not (report["samples"] >= 1 and all(0.0 <= report[name] < math.inf for name in WORK)):
+                    raise ValueError(f"reported impossible work: {report}")
+            except ValueError as error:
+                _log.warning("node %d %s", node, error)
+                continue
+            reports[int(number)] = report
+            self._node[int(number)] = node
+        return reports
 
     def _ask(self, asks: Sequence[tuple[int, RecordDict]], kind: str) -> list[tuple[int, RecordDict]]:
         """Send to nodes and wait; the answers that came without an error, with their nodes."""
@@ -256,71 +252,7 @@ class _Messages:
 
 def _workload(reports: Reports, config: TrainConfig) -> Workload:
     K = len(reports)
-    arrays = {name: np.array([reports[k][name] for k in range(K)]) for name in _WORK}
+    arrays = {name: np.array([reports[k][name] for k in range(K)]) for name in WORK}
     samples = np.array([reports[k]["samples"] for k in range(K)])
     weight = np.full(K, 1.0 / K) if config.aggregation == "uniform" else samples / samples.sum()
     return Workload(**arrays, weight=weight, selected=np.ones(K, dtype=np.bool_))
-
-
-def _about(upload: Upload) -> dict[str, float]:
-    return {
-        "device": upload.device,
-        "loss": upload.loss,
-        "pruning_error_sq": upload.pruning_error_sq,
-        "bits": upload.bits,
-    }
-
-
-def _sent(upload: Upload) -> list[NDArray[Any]]:
-    """Only what was kept travels: the values, and one bit per coordinate that says where they belong."""
-    assert upload.values is not None
-    if upload.mask is None:
-        return [upload.values.numpy()]
-    return [upload.values[upload.mask].numpy(), np.packbits(upload.mask.numpy())]
-
-
-def _received(device: int, content: RecordDict | None, n: int) -> Upload:
-    """What a device's answer amounts to; values of a wrong number are left as they are, to be refused."""
-    if content is None or "sent" not in content:
-        return Upload(device, None, None, _NOTHING, float("nan"), float("nan"), 0.0)
-    arrays = _ndarrays(content, "sent")
-    values, mask = torch.from_numpy(arrays[0]), None
-    if len(arrays) > 1:
-        mask = torch.from_numpy(np.unpackbits(arrays[1], count=n).astype(np.bool_))
-        if int(mask.sum()) == len(values):
-            dense = torch.zeros(n)
-            dense[mask] = values
-            values = dense
-    about = _numbers(content, "about")
-    return Upload(
-        device,
-        values,
-        mask,
-        _NOTHING,
-        about["loss"],
-        about["pruning_error_sq"],
-        about["bits"],
-    )
-
-
-def _arrays(personal: PersonalState) -> list[NDArray[Any]]:
-    return [personal.v.numpy(), *(b.numpy() for b in personal.buffers)]
-
-
-def _kept(context: Context) -> PersonalState | None:
-    if "personal" not in context.state:
-        return None
-    v, *buffers = (torch.from_numpy(a) for a in _ndarrays(context.state, "personal"))
-    return PersonalState(v, tuple(buffers))
-
-
-def _metrics(values: dict[str, float]) -> MetricRecord:
-    return MetricRecord({**values})
-
-
-def _numbers(content: Any, name: str) -> dict[str, float]:
-    return {key: float(value) for key, value in content[name].items()}
-
-
-def _ndarrays(content: Any, name: str) -> list[NDArray[Any]]:
-    return [np.array(a) for a in content[name].to_numpy_ndarrays()]

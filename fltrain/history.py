@@ -50,7 +50,8 @@ class History:
     u : float32 tensor (n_global,)
         Final global part.
     personal : list of PersonalState
-        Final personal part of every device; ``split.assemble(u, personal[k])`` is its model.
+        Final personal part of every device; ``split.assemble(u, personal[k])`` is its model. Empty where
+        devices are remote and keep their own.
     """
 
     records: list[dict[str, Any]]

@@ -13,7 +13,7 @@ hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("project")
 
 # Flower is an extra of its own, and its tests start servers for minutes: `make test-flower` installs and runs them.
-collect_ignore = [] if importlib.util.find_spec("flwr") else ["test_fltrain_flower.py"]
+collect_ignore_glob = [] if importlib.util.find_spec("flwr") else ["test_fltrain_flower*.py"]
 
 _skipped: list[str] = []
 

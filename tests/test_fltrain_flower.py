@@ -1,81 +1,45 @@
+"""The Flower app with nodes that answer in this process."""
+
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
+import math
+import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-
-import fltrain as ft
-
-pytest.importorskip("flwr", reason="the extra flower is not installed")
-
-os.environ |= {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "OMP_NUM_THREADS": "1",
-}
-
-from flwr.app import Context, Message, MessageType, MetricRecord, RecordDict
+from flower_cases import RUN, in_process, split_prune
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from fltrain import flower
-
-APP = Path(__file__).parents[1] / "examples" / "flower"
-BIN = Path(sys.executable).parent
-sys.path.insert(0, str(APP))
-
-import split_prune  # noqa: E402
-
-RUN: dict[str, Any] = {"devices": 3, "rounds": 3, "seed": 0, "deadline-s": 0.5, "bandwidth-hz": 1e5}
-RUN |= {"answer-s": 60.0, "output": ""}
-
-
-def in_process(run: dict[str, Any] = RUN, absent: Callable[[int], list[int]] = lambda t: []) -> ft.History:
-    """The same federation by `fltrain.train`; `absent` devices take no part."""
-    split, shares, config = split_prune.federation(run)
-    allocate = split_prune.allocator(run)
-
-    def planner(round_index: int, workload: ft.Workload) -> ft.RoundPlan:
-        gain = np.array([split_prune.channel_gain(0, k, round_index) for k in range(run["devices"])])
-        gain[absent(round_index)] = np.nan
-        return allocate(round_index, workload, gain)
-
-    return ft.train(split, shares, config, planner, progress=False)
+import fltrain as ft
+import fltrain.engine
+from fltrain import _flower_device, _flower_wire, flower
 
 
 class DirectGrid:
-    """Nodes 100, 101, ... that answer at once, in this process, through the real ClientApp."""
+    """Nodes 100, 101, ... that answer at once, through the real ClientApp."""
 
-    def __init__(self, run: dict[str, Any] = RUN) -> None:
+    def __init__(self, run: dict[str, Any] = RUN, state_dir: Path | None = None) -> None:
         TaskIdentity.run_id = TaskIdentity.task_id = TaskIdentity.node_id = 1  # the runtime would have said who we are
         self.app = flower.client_app(split_prune.set_up)
         self.contexts = {
             100 + k: Context(
                 run_id=1,
                 node_id=100 + k,
-                node_config={"partition-id": k},
+                node_config={"partition-id": k} | ({"state-dir": str(state_dir)} if state_dir else {}),
                 state=RecordDict(),
                 run_config=run,
             )
             for k in range(run["devices"])
         }
         self.asked: list[tuple[str, int]] = []
-        self.silent: Callable[[str, int], bool] = lambda kind, node: False
+        self.deaf: Callable[[str, int], bool] = lambda kind, node: False
+        self.alter: Callable[[str, int, RecordDict], RecordDict | None] = lambda kind, node, content: content
 
     def get_node_ids(self) -> Iterable[int]:
         return list(self.contexts)
@@ -84,13 +48,41 @@ class DirectGrid:
         for message in reversed(list(messages)):  # answers come in any order
             kind, node = message.metadata.message_type, message.metadata.dst_node_id
             self.asked.append((kind, node))
-            if not self.silent(kind, node):
-                yield self.app(message, self.contexts[node])
+            if self.deaf(kind, node):
+                continue
+            reply = self.app(message, self.contexts[node])
+            content = self.alter(kind, node, reply.content)
+            if content is not None:
+                reply.content = content
+                yield reply
 
 
-def serve(grid: Any, run: dict[str, Any] = RUN) -> ft.History:
+def serve(grid: Any, run: dict[str, Any] = RUN, **options: Any) -> ft.History:
     split, _, config = split_prune.federation(run)
-    return flower.serve(grid, split, config, split_prune.allocator(run), run["devices"], gather_s=0.0)
+    return flower.serve(grid, split, config, split_prune.allocator(run), run["devices"], gather_s=0.0, **options)
+
+
+def kept(grid: DirectGrid, k: int) -> list[ft.PersonalState]:
+    context = grid.contexts[100 + k]
+    return list(_flower_device._kept(context, split_prune.set_up(context)).values())
+
+
+def same(a: ft.PersonalState, b: ft.PersonalState) -> bool:
+    return all(torch.equal(x, y) for x, y in zip((a.v, *a.buffers), (b.v, *b.buffers), strict=True))
+
+
+def nth_upload_of(device: int, n: int, change: Callable[[RecordDict], RecordDict | None]) -> Callable[..., Any]:
+    """Alters the n-th upload (from 0) of one device, and no other answer."""
+    seen: list[int] = []
+
+    def alter(kind: str, node: int, content: RecordDict) -> RecordDict | None:
+        if (kind, node) == (MessageType.TRAIN, 100 + device):
+            seen.append(node)
+            if len(seen) == n + 1:
+                return change(content)
+        return content
+
+    return alter
 
 
 def test_messages_carry_the_in_process_run_bit_for_bit() -> None:
@@ -100,30 +92,150 @@ def test_messages_carry_the_in_process_run_bit_for_bit() -> None:
     assert torch.equal(history.u, expected.u)
     assert 0.0 < expected.records[0]["mean_pruning_ratio"] < 1.0  # masks did travel
     assert not torch.equal(history.u, split_prune.federation(RUN)[0].initial_global())
+    assert history.personal == []
     for k, state in enumerate(expected.personal):
-        kept = flower._kept(grid.contexts[100 + k])
-        assert kept is not None
-        assert torch.equal(kept.v, state.v)
+        assert len(kept(grid, k)) == 2
+        assert any(same(state, other) for other in kept(grid, k))
     kinds = [kind for kind, _ in grid.asked]  # reports once at the start, then they come with the uploads
     assert kinds.count(MessageType.QUERY) == 6
     assert kinds.count(MessageType.TRAIN) == 9
     assert kinds.count(MessageType.EVALUATE) == 3
 
 
+def test_batch_norm_statistics_and_partial_participation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Buffers stay in the context; only drawn devices are asked for their channel."""
+    plain = split_prune.federation
+
+    def federation(run: Any) -> Any:
+        _, shares, config = plain(run)
+        model = ft.build_model("cnn_bn", ft.load_digits())
+        config = replace(config, participation=0.67, evaluate_every=1, pruned_steps=2, personal_steps=1)
+        return ft.Split(model, ("head",)), shares, config
+
+    monkeypatch.setattr(split_prune, "federation", federation)
+    run = RUN | {"bandwidth-hz": 1e7, "deadline-s": 20.0}
+    grid, expected = DirectGrid(run), in_process(run)
+    assert serve(grid, run).records == expected.records
+    assert [r["participants"] for r in expected.records] == [2, 2, 2]
+    for k, state in enumerate(expected.personal):
+        assert len(state.buffers) == 18
+        assert any(same(state, other) for other in kept(grid, k))
+    assert [kind for kind, _ in grid.asked].count(MessageType.QUERY) <= 3 + 3 * 2
+
+
+@pytest.mark.parametrize("failure", ["lost", "nan", "nothing"])
+def test_a_refused_upload_changes_nothing_on_the_device_either(
+    failure: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Device 1 trained in round 1, but its answer got lost or is refused: as in the loop in one process."""
+    honest = fltrain.engine.device_round
+
+    def failing(*args: Any) -> Any:
+        upload = honest(*args)
+        if (upload.device, args[6]) != (1, 1):
+            return upload
+        if failure == "nan":
+            return replace(upload, values=upload.values * math.nan)
+        return replace(upload, values=None, bits=0.0)
+
+    monkeypatch.setattr(fltrain.engine, "device_round", failing)
+    expected, grid = in_process(), DirectGrid()
+    if failure == "lost":
+        grid.alter = nth_upload_of(1, 1, lambda content: None)
+    else:
+        monkeypatch.setattr(_flower_device, "device_round", failing)
+    caplog.clear()
+    history = serve(grid)
+    assert [r["left_out"] for r in history.records] == [[], [1], []]
+    reason = "sent values that are not finite" if failure == "nan" else "sent nothing"
+    assert f"round 1: device 1 left out: {reason}" in caplog.text
+    assert history.records == expected.records
+    assert torch.equal(history.u, expected.u)
+
+
+def altered(record: str, value: Any) -> Callable[[RecordDict], RecordDict]:
+    def change(content: RecordDict) -> RecordDict:
+        if value is None:
+            del content[record]
+        else:
+            content[record] = value
+        return content
+
+    return change
+
+
+def about(**change: Any) -> Callable[[RecordDict], RecordDict]:
+    def alter(content: RecordDict) -> RecordDict:
+        content["about"] = MetricRecord({**content["about"]} | change)
+        return content
+
+    return alter
+
+
+def sent(*arrays: np.ndarray[Any, Any]) -> Callable[[RecordDict], RecordDict]:
+    return altered("sent", ArrayRecord(numpy_ndarrays=list(arrays)))
+
+
+N = split_prune.federation(RUN)[0].n_global
+ALL = np.packbits(np.ones(N, dtype=bool))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: RecordDict(), r"sent a malformed about: KeyError\('about'\)"),
+        (altered("about", ConfigRecord({"loss": "high"})), r"sent a malformed about: ValueError"),
+        (altered("sent", ConfigRecord({"u": 1.0})), r"sent a malformed sent: AttributeError"),
+        (about(label=0), r"sent a malformed about: "),
+        (about(label=0.5), r"sent a malformed about: "),
+        (about(bits=math.nan), r"sent a malformed about: "),
+        (about(pruning_error_sq=-1.0), r"sent a malformed about: "),
+        (about(loss=math.inf), r"left out: reported the loss inf"),
+        (sent(), r"sent a malformed sent: no arrays"),
+        (sent(np.ones(N - 1, np.float32)), rf"left out: sent shape \({N - 1},\), expected \({N},\)"),
+        (sent(np.ones((N, 1), np.float32)), rf"left out: sent shape \({N}, 1\), expected"),
+        (sent(np.ones(N)), r"sent 1 arrays, the first of float64; expected float32, then a mask"),
+        (sent(np.ones(N, np.float32), ALL, ALL), r"sent 3 arrays, the first of float32"),
+        (sent(np.ones(N, np.float32), ALL[:-1]), r"sent a mask of uint8 \(\d+,\), expected one bit for each of"),
+        (sent(np.ones(N - 1, np.float32), ALL), rf"sent values of shape \({N - 1},\) for a mask that keeps {N}"),
+        (sent(np.full(N, np.nan, np.float32), ALL), r"left out: sent values that are not finite"),
+    ],
+)
+def test_a_malformed_upload_is_left_out(change: Any, message: str, caplog: pytest.LogCaptureFixture) -> None:
+    run = RUN | {"rounds": 2}
+    grid = DirectGrid(run)
+    grid.alter = nth_upload_of(1, 0, change)
+    history = serve(grid, run)
+    assert [r["left_out"] for r in history.records] == [[1], []]
+    assert caplog.text.count("round 0: device 1 left out: ") == 1
+    with_message = [r.getMessage() for r in caplog.records if "device 1" in r.getMessage()]
+    assert any(re.search(message, line) for line in with_message), with_message
+    history.to_json()  # strict JSON: nothing of it came through
+
+
+@pytest.mark.parametrize("gain", [math.nan, -1.0, 0.0, math.inf])
+def test_an_impossible_channel_takes_no_part(gain: float, caplog: pytest.LogCaptureFixture) -> None:
+    grid = DirectGrid()
+    grid.alter = nth_upload_of(1, 0, about(next_channel_gain=gain))
+    history = serve(grid)
+    expected = in_process(absent=lambda t: [1] * (t == 1))
+    assert history.records == expected.records
+    assert f"round 1: device 1 takes no part: it reported the channel gain {gain}" in caplog.text
+
+
 def test_a_device_that_falls_silent_is_left_out_and_may_come_back(caplog: pytest.LogCaptureFixture) -> None:
-    """Device 1 does not answer its second training message; it is asked again and takes part in the third."""
+    """Device 1 does not hear its second training message; it is asked again and takes part in the third."""
     grid = DirectGrid()
     seen: list[int] = []
 
-    def silent(kind: str, node: int) -> bool:
+    def deaf(kind: str, node: int) -> bool:
         if kind == MessageType.TRAIN and node == 101:
             seen.append(node)
             return len(seen) == 2
         return False
 
-    grid.silent = silent
-    with caplog.at_level(logging.WARNING):
-        history = serve(grid)
+    grid.deaf = deaf
+    history = serve(grid)
     assert [r["left_out"] for r in history.records] == [[], [1], []]
     assert "round 1: device 1 left out: sent nothing" in caplog.text
 
@@ -132,11 +244,11 @@ def test_a_dead_device_takes_no_part() -> None:
     grid = DirectGrid()
     trained: list[int] = []
 
-    def silent(kind: str, node: int) -> bool:
+    def deaf(kind: str, node: int) -> bool:
         trained.extend([node] * (kind == MessageType.TRAIN and node == 102))
         return node == 102 and (len(trained) > 1 or (len(trained) == 1 and kind != MessageType.TRAIN))
 
-    grid.silent = silent
+    grid.deaf = deaf
     history = serve(grid, RUN | {"rounds": 4})
     assert [r["left_out"] for r in history.records] == [[], [2], [], []]
     assert [r["participants"] for r in history.records] == [3, 3, 2, 2]
@@ -144,10 +256,37 @@ def test_a_dead_device_takes_no_part() -> None:
     assert history.records[-1]["accuracy"] is not None
 
 
+def test_a_node_that_goes_offline_is_not_waited_for() -> None:
+    grid = DirectGrid()
+
+    def alter(kind: str, node: int, content: RecordDict) -> RecordDict:
+        if (kind, node) == (MessageType.TRAIN, 102):
+            del grid.contexts[102]
+        return content
+
+    grid.alter = alter
+    history = serve(grid)
+    assert [r["participants"] for r in history.records] == [3, 2, 2]
+    assert [r["left_out"] for r in history.records] == [[], [], []]
+
+
 def test_missing_devices_are_named() -> None:
     grid = DirectGrid()
     del grid.contexts[101]
     with pytest.raises(TimeoutError, match=r"^devices \[1\] did not report within 0 s$"):
+        serve(grid)
+
+
+def test_a_round_without_any_node_online_ends_the_run() -> None:
+    grid = DirectGrid()
+
+    def alter(kind: str, node: int, content: RecordDict) -> RecordDict:
+        if kind == MessageType.TRAIN:
+            grid.contexts.pop(node)
+        return content
+
+    grid.alter = alter
+    with pytest.raises(TimeoutError, match=r"^no device has been online for 0 s$"):
         serve(grid)
 
 
@@ -159,136 +298,23 @@ def test_two_nodes_that_say_they_are_one_device(caplog: pytest.LogCaptureFixture
     assert "says it is device 1, which is out of range or taken" in caplog.text
 
 
-def test_values_that_do_not_fit_their_mask_are_refused() -> None:
-    mask = np.packbits(np.array([True, False, True, True]))
-    for count, shape in ((3, (4,)), (2, (2,))):
-        content = RecordDict(
-            {
-                "about": MetricRecord({"loss": 1.0, "pruning_error_sq": 0.0, "bits": 1.0}),
-                "sent": flower.ArrayRecord(numpy_ndarrays=[np.ones(count, np.float32), mask]),
-            }
-        )
-        upload = flower._received(0, content, 4)
-        assert upload.values is not None
-        assert upload.values.shape == shape
+@pytest.mark.parametrize("change", [{"samples": 0}, {"pruned_flops": math.nan}, {"payload_bits": -1.0}])
+def test_impossible_work_counts_as_no_report(change: dict[str, float], caplog: pytest.LogCaptureFixture) -> None:
+    grid = DirectGrid()
+
+    def alter(kind: str, node: int, content: RecordDict) -> RecordDict:
+        if node == 101:
+            content["report"] = MetricRecord({**content["report"]} | change)
+        return content
+
+    grid.alter = alter
+    with pytest.raises(TimeoutError, match=r"^devices \[1\] did not report"):
+        serve(grid)
+    assert "node 101 reported impossible work" in caplog.text
 
 
-def test_simulation_engine(tmp_path: Path) -> None:
-    """Flower's own simulation: the same model as the loop in this process, in a fresh one."""
-    program = f"""
-import sys
-sys.path.insert(0, {str(APP)!r})
-import json
-import numpy as np
-import split_prune
-from types import SimpleNamespace
-from flwr.serverapp import ServerApp
-from flwr.simulation import run_simulation
-from fltrain import flower
-run = json.loads({json.dumps(RUN)!r})
-split, _, config = split_prune.federation(run)
-
-def set_up(context):
-    return split_prune.set_up(SimpleNamespace(run_config=run, node_config=context.node_config))
-
-def main(grid, context):
-    history = flower.serve(grid, split, config, split_prune.allocator(run), run["devices"])
-    np.save({str(tmp_path / "u.npy")!r}, history.u.numpy())
-
-server = ServerApp()
-server.main()(main)
-resources = {{"client_resources": {{"num_cpus": 1, "num_gpus": 0.0}}, "init_args": {{"num_cpus": 2}}}}
-run_simulation(server, flower.client_app(set_up), run["devices"], backend_config=resources)
-"""
-    pytest.importorskip("ray", reason="the extra flower is not installed")
-    search = os.pathsep.join([str(APP), str(APP.parents[1])])
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"FLWR_HOME": str(tmp_path), "PYTHONPATH": search},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert (tmp_path / "u.npy").exists(), result.stderr[-3000:]
-    np.testing.assert_allclose(np.load(tmp_path / "u.npy"), in_process().u, rtol=1e-5, atol=1e-6)
-
-
-def free_port() -> int:
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture
-def deployment(tmp_path: Path) -> Iterator[SimpleNamespace]:
-    """A SuperLink and three SuperNodes, each a process of its own on loopback."""
-    port = free_port()
-    (tmp_path / "config.toml").write_text(
-        f'[superlink]\ndefault = "loop"\n[superlink.loop]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
-    )
-    environment = os.environ | {"FLWR_HOME": str(tmp_path), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    environment["PYTHONPATH"] = str(APP.parents[1])
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def start(name: str, *command: str) -> None:
-        with (tmp_path / f"{name}.log").open("wb") as log:
-            processes.append(
-                subprocess.Popen(
-                    [str(BIN / command[0]), *command[1:]],
-                    env=environment,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
-            )
-
-    where = ("--insecure", "--host", "127.0.0.1", "--port")
-    start("link", "flower-superlink", *where, str(port), "--disable-runtime-dependency-installation")
-    time.sleep(5.0)
-    for k in range(3):
-        node = ("--superlink", f"127.0.0.1:{port}", "--node-config", f"partition-id={k}")
-        start(f"node{k}", "flower-supernode", *where, str(free_port()), *node)
-
-    def submit(run: dict[str, Any]) -> Path:
-        run = run | {"output": str(tmp_path / "out")}
-        settings = " ".join(f"{key}={json.dumps(value)}" for key, value in run.items())
-        command = [str(BIN / "flwr"), "run", str(APP), "loop", "--run-config", settings]
-        subprocess.run(command, env=environment, check=True, timeout=60, capture_output=True)
-        return tmp_path / "out.npy"
-
-    try:
-        yield SimpleNamespace(submit=submit, nodes=processes[1:], folder=tmp_path)
-    finally:
-        for process in processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, what
-        time.sleep(0.5)
-
-
-def test_real_processes_get_the_in_process_model(deployment: SimpleNamespace) -> None:
-    out = deployment.submit(RUN)
-    wait_for(out.exists, 900, "no result")
-    np.testing.assert_allclose(np.load(out), in_process().u, rtol=1e-5, atol=1e-6)
-
-
-def test_a_killed_supernode_does_not_end_the_run(deployment: SimpleNamespace) -> None:
-    out = deployment.submit(RUN | {"rounds": 4, "answer-s": 45.0})
-    log = deployment.folder / "node1.log"
-    wait_for(lambda: b"train message" in log.read_bytes(), 900, "never began to train")
-    os.killpg(deployment.nodes[1].pid, signal.SIGKILL)
-    wait_for(out.exists, 900, "no result")
-    records = json.loads(out.with_suffix(".json").read_text())["records"]
-    assert len(records) == 4
-    assert any(1 in r["left_out"] or r["participants"] < 3 for r in records)
-    last = records[-1]
-    assert (last["participants"], last["left_out"]) in ((2, []), (3, [1]))
-    assert last["train_loss"] is not None
-    assert [score is None for score in last["accuracy_per_device"]] == [False, True, False]
+def test_labels_survive_the_journey() -> None:
+    for value in (0, 1, _flower_wire.LABELS - 1):
+        assert _flower_wire.label(_flower_wire.reference(value)) == value
+        content = RecordDict({"ask": ConfigRecord({"label": value})})
+        assert int(_flower_wire.numbers(content, "ask", ["label"])["label"]) == value

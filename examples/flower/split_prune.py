@@ -50,7 +50,7 @@ def allocator(run: UserConfig) -> flower.Allocate:
     )
 
     def allocate(round_index: int, work: ft.Workload, gain: NDArray[np.float64]) -> ft.RoundPlan:
-        there = np.isfinite(gain) & work.selected
+        there = work.selected & np.isfinite(gain)
         ratio, latency_s, energy_j = np.zeros((3, len(gain)))
         if there.any():
             local_flops = (work.personal_flops + work.probe_flops)[there]
@@ -85,18 +85,41 @@ def set_up(context: Context) -> flower.Device:
     """The device that a node is, by the partition-id it was started with."""
     split, shares, config = federation(context.run_config)
     number = int(context.node_config["partition-id"])
-    return flower.Device(number, split, shares[number], config, lambda t: channel_gain(config.seed, number, t))
+    folder = context.node_config.get("state-dir")
+    return flower.Device(
+        number,
+        split,
+        shares[number],
+        config,
+        channel_gain=lambda t: channel_gain(config.seed, number, t),
+        state_file=Path(str(folder)) / f"device-{number}.pt" if folder else None,
+    )
 
 
 def main(grid: Grid, context: Context) -> None:
     """The server."""
     run = context.run_config
     split, _, config = federation(run)
-    history = flower.serve(grid, split, config, allocator(run), int(run["devices"]), answer_s=float(run["answer-s"]))
+    checkpoint = None
+    if run["checkpoint"]:
+        checkpoint = ft.Checkpoint(str(run["checkpoint"]), every=int(run["checkpoint-every"]))
+    history = flower.serve(
+        grid,
+        split,
+        config,
+        allocator(run),
+        int(run["devices"]),
+        checkpoint=checkpoint,
+        answer_s=float(run["answer-s"]),
+        gather_s=float(run["gather-s"]),
+        progress=True,
+    )
     print(history.to_frame()[["wall_clock_s", "accuracy", "mean_pruning_ratio", "participants"]])
     if run["output"]:
         history.to_json(f"{run['output']}.json")
-        np.save(Path(f"{run['output']}.npy"), history.u.numpy())
+        unfinished = Path(f"{run['output']}.tmp.npy")
+        np.save(unfinished, history.u.numpy())
+        unfinished.replace(f"{run['output']}.npy")
 
 
 server = ServerApp()
