@@ -117,7 +117,7 @@ def _harder(arguments: argparse.Namespace) -> Path:
     if arguments.seeds is not None:
         changed["seeds"] = seeds(arguments.seeds)
     config = replace(study.CONFIG, **changed)
-    arguments.out = arguments.out or Path("results") / f"{config.name}-{fingerprint(to_dict(config))}"
+    arguments.out = arguments.out or Path("results") / f"{config.name}-{fingerprint(study.run_config(config))}"
     if not arguments.report_only:
         if arguments.data_dir is None:
             raise ValueError("--data-dir is needed for harder: a folder with cifar10 and radio_traces")

@@ -75,6 +75,7 @@ class HarderStudy:
     probe_steps: int = 1
     pruned_steps: int = 5
     batch_size: int = 16
+    importance: Literal["movement", "magnitude", "taylor", "random"] = "movement"
     learning_rate: float = 0.1
     """Of both parts: the best of 0.05, 0.1 and 0.2 for the unpruned reference at seed 0 after 40 rounds."""
 
@@ -105,7 +106,12 @@ def run(config: HarderStudy, data_dir: Path, out: Path) -> None:
     drives(config, data_dir)  # what is missing shows before anything is made
     _data(config.dataset, data_dir)
     (out / "state").mkdir(parents=True, exist_ok=True)
-    run_cases(out, to_dict(config), cases(config, data_dir, out / "state"), MODULES)
+    run_cases(out, run_config(config), cases(config, data_dir, out / "state"), MODULES)
+
+
+def run_config(config: HarderStudy) -> dict[str, Any]:
+    """What one run's numbers depend on: more or fewer seeds or schemes leave finished runs valid."""
+    return {name: value for name, value in to_dict(config).items() if name not in ("seeds", "schemes")}
 
 
 def cases(config: HarderStudy, data_dir: Path, state: Path) -> dict[str, Case]:
@@ -164,7 +170,7 @@ def run_one(config: HarderStudy, name: str, seed: int, data_dir: Path, state: Pa
     train_config = replace(train_config, rounds=len(journey.end_s))
 
     # Another config or other code would drive and train otherwise: their states have other names.
-    mark = f"{fingerprint(to_dict(config))}-{results.source_digest(MODULES)}"
+    mark = f"{fingerprint(run_config(config))}-{results.source_digest(MODULES)}"
     saved = ft.Checkpoint(state / f"{name}-seed{seed}-{mark}.pt", every=1)
     pause = 0.1 if sys.stderr.isatty() else 10.0
     with tqdm(
@@ -244,6 +250,7 @@ def _work(config: HarderStudy, data: ft.Dataset, scheme: Scheme, seed: int) -> t
         learning_rate_global=config.learning_rate,
         learning_rate_personal=config.learning_rate,
         pruning=scheme.pruned,
+        importance=config.importance,
         seed=seed,
     )
 
