@@ -50,15 +50,15 @@ def generate(results: Results, folder: Path = GENERATED_DIR) -> None:
     for name, make in _TABLES.items():
         write_atomic(folder / f"table-{name}.tex", make(results))
     write_atomic(folder / "table-verification.tex", proofs.verification_table(report))
-    write_atomic(folder / "harder.tex", _harder(results))
+    write_harder(results, folder)
     write_figures(folder, results)
 
 
-def _harder(results: Results) -> str:
+def write_harder(results: Results, folder: Path) -> None:
     """The tables of harder data and real radio, or one line that says that they are not there yet."""
-    if not results.harder:
-        return GENERATED + "This study has no results yet; nothing here speaks of harder data or measured radio.\n"
-    parts = []
+    parts = (
+        [] if results.harder else ["No results yet: nothing in this paper speaks of harder data or measured radio.\n"]
+    )
     for report in results.harder:
         name = report["study"]["name"]
         parts.append(
@@ -67,11 +67,11 @@ def _harder(results: Results) -> str:
             f"\\label{{tab:{name}}}\n\\footnotesize\n{tables.harder(report)}\\end{{table*}}\n"
             f"Table~\\ref{{tab:{name}}} lists what was claimed and what was measured.\n"
         )
-    return GENERATED + "\n".join(parts)
+    write_atomic(folder / "harder.tex", GENERATED + "\n".join(parts))
 
 
-def compile_pdf(build: Path) -> Path:
-    """Set the paper with pdflatex and bibtex, all files in `build`; returns the PDF's path.
+def compile_pdf(source: Path, build: Path) -> Path:
+    """Set the paper in `source` with pdflatex and bibtex, all files in `build`; returns the PDF's path.
 
     Raises
     ------
@@ -83,9 +83,9 @@ def compile_pdf(build: Path) -> Path:
     build.mkdir(parents=True, exist_ok=True)
     latex = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"-output-directory={build}", "main.tex"]
     bibtex = ["bibtex", "main"]  # writes only below its own folder
-    where = {**os.environ, "BIBINPUTS": f"{HERE}:"}
+    where = {**os.environ, "BIBINPUTS": f"{source}:"}
     for command in (latex, bibtex, latex, latex, latex):
-        cwd = build if command is bibtex else HERE
+        cwd = build if command is bibtex else source
         done = subprocess.run(command, cwd=cwd, env=where, capture_output=True, text=True, errors="replace")
         if done.returncode != 0:
             lines = done.stdout.splitlines()
@@ -102,7 +102,7 @@ def main() -> int:
     try:
         generate(load())
         if not arguments.generate_only:
-            print((compile_pdf(HERE / "build")).relative_to(ROOT))
+            print((compile_pdf(HERE, HERE / "build")).relative_to(ROOT))
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

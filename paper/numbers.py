@@ -12,6 +12,7 @@ from validation.summary import AIM, MARGIN, SAVING, WINDOW
 from validation.tradeoff.page import OUTCOMES, correlations, interval
 
 from .results import (
+    CONFIDENCE,
     FloatArray,
     Report,
     Results,
@@ -25,6 +26,8 @@ from .tex import Macros, between, fixed, power, significant
 
 FASTER = "It learns faster than: "
 """How the comparisons of learning speed begin; the name of a scheme follows."""
+TAILS = (0.1, 0.9)
+"""Quantiles between which most runs lie."""
 
 
 def write_numbers(macros: Macros, results: Results) -> None:
@@ -91,6 +94,9 @@ def _setup(macros: Macros, results: Results) -> None:
         "SavingPercent": fixed(100 * SAVING),
         "AimPercent": fixed(100 * AIM),
         "Window": fixed(WINDOW),
+        "Confidence": fixed(100 * CONFIDENCE),
+        "LowTail": fixed(100 * TAILS[0]),
+        "HighTail": fixed(100 * TAILS[1]),
     })  # fmt: skip
 
 
@@ -158,12 +164,12 @@ def _bound(macros: Macros, report: Report) -> None:
         "TermViolations": fixed(sum(len(run["term_violations"]) for run in runs)),
     }
     for name, values in ratio.items():
-        low, high = np.quantile(values, [0.1, 0.9])
+        low, high = np.quantile(values, TAILS)
         texts[f"{name}Median"] = significant(float(np.median(values)))
         texts[f"{name}Span"] = between(significant(float(low)), significant(float(high)))
     pruning = [run["terms"]["pruning"] for run in digits if run["ratio"] > 0]
     orders = np.log10([term["bound"] / term["measured"] for term in pruning])
-    low, high = np.quantile(orders, [0.1, 0.9])
+    low, high = np.quantile(orders, TAILS)
     texts["PruningOrders"] = between(fixed(low), fixed(high))
     largest = [
         run["terms"]["pruning"]["bound"] == max(term["bound"] for term in run["terms"].values())

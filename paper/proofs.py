@@ -26,7 +26,8 @@ _FACT = re.compile(
     r"\\item\[(?P<name>[^\]]*)\] [^\n]*:\n\\begin\{flushleft\}\$\\displaystyle (?P<claim>.*?)\$\\end\{flushleft\}"
 )
 _LONE_FACTOR = re.compile(r"\$\\left\((?P<factor>(?:(?! [+-] |\$).)*)\\right\)\$ times")
-_ITEM = re.compile(r"(\\item (?:the square )?)\$(?!.*\\to )")
+_LOGARITHM = re.compile(r"\\ln (2|X(?:_2)?)(?= [A-Za-z])")  # a factor after it would read as part of its argument
+_ITEM = re.compile(r"(\\item (?:the square |the non-negative )?)\$(?!.*\\to )")
 _TITLES = {
     "lemmas": "Lemmas",
     "convergence": "Theorem, both cases",
@@ -79,12 +80,17 @@ def _read(text: str) -> Printed:
 def _certificate(text: str) -> str:
     """A list whose formulas stand at full size, without brackets around a factor that is alone."""
     text = _LONE_FACTOR.sub(lambda found: f"${found['factor']}$ times", text)
-    lines = [_ITEM.sub(lambda found: found[1] + r"$\displaystyle ", line, count=1) for line in text.splitlines()]
+    lines = []
+    for line in text.splitlines():
+        if "^{2}" not in line:
+            line = line.replace("the square", "the non-negative")
+        lines.append(_ITEM.sub(lambda found: found[1] + r"$\displaystyle ", line, count=1))
     return breakable("\n".join(lines))
 
 
 def breakable(formula: str) -> str:
     """Brackets that let a line end between them, of the size that what they hold asks for."""
+    formula = _LOGARITHM.sub(lambda found: rf"(\ln {found[1]})", formula)
     marks = list(re.finditer(r"\\(left|right)([()\[\]])", formula))
     sizes, opened = {}, []
     for mark in marks:

@@ -15,6 +15,8 @@ from validation.results import read_json
 ROOT = Path(__file__).resolve().parent.parent
 FloatArray = NDArray[np.float64]
 Report = dict[str, Any]
+CONFIDENCE = 0.95
+"""Of every interval, here and in `validation.tradeoff`."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,6 @@ def time_percent(report: Report, name: str, reference: str = "partial") -> list[
 
 
 def t_interval(values: FloatArray) -> tuple[float, float]:
-    """95 % confidence interval of the mean over seeds (Student's t)."""
-    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+    """Confidence interval of the mean over seeds (Student's t)."""
+    low, high = stats.t.interval(CONFIDENCE, len(values) - 1, values.mean(), stats.sem(values))
     return float(low), float(high)

@@ -61,7 +61,7 @@ def comparisons(results: Results) -> str:
                 text = spread(gap, 2)
                 other = escape(each["statement"].removeprefix(FASTER))
                 rows.append([other, text[""], text["Range"], text["Ci"], of_seeds(gap > 0)])
-    return table("lrccc", ["Joint allocation against", "Mean", "Range", "95\\,\\% int.", "Ahead"], rows)
+    return table("lrccc", ["Joint allocation against", "Mean", "Range", "\\Confidence\\,\\% int.", "Ahead"], rows)
 
 
 def headline(results: Results) -> str:
@@ -76,7 +76,7 @@ def headline(results: Results) -> str:
             title, f"{text['']} ({text['Range']})", text["Ci"], of_seeds(reached <= 100 * SAVING),
             f"{at_end['']} ({at_end['Range']})",
         ])  # fmt: skip
-    head = ["Data", "Time (\\%)", "95\\,\\% interval", "Within", "Accuracy (points)"]
+    head = ["Data", "Time (\\%)", "\\Confidence\\,\\% int.", "Within", "Accuracy (points)"]
     return table("lcccc", head, rows)
 
 

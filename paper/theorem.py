@@ -188,7 +188,7 @@ def _add(macros: Macros, name: str, layout: Factor, text: str) -> None:
 
 def _target(macros: Macros) -> None:
     theory = target()
-    claims = {each.name: each.claim for each in (*theory.facts, *theory.steps)}
+    claims = {fact.name: fact.claim for fact in theory.facts} | {step.name: step.claim for step in theory.steps}
     right = claims["target statement"].rhs
     gap, ratio = (h.f_initial - h.f_lower) / h.R, sympy.Symbol("rho_mean")
     mean = _mean_ratio()
