@@ -255,6 +255,7 @@ def test_what_the_bound_cannot_say_is_one_line_and_the_allocation_stays(change: 
     shown = text.trouble(view, outlook)
     assert 'role="alert"' in shown
     assert "Infeasible" not in shown
+    assert "No guarantee" in shown or "No predicted time" in shown
 
 
 def test_prices_tell_what_one_percent_more_is_worth() -> None:

@@ -172,7 +172,9 @@ class Scenario:
                 _linear("total_power_dbm", "Cap on total power", at.total_power_dbm, (-20.0, 10.0), 0.5, "dBm")
             )
         count = int(at.devices)
-        radio.append(_listed("devices", "Devices", range(1, max(_MOST_DEVICES, count) + 1), count))
+        radio.append(
+            _listed("devices", f"Devices (repeated beyond {count})", range(1, max(_MOST_DEVICES, count) + 1), count)
+        )
         if np.max(devices.pruned_compute_s) > _NEGLIGIBLE_S:
             radio.append(_logarithmic("compute_factor", "Compute time, times the file's", 1.0, 8.0, ""))
         radio.append(_logarithmic("total_time_s", "Training time in all", at.total_time_s, 100.0, "s"))

@@ -73,7 +73,7 @@ _BAR: dict[str, Any] = {
 def legend(solution: Solution | None) -> str:
     """HTML: the colours of the bars, as far as they are in use."""
     if solution is None:
-        return ""
+        return "<p>None at these settings.</p>"
     present = [Regime(code) for code in np.unique(solution.regime)]
     items = "".join(
         f'<li><i style="background: {colour}">{escape(hatch)}</i>{LIMITS[regime]}</li>'

@@ -11,6 +11,7 @@ from bokeh.document import Document
 from bokeh.layouts import column
 from bokeh.models import ColumnDataSource, InlineStyleSheet, LayoutDOM, Range1d
 from bokeh.models.widgets import CategoricalSlider, Div
+from bokeh.plotting import figure
 
 from . import figures, text
 from .controls import Controls, Dial, Scenario
@@ -20,7 +21,7 @@ _HERE = Path(__file__).parent
 _STYLE = "".join(path.read_text() for path in (_HERE.parent / "templates" / "style.css", _HERE / "page.css"))
 _SETTLE_MS = 15
 """Moves that come in faster than this are answered once: dragging must not queue up work."""
-_WORDS = ("summary", "trouble", "legend", "certificate", "prices", "devices")
+_WORDS = ("summary", "trouble", "legend", "certificate", "prices", "each_device")
 _SOURCES = ("allocation_data", "terms_data", "curve_data", "marks_data")
 
 
@@ -42,10 +43,11 @@ class Page:
         self._sources = {name: ColumnDataSource(name=name) for name in _SOURCES}
         self._devices, self._deadlines = Range1d(start=-0.6, end=0.4), Range1d(start=0.1, end=10.0)
         self._view, self._outlook = look(scenario, self._start, self._budgets), look_ahead(scenario, self._start)
+        self._figures = self._drawn()
         self._roots: list[LayoutDOM] = [
             *(self._column(name, dials) for name, dials in (("radio", self._budgets), ("constants", constants))),
             *self._words.values(),
-            *self._figures(),
+            *self._figures.values(),
         ]
         self._waiting: Any = None
         self._document: Document | None = None
@@ -94,11 +96,13 @@ class Page:
     def _draw_view(self, at: Controls) -> None:
         view = self._view
         self._devices.end = at.devices - 0.4
+        for name in ("pruned", "bandwidth", "power"):
+            self._figures[name].visible = view.solution is not None
         self._sources["allocation_data"].data = figures.allocation(view.solution)
         self._words["legend"].text = figures.legend(view.solution)
         self._words["certificate"].text = text.certificate(view)
         self._words["prices"].text = text.prices(view)
-        self._words["devices"].text = text.devices(view)
+        self._words["each_device"].text = text.devices(view)
         self._draw_both(at)
 
     def _draw_outlook(self, at: Controls) -> None:
@@ -108,26 +112,29 @@ class Page:
             marked = [course.deadline_s for course in (self._view.in_time, self._outlook.in_time) if course is not None]
             last_s = 8.0 * max(marked)
             self._deadlines.update(start=float(curve.deadline_s[0]) / 1.1, end=last_s)
+        self._figures["curve"].visible = curve is not None
         self._sources["curve_data"].data = figures.searched(curve, last_s)
         self._draw_both(at)
 
     def _draw_both(self, at: Controls) -> None:
         """What shows this deadline beside the best one."""
         courses = {figures.HERE: self._view.in_time, figures.BEST: self._outlook.in_time}
+        self._figures["terms"].visible = any(courses.values())
         self._sources["terms_data"].data = figures.terms(courses)
         self._sources["marks_data"].data = figures.marks(courses)
         self._words["summary"].text = text.summary(at, self._view, self._outlook)
         trouble = text.trouble(self._view, self._outlook)
         self._words["trouble"].update(text=trouble, visible=bool(trouble))
 
-    def _figures(self) -> list[LayoutDOM]:
+    def _drawn(self) -> dict[str, figure]:
         source = self._sources["allocation_data"]
         pruned = figures.bars("pruned", "pruned (%)", source, self._devices, most=100.0)
         bandwidth = figures.bars("bandwidth", "bandwidth (MHz)", source, self._devices)
         power = figures.bars("power", "power (mW), dash: peak", source, self._devices)
         power.scatter("device", "peak", marker="dash", size=12, line_color="#1d1d1f", line_width=2, source=source)
-        valley = figures.valley(self._sources["curve_data"], self._sources["marks_data"], self._deadlines)
-        return [pruned, bandwidth, power, figures.stack(self._sources["terms_data"]), valley]
+        terms = figures.stack(self._sources["terms_data"])
+        curve = figures.valley(self._sources["curve_data"], self._sources["marks_data"], self._deadlines)
+        return {"pruned": pruned, "bandwidth": bandwidth, "power": power, "terms": terms, "curve": curve}
 
     def _column(self, name: str, dials: tuple[Dial, ...]) -> LayoutDOM:
         return column([self._sliders[d.field] for d in dials], name=name, sizing_mode="stretch_width", spacing=2)

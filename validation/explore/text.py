@@ -97,7 +97,7 @@ def devices(view: View) -> str:
         for k, (rho, b, p, upload, latency, energy, code) in enumerate(columns)
     )
     heads = ("device", "pruned", "bandwidth", "power", "upload", "latency", "energy", "limited by")
-    return _table("devices", heads, rows)
+    return f"<h2>Device by device</h2>{_table('devices', heads, rows)}"
 
 
 def prices(view: View) -> str:
@@ -107,11 +107,8 @@ def prices(view: View) -> str:
     rows = "".join(
         f"<tr><th>{name}</th>{_cells(price, f'{100.0 * fall:.3g}')}</tr>" for name, price, fall in worth(view.solution)
     )
-    return _table(
-        "prices",
-        ("budget", "fall of the mean pruning ratio", "fall by 1 % more, to first order (percentage points)"),
-        rows,
-    )
+    heads = ("budget", "fall of the mean pruning ratio", "fall by 1 % more, to first order (percentage points)")
+    return f"<h2>What more of a budget is worth</h2>{_table('prices', heads, rows)}"
 
 
 def worth(solution: Solution) -> list[tuple[str, str, float]]:

@@ -126,7 +126,7 @@ def look(scenario: Scenario, controls: Controls, dials: tuple[Dial, ...]) -> Vie
     )
     in_time, first = _attempt(lambda: fixed.within(controls.total_time_s))
     to_target, second = _attempt(lambda: fixed.to(controls.target))
-    return View(solution, "", (), in_time, to_target, _distinct(first, second))
+    return View(solution, "", (), in_time, to_target, _notes(first, second))
 
 
 def look_ahead(scenario: Scenario, controls: Controls) -> Outlook:
@@ -144,7 +144,7 @@ def look_ahead(scenario: Scenario, controls: Controls) -> Outlook:
         None if in_time is None else _course(in_time),
         None if to_target is None else _course(to_target),
         None if in_time is None else in_time.curve,
-        _distinct(first, second),
+        _notes(first, second),
     )
 
 
@@ -158,8 +158,12 @@ def _attempt(ask: Callable[[], _T]) -> tuple[_T | None, str]:
         return None, str(error)
 
 
-def _distinct(*notes: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(note for note in notes if note))
+def _notes(in_time: str, to_target: str) -> tuple[str, ...]:
+    """One line per reason, which says what there is none of."""
+    if in_time and in_time == to_target:
+        return (f"no guarantee and no predicted time: {in_time}",)
+    lines = (("guarantee", in_time), ("predicted time", to_target))
+    return tuple(f"no {missing}: {why}" for missing, why in lines if why)
 
 
 def _course(chosen: Plan) -> Course:
