@@ -14,6 +14,7 @@ help:
 	@echo "make report   install, train five schemes on the bundled digits, write an HTML report"
 	@echo "make paper    install, set the paper from the results (needs LaTeX, see paper/README.md)"
 	@echo "make test     install everything the tests need and run them all"
+	@echo "make test-flower   the tests of the Flower app, in an environment of their own"
 	@echo "make lint types verify bench fuzz clean"
 
 $(VENV)/.made:
@@ -38,10 +39,15 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(ARGS)
 
 # In an environment of its own: Flower pins packages that nothing else here needs.
-test-flower:
+$(VENV)-flower/.made: pyproject.toml constraints.txt examples/flower/constraints.txt
 	$(PYTHON) -m venv $(VENV)-flower
-	$(VENV)-flower/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,flower]'
-	$(VENV)-flower/bin/python -m pytest tests/test_fltrain_flower.py $(ARGS)
+	$(VENV)-flower/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
+		--constraint examples/flower/constraints.txt --editable '.[dev,flower]'
+	@touch $@
+
+# Starts servers and devices as processes of their own, on loopback: minutes, not seconds.
+test-flower: $(VENV)-flower/.made
+	$(VENV)-flower/bin/python -m pytest $(wildcard tests/test_fltrain_flower*.py) $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -61,4 +67,4 @@ fuzz: $(VENV)/.dev
 	$(BIN)/python tests/fuzz_allocator.py $(or $(ARGS),--count 100000 --seed 0)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info paper/build paper/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(VENV)-flower build dist *.egg-info paper/build paper/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

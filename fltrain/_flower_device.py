@@ -73,9 +73,10 @@ def client_app(set_up: Callable[[Context], Device]) -> ClientApp:
 
     def query(message: Message, context: Context) -> Message:
         device = set_up(context)
-        t = int(numbers(message.content, "ask", ["round"])["round"])
-        report: dict[str, float] = {"device": device.number, "channel_gain": device.channel_gain(t)}
-        if t < 0:  # before the first round: what a round will cost it
+        ask = numbers(message.content, "ask", ["round", "work"])
+        gain = device.channel_gain(int(ask["round"]))
+        report: dict[str, float] = {"device": device.number, "channel_gain": gain}
+        if ask["work"]:  # before the first round: what a round will cost it
             check_shares(device.split, [device.share])
             work = count_workload(device.split, device.config, [device.share])
             report |= {name: float(getattr(work, name)[0]) for name in WORK}

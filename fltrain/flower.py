@@ -39,7 +39,7 @@ from fltrain.split import PersonalState, Split
 _log = logging.getLogger(__name__)
 _POLL_S = 1.0
 Reports = dict[int, dict[str, float]]
-"""What devices report in a round, by device: ``channel_gain`` and, before the first, their counted work."""
+"""What devices report, by device: ``channel_gain`` in a round, their counted work before the first."""
 Allocate = Callable[[int, Workload, NDArray[np.float64]], RoundPlan]
 """Plans a round from its number, its workload (whose ``selected`` are the devices drawn for the round that also
 reported) and the reported channel gains (K,), NaN where none came."""
@@ -131,9 +131,10 @@ class _Messages:
         while True:
             done = {self._node[k] for k in reports}
             nodes = [node for node in self._grid.get_node_ids() if node not in done]
-            reports |= self._report(-1, nodes, ("channel_gain", "samples", *WORK), taken=reports)
+            reports |= self._report(0, nodes, (*WORK, "samples"), taken=reports)
             missing = sorted(set(range(self._devices)) - set(reports))
             if not missing:
+                self._next_gain = {k: report.pop("channel_gain") for k, report in reports.items()}
                 return reports
             if time.monotonic() > until:
                 raise TimeoutError(f"devices {missing} did not report within {self._gather_s:.0f} s")
@@ -158,7 +159,7 @@ class _Messages:
         gains, self._next_gain = {k: g for k, g in self._next_gain.items() if self._node[k] in online}, {}
         device = {node: k for k, node in self._node.items()}
         others = [node for node in online if node not in device or (selected[(k := device[node])] and k not in gains)]
-        gains |= {k: r["channel_gain"] for k, r in self._report(t, others, ("channel_gain",), taken=gains).items()}
+        gains |= {k: r["channel_gain"] for k, r in self._report(t, others, (), taken=gains).items()}
         usable = np.full(self._devices, math.nan)
         for k, gain in gains.items():
             if 0.0 < gain < math.inf:
@@ -218,17 +219,17 @@ class _Messages:
             return None
         return accuracy
 
-    def _report(self, t: int, nodes: Sequence[int], names: Sequence[str], taken: Container[int]) -> Reports:
-        """What these nodes report, by device; remembers who they are."""
+    def _report(self, t: int, nodes: Sequence[int], work: Sequence[str], taken: Container[int]) -> Reports:
+        """What these nodes report: their channel in round t and, if asked for, their work. Remembers who they are."""
         reports: Reports = {}
-        ask = RecordDict({"ask": ConfigRecord({"round": t})})
+        ask = RecordDict({"ask": ConfigRecord({"round": t, "work": bool(work)})})
         for node, content in self._ask([(node, ask) for node in nodes], MessageType.QUERY):
             try:
-                report = numbers(content, "report", ["device", *names])
+                report = numbers(content, "report", ["device", "channel_gain", *work])
                 number = report.pop("device")
                 if number not in range(self._devices) or number in taken or number in reports:
                     raise ValueError(f"says it is device {number:g}, which is out of range or taken")
-                if t < 0 and not (report["samples"] >= 1 and all(0.0 <= report[name] < math.inf for name in WORK)):
+                if work and not (report["samples"] >= 1 and all(0.0 <= report[name] < math.inf for name in work)):
                     raise ValueError(f"reported impossible work: {report}")
             except ValueError as error:
                 _log.warning("node %d %s", node, error)

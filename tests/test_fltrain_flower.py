@@ -97,7 +97,7 @@ def test_messages_carry_the_in_process_run_bit_for_bit() -> None:
         assert len(kept(grid, k)) == 2
         assert any(same(state, other) for other in kept(grid, k))
     kinds = [kind for kind, _ in grid.asked]  # reports once at the start, then they come with the uploads
-    assert kinds.count(MessageType.QUERY) == 6
+    assert kinds.count(MessageType.QUERY) == 3
     assert kinds.count(MessageType.TRAIN) == 9
     assert kinds.count(MessageType.EVALUATE) == 3
 
@@ -120,7 +120,7 @@ def test_batch_norm_statistics_and_partial_participation(monkeypatch: pytest.Mon
     for k, state in enumerate(expected.personal):
         assert len(state.buffers) == 18
         assert any(same(state, other) for other in kept(grid, k))
-    assert [kind for kind, _ in grid.asked].count(MessageType.QUERY) <= 3 + 3 * 2
+    assert [kind for kind, _ in grid.asked].count(MessageType.QUERY) <= 3 + 2
 
 
 @pytest.mark.parametrize("failure", ["lost", "nan", "nothing"])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from flower_cases import RUN, in_process, split_prune
+from flwr.app import MessageType, RecordDict
 from test_fltrain_flower import DirectGrid, kept, same, serve
 
 import fltrain as ft
@@ -55,6 +56,23 @@ def test_a_restarted_server_ends_with_the_uninterrupted_run(
         assert any(same(state, other) for other in kept(grid, k))
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"run.pt", "device-0.pt", "device-1.pt", "device-2.pt"}
+
+
+def test_a_restarted_supernode_takes_up_its_personal_part(tmp_path: Path) -> None:
+    """It is another node to Flower, with an empty context; who it is, its configuration says."""
+    grid, seen = DirectGrid(LONG, tmp_path), []
+
+    def alter(kind: str, node: int, content: RecordDict) -> RecordDict:
+        if (kind, node) == (MessageType.TRAIN, 101):
+            seen.append(node)
+            if len(seen) == 2:
+                grid.contexts[201] = DirectGrid(LONG, tmp_path).contexts[101]
+                del grid.contexts[101]
+        return content
+
+    grid.alter = alter
+    assert serve(grid, LONG).records == in_process(LONG).records
+    assert (MessageType.TRAIN, 201) in grid.asked
 
 
 def test_a_new_run_does_not_take_up_an_old_personal_part(tmp_path: Path) -> None:
