@@ -47,10 +47,11 @@ class HarderStudy:
     schemes: tuple[str, ...] = tuple(TITLES)
     seeds: tuple[int, ...] = seeds(3)
     """One seed fixes data split, places on the drives, processors, first weights and batches for all schemes."""
-    rounds: int = 60
+    rounds: int = 50
     """Of the unpruned reference; its simulated time is the budget from which the others get theirs."""
-    deadline_fraction: float = 0.4
-    """Deadline of a pruned round over the mean unpruned one, as in the other studies."""
+    deadline_fraction: float = 0.5
+    """Deadline of a pruned round over the mean unpruned one. At the other studies' 0.4 up to a sixth of the updates of
+    seeds 0 and 1 were missing, as what cannot be pruned fills the round of the slowest phones."""
     time_share: float = 0.5
     """Pruned schemes train for this share of the reference's simulated time."""
     patience: float = 1.5
@@ -73,9 +74,12 @@ class HarderStudy:
     personal: tuple[str, ...] = ("head",)
     personal_steps: int = 5
     probe_steps: int = 1
+    """Made only for scores that need them."""
     pruned_steps: int = 5
     batch_size: int = 16
-    importance: Literal["movement", "magnitude", "taylor", "random"] = "movement"
+    importance: Literal["movement", "magnitude", "taylor", "random"] = "magnitude"
+    """Chosen at seed 0, everyone pruning 0.6, 24 rounds: 78.6 % and no probe, against 79.6 with Taylor's score, 73.3
+    with movement, the other studies' choice, and 80.7 unpruned."""
     learning_rate: float = 0.1
     """Of both parts: the best of 0.05, 0.1 and 0.2 for the unpruned reference at seed 0 after 40 rounds."""
 
@@ -261,7 +265,7 @@ def _network(channels: tuple[int, ...], data: ft.Dataset, seed: int) -> nn.Modul
     A fourth of the work per weight of `fltrain.build_model`'s ``cnn_bn``, so that radio and computing weigh alike.
     Batch norm always takes the statistics of the batch before it, in evaluation those of the phone's held-out images
     (Nado et al. 2020, prediction-time batch norm): statistics that a pruned network leaves behind do not fit the whole
-    one. At seed 0, everyone pruning 0.6, 24 rounds gave 58 % with kept statistics and 73 % without.
+    one. At seed 0, everyone pruning 0.6 by movement, 24 rounds gave 58 % with kept statistics and 73 % without.
     """
     import torch
     from torch import nn
