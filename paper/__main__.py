@@ -12,6 +12,7 @@ from pathlib import Path
 from validation.results import write_atomic
 
 from . import proofs, tables
+from .assertions import check_words
 from .figures import write_figures
 from .numbers import write_numbers
 from .results import ROOT, Results, load
@@ -35,8 +36,10 @@ def generate(results: Results, folder: Path = GENERATED_DIR) -> None:
     Raises
     ------
     ValueError
-        A step of the proofs fails, the paper's theorem is not the verified one, or a result is missing.
+        A step of the proofs fails, the paper's theorem is not the verified one, a result is missing, or one
+        contradicts what the text says in words.
     """
+    check_words(results)
     folder.mkdir(parents=True, exist_ok=True)
     report, theories = proofs.check()
     macros = Macros()

@@ -1,0 +1,80 @@
+"""What the text says in words. Where results no longer bear a sentence out the build stops, and the text must change."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from validation.summary import AIM, MARGIN, SAVING
+
+from .numbers import FASTER
+from .results import Report, Results, claim, complete, scheme, time_percent
+
+
+def check_words(results: Results) -> None:
+    """ValueError lists the statements that the results contradict."""
+    wrong = [sentence for sentence, holds in _sentences(results).items() if not holds]
+    if wrong:
+        raise ValueError("the paper says what the results do not: " + "; ".join(wrong))
+
+
+def _sentences(results: Results) -> dict[str, bool]:
+    both, every = (results.mnist, results.fashion), (results.mnist, results.fashion, results.ablation)
+    ablation, bound = results.ablation, results.bound["runs"]
+    pruning = [run["terms"]["pruning"] for run in bound if "terms" in run and run["ratio"] > 0]
+    return {
+        "the bound was never violated": not any(run["violations"] or run["term_violations"] for run in bound),
+        "its looseness is in the pruning term": np.median([t["bound"] / t["measured"] for t in pruning]) > 100,
+        "masks that differ cost more": _median(bound, agree=False) > 2 * _median(bound, agree=True),
+        "the joint scheme takes at most half of the time on MNIST and Fashion-MNIST": all(
+            np.mean(_reached(report, "joint")) <= 100 * SAVING for report in both
+        ),
+        "at half of the time it ends within the margin, on average": all(
+            complete(claim(report, "After ")["measured"]).mean() >= -100 * MARGIN for report in every
+        ),
+        "every scheme that prunes to the deadline saves about as much": all(
+            abs(np.mean(_reached(report, name)) - np.mean(_reached(report, "joint"))) <= 15
+            for report in both
+            for name in ("equal", "pruning_only", "allocation_only")
+        ),
+        "one common ratio with the same radio optimisation learns slightly faster": all(
+            -1 < _ahead(report, "allocation_only") < 0 for report in every
+        ),
+        "the joint scheme prunes less than a common ratio does, and than equal shares do": all(
+            _mean(report, "joint", "pruning_ratio") < _mean(report, other, "pruning_ratio")
+            for report in every
+            for other in ("allocation_only", "equal")
+        ),
+        "it is late less often than equal shares": all(
+            _mean(report, "joint", "late_rounds") < _mean(report, "equal", "late_rounds") for report in every
+        ),
+        "it spends more energy than equal shares, less than unpruned training": all(
+            _mean(report, "equal", "energy_j")
+            < _mean(report, "joint", "energy_j")
+            < _mean(report, "partial", "energy_j")
+            for report in every
+        ),
+        "a shared head, random masks and magnitude learn more slowly": all(
+            _ahead(ablation, name) > 0 for name in ("shared", "random", "magnitude")
+        ),
+        "the Taylor score and the convex error learn faster": all(
+            _ahead(ablation, name) < 0 for name in ("taylor", "quadratic")
+        ),
+        "the aim was not met on every seed": any(max(_reached(report, "joint")) > 100 * AIM for report in both),
+    }
+
+
+def _median(runs: list[Report], agree: bool) -> float:
+    return float(np.median([r["bound_over_measured"] for r in runs if (r["masks"] == "magnitude") == agree]))
+
+
+def _reached(report: Report, name: str) -> list[float]:
+    return [value for value in time_percent(report, name) if value is not None]
+
+
+def _ahead(report: Report, other: str) -> float:
+    """Points by which the joint scheme learns faster, mean over seeds."""
+    return float(complete(claim(report, FASTER + scheme(report, other)["title"])["measured"]).mean())
+
+
+def _mean(report: Report, name: str, column: str) -> float:
+    return float(complete(scheme(report, name)[column]).mean())
