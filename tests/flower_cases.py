@@ -29,7 +29,7 @@ with warnings.catch_warnings():
     import split_prune
 
 RUN: dict[str, Any] = {"devices": 3, "rounds": 3, "seed": 0, "deadline-s": 0.5, "bandwidth-hz": 1e5}
-RUN |= {"answer-s": 60.0, "gather-s": 300.0, "output": "", "checkpoint": "", "checkpoint-every": 1}
+RUN |= {"answer-s": 300.0, "gather-s": 300.0, "output": "", "checkpoint": "", "checkpoint-every": 1}
 
 
 def in_process(run: dict[str, Any] = RUN, absent: Callable[[int], list[int]] = lambda t: []) -> ft.History:

@@ -179,13 +179,13 @@ def test_real_processes_get_the_in_process_model(cluster: Cluster) -> None:
 
 
 def test_a_killed_supernode_does_not_end_the_run(cluster: Cluster) -> None:
-    out = cluster.submit(RUN | {"rounds": 4, "answer-s": 45.0})
+    out = cluster.submit(RUN | {"answer-s": 90.0})  # long enough for the living on a busy machine
     log = cluster.folder / "node1.log"
     wait_for(lambda: b"train message" in log.read_bytes(), "never began to train")
     cluster.kill("node1")
     wait_for(out.exists, "no result")
     records = json.loads(out.with_suffix(".json").read_text())["records"]
-    assert len(records) == 4
+    assert len(records) == 3
     assert any(1 in r["left_out"] or r["participants"] < 3 for r in records)
     last = records[-1]
     assert (last["participants"], last["left_out"]) in ((2, []), (3, [1]))
