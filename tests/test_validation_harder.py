@@ -275,6 +275,43 @@ def test_an_interrupted_run_gives_the_same_numbers(tmp_path: Path, monkeypatch: 
     assert _results(tmp_path / "cut") == _results(tmp_path / "whole")
 
 
+def _run(accuracy: list[float], round_s: float) -> dict[str, Any]:
+    return {"accuracy": accuracy, "time_s": [round_s * (t + 1) for t in range(len(accuracy))]}
+
+
+def test_time_to_a_target_and_averages_over_time() -> None:
+    slow, fast = _run([0.5] * 5 + [0.9] * 15, 2.0), _run([0.5] * 5 + [0.9] * 15, 1.0)
+    # Averaged over 10 rounds: 0.9 from round 15 on, 0.7 from round 10 on.
+    assert page.time_to(slow, 0.9 - 1e-9) == pytest.approx(30.0)
+    assert page.time_to(fast, 0.7 - 1e-9) == pytest.approx(10.0)
+    assert page.time_to(fast, 0.91) is None
+    # Both run from 2 s to 20 s; the fast one changes at 6 s, the slow one at 12 s.
+    assert page.time_averages(fast, slow) == pytest.approx(((4 * 0.5 + 14 * 0.9) / 18, (10 * 0.5 + 8 * 0.9) / 18))
+
+
+def test_claims_of_known_runs() -> None:
+    def made(scheme: str, round_s: float, rounds: int, lost: int) -> dict[str, Any]:
+        accuracy = [0.5] * 5 + [0.9] * (rounds - 5)
+        return _run(accuracy, round_s) | {
+            "scheme": scheme, "seed": 100, "missing": {UNSENT: lost} if lost else {}, "worst_residual": 1e-12,
+            "arrived_per_device": [1 - lost / (2 * rounds)] * 2,
+        }  # fmt: skip
+
+    runs = {
+        "partial": [made("partial", 1.0, 40, 0)],
+        "fedavg": [made("fedavg", 1.2, 30, 0)],
+        "allocation_only": [made("allocation_only", 0.5, 40, 0)],
+        "static": [made("static", 0.6, 35, 7)],
+        "joint": [made("joint", 0.4, 50, 5)],
+    }
+    found = {claim.statement: claim for claim in page._claims(runs)}
+    values = [claim.measured.per_seed[0] for claim in found.values()]
+    assert values[0] == pytest.approx(40.0)
+    assert values[1] == pytest.approx(0.0)
+    assert values[6] == pytest.approx(100 * (5 / 100 - 7 / 70))
+    assert {claim.verdict for claim in found.values()} == {"holds"}
+
+
 @needs_shared
 def test_the_measured_drives() -> None:
     traces = study.drives(study.CONFIG, SHARED)
