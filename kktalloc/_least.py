@@ -2,7 +2,8 @@
 
 At a given keep ratio every device has a rate to reach in the time that its computation leaves. The bandwidth for it is
 the floor's. The energy is convex in the bandwidth, ``c b (e^(r/b) - 1) / snr`` with c joules per window at peak power,
-so that one price of bandwidth answers all devices at once: ``c e^y phi(y) / snr = lambda``, ``b = r / y``.
+so that one price of bandwidth answers all devices at once: ``c e^y phi(y) / snr = lambda``, ``b = r / y``. Energy being
+power times a constant, a price of total power is no more than an addition to c.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from kktalloc._efficiency import EFFICIENCY_MAX, efficiency_at_power_price, effi
 from kktalloc._problem import FloatArray, Problem
 from kktalloc._reduced import Reduced, reduce
 from kktalloc._response import floor_load
+from kktalloc._root import CLOSED, crossing
 from kktalloc._solution import InfeasibleError
-from kktalloc._variant import refuse_total_power, variant
+from kktalloc._variant import variant
 
 PRICE_ITERATIONS = 200
 
@@ -72,8 +74,10 @@ class LeastEnergy:
         Energy of all devices together, what they spend on anything but the upload included.
     bandwidth_price_j_per_hz
         Fall of the total energy per Hz, >= 0.
+    total_power_price_j_per_w
+        Fall of the total energy per W of the cap on total power, >= 0.
     lower_bound_j
-        What no allocation can beat, by weak duality at that price.
+        What no allocation can beat, by weak duality at these prices.
     diagnosis
         For infeasible problems what is missing, else None.
     """
@@ -87,12 +91,13 @@ class LeastEnergy:
     energy_j: FloatArray
     total_energy_j: FloatArray
     bandwidth_price_j_per_hz: FloatArray
+    total_power_price_j_per_w: FloatArray
     lower_bound_j: FloatArray
     diagnosis: Diagnosis | None
 
     @property
     def gap_j(self) -> FloatArray:
-        """Total energy minus its lower bound, shape ``(...)``; rounding blurs it by 1e-13 of the bandwidth's worth."""
+        """Total energy minus its lower bound, shape ``(...)``; blurred by 1e-13 of what the budgets are worth."""
         return self.total_energy_j - self.lower_bound_j
 
 
@@ -105,7 +110,7 @@ def least_energy(problem: Problem, pruning_ratio: ArrayLike | None = None, throw
     Parameters
     ----------
     problem
-        One problem or a batch, without a total-power cap that could bind.
+        One problem or a batch.
     pruning_ratio
         What devices prune, in [0, 1], broadcast to ``(..., K)``; default their ``pruning_ratio_max``.
     throw
@@ -114,11 +119,8 @@ def least_energy(problem: Problem, pruning_ratio: ArrayLike | None = None, throw
     Raises
     ------
     InfeasibleError
-        Some device cannot meet the level, or together they need more bandwidth than there is.
-    ValueError
-        If a total-power cap could bind.
+        Some device cannot meet the level, or together they need more bandwidth or power than there is.
     """
-    refuse_total_power(problem, "least_energy")
     if pruning_ratio is not None:
         problem = variant(problem, pruning_ratio_max=pruning_ratio)
     form, d = reduce(problem), problem.devices
@@ -134,7 +136,7 @@ def least_energy(problem: Problem, pruning_ratio: ArrayLike | None = None, throw
     )
     peak_j = np.asarray(d.tx_power_max_w) * upload / np.asarray(d.pa_efficiency)
     part = form.rows(fine)
-    b, p, price, bound = _cheapest(part, peak_j.reshape(form.weight.shape)[fine])
+    b, p, price, power_price, bound = _under_cap(part, peak_j.reshape(form.weight.shape)[fine])
 
     def full(values: FloatArray) -> FloatArray:
         out = np.full((fine.size, *values.shape[1:]), np.nan)
@@ -146,14 +148,42 @@ def least_energy(problem: Problem, pruning_ratio: ArrayLike | None = None, throw
     rho = np.where(np.isnan(share), np.nan, rho)
     implied = outcome(problem, rho, share, power)
     del implied["objective"]
+    watts = np.inf if problem.cell.total_power_w is None else np.asarray(problem.cell.total_power_w)[..., 0]
+    per_watt = np.divide(full(power_price), watts, out=np.zeros(problem.batch_shape), where=np.greater(watts, 0.0))
     rest = (np.asarray(d.fixed_energy_j) + np.asarray(d.pruned_compute_j) * (1.0 - rho)).sum(axis=-1)
     return LeastEnergy(
         problem, rho, share, power, **implied,
         total_energy_j=implied["energy_j"].sum(axis=-1),
         bandwidth_price_j_per_hz=full(price) / bandwidth[..., 0],
+        total_power_price_j_per_w=per_watt,
         lower_bound_j=rest + full(bound),
         diagnosis=diagnosis,
     )  # fmt: skip
+
+
+def _under_cap(form: Reduced, peak_j: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    """As `_cheapest`, within the cap on total power; the cap's price (J) comes before the bound.
+
+    The power that the devices use falls with that price, down to the least that the bandwidth allows.
+    """
+    b, p, price, bound = _cheapest(form, peak_j)
+    cap_price = np.zeros(price.shape)
+    used = (form.power_share * p).sum(axis=1)
+    rows = np.flatnonzero(used > 1.0 + CLOSED)
+    if rows.size:
+        some, cost = form.rows(rows), peak_j[rows]
+
+        def priced(log_price: FloatArray) -> FloatArray:
+            return cost + np.exp(log_price)[:, None] * some.power_share
+
+        def excess(log_price: FloatArray) -> FloatArray:
+            return (some.power_share * _cheapest(some, priced(log_price))[1]).sum(axis=1) - 1.0
+
+        # From the price at which the power is worth as much as the energy.
+        log_price = crossing(excess, np.log((cost * p[rows]).sum(axis=1) / used[rows]))
+        b[rows], p[rows], price[rows], bound[rows] = _cheapest(some, priced(log_price))
+        cap_price[rows] = np.exp(log_price)
+    return b, p, price, cap_price, bound - cap_price
 
 
 def _cheapest(form: Reduced, peak_j: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:

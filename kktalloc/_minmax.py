@@ -8,25 +8,32 @@ right-hand side is the weighted-sum problem with weights ``theta_k w_k``, whose 
 the optimum all devices at the level share one price of bandwidth, ``theta_k w_k dq_k/db_k = lambda``, hence
 
     theta_k = lambda / (w_k dq_k/db_k),      1 / lambda = sum_k 1 / (w_k dq_k/db_k) = -d(sum b)/dt.
+
+A cap on total power enters as in `kktalloc._kkt`: at a fixed ratio of the two prices the devices pay for bandwidth and
+power out of one budget, of which each uses the least that its keep ratio takes. The level that this one budget allows
+never exceeds that of both, and reaches it at the ratio at which the power just suffices.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from kktalloc._arrays import speaks_arrays
 from kktalloc._at_bandwidth import bandwidth_for
 from kktalloc._certificate import certify
-from kktalloc._diagnosis import ROUNDING, diagnose
+from kktalloc._diagnosis import ROUNDING, diagnose, floor_power
+from kktalloc._efficiency import efficiency_at_power_price
 from kktalloc._problem import FloatArray, Problem
 from kktalloc._pruning_error import Linear
 from kktalloc._reduced import Reduced, reduce
+from kktalloc._root import crossing
 from kktalloc._solution import InfeasibleError, Solution, solve
-from kktalloc._variant import refuse_total_power, variant
+from kktalloc._variant import variant
 
 LEVEL_ITERATIONS = 200
+CLOSED = 1e-15  # next to a floor's limit a level can be worth 1e6 times the bandwidth that it takes
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +44,15 @@ class MinMaxSolution:
     ----------
     solution
         The allocation: the optimum of the problem in which no device may prune beyond the level. Where the level uses
-        up the bandwidth it is the only one; bandwidth that cannot lower the level lowers the weighted mean instead.
+        up the budgets it is the only one; what cannot lower the level lowers the weighted mean instead.
     level
         ``max_k w_k rho_k``.
     multiplier
         theta_k: how much of the level each device carries, >= 0, sum 1.
     bandwidth_price_per_hz
         Fall of the level per Hz, >= 0.
+    total_power_price_per_w
+        Fall of the level per W of the cap on total power, >= 0.
     lower_bound
         What no allocation can beat, from the certificate of the weighted-sum problem with weights ``theta_k w_k``.
     """
@@ -52,6 +61,7 @@ class MinMaxSolution:
     level: FloatArray
     multiplier: FloatArray
     bandwidth_price_per_hz: FloatArray
+    total_power_price_per_w: FloatArray
     lower_bound: FloatArray
 
     @property
@@ -72,18 +82,15 @@ def solve_minmax(problem: Problem, throw: bool = True) -> MinMaxSolution:
     Parameters
     ----------
     problem
-        One problem or a batch, without a total-power cap that could bind.
+        One problem or a batch.
     throw
         Raise for infeasible problems; with False inspect ``solution.diagnosis``.
 
     Raises
     ------
     InfeasibleError
-        Some device cannot meet its floor, or together they need more bandwidth than there is.
-    ValueError
-        If a total-power cap could bind.
+        Some device cannot meet its floor, or together they need more bandwidth or power than there is.
     """
-    refuse_total_power(problem, "solve_minmax")
     form, batch = reduce(problem), problem.batch_shape
     diagnosis = diagnose(problem, form)
     if diagnosis is not None and throw:
@@ -91,69 +98,123 @@ def solve_minmax(problem: Problem, throw: bool = True) -> MinMaxSolution:
     fine = np.ones(form.weight.shape[0], dtype=bool) if diagnosis is None else diagnosis.feasible.ravel()
     part = form.rows(fine)
     weight = part.weight * part.weight.shape[1]
-    level = _level(part, weight)
-    share, price = _multipliers(part, weight, level)
+    level, ratio = _level_and_ratio(part, weight)
 
     def full(values: FloatArray) -> FloatArray:
         out = np.full((fine.size, *values.shape[1:]), np.nan)
         out[fine] = values
         return out.reshape((*batch, *values.shape[1:]))
 
-    worst = np.where(weight > 0.0, level[:, None] / np.where(weight > 0.0, weight, 1.0), 1.0)
-    rho_max = np.nan_to_num(full(np.minimum(worst, 1.0 - part.q_min)))
-    solution = solve(variant(problem, pruning_ratio_max=rho_max), throw=False)
+    # The search ends next to the level, and 1 - rho rounds: these are the last bits that its floors may need.
+    for step in 2.0 ** np.arange(-52, -16):
+        at_level = variant(problem, pruning_ratio_max=np.nan_to_num(full(1.0 - _asked(part, weight, level))))
+        missing = diagnose(at_level, reduce(at_level))
+        if missing is None or missing.feasible.ravel()[fine].all():
+            break
+        level = np.where(missing.feasible.ravel()[fine], level, level * (1.0 + step))
+    solution = solve(at_level, throw=False)
+    share, price = _multipliers(part, weight, level, ratio)
     theta, level = full(share), full(level)
-    price = full(price) / np.broadcast_to(np.asarray(problem.cell.bandwidth_hz)[..., 0], batch)
-    bound = _lower_bound(problem, solution, theta, price)
+    per_hz = full(price) / np.broadcast_to(np.asarray(problem.cell.bandwidth_hz)[..., 0], batch)
+    watts = np.inf if problem.cell.total_power_w is None else np.asarray(problem.cell.total_power_w)[..., 0]
+    per_w = np.divide(full(price * ratio), watts, out=np.zeros(batch), where=np.greater(watts, 0.0))
+    bound = _lower_bound(problem, solution, theta, per_hz, per_w)
     # Where everybody keeps everything no device carries the level, and it cannot be below 0.
-    return MinMaxSolution(solution, level, theta, price, np.where(level > 0.0, bound, level))
+    return MinMaxSolution(solution, level, theta, per_hz, per_w, np.where(level > 0.0, bound, level))
 
 
-def _level(form: Reduced, weight: FloatArray) -> FloatArray:
-    """Least level whose keep ratios fit the bandwidth, shape ``(N,)``: Newton on ``ln sum b``, kept in a bracket."""
+def _level_and_ratio(form: Reduced, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Least level that both budgets allow, and the ratio of their prices (cap over cell), shape ``(N,)``."""
+    ratio = np.zeros(weight.shape[0])
+    level = _level(form, weight, ratio)
+    rows = np.flatnonzero(floor_power(_floored(form, weight, level)) > 1.0 + 0.1 * ROUNDING)
+    if rows.size:
+        some, heavy = form.rows(rows), weight[rows]
+
+        def excess(log_ratio: FloatArray) -> FloatArray:
+            here = np.exp(log_ratio)
+            at = _at_level(some, heavy, _level(some, heavy, here), here)
+            return (some.power_share * at.p).sum(axis=1) - 1.0
+
+        ratio[rows] = np.exp(crossing(excess, np.zeros(rows.size)))
+        level[rows] = _level(some, heavy, ratio[rows])
+    return level, ratio
+
+
+def _floored(form: Reduced, weight: FloatArray, level: FloatArray) -> Reduced:
+    """The form with the keep ratios that the level asks for as floors."""
+    q = _asked(form, weight, level)
+    room = 1.0 - form.compute * q
+    return replace(form, q_min=q, s_min=q / np.where(room > 0.0, room, 1.0), late=form.late | (room <= 0.0))
+
+
+def _asked(form: Reduced, weight: FloatArray, level: FloatArray) -> FloatArray:
+    """What devices must keep at the level, shape ``(N, K)``."""
+    with np.errstate(all="ignore"):
+        return np.fmax(1.0 - level[:, None] / weight, form.q_min)  # NaN for a device of no weight at level 0
+
+
+def _level(form: Reduced, weight: FloatArray, ratio: FloatArray) -> FloatArray:
+    """Least level that fits the budget ``1 + ratio``, shape ``(N,)``: Newton on the log of the use, in a bracket."""
     low, high = np.zeros(weight.shape[0]), np.max(weight * (1.0 - form.q_min), axis=1, initial=0.0)
     level = low
     before = np.full(low.shape, np.inf)
     for _ in range(LEVEL_ITERATIONS):
-        total, fall = _total(form, weight, level)
-        fits = total <= 1.0 + 0.1 * ROUNDING
+        at = _at_level(form, weight, level, ratio)
+        total = at.use.sum(axis=1) / (1.0 + ratio)
+        fits = total <= 1.0 + CLOSED
         low, high = np.where(fits, low, level), np.where(fits, level, high)
         with np.errstate(all="ignore"):
             error = np.log(total)
-            newton = level + error * total / fall
+            newton = level + error * total * (1.0 + ratio) / at.carried.sum(axis=1)
         middle = 0.5 * (low + high)
         halved = np.abs(error) <= 0.5 * before
         before = np.abs(error)
         moved = np.where((newton > low) & (newton < high) & halved, newton, middle)
-        done = (before <= 1e-14) | ~((moved > low) & (moved < high)) | (fits & (level == 0.0))
+        done = (before <= CLOSED) | ~((moved > low) & (moved < high)) | (fits & (level == 0.0))
         if done.all():
             break
         level = np.where(done, level, moved)
     return high
 
 
-def _total(form: Reduced, weight: FloatArray, level: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Bandwidth (in cells) that the level takes, and how fast it falls with the level; shape ``(N,)``."""
-    b, carried = _carried(form, weight, level)
-    return b.sum(axis=1), carried.sum(axis=1)
+@dataclass(frozen=True, eq=False)
+class _AtLevel:
+    """What the level takes at a price ratio, shape ``(N, K)``; in cells and peaks."""
+
+    b: FloatArray
+    p: FloatArray
+    use: FloatArray  # b + ratio power_share p, the least that will do
+    carried: FloatArray  # -d(use)/d(level): 1 / (w dq/d(use)), 0 where the level decides nothing
 
 
-def _carried(form: Reduced, weight: FloatArray, level: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Bandwidth of each device at the level, and ``1 / (w dq/db)`` of those whose pruning the level decides."""
+def _at_level(form: Reduced, weight: FloatArray, level: FloatArray, ratio: FloatArray) -> _AtLevel:
+    q = _asked(form, weight, level)
+    b, slope = bandwidth_for(form, q)  # at the most power: right where power is free, or the rate needs it
     with np.errstate(all="ignore"):
-        asked = 1.0 - level[:, None] / weight
-        pressed = asked > form.q_min  # False for a device of no weight
-        b, slope = bandwidth_for(form, np.where(pressed, asked, form.q_min))
-        return b, np.where(pressed & (slope > 0.0), 1.0 / (weight * slope), 0.0)
+        s = q / (1.0 - form.compute * q)
+        ds_dq, rate, limit = (1.0 + form.compute * s) ** 2, form.rate0 + form.rate1 * s, form.power_limit(s)
+        dear = ratio[:, None] * form.power_share
+        y = efficiency_at_power_price(np.where(dear > 0.0, form.snr / dear, np.inf))
+        frugal = b * y < rate
+        b = np.where(frugal, rate / y, b)
+        p = np.where(frugal, b * np.expm1(y) / form.snr, np.where(rate > 0.0, limit, 0.0))
+        use = b + dear * p
+        fall = 1.0 / slope + dear * np.where(limit < 1.0, form.power1, 0.0) * ds_dq
+        fall = np.where(frugal, use / rate * form.rate1 * ds_dq, fall)
+        pressed = (q > form.q_min) & (slope > 0.0)
+        return _AtLevel(b, p, use, np.where(pressed, fall / weight, 0.0))
 
 
-def _multipliers(form: Reduced, weight: FloatArray, level: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _multipliers(
+    form: Reduced, weight: FloatArray, level: FloatArray, ratio: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """theta, shape ``(N, K)``, and the fall of the level per cell of bandwidth, ``(N,)``."""
-    b, carried = _carried(form, weight, level)
+    at = _at_level(form, weight, level, ratio)
     # A device that can send nothing holds the level up with bandwidth to spare: it carries all of it.
-    carried = np.where(level[:, None] > 0.0, carried, 0.0)
+    carried = np.where(level[:, None] > 0.0, at.carried, 0.0)
     mute = (form.s_max <= form.s_min) & (weight * (1.0 - form.q_min) >= level[:, None] * (1.0 - 1e-12))
-    idle = (level > 0.0) & mute.any(axis=1) & (b.sum(axis=1) < 1.0 - 1e-9)
+    idle = (level > 0.0) & mute.any(axis=1) & (at.use.sum(axis=1) < (1.0 + ratio) * (1.0 - 1e-9))
     carried = np.where(idle[:, None], mute, carried)
     total = carried.sum(axis=1)
     with np.errstate(all="ignore"):
@@ -161,7 +222,9 @@ def _multipliers(form: Reduced, weight: FloatArray, level: FloatArray) -> tuple[
         return theta, np.where(idle | (total == 0.0), 0.0, 1.0 / total)
 
 
-def _lower_bound(problem: Problem, solution: Solution, theta: FloatArray, price: FloatArray) -> FloatArray:
+def _lower_bound(
+    problem: Problem, solution: Solution, theta: FloatArray, per_hz: FloatArray, per_w: FloatArray
+) -> FloatArray:
     """Dual bound of the problem with weights ``theta_k w_k``, in units of the level; shape ``(...)``."""
     pressed = np.nan_to_num(theta * np.asarray(problem.devices.weight) * problem.shape[-1])
     total = pressed.sum(axis=-1)
@@ -171,7 +234,8 @@ def _lower_bound(problem: Problem, solution: Solution, theta: FloatArray, price:
     with np.errstate(all="ignore"):
         judged = certify(
             linear, solution.pruning_ratio, solution.bandwidth_hz, solution.tx_power_w,
-            bandwidth_price_per_hz=np.nan_to_num(price / np.where(usable, total, 1.0)),
+            bandwidth_price_per_hz=np.nan_to_num(per_hz / np.where(usable, total, 1.0)),
+            total_power_price_per_w=np.nan_to_num(per_w / np.where(usable, total, 1.0)),
         )  # fmt: skip
         reached = (np.asarray(linear.devices.weight) * solution.pruning_ratio).sum(axis=-1)
         return np.where(usable, total * (reached - judged.duality_gap), np.nan)

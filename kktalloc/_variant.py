@@ -25,7 +25,7 @@ def variant(problem: Problem, pruning_error: PruningError | None = None, **chang
 
 
 def refuse_total_power(problem: Problem, name: str) -> None:
-    """Raise where a total-power cap can bind, for `name` treats the devices as coupled by bandwidth alone."""
+    """Raise where a total-power cap can bind: `name` chooses among whole things, exactly so under one budget only."""
     total = problem.cell.total_power_w
     if total is None:
         return
@@ -34,7 +34,7 @@ def refuse_total_power(problem: Problem, name: str) -> None:
         index = tuple(int(i) for i in np.argwhere(binds)[0])
         field = f"cell.total_power_w{list(index) if index else ''}"
         value = np.asarray(total)[(*index, 0)]
-        raise ValueError(f"{field} = {value}: {name} takes no cap below the sum of the peaks")
+        raise ValueError(f"{field} = {value}: {name} takes no cap below the sum of the peaks (exact for one budget)")
 
 
 def rows(problem: Problem, keep: np.ndarray) -> Problem:

@@ -11,6 +11,7 @@ from independent import floor_bandwidth_hz
 from problems import REGIMES, infeasible_problem, random_problem
 
 import kktalloc as ka
+from kktalloc._diagnosis import floor_power
 from kktalloc._reduced import reduce
 from kktalloc._variant import variant
 
@@ -98,11 +99,38 @@ def test_least_energy_by_duality() -> None:
         assert least.total_energy_j <= ka.solve(problem).energy_j.sum() * (1 + 1e-9)
 
 
-def test_least_energy_against_cvxpy() -> None:
+def capped(problem: ka.Problem, share: float) -> ka.Problem:
+    """With a cap on total power, `share` of the way from the least that will do to what least energy takes."""
+    free = float(ka.least_energy(problem).tx_power_w.sum())
+    least = float(floor_power(reduce(variant(problem, total_power_w=free)))[0])
+    return variant(problem, total_power_w=free * (least + (1 - least) * share))
+
+
+def test_least_energy_within_total_power_by_duality() -> None:
+    rng = np.random.default_rng(9)
+    bound = 0
+    for i in range(35):
+        problem = levelled(rng, i)
+        cap = float((at := capped(problem, rng.choice([1e-3, 0.3, 0.9]))).cell.total_power_w[0])
+        least = ka.least_energy(at)
+        worth = least.bandwidth_price_j_per_hz * at.cell.bandwidth_hz[0] + least.total_power_price_j_per_w * cap
+        assert abs(least.gap_j) <= 1e-10 * float(least.total_energy_j) + 1e-12 * float(worth)
+        assert least.tx_power_w.sum() <= cap * (1 + 1e-12)
+        assert least.bandwidth_hz.sum() <= at.cell.bandwidth_hz[0] * (1 + 1e-12)
+        assert least.total_energy_j >= ka.least_energy(problem).total_energy_j * (1 - 1e-12)
+        bound += bool(least.total_power_price_j_per_w > 0)
+    assert bound >= 25
+    with pytest.raises(ka.InfeasibleError, match="total_power_w"):
+        ka.least_energy(variant(at, total_power_w=1e-3 * cap))
+
+
+@pytest.mark.parametrize("cap", [False, True])
+def test_least_energy_against_cvxpy(cap: bool) -> None:
     rng = np.random.default_rng(6)
     compared = 0
     for i in range(21):
         problem = levelled(rng, i, int(rng.integers(2, 8)))
+        problem = capped(problem, 0.3) if cap else problem
         form, d = reduce(problem), problem.devices
         rate, snr = (form.rate0 + form.rate1 * form.s_min)[0], form.snr[0]
         q = 1 - d.pruning_ratio_max
@@ -113,7 +141,7 @@ def test_least_energy_against_cvxpy() -> None:
         unit = float(least.total_energy_j) - rest
         b, p = cp.Variable(len(q)), cp.Variable(len(q))
         rows = [rate <= -cp.rel_entr(b, b + cp.multiply(snr, p)), p >= 0, p <= form.power_limit(form.s_min)[0]]
-        program = cp.Problem(cp.Minimize(joules / unit @ p), [*rows, cp.sum(b) <= 1])
+        program = cp.Problem(cp.Minimize(joules / unit @ p), [*rows, cp.sum(b) <= 1, form.power_share[0] @ p <= 1])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Solution may be inaccurate")  # the status says it
             program.solve(solver="CLARABEL")
@@ -123,13 +151,17 @@ def test_least_energy_against_cvxpy() -> None:
     assert compared >= 12
 
 
-def test_energy_price_is_the_slope() -> None:
-    problem = levelled(np.random.default_rng(7), 2, 10)
-    B, h = float(np.asarray(problem.cell.bandwidth_hz)[0]), 1e-5
-    more, less = (float(ka.least_energy(variant(problem, bandwidth_hz=B * f)).total_energy_j) for f in (1 + h, 1 - h))
-    assert float(ka.least_energy(problem).bandwidth_price_j_per_hz) == pytest.approx(
-        (less - more) / (2 * h * B), rel=1e-6
-    )
+def test_energy_prices_are_the_slopes() -> None:
+    problem, h = capped(levelled(np.random.default_rng(7), 2, 10), 0.4), 1e-6
+    here = ka.least_energy(problem)
+    prices = {"bandwidth_hz": here.bandwidth_price_j_per_hz, "total_power_w": here.total_power_price_j_per_w}
+    for name, price in prices.items():
+        budget = float(np.asarray(getattr(problem.cell, name))[0])
+        more, less = (
+            float(ka.least_energy(variant(problem, **{name: budget * f})).total_energy_j) for f in (1 + h, 1 - h)
+        )
+        assert price > 0
+        assert float(price) == pytest.approx((less - more) / (2 * h * budget), rel=1e-4)
 
 
 def test_a_batch_is_its_problems() -> None:
