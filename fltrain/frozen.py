@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import nn
 
-from fltrain.dense import hooked
+from fltrain.chain import hooked
 
-_CHUNK = 256  # samples; larger batches of images fall out of the processor's cache
 _PURE = (
     nn.Linear,
     nn.Conv1d,
@@ -53,12 +51,6 @@ def lower_and_upper(model: nn.Module, personal: Iterable[nn.Parameter]) -> tuple
     if cut == 0 or not all(_is_pure(child) for child in children[:cut]):
         return None
     return nn.Sequential(*children[:cut]), nn.Sequential(*children[cut:])
-
-
-def features(lower: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Outputs of the lower stage for all of `x`."""
-    with torch.no_grad():
-        return torch.cat([lower(part) for part in torch.split(x, _CHUNK)])
 
 
 def _is_pure(module: nn.Module) -> bool:

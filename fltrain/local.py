@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from fltrain._random import seeded
 from fltrain.accounting import HEADER_BITS, VALUE_BITS, mask_bits
+from fltrain.chain import Update
 from fltrain.config import TrainConfig
-from fltrain.dense import Update
-from fltrain.frozen import features
 from fltrain.masks import keep_mask
 from fltrain.partition import DeviceData
 from fltrain.replica import Replica
@@ -114,7 +113,7 @@ def evaluate(replica: Replica, u: torch.Tensor, personal: PersonalState, share: 
     """Accuracy of one device's model on its own held-out data."""
     replica.load(u, personal)
     replica.model.eval()
-    predicted = features(replica.model, replica.whole.lay_out(share.test_x)).argmax(dim=1)
+    predicted = replica.whole.outputs(share.test_x).argmax(dim=1)
     return float((predicted == share.test_y).double().mean())
 
 
@@ -136,7 +135,7 @@ def _personal_steps(replica: Replica, share: DeviceData, batches: Batches, rate:
         return
     # The stage below v does not change: each sample that is used goes through it once.
     used, batches = np.unique(batches, return_inverse=True)
-    x = features(replica.lower, replica.whole.lay_out(share.train_x[used]))
+    x = replica.lower.outputs(share.train_x[used])
     replica.upper.sgd(updates, x, share.train_y[used], batches)
 
 

@@ -36,7 +36,7 @@ class Replica:
         Views into them, in the order of the split's names.
     whole : Stage
         The model, to be trained.
-    lower, upper : nn.Sequential and Stage, or None
+    lower, upper : Stage, or None
         The part below all personal parameters and the rest, if computing the first once is exact.
     units : UnitMap or None
         The units that structured masks drop.
@@ -52,7 +52,7 @@ class Replica:
         self.fast = fast
         self.whole = Stage(self.model, fast=fast)
         parts = lower_and_upper(self.model, self.personal_parameters) if fast else None
-        self.lower = parts[0] if parts else None
+        self.lower = Stage(parts[0], fast=True) if parts else None
         self.upper = Stage(parts[1], fast=True) if parts else None
         self.units = UnitMap(split) if structure == "units" else None
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from fltrain.dense import Update, hooked
+from fltrain.chain import Update, hooked
 from fltrain.split import Split
 
 _ZERO_TO_ZERO = (

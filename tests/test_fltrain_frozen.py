@@ -9,7 +9,8 @@ from fltrain_cases import digits
 from torch import nn
 
 import fltrain as ft
-from fltrain.frozen import features, lower_and_upper
+from fltrain.frozen import lower_and_upper
+from fltrain.sgd import Stage
 
 
 class Unknown(nn.Module):
@@ -87,7 +88,9 @@ def test_personal_part_in_the_middle_keeps_what_lies_above_out_of_the_cache() ->
     assert list(cut[1]) == [model[3], model[4]]
 
 
-def test_features_in_chunks_are_the_features() -> None:
-    model = ft.build_model("cnn", digits())
+@pytest.mark.parametrize("fast", [False, True])
+def test_outputs_are_the_outputs_however_they_are_cut(fast: bool) -> None:
     x = torch.from_numpy(digits().x[:600])
-    np.testing.assert_allclose(features(model, x), model(x).detach(), rtol=1e-5, atol=1e-6)
+    for name in ("cnn", "cnn_bn"):
+        model = ft.build_model(name, digits()).eval()  # type: ignore[arg-type]
+        np.testing.assert_allclose(Stage(model, fast=fast).outputs(x), model(x).detach(), rtol=1e-5, atol=1e-6)

@@ -1,0 +1,188 @@
+"""Training of plain networks in compiled code: linear layers, convolutions, ReLU and max-pooling in a row.
+
+Autograd spends much of a step on networks this small outside matrix products, and products with 32 samples are far
+from the processor's peak in the usual libraries. The compiled module ``_chain`` (see ``kernel/chain.h``) takes all
+steps of a device at once, in the memory of the parameters themselves. Without it, training is plain autograd.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any, NamedTuple, TypeGuard
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+try:
+    _chain: Any = import_module("fltrain._chain")
+except ImportError:  # installed without a compiler
+    _chain = None
+
+_MOST_LINKS, _MOST_POOL, _MOST_VALUES, _MOST_WEIGHTS = 64, 11, 1 << 24, 1 << 30  # as in kernel/chain.h and module.c
+
+
+class Update(NamedTuple):
+    """What SGD does to one parameter: its step size, and a float32 mask that its slope is multiplied by."""
+
+    parameter: torch.Tensor
+    rate: float
+    mask: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Link:
+    """A linear layer or convolution, with what comes just before it and after it."""
+
+    layer: nn.Linear | nn.Conv2d
+    flattened: bool
+    """Whether it reads images flattened to vectors."""
+    relu: bool = False
+    pool: int = 1
+    """Side of the squares whose greatest value is kept."""
+
+
+_Layers = tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """An ``nn.Sequential`` that compiled code can train, seen through to its layers."""
+
+    links: list[Link]
+    flattened: bool
+    """Whether its outputs are flattened."""
+
+    def sgd(
+        self, updates: Sequence[Update], x: torch.Tensor, y: torch.Tensor, batches: NDArray[np.int64]
+    ) -> NDArray[np.float32] | None:
+        """SGD steps on softmax cross-entropy.
+
+        Parameters
+        ----------
+        updates : sequence of Update
+            Parameters to train, in place; the others stay as they are.
+        x, y : tensors (n, ...), (n,)
+            Samples.
+        batches : int64 (steps, B)
+            Rows of each step.
+
+        Returns
+        -------
+        float32 (steps,), or None
+            Loss of each step. None: nothing was done, for compiled code does not take arguments of this kind.
+        """
+        seen = self._for_kernel(x, updates)
+        if seen is None or len(seen[1]) != 1 or y.dtype != torch.int64:
+            return None
+        losses = np.empty(len(batches), dtype=np.float32)
+        samples = x.contiguous().numpy(), y.contiguous().numpy(), len(y)
+        _chain.train(seen[0], _chain.sets(), *samples, np.ascontiguousarray(batches), *batches.shape, losses)
+        return losses
+
+    def outputs(self, x: torch.Tensor) -> torch.Tensor | None:
+        """Outputs for all of `x`; None as above."""
+        seen = self._for_kernel(x, [])
+        if seen is None:
+            return None
+        out = torch.empty(len(x), *seen[1])
+        _chain.outputs(seen[0], _chain.sets(), x.contiguous().numpy(), len(x), out.numpy())
+        return out.flatten(1) if self.flattened else out
+
+    def _for_kernel(self, x: torch.Tensor, updates: Sequence[Update]) -> tuple[_Layers, tuple[int, ...]] | None:
+        """The layers as `_chain` reads them, and the shape of an output; None if it cannot."""
+        given = {id(update.parameter): update for update in updates}
+        own = [p for link in self.links for p in link.layer.parameters()]
+        masks = [update.mask for update in updates if update.mask is not None]
+        if not all(_is_plain(t) for t in (x.contiguous(), *own, *masks)) or not given.keys() <= {id(p) for p in own}:
+            return None
+
+        def of(p: torch.Tensor | None) -> tuple[Any, ...]:
+            assert p is not None
+            _, rate, mask = given.get(id(p), Update(p, 0.0))
+            return p.detach().numpy(), rate, None if mask is None else mask.numpy()
+
+        layers, shape = [], tuple(x.shape[1:])
+        for link in self.links:
+            layer = link.layer
+            if link.flattened:
+                shape = (math.prod(shape),)
+            image: tuple[int, ...] = (*shape, 1, 1)
+            kernel, padding = (1, 1), (0, 0)
+            if isinstance(layer, nn.Conv2d):
+                image, kernel, padding = shape, _pair(layer.kernel_size), _pair(layer.padding)
+            outputs, inputs = layer.weight.shape[:2]
+            if len(image) != 3 or image[0] != inputs:
+                return None
+            high, wide = (n + 2 * p for n, p in zip(image[1:], padding, strict=True))
+            ends = (high - kernel[0] + 1) // link.pool, (wide - kernel[1] + 1) // link.pool
+            if min(ends) < 1 or max(math.prod(image), outputs * high * wide) > _MOST_VALUES:
+                return None
+            if layer.weight.numel() > _MOST_WEIGHTS:
+                return None
+            sizes = inputs, outputs, *image[1:], *kernel, *padding, link.pool, link.relu
+            layers.append((*sizes, of(layer.weight), of(layer.bias)))
+            shape = (outputs, *ends) if isinstance(layer, nn.Conv2d) else (outputs,)
+        return tuple(layers), shape
+
+
+def chain_of(model: nn.Module) -> Chain | None:
+    """What `model` is made of, if compiled code is there and can train it; else None."""
+    if _chain is None or type(model) is not nn.Sequential or hooked(model) or any(hooked(child) for child in model):
+        return None
+    links: list[Link] = []
+    flattened = False
+    for child in model:
+        last = links[-1] if links else None
+        if _trains(child):
+            links.append(Link(child, flattened))
+            flattened = False
+        elif type(child) is nn.Flatten and (child.start_dim, child.end_dim) == (1, -1):
+            flattened = True
+        elif type(child) is nn.ReLU and last and not last.relu:
+            links[-1] = replace(last, relu=True)  # above or below the pooling: the values and slopes are the same
+        elif _pools(child) and last and isinstance(last.layer, nn.Conv2d) and last.pool == 1 and not flattened:
+            links[-1] = replace(last, pool=_pair(child.kernel_size)[0])
+        else:
+            return None
+    shared = len({id(p) for link in links for p in link.layer.parameters()}) < 2 * len(links)
+    return None if shared or not 1 <= len(links) <= _MOST_LINKS else Chain(links, flattened)
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether somebody else's code runs when `module` is called."""
+    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    return bool(hooks) or "forward" in vars(module)
+
+
+def _trains(module: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
+    if type(module) is nn.Linear:
+        return module.bias is not None
+    if type(module) is not nn.Conv2d or module.bias is None or isinstance(module.padding, str):
+        return False
+    return (module.stride, module.dilation, module.groups, module.padding_mode) == ((1, 1), (1, 1), 1, "zeros")
+
+
+def _pools(module: nn.Module) -> TypeGuard[nn.MaxPool2d]:
+    if type(module) is not nn.MaxPool2d or module.ceil_mode or module.return_indices:
+        return False
+    sides = {*_pair(module.kernel_size), *_pair(module.stride)}
+    return (
+        len(sides) == 1
+        and max(sides) <= _MOST_POOL
+        and _pair(module.padding) == (0, 0)
+        and _pair(module.dilation) == (1, 1)
+    )
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    rows, columns = (size, size) if isinstance(size, int) else size
+    return rows, columns
+
+
+def _is_plain(t: torch.Tensor) -> bool:
+    return t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous()
