@@ -1,4 +1,4 @@
-"""The compiled kernel: optional, for where no compiler is at hand the NumPy engine serves alone."""
+"""The compiled modules: optional, for where no compiler is at hand NumPy and autograd serve alone."""
 
 import platform
 import sys
@@ -20,6 +20,13 @@ setup(
             depends=[f"kktalloc/kernel/{name}.h" for name in ("lanes", "problem")],
             extra_compile_args=flags,
             optional=True,
-        )
+        ),
+        Extension(
+            "fltrain._chain",
+            [f"fltrain/kernel/{name}.c" for name in ("module", "chain")],
+            depends=[f"fltrain/kernel/{name}.h" for name in ("chain", "steps", "tile")],
+            extra_compile_args=flags,
+            optional=True,
+        ),
     ]
 )
