@@ -58,19 +58,15 @@ def generate(results: Results, folder: Path = GENERATED_DIR) -> None:
 
 
 def write_harder(results: Results, folder: Path) -> None:
-    """The tables of harder data and real radio, or one line that says that they are not there yet."""
-    parts = (
-        [] if results.harder else ["No results yet: nothing in this paper speaks of harder data or measured radio.\n"]
-    )
-    for report in results.harder:
-        name = report["study"]["name"]
-        parts.append(
-            "\\begin{table*}[t]\n\\centering\n"
-            f"\\caption{{Harder data and real radio: claims of study \\texttt{{{name}}}, mean (range) over seeds.}}\n"
-            f"\\label{{tab:{name}}}\n\\footnotesize\n{tables.harder(report)}\\end{{table*}}\n"
-            f"Table~\\ref{{tab:{name}}} lists what was claimed and what was measured.\n"
+    """Bring in the section on harder data and real radio, or one line that says that it is not there yet."""
+    if results.harder is None:
+        write_atomic(
+            folder / "harder.tex",
+            GENERATED + "There are no results yet: nothing in this paper speaks of harder data or measured radio.\n",
         )
-    write_atomic(folder / "harder.tex", GENERATED + "\n".join(parts))
+        return
+    write_atomic(folder / "table-harder.tex", tables.harder(results.harder))
+    write_atomic(folder / "harder.tex", GENERATED + "\\input{sections/harder}\n")
 
 
 def compile_pdf(source: Path, build: Path) -> Path:
@@ -87,7 +83,7 @@ def compile_pdf(source: Path, build: Path) -> Path:
     latex = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"-output-directory={build}", "main.tex"]
     bibtex = ["bibtex", "main"]  # writes only below its own folder
     where = {**os.environ, "BIBINPUTS": f"{source}:"}
-    for command in (latex, bibtex, latex, latex, latex):
+    for command in (latex, bibtex, latex, latex):
         cwd = build if command is bibtex else source
         done = subprocess.run(command, cwd=cwd, env=where, capture_output=True, text=True, errors="replace")
         if done.returncode != 0:

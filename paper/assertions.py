@@ -1,4 +1,4 @@
-"""What the text says in words. Where results no longer bear a sentence out the build stops, and the text must change."""
+"""What the text says in words: where results no longer bear a sentence out, the build stops."""
 
 from __future__ import annotations
 

@@ -12,16 +12,18 @@ from matplotlib import pyplot as plt
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 import kktalloc as ka
 from kktalloc._files import load_scenario
 from kktalloc.bound import Constants, Schedule
 from kktalloc.plan import plan
-from validation.summary import SAVING
+from validation.summary import SAVING, smooth
 from validation.tradeoff.page import OUTCOMES
 
 from .numbers import FASTER, runs_by_seed
-from .results import ROOT, Results, complete, t_interval, time_percent
+from .results import ROOT, Report, Results, complete, t_interval, time_percent
 
 COLUMN, PAGE = 3.45, 7.1
 """Widths of a column and of a page, inches."""
@@ -78,6 +80,8 @@ def write_figures(folder: Path, results: Results) -> None:
     }
     for name, draw in drawers.items():
         draw(folder / f"{name}.pdf", results)
+    if results.harder is not None:
+        _harder(folder / "harder.pdf", results.harder)
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -88,6 +92,20 @@ def _save(figure: Figure, path: Path) -> None:
 
 def _legend_above(figure: Figure, axes: Axes, columns: int) -> None:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=columns)
+
+
+def _apart(figure: Figure) -> None:
+    """More room between panels, so that a label does not touch its neighbour."""
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(wspace=0.06)
+
+
+def _plain_ticks(axes: Axes) -> None:
+    """Plain numbers on a logarithmic axis that spans little more than a decade."""
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _round(path: Path, results: Results) -> None:
@@ -135,6 +153,7 @@ def _plan(path: Path, results: Results) -> None:
         left.plot(curve.deadline_s[inside], curve.pruning_error[inside], color="#000000", lw=1.0)
         left.set(xlabel="round deadline $T$ (s)", ylabel="mean pruning ratio", ylim=(0, 1))
         right.set(xlabel="round deadline $T$ (s)", ylabel=r"guarantee on $\|\nabla_u F\|^2$", yscale="log")
+        _plain_ticks(right)
         _legend_above(figure, right, 3)
         _save(figure, path)
 
@@ -172,6 +191,7 @@ def _bound(path: Path, results: Results) -> None:
         right.grid(visible=False, axis="y")
         right.set_title(rf"(c) terms, movement, $\rho$ = 0.5, $\tau$ = {longest}", fontsize=8, loc="left")
         right.legend(loc="lower right")
+        _apart(figure)
         _save(figure, path)
 
 
@@ -201,7 +221,9 @@ def _tradeoff(path: Path, results: Results) -> None:
             axes.set(xlabel="mean pruning ratio (predicted)", ylabel=OUTCOMES[outcome][0] + (" (%)" if percent else ""))
             if not percent:
                 axes.set(yscale="log", ylabel="training loss at the end (nats)")
+                _plain_ticks(axes)
         _legend_above(figure, panels[0], 6)
+        _apart(figure)
         _save(figure, path)
 
 
@@ -288,4 +310,25 @@ def _scale(path: Path, results: Results) -> None:
                    color="#D55E00", label="many cells")  # fmt: skip
         right.set(xscale="log", yscale="log", xlabel="phones in all", ylabel="time of one call (ms)")
         right.legend()
+        _save(figure, path)
+
+
+def _harder(path: Path, report: Report) -> None:
+    """Accuracy against simulated time on measured drives; every seed's clock is scaled to the mean unpruned round."""
+    rows = {row["scheme"]: row for row in report["schemes"]}
+    unpruned = dict(zip(rows["partial"]["seed"], rows["partial"]["unpruned_round_s"], strict=True))
+    mean = float(np.mean(list(unpruned.values())))
+    styles = [*_CYCLE, ("#000000", (0, (3, 1, 1, 1)), "x")]
+    with drawing(COLUMN, 2.4) as (figure, (axes,)):
+        for (name, row), (colour, line, _) in zip(rows.items(), styles, strict=False):
+            runs = [run for run in report["curves"] if run["scheme"] == name]
+            clocks = [np.array(run["time_s"]) * mean / unpruned[run["seed"]] for run in runs]
+            # Where every seed has a value: from the slowest first round to the earliest end.
+            grid = np.linspace(max(clock[0] for clock in clocks), min(clock[-1] for clock in clocks), 300)
+            at = [np.searchsorted(clock, grid * (1 + 1e-12), side="right") - 1 for clock in clocks]
+            y = 100 * np.stack([smooth(np.array(run["accuracy"]))[i] for run, i in zip(runs, at, strict=True)])
+            axes.fill_between(grid, y.min(axis=0), y.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+            axes.plot(grid, y.mean(axis=0), color=colour, ls=line, label=row["title"])
+        axes.set(xlabel="simulated time (s)", ylabel="accuracy on own held-out data (%)", xlim=(0, None))
+        _legend_above(figure, axes, 2)
         _save(figure, path)

@@ -18,6 +18,7 @@ from .results import (
     Results,
     claim,
     complete,
+    per_seed,
     scheme,
     t_interval,
     time_percent,
@@ -41,6 +42,8 @@ def write_numbers(macros: Macros, results: Results) -> None:
     _map(macros, results.map)
     _scale(macros, results.scale)
     _speed(macros, results)
+    if results.harder is not None:
+        _harder(macros, results.harder)
 
 
 def spread(values: FloatArray, digits: int = 0) -> dict[str, str]:
@@ -298,3 +301,38 @@ def _speed(macros: Macros, results: Results) -> None:
         "Uneven": fixed(max(exact), 1),
         "TwoStepPercent": between(fixed(min(two)), fixed(max(two))),
     })  # fmt: skip
+
+
+def _harder(macros: Macros, report: Report) -> None:
+    study, rows = report["study"], {row["scheme"]: row for row in report["schemes"]}
+    texts = {
+        "Devices": fixed(study["devices"]),
+        "Seeds": fixed(len(study["seeds"])),
+        "Rounds": fixed(study["rounds"]),
+        "Samples": fixed(study["samples_per_device"]),
+        "DeadlinePercent": fixed(100 * study["deadline_fraction"]),
+        "TimeSharePercent": fixed(100 * study["time_share"]),
+        "Handovers": fixed(sum(sum(row["handovers"]) for row in rows.values())),
+    }
+    time = per_seed(claim(report, "The joint scheme reaches the unpruned accuracy")["measured"])
+    reached = np.array([value for value in time if value is not None])
+    texts["Reached"] = f"{len(reached)} of {len(time)}"
+    texts["Time"] = (
+        f"{fixed(reached.mean())}\\,\\% ({between(fixed(reached.min()), fixed(reached.max()))})"
+        if len(reached) else "no finite share"
+    )  # fmt: skip
+    for name, start in (
+        ("End", "After its time"),
+        ("VsStatic", "Solving every round beats"),
+        ("VsAllocationOnly", "Own pruning ratios beat"),
+        ("VsPartial", "It learns faster than unpruned"),
+        ("Lost", "Solving every round loses"),
+    ):
+        values = complete(claim(report, start)["measured"])
+        texts |= {name + which: text for which, text in spread(values, 1 if name == "Lost" else 2).items()}
+    for name in ("partial", "joint"):
+        missing = 1 - np.mean(rows[name]["arrived_per_device"])
+        texts[f"{name.capitalize()}MissingPercent"] = fixed(100 * missing)
+    residual = max(max(row["worst_residual"]) for row in rows.values())
+    texts["Residual"] = power(residual) if residual > 0 else "0"
+    macros.update("Harder", texts)
