@@ -99,7 +99,10 @@ def _at_the_door(function: Function, returned: Callable[[Home, Any], Any]) -> Fu
 
     @wraps(function)
     def wrapped(problem: Problem, *args: Any, **kwargs: Any) -> Any:
-        home = problem.home
+        try:
+            home = problem.home
+        except AttributeError:
+            raise TypeError(f"problem: expected a Problem, got {type(problem).__name__}") from None
         if any(home_of(v) is not None for v in (*args, *kwargs.values())):
             names = signature.bind(problem, *args, **kwargs).arguments
             given = {n: v for n, v in (names | names.get("claimed", {})).items() if n not in ("problem", "claimed")}

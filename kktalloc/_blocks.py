@@ -100,7 +100,7 @@ def solve_blocks(problem: Problem, block_hz: ArrayLike, throw: bool = True) -> B
         If `block_hz` is not positive and finite, does not fit the batch, or a total-power cap could bind.
     """
     refuse_total_power(problem, "solve_blocks")
-    size = _block_size(problem, block_hz)
+    size = block_size(problem, block_hz)
     form = reduce(problem)
     B = np.broadcast_to(np.asarray(problem.cell.bandwidth_hz)[..., 0], problem.batch_shape).ravel()
     block = size.ravel() / B
@@ -131,8 +131,12 @@ def solve_blocks(problem: Problem, block_hz: ArrayLike, throw: bool = True) -> B
     )
 
 
-def _block_size(problem: Problem, block_hz: ArrayLike) -> FloatArray:
-    size = np.asarray(block_hz, dtype=np.float64)
+def block_size(problem: Problem, block_hz: ArrayLike) -> FloatArray:
+    """`block_hz` broadcast to the batch, or a ValueError that says why it is no bandwidth of a block."""
+    try:
+        size = np.asarray(block_hz, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"block_hz: expected numbers, got {block_hz!r:.60}") from None
     ok = (size > 0.0) & np.isfinite(size)
     if not ok.all():
         index = tuple(int(i) for i in np.argwhere(~ok)[0])

@@ -9,12 +9,14 @@ power times a constant, a price of total power is no more than an addition to c.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import wraps
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from kktalloc import _diagnosis
 from kktalloc._arrays import speaks_arrays
+from kktalloc._blocks import block_size
 from kktalloc._certificate import outcome
 from kktalloc._diagnosis import ROUNDING, Diagnosis, bandwidth_under_cap, diagnose, floor_bandwidth, floor_power
 from kktalloc._efficiency import EFFICIENCY_MAX, efficiency_at_power_price, efficiency_for, phi
@@ -23,12 +25,20 @@ from kktalloc._reduced import Reduced, reduce
 from kktalloc._response import floor_load
 from kktalloc._root import CLOSED, crossing
 from kktalloc._solution import InfeasibleError
-from kktalloc._variant import variant
+from kktalloc._variant import refuse_total_power, variant
 
 PRICE_ITERATIONS = 200
 
 
-least_deadline = speaks_arrays(_diagnosis.least_deadline)
+@speaks_arrays
+@wraps(_diagnosis.least_deadline)
+def least_deadline(
+    problem: Problem, pruning_ratio: ArrayLike | None = None, *, block_hz: ArrayLike | None = None
+) -> FloatArray:
+    if block_hz is not None:
+        refuse_total_power(problem, "least_deadline in blocks")
+        block_hz = block_size(problem, block_hz)
+    return _diagnosis.least_deadline(problem, pruning_ratio, block_hz=block_hz)
 
 
 @speaks_arrays

@@ -177,6 +177,8 @@ class Problem:
     ValueError
         One line that names the first offending field, its index and its value, or the shapes that do not match, or
         the array that lies on another device than those before it.
+    TypeError
+        Something else than a cell, devices and a curve.
     """
 
     pruning_error: PruningError
@@ -186,6 +188,9 @@ class Problem:
     _devices: dict[str, FloatArray] = field(repr=False)
 
     def __init__(self, cell: Cell, devices: Devices, pruning_error: PruningError | None = None) -> None:
+        for asked, table in zip((Cell, Devices), (cell, devices), strict=True):
+            if not isinstance(table, asked):
+                raise TypeError(f"{asked.__name__.lower()}: expected {asked.__name__}, got {type(table).__name__}")
         module, homes = kernel(), dict[str, Home]()
         cell_values, device_values = (
             {
@@ -244,6 +249,8 @@ class Problem:
 
 def _spread_curve(curve: PruningError, shape: tuple[int, ...]) -> PruningError:
     """The curve with its per-device exponents, if it has any, broadcast to the problem's shape."""
+    if not callable(getattr(curve, "value", None)):
+        raise TypeError(f"pruning_error: expected a curve such as Linear or PowerLaw, got {curve!r:.60}")
     if not isinstance(curve, PowerLaw) or np.ndim(curve.exponent) == 0:
         return curve
     try:

@@ -139,8 +139,7 @@ def plan(
         The problem is a batch, an argument is out of range, or the theorem's preconditions do not hold.
     """
     planner = _Planner(problem, constants, schedule, young, scan)
-    if not 0.0 < total_time_s < np.inf:
-        raise ValueError(f"total_time_s = {total_time_s}: must be > 0 and finite")
+    total_time_s = _positive("total_time_s", total_time_s)
     shortest = float(least_deadline(problem))
     most = np.floor(total_time_s / shortest * (1.0 + 1e-12)) if shortest > 0.0 else np.inf
     if most < 1.0:
@@ -186,8 +185,7 @@ def time_to_target(
     ValueError
         No number of rounds of any length meets the target: the message says what can be met.
     """
-    if not 0.0 < gradient_bound < np.inf:
-        raise ValueError(f"gradient_bound = {gradient_bound}: must be > 0 and finite")
+    gradient_bound = _positive("gradient_bound", gradient_bound)
     planner = _Planner(problem, constants, schedule, young, scan)
     reach = _Reach(problem)
     # The guarantee is affine in the pruning error and in 1 / rounds.
@@ -219,6 +217,16 @@ def time_to_target(
 
     best = _search(evaluate, most, scan, fewest)
     return planner.plan(float(reach.deadline(allowed(np.array([best])))[0]), best)
+
+
+def _positive(name: str, value: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: expected a number, got {value!r:.60}") from None
+    if not 0.0 < number < np.inf:
+        raise ValueError(f"{name} = {value}: must be > 0 and finite")
+    return number
 
 
 _FOREVER = 1e300  # rounds: as good as infinitely many

@@ -152,8 +152,14 @@ def test_edges() -> None:
         ka.solve_blocks(problem, 0.0)
     with pytest.raises(ValueError, match=r"block_hz: shape \(2,\) does not broadcast"):
         ka.solve_blocks(problem, [1e5, 1e5])
+    with pytest.raises(ValueError, match="block_hz: expected numbers, got 'many'"):
+        ka.solve_blocks(problem, "many")
+    with pytest.raises(ValueError, match=r"block_hz = -5\.0: must be > 0"):
+        ka.least_deadline(problem, block_hz=-5.0)
     capped = ka.Problem(ka.Cell(1e6, 4e-21, 1.0, total_power_w=0.1), devices)
     with pytest.raises(ValueError, match=r"cell\.total_power_w = 0\.1: solve_blocks"):
         ka.solve_blocks(capped, 1e5)
+    with pytest.raises(ValueError, match=r"cell\.total_power_w = 0\.1: least_deadline in blocks"):
+        ka.least_deadline(capped, block_hz=1e5)
     loose = ka.Problem(ka.Cell(1e6, 4e-21, 1.0, total_power_w=0.2), devices)
     assert ka.solve_blocks(loose, 1e5).objective == ka.solve_blocks(problem, 1e5).objective

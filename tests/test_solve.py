@@ -267,3 +267,15 @@ def test_a_regime_that_does_not_exist_is_refused() -> None:
     s = ka.solve(KNOWN[0].problem)
     for codes in (s.regime * 1.001, s.regime + 100, s.regime * 0 - 1):
         assert not replace(s, regime=codes).certificate.ok
+
+
+def test_things_of_the_wrong_kind_are_named() -> None:
+    cell, devices = ka.Cell(1e6, 4e-21, 1.0), ka.Devices([1e-10], 0.1, 1e6, 0.1)
+    with pytest.raises(TypeError, match="^cell: expected Cell, got Devices$"):
+        ka.Problem(devices, cell)
+    with pytest.raises(TypeError, match="^devices: expected Devices, got float$"):
+        ka.Problem(cell, 1.0)
+    with pytest.raises(TypeError, match="^pruning_error: expected a curve such as Linear or PowerLaw, got 'linear'$"):
+        ka.Problem(cell, devices, "linear")
+    with pytest.raises(TypeError, match="^problem: expected a Problem, got Cell$"):
+        ka.solve(cell)
