@@ -271,11 +271,11 @@ def test_a_regime_that_does_not_exist_is_refused() -> None:
 
 def test_things_of_the_wrong_kind_are_named() -> None:
     cell, devices = ka.Cell(1e6, 4e-21, 1.0), ka.Devices([1e-10], 0.1, 1e6, 0.1)
-    with pytest.raises(TypeError, match="^cell: expected Cell, got Devices$"):
+    with pytest.raises(TypeError, match=r"^cell: expected Cell, got Devices$"):
         ka.Problem(devices, cell)
-    with pytest.raises(TypeError, match="^devices: expected Devices, got float$"):
+    with pytest.raises(TypeError, match=r"^devices: expected Devices, got float$"):
         ka.Problem(cell, 1.0)
-    with pytest.raises(TypeError, match="^pruning_error: expected a curve such as Linear or PowerLaw, got 'linear'$"):
+    with pytest.raises(TypeError, match=r"^pruning_error: expected a curve such as Linear or PowerLaw, got 'linear'$"):
         ka.Problem(cell, devices, "linear")
-    with pytest.raises(TypeError, match="^problem: expected a Problem, got Cell$"):
+    with pytest.raises(TypeError, match=r"^problem: expected a Problem, got Cell$"):
         ka.solve(cell)
