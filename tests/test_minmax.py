@@ -70,6 +70,15 @@ def test_gap_closes_on_random_problems() -> None:
         assert max(v for n, v in residuals.items() if n.startswith("primal")) <= 1e-9
 
 
+@pytest.mark.parametrize("seed", [96, 361])
+def test_gap_closes_at_the_wideband_limit(seed: int) -> None:
+    # A device that takes nearly the whole cell at next to no SNR: its price hangs on the last digits of the bandwidth.
+    problem = uniform(random_problem(np.random.default_rng(seed), 6, REGIMES[seed % len(REGIMES)], stress=True))
+    s = ka.solve_minmax(problem)
+    assert s.solution.certificate.ok
+    assert abs(s.gap) <= 1e-12
+
+
 def test_against_cvxpy() -> None:
     rng = np.random.default_rng(2)
     compared = 0
