@@ -90,6 +90,9 @@ def test_a_page_fits_its_window(make: Callable[[Path], Path], figures: int, widt
 
 # --- the explorer ---------------------------------------------------------------------------------------------------
 
+_PATIENCE_MS = 120_000
+"""A busy machine is no failure."""
+expect.set_options(timeout=_PATIENCE_MS)
 SCENARIO = Scenario(load_scenario(EXAMPLE))
 FIGURES = ("pruned", "bandwidth", "power", "terms", "curve")
 
@@ -109,7 +112,7 @@ def explorer() -> Iterator[str]:
         yield found[1]
     finally:
         server.send_signal(signal.SIGINT)
-        _, complaints = server.communicate(timeout=20)
+        _, complaints = server.communicate(timeout=60)
     assert (server.returncode, complaints.splitlines()[-1]) == (0, "validation: explorer ended")
     assert "Traceback" not in complaints
 
@@ -133,7 +136,7 @@ def opened(browser: Browser, address: str, width: int = 1280) -> Iterator[Page]:
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda line: failed.append(line.text) if line.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: failed.append(str(error)))
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(_PATIENCE_MS)
     page.goto(address)
     page.wait_for_selector("#certificate")
     yield page
@@ -182,10 +185,8 @@ def check_that_the_page_shows(page: Page, at: Controls) -> None:
     best = plan(problem, constants, schedule, at.total_time_s)
     fast = time_to_target(problem, constants, schedule, at.target)
     mean = f"{100 * float(solution.objective):.1f} %"
-    expect(page.locator("#pruning .value")).to_have_text(mean, timeout=20_000)
-    expect(page.locator("#pruning .best")).to_have_text(
-        re.compile(f": {100 * best.pruning_error:.1f} %$"), timeout=20_000
-    )
+    expect(page.locator("#pruning .value")).to_have_text(mean)
+    expect(page.locator("#pruning .best")).to_have_text(re.compile(f": {100 * best.pruning_error:.1f} %$"))
     expect(page.locator("#guarantee .best")).to_contain_text(f"{best.gradient_bound:.3g}, {best.rounds:,} rounds")
     expect(page.locator("#time .best")).to_contain_text(f"{fast.total_time_s:.0f} s, {fast.rounds:,} rounds")
     rounds = int(at.total_time_s / at.deadline_s + 1e-9)

@@ -107,6 +107,21 @@ def test_dials_rise_name_each_position_once_and_start_at_the_problem(
         assert dial.values[dial.start] == getattr(start, dial.field), dial.field
 
 
+def test_each_constant_of_the_bound_is_the_one_of_its_slider() -> None:
+    constants, schedule = bound_inputs(
+        replace(
+            START, smoothness=2.0, gradient_noise_var=3.0, pruning_radius=5.0, heterogeneity=7.0, coverage=0.5,
+            initial_gap=11.0, local_steps=13, learning_rate=0.001,
+        )
+    )  # fmt: skip
+    assert vars(constants) == {
+        "smoothness_u": 2.0, "smoothness_v": 2.0, "gradient_noise_u_var": 3.0, "gradient_noise_v_var": 3.0,
+        "pruning_radius": 5.0, "heterogeneity": 7.0, "coverage": 0.5, "initial_gap": 11.0,
+    }  # fmt: skip
+    steps, rates = {"local_steps": 13, "personal_steps": 13}, {"learning_rate_u": 0.001, "learning_rate_v": 0.001}
+    assert {name: value for name, value in vars(schedule).items() if name != "rounds"} == steps | rates
+
+
 def test_every_number_that_is_set_has_a_slider() -> None:
     names = {f.name for f in fields(Controls)}
     assert set(DIALS) == names - {"total_power_dbm"}  # the example has no cap on total power
@@ -319,6 +334,15 @@ def test_bad_input_is_one_line(argv: list[str], line: str, capsys: pytest.Captur
 def test_the_explorers_options_are_for_the_explorer(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scale", "--no-browser"]) == 2
     assert capsys.readouterr().err == "validation: --no-browser does not apply to scale\n"
+
+
+def test_without_its_library_it_says_what_to_install() -> None:
+    code = "import sys; sys.modules['bokeh'] = None; from validation.__main__ import main; sys.exit(main(['explore']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 2
+    assert done.stderr.startswith("validation: ")
+    assert done.stderr.endswith("; pip install -e '.[explore]' brings what is needed\n")
+    assert done.stderr.count("\n") == 1
 
 
 def test_it_needs_neither_torch_nor_matplotlib() -> None:

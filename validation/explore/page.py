@@ -152,4 +152,4 @@ def _slider(dial: Dial) -> CategoricalSlider:
 
 
 def _words(name: str) -> Div:
-    return Div(name=name, text="", sizing_mode="stretch_width", stylesheets=[InlineStyleSheet(css=_STYLE)])
+    return Div(name=name, text="", margin=0, sizing_mode="stretch_width", stylesheets=[InlineStyleSheet(css=_STYLE)])
