@@ -317,10 +317,10 @@ def _harder(macros: Macros, report: Report) -> None:
     time = per_seed(claim(report, "The joint scheme reaches the unpruned accuracy")["measured"])
     reached = np.array([value for value in time if value is not None])
     texts["Reached"] = f"{len(reached)} of {len(time)}"
-    texts["Time"] = (
-        f"{fixed(reached.mean())}\\,\\% ({between(fixed(reached.min()), fixed(reached.max()))})"
-        if len(reached) else "no finite share"
-    )  # fmt: skip
+    texts["Time"] = "no finite share"
+    if len(reached):
+        span = between(fixed(reached.min()), fixed(reached.max()))
+        texts["Time"] = rf"{fixed(reached.mean())}\,\%" + (f" ({span})" if len(reached) > 1 else "")
     for name, start in (
         ("End", "After its time"),
         ("VsStatic", "Solving every round beats"),
