@@ -86,7 +86,7 @@ def solve_blocks(problem: Problem, block_hz: ArrayLike, throw: bool = True) -> B
     Parameters
     ----------
     problem
-        One problem or a batch, without a total-power cap that could bind.
+        One problem or a batch, with no cap on total power that binds.
     block_hz
         Bandwidth of one block, > 0, shape ``(...)``; the cell holds ``floor(bandwidth_hz / block_hz)`` of them.
     throw
@@ -97,10 +97,10 @@ def solve_blocks(problem: Problem, block_hz: ArrayLike, throw: bool = True) -> B
     InfeasibleError
         Some device cannot meet its floor, or the floors together need more whole blocks than there are.
     ValueError
-        If `block_hz` is not positive and finite, does not fit the batch, or a total-power cap could bind.
+        If `block_hz` is not positive and finite, does not fit the batch, or the optimum takes more power than there is.
     """
-    refuse_total_power(problem, "solve_blocks")
     size = block_size(problem, block_hz)
+    asked, problem = problem, variant(problem, total_power_w=None) if problem.capped else problem
     form = reduce(problem)
     B = np.broadcast_to(np.asarray(problem.cell.bandwidth_hz)[..., 0], problem.batch_shape).ravel()
     block = size.ravel() / B
@@ -124,10 +124,11 @@ def solve_blocks(problem: Problem, block_hz: ArrayLike, throw: bool = True) -> B
     pruning = full(pruning_ratio_at(part, at.s))
     bandwidth = np.where(np.isnan(pruning), np.nan, blocks * size[..., None])
     power = full(at.p) * np.asarray(problem.devices.tx_power_max_w)
-    bound = solve(problem, throw=False).objective
+    refuse_total_power(asked, np.nansum(power, axis=-1), "solve_blocks")
+    bound = solve(asked, throw=False).objective
     implied = outcome(problem, pruning, bandwidth, power)
     return BlockSolution(
-        problem, size, blocks, pruning, bandwidth, power, **implied, lower_bound=bound, diagnosis=diagnosis
+        asked, size, blocks, pruning, bandwidth, power, **implied, lower_bound=bound, diagnosis=diagnosis
     )
 
 

@@ -36,7 +36,7 @@ def least_deadline(
     problem: Problem, pruning_ratio: ArrayLike | None = None, *, block_hz: ArrayLike | None = None
 ) -> FloatArray:
     if block_hz is not None:
-        refuse_total_power(problem, "least_deadline in blocks")
+        refuse_total_power(problem, np.sum(problem.devices.tx_power_max_w, axis=-1), "least_deadline in blocks")
         block_hz = block_size(problem, block_hz)
     return _diagnosis.least_deadline(problem, pruning_ratio, block_hz=block_hz)
 

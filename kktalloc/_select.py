@@ -21,7 +21,7 @@ from kktalloc._arrays import speaks_arrays
 from kktalloc._diagnosis import ROUNDING, diagnose, floor_bandwidth
 from kktalloc._problem import FloatArray, Problem
 from kktalloc._reduced import reduce
-from kktalloc._solution import Solution, solve
+from kktalloc._solution import InfeasibleError, Solution, solve
 from kktalloc._variant import refuse_total_power, variant
 
 STATES = 5_000
@@ -72,7 +72,7 @@ def select(problem: Problem, by: Literal["count", "weight"] = "count") -> Select
     Parameters
     ----------
     problem
-        One problem or a batch, without a total-power cap that could bind.
+        One problem or a batch, with no cap on total power that binds.
     by
         ``"count"`` drops the fewest devices, exactly; of equal floors the lighter go first. ``"weight"`` drops the
         least aggregation weight: exactly as long as no more than 5,000 partial selections have to be kept apart at a
@@ -81,11 +81,10 @@ def select(problem: Problem, by: Literal["count", "weight"] = "count") -> Select
     Raises
     ------
     ValueError
-        If `by` is neither, or a total-power cap could bind.
+        If `by` is neither, or those that fit the bandwidth need more than the total power.
     """
     if by not in ("count", "weight"):
         raise ValueError(f"by = {by!r}: one of 'count', 'weight'")
-    refuse_total_power(problem, "select")
     form = reduce(problem)
     floors, weight = floor_bandwidth(form), form.weight
     if by == "count":
@@ -104,11 +103,16 @@ def select(problem: Problem, by: Literal["count", "weight"] = "count") -> Select
     impossible = np.isinf(floors).reshape(problem.shape)
     resource = np.where(served, "", np.where(impossible, alone, "bandwidth"))
     batch = problem.batch_shape
-    return Selection(problem, served, resource, held.reshape(batch), bound.reshape(batch), _rest(problem, served))
+    try:
+        rest = solve(_rest(problem, served))
+    except InfeasibleError as error:
+        refuse_total_power(problem, error.diagnosis.total_power_needed_w, "select")
+        raise
+    return Selection(problem, served, resource, held.reshape(batch), bound.reshape(batch), rest)
 
 
-def _rest(problem: Problem, kept: np.ndarray) -> Solution:
-    """Optimal allocation of the kept devices, the others present but with nothing to do."""
+def _rest(problem: Problem, kept: np.ndarray) -> Problem:
+    """The problem of the kept devices, the others present but with nothing to do."""
     d = problem.devices
     idle = {
         "channel_gain": 0.0, "tx_power_max_w": 0.0, "overhead_bits": 0.0, "fixed_latency_s": 0.0,
@@ -119,7 +123,7 @@ def _rest(problem: Problem, kept: np.ndarray) -> Solution:
     weight = np.where(kept, np.asarray(d.weight), 0.0)
     # Nobody of any weight left: then all kept count alike, and if nobody is kept the weights do not matter.
     weight = np.where(weight.any(axis=-1, keepdims=True), weight, np.where(kept.any(axis=-1, keepdims=True), kept, 1.0))
-    return solve(variant(problem, weight=weight, **changes))
+    return variant(problem, weight=weight, **changes)
 
 
 def _smallest(floors: FloatArray, weight: FloatArray) -> np.ndarray:

@@ -24,17 +24,21 @@ def variant(problem: Problem, pruning_error: PruningError | None = None, **chang
     return Problem(Cell(**cell), Devices(**devices), pruning_error or problem.pruning_error)
 
 
-def refuse_total_power(problem: Problem, name: str) -> None:
-    """Raise where a total-power cap can bind: `name` chooses among whole things, exactly so under one budget only."""
+def refuse_total_power(problem: Problem, power_w: ArrayLike, name: str) -> None:
+    """Raise where the cap on total power binds, shape ``(...)`` of the power that it would take without one.
+
+    `name` chooses among whole things, exactly so under one budget. What fits a second one all the same stays optimal.
+    """
     total = problem.cell.total_power_w
     if total is None:
         return
-    binds = np.asarray(problem.devices.tx_power_max_w).sum(axis=-1) > np.asarray(total)[..., 0]
+    binds = np.asarray(power_w) > np.asarray(total)[..., 0] * (1.0 + 1e-12)
     if binds.any():
         index = tuple(int(i) for i in np.argwhere(binds)[0])
         field = f"cell.total_power_w{list(index) if index else ''}"
         value = np.asarray(total)[(*index, 0)]
-        raise ValueError(f"{field} = {value}: {name} takes no cap below the sum of the peaks (exact for one budget)")
+        needed = np.asarray(power_w)[index]
+        raise ValueError(f"{field} = {value}: {name}, exact under one budget alone, would take {needed:.6g} W")
 
 
 def rows(problem: Problem, keep: np.ndarray) -> Problem:

@@ -157,9 +157,22 @@ def test_edges() -> None:
     with pytest.raises(ValueError, match=r"block_hz = -5\.0: must be > 0"):
         ka.least_deadline(problem, block_hz=-5.0)
     capped = ka.Problem(ka.Cell(1e6, 4e-21, 1.0, total_power_w=0.1), devices)
-    with pytest.raises(ValueError, match=r"cell\.total_power_w = 0\.1: solve_blocks"):
-        ka.solve_blocks(capped, 1e5)
     with pytest.raises(ValueError, match=r"cell\.total_power_w = 0\.1: least_deadline in blocks"):
         ka.least_deadline(capped, block_hz=1e5)
-    loose = ka.Problem(ka.Cell(1e6, 4e-21, 1.0, total_power_w=0.2), devices)
-    assert ka.solve_blocks(loose, 1e5).objective == ka.solve_blocks(problem, 1e5).objective
+
+
+def test_a_cap_on_total_power_that_does_not_bind_changes_nothing() -> None:
+    rng = np.random.default_rng(9)
+    for i in range(7):
+        problem = random_problem(rng, 5, REGIMES[i], stress=False)
+        block = float(np.asarray(problem.cell.bandwidth_hz)[0]) / 40
+        free = ka.solve_blocks(problem, block, throw=False)
+        if free.diagnosis is not None or not (used := float(free.tx_power_w.sum())):
+            continue
+        capped = ka.solve_blocks(variant(problem, total_power_w=used * (1 + 1e-9)), block)
+        np.testing.assert_array_equal(capped.blocks, free.blocks)
+        assert capped.objective == free.objective
+        assert capped.gap >= -1e-9
+        assert capped.problem.capped
+        with pytest.raises(ValueError, match=r"cell\.total_power_w = .*: solve_blocks, exact under one budget alone"):
+            ka.solve_blocks(variant(problem, total_power_w=0.99 * used), block)

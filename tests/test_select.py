@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from problems import infeasible_problem, random_problem
 
 import kktalloc as ka
 from kktalloc import _select
+from kktalloc._diagnosis import floor_power
+from kktalloc._reduced import reduce
 from kktalloc._variant import variant
 
 
@@ -150,5 +153,16 @@ def test_refusals() -> None:
     problem = crowded(np.random.default_rng(8), 4)
     with pytest.raises(ValueError, match="by = 'cost': one of 'count', 'weight'"):
         ka.select(problem, by="cost")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"cell\.total_power_w = 1e-06: select"):
-        ka.select(variant(problem, total_power_w=1e-6))
+
+
+@pytest.mark.parametrize("by", ["count", "weight"])
+def test_a_cap_on_total_power_that_does_not_bind_leaves_the_choice_as_it_is(by: Literal["count", "weight"]) -> None:
+    problem = crowded(np.random.default_rng(8), 6)
+    free = ka.select(problem, by=by)
+    least = float(floor_power(reduce(variant(free.solution.problem, total_power_w=1.0)))[0])
+    assert 0 < least < problem.devices.tx_power_max_w.sum()
+    capped = ka.select(variant(problem, total_power_w=least * (1 + 1e-6)), by=by)
+    np.testing.assert_array_equal(capped.kept, free.kept)
+    assert capped.solution.tx_power_w.sum() <= least * (1 + 2e-6)
+    with pytest.raises(ValueError, match=r"cell\.total_power_w = .*: select, exact under one budget alone, would take"):
+        ka.select(variant(problem, total_power_w=least * (1 - 1e-6)), by=by)
