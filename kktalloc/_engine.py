@@ -80,6 +80,7 @@ class Allocation:
     price_per_hz: FloatArray
     price_per_w: FloatArray
     solved: np.ndarray
+    scratch: FloatArray | None = None  # (2, ..., K), free for what comes next
 
 
 def solve(problem: Problem) -> Allocation | None:
@@ -90,13 +91,13 @@ def solve(problem: Problem) -> Allocation | None:
     shape, batch = problem.shape, problem.batch_shape
     rho, b, p, upload, latency, energy = (np.empty(shape) for _ in range(6))
     regime, state = np.empty(shape, np.int8), np.empty(batch, np.int8)
-    objective, price = np.empty(batch), np.empty(batch)
+    objective, price, scratch = np.empty(batch), np.empty(batch), np.empty((2, *shape))
     module.solve(
         *problem.columns, *problem.sizes, _threads(problem),
-        rho, b, p, upload, latency, energy, regime, objective, price, state,
+        rho, b, p, upload, latency, energy, regime, objective, price, state, scratch,
     )  # fmt: skip
     solved = np.asarray(state == _SOLVED)
-    return Allocation(rho, b, p, upload, latency, energy, objective, regime, price, np.zeros(batch), solved)
+    return Allocation(rho, b, p, upload, latency, energy, objective, regime, price, np.zeros(batch), solved, scratch)
 
 
 def judge(
@@ -125,7 +126,8 @@ def judge_and_price(
     if module is None:
         return None
     verdict = np.empty((len(RESIDUALS) + 2, *problem.batch_shape))
-    priced = np.empty(problem.batch_shape), np.empty(problem.shape), np.empty(problem.shape)
+    per_device = np.empty((2, *problem.shape)) if found.scratch is None else found.scratch
+    priced = np.empty(problem.batch_shape), per_device[0], per_device[1]
     claimed = {name: getattr(found, name) for name in ("upload_s", "latency_s", "energy_j", "objective", "regime")}
     allocation = found.pruning_ratio, found.bandwidth_hz, found.tx_power_w, found.price_per_hz
     _call_judge(module, problem, *allocation, claimed, verdict, priced)

@@ -168,8 +168,8 @@ INLINE double worst_of(double worst, const double *lanes, int count)
 
 INLINE void tally(Total *total, double *lanes, int count)
 {
-    silence(lanes, count);
-    add(total, sum_lanes(lanes));
+    for (int i = count; i < LANES; i++) lanes[i] = 0.0;
+    add(total, sum_lanes(lanes, LANES));
 }
 
 typedef struct {
@@ -191,18 +191,19 @@ static void judge_chunk(void *shared, ptrdiff_t chunk)
     Verdict sum = {0};
     for (ptrdiff_t first = from; first < to; first += LANES) {
         const int count = to - first < LANES ? (int)(to - first) : LANES;
+        const Strip at_strip = {row, first, count, 0};
         Lanes consistency = {0}, weight;
-        for (int i = 0; i < DEVICE_FIELDS; i++) load(v->field[i], &problem->device[i], row, first, count);
-        load(v->rho, &given->pruning_ratio, row, first, count);
-        load(v->b, &given->bandwidth_hz, row, first, count);
-        load(v->p, &given->tx_power_w, row, first, count);
+        for (int i = 0; i < DEVICE_FIELDS; i++) load(v->field[i], &problem->device[i], &at_strip);
+        load(v->rho, &given->pruning_ratio, &at_strip);
+        load(v->b, &given->bandwidth_hz, &at_strip);
+        load(v->p, &given->tx_power_w, &at_strip);
         for (int i = 0; i < LANES; i++)
             v->regime[i] = given->regime ? given->regime[row * K + first + (i < count ? i : count - 1)] : ANYWHERE;
         judge_block(v, B, noise, deadline, lam);
         for (int i = 0; i < CLAIMS; i++) {
             Lanes claimed;
             if (!given->claims[i].data) continue;
-            load(claimed, &given->claims[i], row, first, count);
+            load(claimed, &given->claims[i], &at_strip);
             compare(consistency, claimed, v->implied[i]);
         }
         const ptrdiff_t at = row * K + first;

@@ -8,10 +8,14 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { LANES = 16 };
+/* Several vectors abreast, for a formula is a long chain of operations that wait for each other. */
+enum { LANES = 32, VECTOR = 8 };
 
 #define INLINE static inline __attribute__((always_inline))
 #define EACH(i) for (int i = 0; i < LANES; i++)
+
+/* Lanes that hold `count` of something, in whole vectors. */
+INLINE int whole_vectors(int count) { return (count + VECTOR - 1) & -VECTOR; }
 
 /* One compilation per instruction set, chosen when the module is loaded. */
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
@@ -30,17 +34,34 @@ typedef struct {
     ptrdiff_t row, step;
 } Column;
 
-/* Lanes of devices first .. first + count - 1 of a problem; the last one fills what is left. */
-INLINE void load(double *restrict lanes, const Column *c, ptrdiff_t row, ptrdiff_t first, int count)
+/* What the lanes stand for: `count` devices of one problem from (row, device) on, or, `across`, that device of `count`
+ * problems. */
+typedef struct {
+    ptrdiff_t row, device;
+    int count, across;
+} Strip;
+
+#if defined(__GNUC__)
+#define SOON(address) __builtin_prefetch(address)
+#else
+#define SOON(address) ((void)(address))
+#endif
+
+/* The lanes of a strip; the last one fills what is left. Strips follow each other too slowly for the processor to see
+ * that they do: the next is asked for here. */
+INLINE void load(double *restrict lanes, const Column *c, const Strip *at)
 {
-    const char *at = c->data + row * c->row + first * c->step;
-    if (c->step == 0) {
-        const double value = *(const double *)at;
+    const char *from = c->data + at->row * c->row + at->device * c->step;
+    const ptrdiff_t stride = at->across ? c->row : c->step;
+    if (stride == 0) {
+        const double value = *(const double *)from;
         EACH(i) lanes[i] = value;
-    } else if (c->step == sizeof(double) && count == LANES) {
-        EACH(i) lanes[i] = ((const double *)at)[i];
+    } else if (stride == sizeof(double) && at->count == LANES) {
+        for (size_t line = 0; line < LANES * sizeof(double); line += 64) SOON(from + LANES * sizeof(double) + line);
+        EACH(i) lanes[i] = ((const double *)from)[i];
     } else {
-        EACH(i) lanes[i] = *(const double *)(at + (i < count ? i : count - 1) * c->step);
+        const int width = whole_vectors(at->count);
+        for (int i = 0; i < width; i++) lanes[i] = *(const double *)(from + (i < at->count ? i : at->count - 1) * stride);
     }
 }
 
@@ -105,25 +126,20 @@ INLINE double natural_log1p(double x)
     return u < INFINITY ? natural_log(u) + (x - (u - 1.0)) / u : u;
 }
 
-/* Pairwise sum; the input is overwritten. */
-LANE_LOOP double sum_lanes(double *lanes)
+/* Sum of the first `width` lanes. */
+LANE_LOOP double sum_lanes(const double *lanes, int width)
 {
-    for (int i = 0; i < 8; i++) lanes[i] += lanes[i + 8];
-    for (int i = 0; i < 4; i++) lanes[i] += lanes[i + 4];
-    return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
+    Lanes sum = {0};
+    for (int from = 0; from < width; from += VECTOR)
+        for (int i = 0; i < VECTOR; i++) sum[i] += lanes[from + i];
+    return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
 }
 
-/* Zero in the lanes that stand for no device. */
-INLINE void silence(double *lanes, int count)
-{
-    for (int i = count; i < LANES; i++) lanes[i] = 0.0;
-}
-
-/* Whether some lane is not +0. */
-INLINE int any(const double *lanes)
+/* Whether one of the first `width` lanes is not +0. */
+INLINE int any(const double *lanes, int width)
 {
     uint64_t bits = 0;
-    EACH(i) bits |= double_to_bits(lanes[i]);
+    for (int i = 0; i < width; i++) bits |= double_to_bits(lanes[i]);
     return bits != 0;
 }
 
@@ -140,5 +156,28 @@ INLINE void add(Total *t, double x)
 }
 
 INLINE double value_of(Total t) { return t.sum + t.carry; }
+
+/* One such sum in every lane (Knuth's form, free of branches). */
+typedef struct {
+    Lanes sum, carry;
+} LaneTotal;
+
+INLINE void add_lane(LaneTotal *t, int i, double x)
+{
+    const double before = t->sum[i], s = before + x, moved = s - before;
+    t->carry[i] += (before - (s - moved)) + (x - moved);
+    t->sum[i] = s;
+}
+
+/* Over the first `width` lanes; the input is overwritten. */
+LANE_LOOP Total total_of(LaneTotal *t, int width)
+{
+    for (int from = VECTOR; from < width; from += VECTOR)
+        for (int i = 0; i < VECTOR; i++) add_lane(t, i, t->sum[from + i]);
+    for (int i = 0; i < 4; i++) add_lane(t, i, t->sum[i + 4]);
+    for (int i = 0; i < 2; i++) add_lane(t, i, t->sum[i + 2]);
+    add_lane(t, 0, t->sum[1]);
+    return (Total){t->sum[0], sum_lanes(t->carry, width)};
+}
 
 #endif

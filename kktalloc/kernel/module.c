@@ -87,11 +87,11 @@ static int problem_of(Buffers *buffers, PyObject *cell, PyObject *devices, ptrdi
 static PyObject *py_solve(PyObject *self, PyObject *args)
 {
     (void)self;
-    PyObject *cell, *devices, *rho, *b, *p, *upload, *latency, *energy, *regime, *objective, *price, *state;
+    PyObject *cell, *devices, *rho, *b, *p, *upload, *latency, *energy, *regime, *objective, *price, *state, *scratch;
     Py_ssize_t N, K;
     int threads;
-    if (!PyArg_ParseTuple(args, "OOnniOOOOOOOOOO", &cell, &devices, &N, &K, &threads, &rho, &b, &p, &upload, &latency,
-                          &energy, &regime, &objective, &price, &state))
+    if (!PyArg_ParseTuple(args, "OOnniOOOOOOOOOOO", &cell, &devices, &N, &K, &threads, &rho, &b, &p, &upload, &latency,
+                          &energy, &regime, &objective, &price, &state, &scratch))
         return NULL;
     Buffers buffers = {.count = 0};
     Problem problem;
@@ -107,7 +107,7 @@ static PyObject *py_solve(PyObject *self, PyObject *args)
         && (out.regime = output(&buffers, regime, N * K, 'b'))
         && (out.objective = output(&buffers, objective, N, 'd'))
         && (out.price_per_hz = output(&buffers, price, N, 'd'))
-        && (out.state = output(&buffers, state, N, 'b'))) {
+        && (out.state = output(&buffers, state, N, 'b')) && (out.scratch = output(&buffers, scratch, 2 * N * K, 'd'))) {
         Py_BEGIN_ALLOW_THREADS
         enough = kkt_solve(&problem, &out, threads);
         Py_END_ALLOW_THREADS

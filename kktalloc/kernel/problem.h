@@ -22,19 +22,23 @@ INLINE double cell_value(const Problem *p, int field, ptrdiff_t row)
     return value_at(&p->cell[field], row);
 }
 
-/* Blocks of LANES devices, in chunks that threads take in turns; the sums of a chunk are added in order. */
-enum { CHUNK = 256 * LANES };
+/* Devices in one chunk, of which threads take turns; the sums of the chunks are added in order. */
+enum { CHUNK = 4096 };
 
-/* What `solve` writes: (problems, devices) arrays in C order, then (problems,) arrays. */
+/* Whether lanes run across problems: small ones in numbers leave fewer lanes empty so, and sum without a reduction. */
+INLINE int packed(const Problem *p) { return p->problems >= VECTOR && p->devices < 2 * LANES; }
+
+/* What `solve` writes: (problems, devices) arrays in C order, then (problems,) arrays; `scratch` is two of the first. */
 typedef struct {
     double *pruning_ratio, *bandwidth_hz, *tx_power_w, *upload_s, *latency_s, *energy_j;
     signed char *regime;
     double *objective, *price_per_hz;
     signed char *state;
+    double *scratch;
 } Allocation;
 
 /* The values of Allocation.state. */
-enum { SOLVED, INFEASIBLE, UNRESOLVED };
+enum { OPEN = -1, SOLVED, INFEASIBLE, UNRESOLVED };
 
 /* 0 when memory ran out. */
 int kkt_solve(const Problem *problem, const Allocation *out, int threads);

@@ -29,7 +29,8 @@ int normalise(const Column *weight, ptrdiff_t rows, ptrdiff_t devices, double *o
         for (ptrdiff_t first = 0; first < devices; first += LANES) {
             const int count = devices - first < LANES ? (int)(devices - first) : LANES;
             Lanes w;
-            load(w, weight, row, first, count);
+            const Strip at = {row, first, count, 0};
+            load(w, weight, &at);
             for (int i = 0; i < count; i++) {
                 share[first + i] = w[i];
                 top = most(top, w[i]);
@@ -40,7 +41,7 @@ int normalise(const Column *weight, ptrdiff_t rows, ptrdiff_t devices, double *o
             const int count = devices - first < LANES ? (int)(devices - first) : LANES;
             Lanes w = {0};
             for (int i = 0; i < count; i++) w[i] = share[first + i] /= top;
-            add(&total, sum_lanes(w));
+            add(&total, sum_lanes(w, LANES));
         }
         const double sum = value_of(total);
         for (ptrdiff_t k = 0; k < devices; k++) share[k] /= sum;

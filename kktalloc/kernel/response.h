@@ -1,0 +1,451 @@
+/* What a block of devices answers to a price of bandwidth: the compiled twin of _reduced.py and _response.py (equations:
+ * theory, "KKT solution"). Unknown per device: the spectral efficiency y = ln(1 + SNR). On a branch of the power limit,
+ * p = F0 + F1 s (the peak branch has F0 = 1, F1 = 0), with k = y / (e^y - 1) and the ratios
+ *
+ *     f = gamma F0 / rate1,   c = gamma F1 / rate1,   d = gamma (A F0 - F1) / rate1 >= 0,
+ *     o = rate0 / rate1,      r = 1 - A o = payload / (payload + A overhead)
+ *
+ * everything is explicit:
+ *
+ *     s = (f k - o) / (1 - c k),   1 + A s = (r + d k) / (1 - c k),   p = (F0 - o F1) / (1 - c k),
+ *     b = gamma p / (e^y - 1),     m = weight phi(y) / (rate1 (1 - c e^-y) (1 + A s)^2).
+ */
+#ifndef KKTALLOC_RESPONSE_H
+#define KKTALLOC_RESPONSE_H
+
+#include "problem.h"
+
+#define EFFICIENCY_MAX 690.0
+
+enum { SEARCH_STEPS = 12 };  /* of Newton while the price moves: who needs more goes on in the next sweep */
+
+enum { UNSET = -1, FLOOR, ENERGY, KINK, PEAK, SATURATED };  /* Regime of _regime.py */
+
+/* A block of devices; booleans are 0.0 or 1.0 so that every lane is a double. */
+typedef struct {
+    int width;  /* lanes in use, in whole vectors */
+    Lanes bandwidth, deadline, per_noise, nats_second, per_nats_second;  /* of the lane's problem */
+    Lanes price, per_price, moved, tolerance;  /* moved: ln price since the last sweep; tolerance: of steps that may wait */
+    Lanes field[DEVICE_FIELDS];
+    Lanes worth, compute, rate1, overhead, payload, gamma;  /* weight / rate1; o and r are `overhead` and `payload` */
+    Lanes power0, power1, f, c, d, d_peak;  /* of the energy branch; `f` and `d_peak` of the peak branch */
+    Lanes s_min, s_max, s_kink, kinked, energy_first, hopeless, pinned;
+    Lanes y, second, corner;  /* state: efficiency, on the second branch, `FLOOR`, `KINK`, `SATURATED` or UNSET */
+    Lanes low, high, across, flag, crossed, fresh;  /* scratch of the searches */
+    /* At y: ln(m / price) and one over its derivative, ..., e^-y / (1 - e^-y), -d ln b / d y; the pending step of y.
+     * `across` has the sign that the excess has on the other branch where both meet. */
+    Lanes excess, per_slope, s, p, b, decayed, bend, step;
+} Block;
+
+/* Over the lanes in use. */
+#define EACH_OF(v, i) for (int i = 0; i < ((v)->width & -VECTOR); i++)
+
+/* phi(y) = y - 1 + e^-y without its cancellation near 0. */
+INLINE double phi(double y, double em)
+{
+    const double z = least(y, 0.1);
+    double p = 1.0 / 1814400.0;
+    p = p * z - 1.0 / 181440.0;
+    p = p * z + 1.0 / 20160.0;
+    p = p * z - 1.0 / 2520.0;
+    p = p * z + 1.0 / 360.0;
+    p = p * z - 1.0 / 60.0;
+    p = p * z + 1.0 / 12.0;
+    p = p * z - 1.0 / 3.0;
+    p = p * z + 1.0;
+    return y < 0.1 ? p * 0.5 * z * z : y - em;
+}
+
+/* The problems that the lanes belong to. */
+LANE_LOOP void enter_cells(Block *v, const Problem *problem, const Strip *at)
+{
+    const Strip cells = {at->row, 0, at->across ? at->count : 1, 1};
+    Lanes noise;
+    v->width = whole_vectors(at->count);
+    load(v->bandwidth, &problem->cell[BANDWIDTH_HZ], &cells);
+    load(v->deadline, &problem->cell[DEADLINE_S], &cells);
+    load(noise, &problem->cell[NOISE_PSD_W_PER_HZ], &cells);
+    EACH_OF(v, i) {
+        const int from = at->across ? i : 0;
+        const double bandwidth = v->bandwidth[from];
+        v->per_noise[i] = 1.0 / (noise[from] * bandwidth);
+        v->nats_second[i] = LN2 / bandwidth;
+        v->per_nats_second[i] = bandwidth / LN2;
+        v->bandwidth[i] = bandwidth;
+        v->deadline[i] = v->deadline[from];
+    }
+}
+
+/* The reduced form: `_reduced.reduce`. */
+LANE_LOOP void reduce(Block *v, const Problem *problem, const Strip *at)
+{
+    for (int i = 0; i < DEVICE_FIELDS; i++) load(v->field[i], &problem->device[i], at);
+    EACH_OF(v, i) {
+        const double compute_s = v->field[PRUNED_COMPUTE_S][i], peak = v->field[TX_POWER_MAX_W][i];
+        const double q_min = 1.0 - v->field[PRUNING_RATIO_MAX][i], gain = v->field[CHANNEL_GAIN][i];
+        const double weight = v->field[WEIGHT][i], payload = v->field[PAYLOAD_BITS][i], overhead = v->field[OVERHEAD_BITS][i];
+        const double compute_j = v->field[PRUNED_COMPUTE_J][i], eta = v->field[PA_EFFICIENCY][i], deadline = v->deadline[i];
+        const double time = deadline - v->field[FIXED_LATENCY_S][i], window = time > 0.0 ? time : deadline;
+        const double late = time - compute_s * q_min <= 0.0 ? 1.0 : 0.0;
+        const double per_window = 1.0 / window, A = compute_s * per_window;
+        const double left = v->field[ENERGY_BUDGET_J][i] - v->field[FIXED_ENERGY_J][i], energy = most(left, 0.0);
+        const double drained = left - compute_j * q_min < 0.0 ? 1.0 : 0.0;
+        const double nats = per_window * v->nats_second[i], bits = payload + A * overhead, rate1 = bits * nats;
+        const double per_bits = 1.0 / bits, per_rate1 = per_bits * window * v->per_nats_second[i];
+
+        /* Where energy is no limit, a constant limit beyond the peak stands in for the infinite one. */
+        const double finite = energy < INFINITY ? 1.0 : 0.0, limited = peak > 0.0 ? finite : 0.0;
+        const double drain = eta * per_window / (peak > 0.0 ? peak : 1.0), heat = drain * compute_j;
+        const double F0 = limited > 0.0 ? drain * energy : 2.0, F1 = limited > 0.0 ? A * F0 - heat : 0.0;
+        const double mixed = limited > 0.0 ? heat : 2.0 * A;  /* A F0 - F1 */
+        const double received = energy > 0.0 ? gain * peak : 0.0, gamma = received * v->per_noise[i];
+        /* In seconds: next to nothing may be left of the window, and is all rounding in shares of it. */
+        const double spare = window - compute_s * q_min, room = window - compute_s;
+        const double s_min = q_min * window / (late > 0.0 ? window : spare);
+        const double full = room > 0.0 ? window / room : INFINITY, s_max = gamma > 0.0 ? most(full, s_min) : s_min;
+        const double raw_min = F0 + F1 * s_min, s_meet = F1 != 0.0 ? (1.0 - F0) / F1 : -1.0;
+        const double beyond = s_meet > s_min ? 1.0 : 0.0, kinked = s_meet < s_max ? beyond : 0.0;
+        const double rate_min = (overhead + bits * s_min) * nats;
+        const double carried = gamma * most(least(raw_min, 1.0), 0.0);
+        const double touching = F1 < 0.0 ? 1.0 : 0.0;  /* a falling limit that starts at the peak is below it from there on */
+        const double unable = rate_min < carried ? 0.0 : 1.0;  /* theta >= 1: no bandwidth carries the floor */
+        const double silent = weight > 0.0 ? 0.0 : 1.0;
+
+        v->worth[i] = weight * per_rate1;
+        v->compute[i] = A;
+        v->rate1[i] = rate1;
+        v->overhead[i] = overhead * per_bits;
+        v->payload[i] = payload * per_bits;
+        v->gamma[i] = gamma;
+        v->power0[i] = F0;
+        v->power1[i] = F1;
+        v->f[i] = gamma * per_rate1;
+        v->c[i] = gamma * F1 * per_rate1;
+        v->d[i] = gamma * mixed * per_rate1;
+        v->d_peak[i] = gamma * A * per_rate1;
+        v->s_min[i] = s_min;
+        v->s_max[i] = s_max;
+        v->s_kink[i] = kinked > 0.0 ? s_meet : s_max;
+        v->kinked[i] = kinked;
+        v->energy_first[i] = raw_min < 1.0 ? 1.0 : raw_min > 1.0 ? 0.0 : touching;
+        v->hopeless[i] = late + drained + (rate_min > 0.0 ? unable : 0.0);
+        v->pinned[i] = s_max > s_min ? silent : 1.0;
+    }
+}
+
+/* Everything at y on the branch that `second` names; without the price's part unless `priced`. One division serves five
+ * quotients: they are what takes time. Beyond saturation (1 + A s)^2 stays what it is there: the root is on the same side
+ * of it as without, and is found sooner. */
+INLINE void at_efficiency(Block *v, int priced)
+{
+    EACH_OF(v, i) {
+        const double y = v->y[i];
+        const double energy = v->energy_first[i] != v->second[i] ? 1.0 : 0.0;
+        const double power0 = v->power0[i], power1 = v->power1[i];
+        const double F0 = energy > 0.0 ? power0 : 1.0, F1 = energy > 0.0 ? power1 : 0.0;
+        const double c_energy = v->c[i], d_energy = v->d[i], d_peak = v->d_peak[i], f = v->f[i] * F0;
+        const double c = energy > 0.0 ? c_energy : 0.0, d = energy > 0.0 ? d_energy : d_peak;
+        double e, em;
+        decay(y, &e, &em);
+        const double per_em = 1.0 / em, k_y = e * per_em, k = y * k_y, value = phi(y, em);
+        const double rest = 1.0 - c * k, spread = 1.0 - c * e, grown = v->payload[i] + d * k;  /* grown / rest = 1 + A s */
+        const double branch = rest * grown, all = 1.0 / (branch * value * spread);
+        const double per = all * value * spread, per_value = all * branch * spread, per_spread = all * branch * value;
+        const double per_rest = per * grown, bend = spread * per_em * per_rest;
+        const double p = (F0 - v->overhead[i] * F1) * per_rest, capped = most(least(p, 1.0), 0.0);
+        if (priced) {
+            const double per_s = per * rest * rest, per_top = 1.0 - v->compute[i];  /* 1 / (1 + A s), and at saturation */
+            const double inside = per_s > per_top ? 1.0 : 0.0, per_room = inside > 0.0 ? per_s : per_top;
+            const double ratio = v->worth[i] * v->per_price[i] * value * per_spread * per_room * per_room;
+            /* k' = -(e^-y / em^2) phi */
+            const double turn = 2.0 * k_y * per_em * value * (c * v->payload[i] + d) * per;
+            const double slope = em * per_value + (inside > 0.0 ? turn : 0.0) - c * e * per_spread;
+            const double excess = natural_log(ratio), to_peak = ratio * spread - 1.0, to_energy = ratio - (1.0 - c_energy * e);
+            v->excess[i] = rest > 0.0 ? excess : -INFINITY;  /* left of the branch, where s is infinite */
+            v->across[i] = energy > 0.0 ? to_peak : to_energy;
+            v->per_slope[i] = 1.0 / slope;
+        }
+        v->s[i] = (f * k - v->overhead[i]) * per_rest;
+        v->p[i] = capped;
+        v->b[i] = v->gamma[i] * capped * k_y;
+        v->decayed[i] = k_y;
+        v->bend[i] = bend;
+    }
+}
+
+LANE_LOOP void evaluate(Block *v) { at_efficiency(v, 1); }
+
+LANE_LOOP void place(Block *v) { at_efficiency(v, 0); }
+
+/* The limit of power at s, in peaks. */
+INLINE double power_limit(const Block *v, int i, double s)
+{
+    return most(least(v->power0[i] + v->power1[i] * s, 1.0), 0.0);
+}
+
+INLINE double corner_s(const Block *v, int i)
+{
+    const double s_min = v->s_min[i], s_kink = v->s_kink[i], s_max = v->s_max[i], corner = v->corner[i];
+    const double upper = corner == KINK ? s_kink : s_max;
+    return corner == FLOOR ? s_min : upper;
+}
+
+/* The efficiency of the lanes that are fresh at their corner: y / (e^y - 1) = theta, `_efficiency.efficiency_for`. */
+LANE_LOOP void settle(Block *v)
+{
+    Lanes theta, target, y;
+    EACH_OF(v, i) {
+        const double s = corner_s(v, i), rate = v->rate1[i] * (v->overhead[i] + s);
+        theta[i] = rate / (v->gamma[i] * power_limit(v, i, s));
+        target[i] = fabs(natural_log(least(theta[i], 1.0)));
+        target[i] = rate > 0.0 ? target[i] : EFFICIENCY_MAX;
+        y[i] = most(least(target[i] + natural_log1p(target[i]), EFFICIENCY_MAX), 1e-300);
+    }
+    /* The start is within 4 %, and exact to rounding below 1e-8; each step squares that, and the last does without the
+     * logarithms, which leave an ulp of ln theta. */
+    for (int n = 0; n < 2; n++) EACH_OF(v, i) {
+        double e, em;
+        decay(y[i], &e, &em);
+        const double per_y = 1.0 / y[i], slope = 1.0 / em - per_y;
+        const double better = y[i] - (y[i] + natural_log(em * per_y) - target[i]) / slope;
+        y[i] = y[i] > 1e-8 ? most(better, 1e-9) : y[i];
+    }
+    EACH_OF(v, i) {
+        double e, em, at_e, at_em;
+        decay(y[i], &e, &em);
+        const double off = y[i] * e / (em * theta[i]) - 1.0, step = off * em * y[i] / (y[i] - em);
+        const double polished = fabs(off) < 1e-6 ? y[i] + step : y[i], settled = y[i] > 1e-8 ? polished : y[i];
+        const double corner_y = least(settled, EFFICIENCY_MAX), y_before = v->y[i], decayed = v->decayed[i];
+        decay(corner_y, &at_e, &at_em);
+        const double corner_decayed = at_e / at_em;
+        v->y[i] = v->fresh[i] > 0.0 ? corner_y : y_before;
+        v->decayed[i] = v->fresh[i] > 0.0 ? corner_decayed : decayed;
+    }
+}
+
+/* One step of `newton`, pending in `v->step`; which lanes have yet to move by more than the tolerance is left in
+ * `v->flag`. Left of the root it steps in y, right of it in 1/y, so that no step leaves y > 0; a step out of the bracket
+ * bisects. Who is beyond the end of the branch that the root lies beyond has seen enough. Who so passes the kink for the
+ * first time goes on on the other branch, which will say whether it belongs there or on the kink. */
+LANE_LOOP void propose(Block *v, int bisect)
+{
+    const double trust = bisect ? 0.0 : 1.0;
+    EACH_OF(v, i) {
+        const double y = v->y[i], excess = v->excess[i], by = excess * v->per_slope[i], s = v->s[i], b = v->b[i];
+        const double free = v->corner[i] == UNSET ? 1.0 : 0.0, second = v->second[i], kinked = v->kinked[i];
+        const double s_min = v->s_min[i], s_kink = v->s_kink[i], s_max = v->s_max[i], crossed = v->crossed[i];
+        const double top = second > 0.0 ? s_max : s_kink, bottom = second > 0.0 ? s_kink : s_min;
+        const double low = excess <= 0.0 ? y : v->low[i], high = excess >= 0.0 ? y : v->high[i];
+        const double up = least(y - by, EFFICIENCY_MAX), left = excess > -INFINITY ? up : 1.25 * y;
+        const double right = y * y / (y + by);
+        const double proposed = excess > 0.0 ? right : left;
+        const double tolerance = v->tolerance[i], close = fabs(by) <= tolerance * y ? 1.0 : 0.0, small = fabs(by) * v->bend[i] <= tolerance ? close : 0.0;
+        const double above = proposed > low ? trust : 0.0, inside = proposed <= high ? above : 0.0;
+        const double middle = low > 0.0 ? 0.5 * (low + high) : 0.25 * high;
+        const double next = inside + small > 0.0 ? proposed : middle, step = next - y;
+        /* Where the step leads: rate0 + rate1 s = b y. */
+        const double ahead = small > 0.0 ? b * (1.0 - v->bend[i] * y) * step : 0.0, rate1 = v->rate1[i];
+        const double over = ahead >= (top - s) * rate1 ? 1.0 : 0.0, under = ahead <= (bottom - s) * rate1 ? 1.0 : 0.0;
+        const double more = excess >= 0.0 ? over : small * over, fewer = excess <= 0.0 ? under : small * under;
+        const double beyond = excess > -INFINITY ? most(more, fewer) : 0.0;
+        const double on_kink = second > 0.0 ? fewer : more, meets = beyond * kinked > 0.0 ? on_kink : 0.0;
+        const double passes = free * meets * (1.0 - crossed), stays = passes > 0.0 ? 0.0 : 1.0;
+        const double settled = most(small, beyond), open = high - low > 1e-15 * high ? 1.0 - settled : 0.0;
+        const double stops = beyond > 0.0 ? 1.0 - small : 0.0, moves = free * stays * (1.0 - stops);
+        v->second[i] = passes > 0.0 ? 1.0 - second : second;
+        v->crossed[i] = crossed + passes;
+        v->low[i] = passes > 0.0 ? 0.0 : low;
+        v->high[i] = passes > 0.0 ? EFFICIENCY_MAX : high;
+        v->step[i] = moves > 0.0 ? step : 0.0;
+        v->flag[i] = most(free * open * stays, passes);
+    }
+}
+
+LANE_LOOP void take_step(Block *v)
+{
+    EACH_OF(v, i) {
+        v->y[i] += v->step[i];
+        v->step[i] = 0.0;
+    }
+}
+
+/* Newton in y for the lanes without a corner, until each pending step would change b by less than its tolerance. */
+static void newton(Block *v, int most_steps, int evaluated)
+{
+    EACH(i) {
+        v->low[i] = 0.0;
+        v->high[i] = EFFICIENCY_MAX;
+    }
+    for (int n = 0; n < most_steps; n++) {
+        if (n || !evaluated) evaluate(v);
+        propose(v, n > 8 && n % 3 == 0);
+        if (n == most_steps - 1 || !any(v->flag, v->width)) return;
+        take_step(v);
+    }
+}
+
+/* Gives up, and flags, corners that are not the answer at this price: the marginal value must not exceed it on the
+ * branch that leaves the floor, nor fall below it on the one that enters saturation; at a kink both. */
+LANE_LOOP void leave_corners(Block *v)
+{
+    EACH_OF(v, i) {
+        const double corner = v->corner[i], excess = v->excess[i], second = v->second[i];
+        const double too_low = v->across[i] < 0.0 ? 1.0 : 0.0, too_high = excess > 0.0 ? 1.0 : 0.0;
+        const double below = excess < 0.0 ? 1.0 : 0.0, off_floor = too_high * (1.0 - v->pinned[i]);
+        const double at_end = corner == FLOOR ? off_floor : below, off = corner == KINK ? too_low + too_high : at_end;
+        const double gone = corner == UNSET ? 0.0 : off, first = too_low > 0.0 ? 0.0 : 1.0;
+        v->second[i] = corner == KINK ? first : second;
+        v->corner[i] = gone > 0.0 ? UNSET : corner;
+        v->flag[i] = gone;
+    }
+}
+
+/* Devices that cannot or need not leave their floor are put there. */
+LANE_LOOP void pin(Block *v)
+{
+    EACH_OF(v, i) {
+        const double corner = v->corner[i], pinned = v->pinned[i], fresh = corner == UNSET ? pinned : 0.0;
+        v->corner[i] = fresh > 0.0 ? FLOOR : corner;
+        v->fresh[i] = fresh;
+        v->step[i] = 0.0;
+        v->crossed[i] = 0.0;
+    }
+}
+
+/* Puts lanes beyond the ends of their branch on its corners, for `settle` to find, and those that have passed the kink
+ * for the first time on the other branch, flagged: that branch will say whether they belong there or on the kink. */
+LANE_LOOP void stop_at_corners(Block *v)
+{
+    EACH_OF(v, i) {
+        const double second = v->second[i], held = v->corner[i], s_kink = v->s_kink[i], step = v->step[i];
+        /* Where the pending step leads: rate0 + rate1 s = b y. */
+        const double s = v->s[i] + v->b[i] * (1.0 - v->bend[i] * v->y[i]) * step / v->rate1[i];
+        const double s_min = v->s_min[i], s_max = v->s_max[i], kinked = v->kinked[i], crossed = v->crossed[i];
+        const double low = second > 0.0 ? s_kink : s_min, high = second > 0.0 ? s_max : s_kink;
+        const double bottom = second > 0.0 ? KINK : FLOOR, top = second < kinked ? KINK : SATURATED;
+        const double upper = s >= high ? top : UNSET, ended = s <= low ? bottom : upper;
+        const double end = v->flag[i] > 0.0 ? UNSET : ended;  /* Newton has not done with it */
+        const double passed = end == KINK ? 1.0 - crossed : 0.0, passes = held == UNSET ? passed : 0.0;
+        const double corner = passes > 0.0 ? UNSET : end, fresh = corner == UNSET ? 0.0 : 1.0;
+        v->second[i] = passes > 0.0 ? 1.0 - second : second;
+        v->crossed[i] = crossed + passes;
+        v->flag[i] = passes;
+        v->fresh[i] = held == UNSET ? fresh : v->fresh[i];
+        v->corner[i] = held == UNSET ? corner : held;
+        v->step[i] = fresh > 0.0 ? 0.0 : step;
+    }
+}
+
+/* What a lane at a corner holds. */
+LANE_LOOP void hold_corners(Block *v)
+{
+    EACH_OF(v, i) {
+        const double corner = v->corner[i], s = corner == UNSET ? v->s[i] : corner_s(v, i);
+        const double limit = power_limit(v, i, s), p = corner == UNSET ? v->p[i] : limit;
+        const double sends = v->overhead[i] + s > 0.0 ? 1.0 : 0.0, held = sends > 0.0 ? v->gamma[i] * p * v->decayed[i] : 0.0;
+        const double b = v->b[i], per_slope = v->per_slope[i];
+        v->s[i] = s;
+        v->p[i] = p;
+        v->b[i] = corner == UNSET ? b : held;
+        v->per_slope[i] = corner == UNSET ? per_slope : 0.0;  /* d y / d ln price */
+    }
+}
+
+/* The rest of an answer, once Newton has had its say; whether a lane has passed a kink unseen. */
+static int finish(Block *v)
+{
+    stop_at_corners(v);
+    if (any(v->flag, v->width)) return 0;
+    if (any(v->fresh, v->width)) settle(v);
+    hold_corners(v);
+    return 1;
+}
+
+/* The answer of a block to its price, each efficiency to a pending step below its tolerance, or taken if `exact`. */
+static void respond(Block *v, int exact)
+{
+    evaluate(v);
+    leave_corners(v);
+    int evaluated = !any(v->flag, v->width);
+    pin(v);
+    do {
+        newton(v, exact ? 100 : SEARCH_STEPS, evaluated);
+        if (exact) {
+            take_step(v);
+            place(v);
+        }
+        evaluated = 0;
+    } while (!finish(v));
+}
+
+/* The same where the efficiencies are known to be right. */
+static void confirm(Block *v)
+{
+    const int exact = 1;
+    place(v);
+    pin(v);
+    memset(v->flag, 0, sizeof v->flag);
+    if (!finish(v)) respond(v, exact);
+}
+
+/* The state of a block before its first sweep, where no price is known: the efficiency at an equal share of the bandwidth. */
+LANE_LOOP void begin_at_shares(Block *v, double shares)
+{
+    EACH_OF(v, i) v->y[i] = natural_log1p(v->gamma[i] * shares);
+}
+
+/* The same at a price: y of phi(y) = price rate1 (1 + A s)^2 / weight with s halfway to saturation, from its lower bound
+ * sqrt(t (t + 2)). */
+LANE_LOOP void begin_at_price(Block *v)
+{
+    EACH_OF(v, i) {
+        const double top = 1.0 - v->compute[i], s_min = v->s_min[i], floor = 1.0 + v->compute[i] * s_min;
+        const double room = top > 0.01 ? 0.5 + 0.5 / top : floor;
+        const double t = v->price[i] / v->worth[i] * room * room, bound = least(sqrt(t * (t + 2.0)), EFFICIENCY_MAX);
+        double e, em;
+        decay(bound, &e, &em);
+        v->y[i] = most(t + em, bound);
+    }
+}
+
+/* Within the branch that leaves the floor: k <= e^(-y/2), so that beyond 2 ln c the energy branch exists. */
+LANE_LOOP void begin(Block *v)
+{
+    EACH_OF(v, i) {
+        const double c = v->c[i], from = c > 1.0 ? 2.0 * natural_log(c) + 1e-6 : 1e-300;
+        const double first = v->energy_first[i] > 0.0 ? from : 1e-300;
+        v->y[i] = least(most(v->y[i], first), EFFICIENCY_MAX);
+        v->second[i] = 0.0;
+        v->corner[i] = UNSET;
+    }
+}
+
+/* Takes up a device where the last sweep left it: its regime, and its efficiency, moved as its price has been since. */
+LANE_LOOP void recall(Block *v, const double *codes, const double *known, const double *moves)
+{
+    EACH_OF(v, i) {
+        const double code = codes[i], kinked = v->kinked[i], fresh_y = v->y[i];
+        const double energy_second = 1.0 - v->energy_first[i];
+        const double on_energy = code == ENERGY ? energy_second : 0.0;
+        const double on_peak = code == PEAK ? 1.0 - energy_second : on_energy;
+        const double second = code == SATURATED ? 1.0 : code == KINK ? 1.0 : on_peak;
+        const double free = code == ENERGY ? 1.0 : code == PEAK ? 1.0 : 0.0;
+        const double shifted = known[i] + (free > 0.0 ? moves[i] * v->moved[i] : 0.0);
+        const double usable = shifted > 0.5 * known[i] ? least(shifted, EFFICIENCY_MAX) : known[i];
+        v->y[i] = code == UNSET ? fresh_y : usable;
+        v->second[i] = kinked > 0.0 ? second : 0.0;
+        v->corner[i] = free > 0.0 ? UNSET : code;
+    }
+}
+
+LANE_LOOP void leave_off(const Block *v, double *codes, double *next, double *moves)
+{
+    EACH_OF(v, i) {
+        const double branch = v->energy_first[i] != v->second[i] ? ENERGY : PEAK, corner = v->corner[i];
+        codes[i] = corner == UNSET ? branch : corner;
+        next[i] = v->y[i] + v->step[i];
+        moves[i] = v->per_slope[i];
+    }
+}
+
+#endif
