@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ _DATA = {"cifar10": "CIFAR-10", "digits": "scikit-learn digits"}
 def write(out: Path) -> Path:
     """Draw the finished study in `out`; returns the path of its page."""
     finished = load_cases(out)
+    runs = by_scheme(finished)
+    run = {"schemes": list(runs), "seeds": [each["seed"] for each in runs[JOINT]]}
+    finished = replace(finished, config={**finished.config, **run})
     return write_page(out, _page(finished), finished)
 
 
@@ -166,7 +170,7 @@ def _page(finished: Finished) -> Page:
         title="Harder: colour images and measured radio",
         where=f"{data}, {first['global_parameters'] + first['personal_parameters']:,} weights; {config['devices']} "
         f"phones, each on a 5G/LTE drive of its own; {config['rounds']} unpruned rounds, seeds "
-        f"{', '.join(str(run['seed']) for run in runs[JOINT])}",
+        f"{', '.join(map(str, config['seeds']))}",
         answer=f"On {data} and measured channels the joint scheme {reached}. It ends "
         f"{spread_text(found[1].measured, 2)} percentage points from where the unpruned one ends in twice the time "
         f"(mean, range over seeds). {100 * outages / phone_rounds:.0f} % of the unpruned scheme's phone-rounds begin "
@@ -198,7 +202,7 @@ def _page(finished: Finished) -> Page:
             "measurement.",
         ],
         command=f"python -m validation {config['name']} --data-dir DIR --rounds {config['rounds']} --seeds "
-        f"{len(runs[JOINT])} --deadline-fraction {config['deadline_fraction']:g}",
+        f"{len(config['seeds'])} --deadline-fraction {config['deadline_fraction']:g}",
         numbers={"schemes": [_row(s, each) for s, each in runs.items()], "drives": first["drives"],
                  "curves": [{k: r[k] for k in ("scheme", "seed", "time_s", "accuracy", "arrived", "missing")}
                             for each in runs.values() for r in each]},
