@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_OURS = (int, float, np.ndarray, np.generic, list, tuple, str)  # bool is an int
+
 # What was asked, and what is missing where there is no answer, stay NumPy.
 _ON_THE_HOST = frozenset({"problem", "diagnosis"})
 
@@ -49,7 +51,7 @@ class Home:
 
 def home_of(value: Any) -> Home | None:
     """Library and device of an array; None for NumPy's, numbers and lists."""
-    if isinstance(value, np.ndarray | np.generic | float | int | list | tuple):
+    if isinstance(value, _OURS):
         return None
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
@@ -103,7 +105,7 @@ def _at_the_door(function: Function, returned: Callable[[Home, Any], Any]) -> Fu
             home = problem.home
         except AttributeError:
             raise TypeError(f"problem: expected a Problem, got {type(problem).__name__}") from None
-        if any(home_of(v) is not None for v in (*args, *kwargs.values())):
+        if (args or kwargs) and not all(isinstance(v, _OURS) or v is None for v in (*args, *kwargs.values())):
             names = signature.bind(problem, *args, **kwargs).arguments
             given = {n: v for n, v in (names | names.get("claimed", {})).items() if n not in ("problem", "claimed")}
             homes = {} if home is None else {"problem": home}
