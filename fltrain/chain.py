@@ -96,7 +96,7 @@ class Chain:
     def _for_kernel(self, x: torch.Tensor, updates: Sequence[Update]) -> tuple[_Layers, tuple[int, ...]] | None:
         """The layers as `_chain` reads them, and the shape of an output; None if it cannot."""
         given = {id(update.parameter): update for update in updates}
-        own = [p for link in self.links for p in link.layer.parameters()]
+        own = [p for link in self.links for p in (link.layer.weight, link.layer.bias) if p is not None]
         masks = [update.mask for update in updates if update.mask is not None]
         if not all(_is_plain(t) for t in (x.contiguous(), *own, *masks)) or not given.keys() <= {id(p) for p in own}:
             return None

@@ -98,7 +98,7 @@ def device_round(
                 kept_units = replica.units.choose(scores, pruning_ratio)
                 mask = replica.units.mask(kept_units)
             replica.u.mul_(mask)
-        pruning_error_sq = float((u - replica.u).double().square().sum())
+        pruning_error_sq = float((u - replica.u).double().square().sum()) if mask is not None else 0.0
 
         loss = _pruned_steps(replica, share, pruned_batches, mask, kept_units, config)
 
@@ -134,9 +134,11 @@ def _personal_steps(replica: Replica, share: DeviceData, batches: Batches, rate:
         replica.whole.sgd(updates, share.train_x, share.train_y, batches)
         return
     # The stage below v does not change: each sample that is used goes through it once.
-    used, batches = np.unique(batches, return_inverse=True)
-    x = replica.lower.outputs(share.train_x[used])
-    replica.upper.sgd(updates, x, share.train_y[used], batches)
+    used = np.flatnonzero(np.bincount(batches.ravel()))
+    x, y = share.train_x, share.train_y
+    if len(used) < len(y):
+        x, y, batches = x[used], y[used], np.searchsorted(used, batches)
+    replica.upper.sgd(updates, replica.lower.outputs(x), y, batches)
 
 
 def _importance(

@@ -254,17 +254,17 @@ static void NAME(forward)(const Chain *chain, const Scratch *scratch, const Pane
 /* Samples rows[0 .. used) of x, side by side; rows NULL: the first ones. */
 static void NAME(take)(const Chain *chain, const Panel *panel, const float *x, const int64_t *rows, int used)
 {
-    const int n = layer_inputs(&chain->layer[0]);
+    const int n = layer_inputs(&chain->layer[0]), whole = n / PANEL * PANEL;
+    for (int b = 0; b < used; b++) {
+        const float *from = x + (rows ? rows[b] : b) * n;
+        float *to = panel->given + b * PANEL;
+        for (int j = 0; j < whole; j += PANEL) EACH(i) AT(to + j * PANEL + i) = FROM(from + j + i);
+        for (int j = whole; j < n; j++) to[whole * PANEL + j - whole] = from[j];  /* the rest of the row stays zero */
+    }
     for (int j = 0; j < n; j += PANEL) {
-        float *to = panel->given + (ptrdiff_t)j * PANEL;
-        const int width = n - j < PANEL ? n - j : PANEL;
-        if (used < PANEL) memset(to, 0, sizeof(float) * PANEL * PANEL);
-        for (int b = 0; b < used; b++) {
-            const float *from = x + (rows ? rows[b] : b) * n + j;
-            if (width == PANEL) EACH(i) AT(to + b * PANEL + i) = FROM(from + i);
-            else for (int i = 0; i < width; i++) to[b * PANEL + i] = from[i];  /* the rest stays zero */
-        }
-        NAME(turn)(to, PANEL, panel->value[0] + (ptrdiff_t)j * PANEL);
+        float *block = panel->given + (ptrdiff_t)j * PANEL;
+        if (used < PANEL) memset(block + used * PANEL, 0, sizeof(float) * PANEL * (PANEL - used));
+        NAME(turn)(block, PANEL, panel->value[0] + (ptrdiff_t)j * PANEL);
     }
 }
 
