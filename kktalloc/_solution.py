@@ -57,7 +57,8 @@ class UncertifiedError(ArithmeticError):
 class Solution:
     """An allocation. Device arrays have shape ``(..., K)``, the rest the batch shape ``(...)``.
 
-    Entries of infeasible problems are NaN.
+    Entries of infeasible problems are NaN. For a problem given in tensors the arrays are tensors where those were, but
+    for ``problem``, ``diagnosis``, ``status`` and ``certificate``.
 
     Parameters
     ----------
