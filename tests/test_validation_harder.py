@@ -274,6 +274,12 @@ def test_an_interrupted_run_gives_the_same_numbers(tmp_path: Path, monkeypatch: 
     assert calls == 3 + later + len(_results(tmp_path / "whole")["joint-seed1"]["time_s"])
     assert _results(tmp_path / "cut") == _results(tmp_path / "whole")
 
+    before = calls
+    study.run(replace(small, schemes=("partial",), seeds=(1, 2)), data_dir, tmp_path / "cut")  # one more seed
+    assert calls == before + len(_results(tmp_path / "cut")["partial-seed2"]["time_s"])
+    with pytest.raises(ValueError, match=r"holds another study \(rounds is 3, not 4\)"):
+        study.run(replace(small, rounds=4), data_dir, tmp_path / "cut")
+
 
 def _run(accuracy: list[float], round_s: float) -> dict[str, Any]:
     return {"accuracy": accuracy, "time_s": [round_s * (t + 1) for t in range(len(accuracy))]}
