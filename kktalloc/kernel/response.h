@@ -155,7 +155,8 @@ INLINE void at_efficiency(Block *v, int priced)
         const double p = (F0 - v->overhead[i] * F1) * per_rest, capped = most(least(p, 1.0), 0.0);
         if (priced) {
             const double per_s = per * rest * rest, per_top = 1.0 - v->compute[i];  /* 1 / (1 + A s), and at saturation */
-            const double inside = per_s > per_top ? 1.0 : 0.0, per_room = inside > 0.0 ? per_s : per_top;
+            /* Who leaves saturation does so with the slope inside. */
+            const double inside = per_s > per_top * (1.0 - 1e-9) ? 1.0 : 0.0, per_room = inside > 0.0 ? per_s : per_top;
             const double ratio = v->worth[i] * v->per_price[i] * value * per_spread * per_room * per_room;
             /* k' = -(e^-y / em^2) phi */
             const double turn = 2.0 * k_y * per_em * value * (c * v->payload[i] + d) * per;

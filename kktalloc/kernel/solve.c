@@ -257,30 +257,6 @@ static void sweep_chunk(void *shared, ptrdiff_t chunk)
     w->chunks[chunk] = sum_up(&tally, width);
 }
 
-static Sums sweep(Sweep *w, int threads)
-{
-    const ptrdiff_t reach = CHUNK * w->stride, all = (w->problem->devices + reach - 1) / reach;
-    in_parallel(sweep_chunk, w, all, threads);
-    Sums sums = {.nearest = -INFINITY};
-    for (ptrdiff_t i = 0; i < all; i++) {
-        const Sums *one = &w->chunks[i];
-        add(&sums.bandwidth, value_of(one->bandwidth));
-        add(&sums.moving, value_of(one->moving));
-        add(&sums.value, value_of(one->value));
-        add(&sums.objective, value_of(one->objective));
-        sums.nearest = most(sums.nearest, one->nearest);
-        sums.pending = most(sums.pending, one->pending);
-        sums.doubt += one->doubt;
-        sums.devices += one->devices;
-        sums.valued += one->valued;
-        sums.at_floor += one->at_floor;
-        sums.fresh += one->fresh;
-        sums.at_top += one->at_top;
-        sums.hopeless += one->hopeless;
-    }
-    return sums;
-}
-
 static Search from(double log_price, double moved)
 {
     return (Search){log_price, moved, -INFINITY, INFINITY, 0.5, 0.0, SEARCH, 0, OPEN};
@@ -359,14 +335,71 @@ static void advance(Search *s, const Sums *sums, enum Task done, double share, i
     if (sample && (excess * excess * sums->devices < 25.0 || s->sweeps == 20)) s->state = SOLVED;
     s->log_price = next;
     s->moved = next - price;
-    if (sample || s->task == ANSWER) return;
+    if (sample) return;
     /* Steps double the digits. */
-    const int right = fabs(s->moved) < 1e-7 && sums->pending < 1e-6 && sums->doubt < CLOSED && slope > 0.0;
-    s->task = done == PLACE || s->sweeps > 12 ? ANSWER : right ? PLACE : SEARCH;
-    if (s->task != SEARCH) {
+    const int near = fabs(s->moved) < 1e-6 && sums->pending < 1e-3 && sums->doubt < 1e-11 && slope > 0.0;
+    const int right = done != SEARCH && fabs(s->moved) < 1e-7;
+    s->task = right ? PLACE : done != SEARCH || near || s->sweeps > 12 ? ANSWER : SEARCH;
+    if (s->task != SEARCH && done == SEARCH) {
         s->low = -INFINITY;  /* what was approximate is forgotten */
         s->high = INFINITY;
     }
+}
+
+static Sums add_up(const Sweep *w)
+{
+    const ptrdiff_t reach = CHUNK * w->stride, chunks = (w->problem->devices + reach - 1) / reach;
+    Sums sums = {.nearest = -INFINITY};
+    for (ptrdiff_t i = 0; i < chunks; i++) {
+        const Sums *one = &w->chunks[i];
+        add(&sums.bandwidth, value_of(one->bandwidth));
+        add(&sums.moving, value_of(one->moving));
+        add(&sums.value, value_of(one->value));
+        add(&sums.objective, value_of(one->objective));
+        sums.nearest = most(sums.nearest, one->nearest);
+        sums.pending = most(sums.pending, one->pending);
+        sums.doubt += one->doubt;
+        sums.devices += one->devices;
+        sums.valued += one->valued;
+        sums.at_floor += one->at_floor;
+        sums.fresh += one->fresh;
+        sums.at_top += one->at_top;
+        sums.hopeless += one->hopeless;
+    }
+    return sums;
+}
+
+/* The first chunks, or all of them. */
+static Sums sweep(Sweep *w, ptrdiff_t chunks, int threads)
+{
+    const ptrdiff_t reach = CHUNK * w->stride, all = (w->problem->devices + reach - 1) / reach;
+    in_parallel(sweep_chunk, w, chunks < all ? chunks : all, threads);
+    return add_up(w);
+}
+
+/* What is left of the bandwidth once the price is right to 1e-12 takes no sweep of everyone: the first devices, as many as
+ * can take it up at a price 1e-11 off, do. */
+static void fill(Sweep *w, Search *s, Sums *sums, int threads)
+{
+    const ptrdiff_t half = w->problem->devices / (2 * CHUNK);
+    const double price = s->log_price;
+    const enum Task task = w->task;
+    w->task = PLACE;
+    for (int n = 0; n < 3 && s->state == OPEN; n++) {
+        const double excess = value_of(sums->bandwidth) - 1.0;
+        double moving = 0.0;
+        ptrdiff_t some = 0;
+        while (some < half && fabs(excess) > 1e-11 * moving) moving += value_of(w->chunks[some++].moving);
+        if (!(fabs(excess) <= 1e-11 * moving)) break;
+        s->moved = excess / moving;
+        s->log_price += s->moved;
+        *sums = sweep(w, some, threads);
+        if (fabs(value_of(sums->bandwidth) - 1.0) <= CLOSED) s->state = SOLVED;
+    }
+    w->task = task;
+    s->log_price = price;
+    s->moved = 0.0;
+    s->objective = value_of(sums->objective);
 }
 
 /* A problem whose devices fill the lanes. */
@@ -382,13 +415,14 @@ static void solve_row(const Sweep *common, ptrdiff_t row, Sums *chunks, int thre
     w.chunks = chunks;
     w.task = GUESS;
     memset(w.out->regime + row * K, UNSET, (size_t)K);
-    Sums sums = sweep(&w, threads);
+    Sums sums = sweep(&w, K, threads);
     s = start(&sums);
     for (;; w.stride /= FINER) {
         while (s.state == OPEN) {
             w.task = s.task;
-            sums = sweep(&w, threads);
-            advance(&s, &sums, w.task, sums.devices / (double)K, w.stride > 1);
+            sums = sweep(&w, K, threads);
+            if (w.task >= PLACE && K > 2 * CHUNK) fill(&w, &s, &sums, threads);
+            if (s.state == OPEN) advance(&s, &sums, w.task, sums.devices / (double)K, w.stride > 1);
         }
         if (w.stride == 1) break;
         /* The blocks of a sample are among those of the next. */
