@@ -159,7 +159,7 @@ def least_energy(problem: Problem, pruning_ratio: ArrayLike | None = None, throw
     implied = outcome(problem, rho, share, power)
     del implied["objective"]
     watts = np.inf if problem.cell.total_power_w is None else np.asarray(problem.cell.total_power_w)[..., 0]
-    per_watt = np.divide(full(power_price), watts, out=np.zeros(problem.batch_shape), where=np.greater(watts, 0.0))
+    per_watt = full(power_price) / np.where(np.greater(watts, 0.0), watts, np.inf)  # a cap of 0 W has no price
     rest = (np.asarray(d.fixed_energy_j) + np.asarray(d.pruned_compute_j) * (1.0 - rho)).sum(axis=-1)
     return LeastEnergy(
         problem, rho, share, power, **implied,

@@ -118,7 +118,7 @@ def solve_minmax(problem: Problem, throw: bool = True) -> MinMaxSolution:
     theta, level = full(share), full(level)
     per_hz = full(price) / np.broadcast_to(np.asarray(problem.cell.bandwidth_hz)[..., 0], batch)
     watts = np.inf if problem.cell.total_power_w is None else np.asarray(problem.cell.total_power_w)[..., 0]
-    per_w = np.divide(full(price * ratio), watts, out=np.zeros(batch), where=np.greater(watts, 0.0))
+    per_w = full(price * ratio) / np.where(np.greater(watts, 0.0), watts, np.inf)  # a cap of 0 W has no price
     bound = _lower_bound(problem, solution, theta, per_hz, per_w)
     # Where everybody keeps everything no device carries the level, and it cannot be below 0.
     return MinMaxSolution(solution, level, theta, per_hz, per_w, np.where(level > 0.0, bound, level))

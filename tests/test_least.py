@@ -67,6 +67,23 @@ def test_impossible_levels_have_no_least() -> None:
         ka.least_bandwidth(problem, 1.5)
 
 
+def test_a_batch_of_caps_is_its_problems() -> None:
+    devices = ka.Devices([2e-12, 5e-12, 1e-11], 0.1, 4e6, [0.2, 0.3, 0.1], pruning_ratio_max=0.9)
+    caps = [0.0, 1e-6, 0.05, 0.12, 1.0]
+    batch = ka.Problem(ka.Cell(1e6, 4e-21, 1.0, caps), devices)
+    fair, frugal = ka.solve_minmax(batch, throw=False), ka.least_energy(batch, 0.8, throw=False)
+    for i, cap in enumerate(caps):
+        one = ka.Problem(ka.Cell(1e6, 4e-21, 1.0, cap), devices)
+        alone = ka.solve_minmax(one, throw=False), ka.least_energy(one, 0.8, throw=False)
+        for name in ("level", "lower_bound", "total_power_price_per_w", "bandwidth_price_per_hz"):
+            np.testing.assert_allclose(getattr(fair, name)[i], getattr(alone[0], name), rtol=1e-9, err_msg=name)
+        for name in ("total_energy_j", "total_power_price_j_per_w"):
+            np.testing.assert_allclose(getattr(frugal, name)[i], getattr(alone[1], name), rtol=1e-9, err_msg=name)
+    assert np.isnan(fair.total_power_price_per_w[:2]).all()
+    assert np.isnan(frugal.total_power_price_j_per_w[:2]).all()
+    assert fair.level[2] > fair.level[3] >= fair.level[4] > 0
+
+
 def test_nothing_to_send_takes_nothing() -> None:
     problem = ka.Problem(ka.Cell(1e6, 4e-21, 1.0), ka.Devices([1e-10, 0.0], 0.1, 1e6, 0.1, fixed_energy_j=0.5))
     assert ka.least_bandwidth(problem) == 0.0
