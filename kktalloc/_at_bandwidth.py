@@ -1,11 +1,12 @@
 """What a device can keep at a given bandwidth, and the bandwidth that a given keep ratio takes: q(b) and b(q).
 
-At bandwidth b and efficiency y a device sends ``b y`` nat per second with the power ``b (e^y - 1) / snr``, so that
-s and power follow from y alone. At peak power y is explicit; where energy limits the power, y is the largest root of
+At bandwidth b and efficiency y a device sends ``b y`` nat per second with the power ``b (e^y - 1) / snr``. At peak
+power y is explicit, and s with it; where energy limits the power, s is the largest root of
 
-    h(y) = b (e^y - 1) / snr  -  F0  -  F1 (b y - rate0) / rate1,        p = F0 + F1 s,
+    h(s) = b (e^y - 1) / snr  -  F0  -  F1 s,        y = (rate0 + rate1 s) / b,        p = F0 + F1 s,
 
-which is convex: Newton's method from the right of it falls onto it monotonically, and needs no bracket.
+which is convex: Newton's method from the right of it falls onto it monotonically (but for rounding), and needs no
+bracket. In y the same root loses its digits where the overhead takes most of the rate.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from kktalloc._reduced import Reduced
 from kktalloc._response import floor_load
 
 NEWTON_ITERATIONS = 100
+EPS = np.finfo(np.float64).eps
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,24 +53,28 @@ def best_at(form: Reduced, b: FloatArray) -> AtBandwidth:
         energy = limited & (F0 + F1 * s_peak < 1.0)
         # No root lies beyond what the most power between floor and peak would carry.
         most = form.power_limit(np.where(F1 > 0.0, np.maximum(s_peak, form.s_min), form.s_min))
-        y = np.minimum(top, _log1p_ratio(form.snr * most, b))
+        s = np.where(energy, s_at(np.minimum(top, _log1p_ratio(form.snr * most, b))), s_peak)
         moving = energy
         for _ in range(NEWTON_ITERATIONS):
+            y = (form.rate0 + form.rate1 * s) / b
             need = b * np.expm1(y) / form.snr
-            slope = need + b / form.snr - F1 * b / form.rate1
-            step = (need - F0 - F1 * s_at(y)) / slope
-            moving = moving & (slope > 0.0) & (step > 1e-15 * y)
+            slope = form.rate1 * np.exp(y) / form.snr - F1
+            excess = need - F0 - F1 * s
+            # A first step of many magnitudes leaves its own rounding, of either sign.
+            moving = moving & (slope > 0.0) & (np.abs(excess) > EPS * (need * (2.0 + y) + F0 + np.abs(F1 * s)))
             if not moving.any():
                 break
-            y = np.where(moving, np.maximum(y - step, 0.0), y)
-        y = np.where(energy, y, top)
-        s = np.where(used, np.minimum(s_at(y), s_peak), form.s_min)
+            s = np.where(moving, np.maximum(s - excess / slope, -form.rate0 / form.rate1), s)
+        s = np.where(used, np.minimum(s, s_peak), form.s_min)
         s = np.clip(np.where(np.isnan(s), form.s_min, s), form.s_min, form.s_max)
         rate = form.rate0 + form.rate1 * s
         p = np.where(rate > 0.0, np.where(used, b * np.expm1(rate / b) / form.snr, np.inf), 0.0)
-        slope = np.where(s >= form.s_max, 0.0, np.where(used, _slope(form, energy, y, s), np.inf))
-    # A mute device may hold 0/0; where the floor's own rate is beyond b, rounding must not exceed the limit.
-    return AtBandwidth(s, np.clip(np.nan_to_num(p, nan=0.0), 0.0, form.power_limit(s)), slope)
+        slope = np.where(s >= form.s_max, 0.0, np.where(used, _slope(form, energy, rate / b, s), np.inf))
+        # Where the floor's own rate is beyond b, rounding must not exceed the limit. A falling limit may be rounding
+        # itself: beside what cancels in it the power that the rate takes is as good.
+        blur = np.where(limited, 1e-15 * (F0 + np.abs(F1) * s), 0.0)
+    # A mute device may hold 0/0.
+    return AtBandwidth(s, np.clip(np.nan_to_num(p, nan=0.0), 0.0, np.minimum(form.power_limit(s) + blur, 1.0)), slope)
 
 
 def bandwidth_for(form: Reduced, q: FloatArray) -> tuple[FloatArray, FloatArray]:

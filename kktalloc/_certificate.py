@@ -15,9 +15,11 @@ from numpy.typing import ArrayLike
 from kktalloc import _engine
 from kktalloc._dual import LN2, ConvexRows, Multipliers, convex_rows, dual_terms
 from kktalloc._efficiency import phi
-from kktalloc._prices import prices
+from kktalloc._prices import Prices, prices_from
 from kktalloc._problem import FloatArray, Problem
 from kktalloc._regime import Regime
+
+Q_ULP = 1e-15  # what rounding of rho = 1 - q leaves open
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,11 +122,10 @@ def certify(
     implied = outcome(problem, rho, b, p)
     q = 1.0 - rho
     residuals = _primal(problem, q, b, p, implied)
-    with np.errstate(all="ignore"):
-        # Where the computation leaves next to no time, q / t is all rounding; no feasible u exceeds the cap.
-        u = np.minimum(q / (c.window - c.compute * q), c.u_cap)
-        # A device that holds no bandwidth is judged at infinite SNR: rate and power are then free for it.
-        x = np.where(b > 0.0, c.gain_per_noise * p / np.where(b > 0.0, b, 1.0), np.inf)
+    u, x = c.u(q), c.snr(b, p)
+    # At the next q that a double can tell; the one above may leave no time at all.
+    above = np.where(c.window > c.compute * (q + Q_ULP), c.u(q + Q_ULP), c.u_cap)
+    steep, flat = c.slope(c.u(q - Q_ULP)), c.slope(above)
     if bandwidth_price_per_hz is None:
         lam, mu = _best_prices(c, x, b, p)
     else:
@@ -132,16 +133,17 @@ def certify(
             np.broadcast_to(np.asarray(price, dtype=float), problem.batch_shape)[..., None]
             for price in (bandwidth_price_per_hz, total_power_price_per_w)
         )
-    worth = prices(problem, rho, b, p, lam[..., 0], mu[..., 0])
+    lam_pos, mu_pos = np.maximum(lam, 0.0), np.maximum(mu, 0.0)
+    best = dual_terms(c, x, lam_pos, mu_pos)
+    worth = prices_from(problem, c, best, rho, b, p, lam, mu)
     implied |= {f.name: getattr(worth, f.name) for f in fields(worth)}
     regime = claimed.pop("regime", None)
     residuals["consistency"] = _consistency(problem, implied, claimed)
     if regime is not None:
-        wrong = _regime_mismatch(problem, np.broadcast_to(regime, problem.shape), q, p, implied["energy_j"], mu)
+        codes = np.broadcast_to(regime, problem.shape)
+        wrong = _regime_mismatch(problem, codes, q, p, implied["energy_j"], mu, flat == 0.0)
         residuals["consistency"] = np.maximum(residuals["consistency"], _worst(wrong))
     with np.errstate(all="ignore"):
-        lam_pos, mu_pos = np.maximum(lam, 0.0), np.maximum(mu, 0.0)
-        best = dual_terms(c, x, lam_pos, mu_pos)
         scale = (c.alpha * (c.error.value(np.ones_like(q)) - c.error.value(np.zeros_like(q)))).sum(axis=-1)
         scale = np.where(scale > 0.0, scale, 1.0)
         paid = _paid(c, lam_pos, mu_pos)
@@ -149,10 +151,15 @@ def certify(
         residuals["dual"] = np.maximum(np.maximum(-lam * c.bandwidth, -mu * np.minimum(c.total_power, 1e300)), 0.0)[
             ..., 0
         ]
-        rate = np.where(b > 0.0, b * np.log1p(np.where(b > 0.0, x, 0.0)) / LN2, 0.0)
-        residuals |= _slackness(c, q, b, p, u, rate, lam_pos, mu_pos, best, scale)
-        terms = 1.0 + (paid + (best.rate * rate).sum(axis=-1)) / scale
-        resolution = 8.0 * np.finfo(np.float64).eps * terms
+        rate = c.carried(b, p)
+        residuals["complementarity"] = _complementarity(c, b, p, u, rate, lam_pos, mu_pos, best) / scale
+        # No marginal term agrees with a spread outside those of the q next to this one (a corner of the curve, or a q
+        # that a double hardly resolves). Or else q is the best at these prices (a bound, or as close as rho can say).
+        off = np.maximum(np.maximum(flat - best.spread, best.spread - steep), 0.0)
+        mismatch = off / np.maximum(np.maximum(np.abs(best.spread), steep), 1e-300)
+        residuals["stationarity"] = _worst(np.minimum(mismatch, np.abs(q - best.keep_ratio)))
+        moved = (best.rate * rate).sum(axis=-1) + paid + _worth_of_budgets(problem, worth)
+        resolution = 8.0 * np.finfo(np.float64).eps * (1.0 + moved / scale)
     clean = {name: np.where(np.isnan(v), np.inf, v) for name, v in residuals.items()}
     return Certificate(clean, gap, lam[..., 0], mu[..., 0], resolution, tolerance)
 
@@ -163,6 +170,17 @@ def read_verdict(verdict: FloatArray, bandwidth_price_per_hz: FloatArray, tolera
     residuals["primal_total_power"] = nothing = np.zeros(np.shape(bandwidth_price_per_hz))
     gap, resolution = verdict[len(_engine.RESIDUALS) :]
     return Certificate(residuals, gap, bandwidth_price_per_hz, nothing, resolution, tolerance)
+
+
+def _worth_of_budgets(problem: Problem, worth: Prices) -> FloatArray:
+    """What the deadline and the devices' own budgets are worth, shape ``(...)``: prices times amounts.
+
+    Times an ulp this is how far rounding the input moves the optimum.
+    """
+    d = problem.devices
+    energy = np.where(worth.energy_per_j > 0.0, worth.energy_per_j * np.asarray(d.energy_budget_j), 0.0)
+    own = energy + worth.peak_power_per_w * np.asarray(d.tx_power_max_w)
+    return np.asarray(own.sum(axis=-1) + np.abs(worth.deadline_per_s) * np.asarray(problem.cell.deadline_s)[..., 0])
 
 
 def _paid(c: ConvexRows, lam: FloatArray, mu: FloatArray) -> FloatArray:
@@ -241,9 +259,18 @@ def _consistency(problem: Problem, implied: dict[str, FloatArray], claimed: dict
 
 
 def _regime_mismatch(
-    problem: Problem, regime: np.ndarray, q: FloatArray, p: FloatArray, energy_j: FloatArray, mu: FloatArray
+    problem: Problem,
+    regime: np.ndarray,
+    q: FloatArray,
+    p: FloatArray,
+    energy_j: FloatArray,
+    mu: FloatArray,
+    content: np.ndarray,
 ) -> FloatArray:
-    """How far each device is from the limit that it is said to sit at, 1 for a limit that does not exist."""
+    """How far each device is from the limit that it is said to sit at, 1 for a limit that does not exist.
+
+    A device that is `content` gains nothing by keeping more, and leaves power to the cell even where that is free.
+    """
     d = problem.devices
     peak, budget = np.asarray(d.tx_power_max_w), np.asarray(d.energy_budget_j)
     q_min = 1.0 - np.asarray(d.pruning_ratio_max)
@@ -258,14 +285,13 @@ def _regime_mismatch(
         Regime.PEAK: at_peak * beyond,
         Regime.ENERGY: at_budget * beyond,
         Regime.KINK: np.maximum(at_peak, at_budget) * beyond,
-        Regime.TOTAL_POWER: np.where(mu > 0.0, 0.0, 1.0) + np.zeros_like(q),
+        Regime.TOTAL_POWER: np.where((mu > 0.0) | content, 0.0, 1.0),
     }
     return np.select([regime == r for r in distance], list(distance.values()), 1.0)
 
 
-def _slackness(
+def _complementarity(
     c: ConvexRows,
-    q: FloatArray,
     b: FloatArray,
     p: FloatArray,
     u: FloatArray,
@@ -273,20 +299,12 @@ def _slackness(
     lam: FloatArray,
     mu: FloatArray,
     m: Multipliers,
-    scale: FloatArray,
-) -> dict[str, FloatArray]:
-    limited = np.isfinite(c.e0)
-    energy_slack = np.where(limited, c.e0 + c.e1 * u - p, 0.0)
-    # What exceeds a budget is for the primal residuals to judge; here it is what is paid for and left.
+) -> FloatArray:
+    """What is paid for and left: what exceeds a budget is for the primal residuals to judge. Shape ``(...)``."""
+    energy_slack = np.where(np.isfinite(c.e0), c.e0 + c.e1 * u - p, 0.0)
     unused = m.rate * (rate - c.r0 - c.r1 * u) + m.energy_row * energy_slack + m.peak_power * (c.peak - p)
     spare = _paid(c, lam, mu) - (lam * b + mu * p).sum(axis=-1)
-    slope = c.slope(u)
-    mismatch = np.abs(m.spread - slope) / np.maximum(np.maximum(np.abs(m.spread), slope), 1e-300)
-    # Either the marginal terms agree, or q is the best at these prices (a bound, or as close as rho can say).
-    return {
-        "complementarity": (np.maximum(unused, 0.0).sum(axis=-1) + np.maximum(spare, 0.0)) / scale,
-        "stationarity": _worst(np.minimum(mismatch, np.abs(q - m.keep_ratio))),
-    }
+    return np.asarray(np.maximum(unused, 0.0).sum(axis=-1) + np.maximum(spare, 0.0))
 
 
 def _best_prices(c: ConvexRows, x: FloatArray, b: FloatArray, p: FloatArray) -> tuple[FloatArray, FloatArray]:

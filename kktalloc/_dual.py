@@ -15,7 +15,7 @@ and the bound is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from kktalloc._problem import FloatArray, Problem
 from kktalloc._pruning_error import Linear, PruningError
 
 LN2 = float(np.log(2.0))
+ROUNDING = 2e-14  # relative; below it the worth of a watt, and what a limit leaves of the peak, are not resolved
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +61,25 @@ class ConvexRows:
 
     def slope(self, u: FloatArray) -> FloatArray:
         """Fall of the objective in u, ``alpha e'(1 - q) dq/du`` with ``q = T u/(1 + a u)``."""
-        q = self.window * u / (1.0 + self.compute * u)
-        steepness = self.error.slope(np.clip(1.0 - q, 0.0, 1.0))
-        return self.alpha * steepness * self.window / (1.0 + self.compute * u) ** 2
+        with np.errstate(all="ignore"):  # a problem without a solution may sit beside others
+            room = 1.0 + self.compute * u
+            steepness = self.error.slope(np.clip(1.0 - self.window * u / room, 0.0, 1.0))
+            return self.alpha * steepness * self.window / room**2
+
+    def u(self, q: FloatArray) -> FloatArray:
+        """``u = q / t``. Where the computation leaves next to no time that is all rounding, but within the cap."""
+        with np.errstate(all="ignore"):
+            return np.minimum(q / (self.window - self.compute * q), self.u_cap)
+
+    def snr(self, b: FloatArray, p: FloatArray) -> FloatArray:
+        """Received SNR; infinite for a device that holds no bandwidth: rate and power are then free for it."""
+        with np.errstate(all="ignore"):
+            return np.where(b > 0.0, self.gain_per_noise * p / np.where(b > 0.0, b, 1.0), np.inf)
+
+    def carried(self, b: FloatArray, p: FloatArray) -> FloatArray:
+        """Bits per second that bandwidth and power carry."""
+        with np.errstate(all="ignore"):
+            return np.where(b > 0.0, b * np.log1p(self.snr(b, p)) / LN2, 0.0)
 
 
 def convex_rows(problem: Problem) -> ConvexRows:
@@ -72,6 +89,9 @@ def convex_rows(problem: Problem) -> ConvexRows:
     B, peak = np.asarray(cell.bandwidth_hz), np.asarray(d.tx_power_max_w)
     total = np.full_like(B, np.inf) if cell.total_power_w is None else np.asarray(cell.total_power_w)
     window = np.asarray(cell.deadline_s) - np.asarray(d.fixed_latency_s)
+    # Without any time a device can keep nothing; its rows take another window to be numbers.
+    on_time = window > 0.0
+    window = np.where(on_time, window, np.asarray(cell.deadline_s))
     q_min = 1.0 - np.asarray(d.pruning_ratio_max)
     with np.errstate(all="ignore"):
         g = np.asarray(d.channel_gain) / np.asarray(cell.noise_psd_w_per_hz)
@@ -83,7 +103,7 @@ def convex_rows(problem: Problem) -> ConvexRows:
         u_min = q_min / (window - a * q_min)
         u_max = np.where(window > a, 1.0 / (window - a), np.inf)
         # No feasible u is beyond what the whole bandwidth at the most power would carry.
-        u_cap = np.maximum(np.minimum(u_max, (most_rate - r0) / r1), u_min)
+        u_cap = np.where(on_time, np.maximum(np.minimum(u_max, (most_rate - r0) / r1), u_min), u_min)
         e0, e1 = eta * energy / window, eta * (a * energy / window - np.asarray(d.pruned_compute_j))
     return ConvexRows(
         r0, r1, e0, e1, g, peak, window, a, u_min, u_cap, np.asarray(d.weight), problem.pruning_error, B, total
@@ -112,51 +132,30 @@ def dual_terms(c: ConvexRows, x: FloatArray, lam: FloatArray, mu: FloatArray) ->
         nu = np.where(usable, lam / marginal, 0.0)
         worth = np.where(usable, nu * c.gain_per_noise / ((1.0 + x) * LN2), mu)
         sound = worth >= mu * (1.0 - 1e-12)
-        power_price = np.maximum(worth - mu, 0.0)
+        # At y* power is worth its price; what rounding leaves of the difference would be laid on a limit far away.
+        power_price = np.where(np.abs(worth - mu) <= ROUNDING * mu, 0.0, np.maximum(worth - mu, 0.0))
         limited = np.isfinite(c.e0)
         e0, e1 = np.where(limited, c.e0, 0.0), np.where(limited, c.e1, 0.0)
-        # The dual is concave in omega: best at an end, or where u rests on the kink (e0 + e1 u = P).
+        # The dual is concave in omega with slope P - e0 - e1 u at the best u: the sign at both ends tells whether it
+        # is best at one of them or between, where u rests on the kink (e0 + e1 u = P). Values are too close to tell.
+        u_none, u_all = _best_u(c, nu * c.r1), _best_u(c, nu * c.r1 - power_price * e1)
+        some = limited & (e0 + e1 * u_none < c.peak * (1.0 - ROUNDING))  # a tie is the peak's
+        between = some & (e0 + e1 * u_all > c.peak)
         u_kink = (c.peak - e0) / e1
+        omega = np.where(some, power_price, 0.0)
         balance = np.clip(np.nan_to_num((nu * c.r1 - c.slope(u_kink)) / e1), 0.0, power_price)
-        inside = limited & (u_kink > c.u_min) & (u_kink < c.u_cap) & (balance > 0.0) & (balance < power_price)
-        balance, u_rest = np.where(inside, balance, 0.0), np.where(inside, u_kink, np.nan)
-        none, free = np.zeros_like(nu), np.full_like(nu, np.nan)
-        best, names = _at(c, lam, nu, none, power_price, e0, e1, free), fields(Multipliers)
-        for omega, u_fixed in ((power_price, free), (balance, u_rest)):
-            other = _at(c, lam, nu, np.where(limited, omega, none), power_price, e0, e1, u_fixed)
-            better = other.value > best.value
-            best = Multipliers(
-                **{f.name: np.where(better, getattr(other, f.name), getattr(best, f.name)) for f in names}
-            )
-        return Multipliers(
-            **{f.name: getattr(best, f.name) for f in names if f.name != "value"},
-            value=np.where(sound, best.value, -np.inf),
-        )
-
-
-def _at(
-    c: ConvexRows,
-    lam: FloatArray,
-    nu: FloatArray,
-    omega: FloatArray,
-    power_price: FloatArray,
-    e0: FloatArray,
-    e1: FloatArray,
-    u_rest: FloatArray,
-) -> Multipliers:
-    """Dual term of each device with omega of the power price laid on its energy row.
-
-    Where omega balances u on the kink, `u_rest` is that u: the minimum may be too flat to find it again; else NaN.
-    """
-    spread, pi = nu * c.r1 - omega * e1, power_price - omega
-    u = np.where(np.isnan(u_rest), _best_u(c, spread), u_rest)
-    q = c.window * u / (1.0 + c.compute * u)
-    cost = c.alpha * c.error.value(np.clip(1.0 - q, 0.0, 1.0))
-    value = cost + spread * u + nu * c.r0 - omega * e0 - pi * c.peak
-    # Envelope theorem: nu and the power price are proportional to lam, the rest is at its best already.
-    power = np.where(pi > 0.0, c.peak, e0 + e1 * u)
-    demand = np.where(lam > 0.0, (nu * (c.r0 + c.r1 * u) - power_price * power) / lam, 0.0)
-    return Multipliers(nu, omega, pi, spread, value, demand, q)
+        omega = np.where(between, balance, omega)
+        pi, spread = power_price - omega, nu * c.r1 - omega * e1
+        # On the kink the minimum may be too flat to find it again; a balance that was clipped is not on it.
+        rests = between & (balance > 0.0) & (balance < power_price)
+        u = np.where(rests, u_kink, np.where(between, _best_u(c, spread), np.where(some, u_all, u_none)))
+        q = c.window * u / (1.0 + c.compute * u)
+        cost = c.alpha * c.error.value(np.clip(1.0 - q, 0.0, 1.0))
+        value = cost + spread * u + nu * c.r0 - omega * e0 - pi * c.peak
+        # Envelope theorem: nu and the power price are proportional to lam, the rest is at its best already.
+        power = np.where(pi > 0.0, c.peak, e0 + e1 * u)
+        demand = np.where(lam > 0.0, (nu * (c.r0 + c.r1 * u) - power_price * power) / lam, 0.0)
+        return Multipliers(nu, omega, pi, spread, np.where(sound, value, -np.inf), demand, q)
 
 
 def _best_u(c: ConvexRows, spread: FloatArray) -> FloatArray:

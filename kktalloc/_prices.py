@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kktalloc._dual import LN2, convex_rows, dual_terms
+from kktalloc._dual import ConvexRows, Multipliers, convex_rows, dual_terms
 from kktalloc._problem import FloatArray, Problem
 
 
@@ -39,13 +39,24 @@ def prices(
 ) -> Prices:
     """All shadow prices of an optimal allocation from those of bandwidth and total power, by the envelope theorem."""
     c = convex_rows(problem)
-    q, lam, mu = 1.0 - rho, np.asarray(bandwidth_per_hz)[..., None], np.asarray(per_w)[..., None]
+    lam, mu = np.asarray(bandwidth_per_hz)[..., None], np.asarray(per_w)[..., None]
+    return prices_from(problem, c, dual_terms(c, c.snr(b, p), lam, mu), rho, b, p, lam, mu)
+
+
+def prices_from(
+    problem: Problem,
+    c: ConvexRows,
+    m: Multipliers,
+    rho: FloatArray,
+    b: FloatArray,
+    p: FloatArray,
+    lam: FloatArray,
+    mu: FloatArray,
+) -> Prices:
+    """The same where rows and multipliers are known; `lam` and `mu` of shape ``(..., 1)``."""
     with np.errstate(all="ignore"):
-        t = c.window - c.compute * q
-        snr = np.where(b > 0.0, c.gain_per_noise * p / np.where(b > 0.0, b, 1.0), np.inf)
-        m = dual_terms(c, snr, lam, mu)
-        rate = np.where(b > 0.0, b * np.log1p(snr) / LN2, 0.0)
-        later = ((m.rate * rate - m.energy_row * p) / t).sum(axis=-1)
+        per_t = (1.0 + c.compute * c.u(1.0 - rho)) / c.window
+        later = ((m.rate * c.carried(b, p) - m.energy_row * p) * per_t).sum(axis=-1)
         # E enters the energy row p <= eta (E (1 + a u) / T - eps u).
-        energy = m.energy_row * np.asarray(problem.devices.pa_efficiency) * (1.0 + c.compute * q / t) / c.window
+        energy = m.energy_row * np.asarray(problem.devices.pa_efficiency) * per_t
     return Prices(lam[..., 0], later, mu[..., 0], energy, m.peak_power)

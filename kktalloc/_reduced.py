@@ -71,8 +71,10 @@ def reduce(problem: Problem, deadline_s: FloatArray | None = None) -> Reduced:
     q_min = 1.0 - np.asarray(d.pruning_ratio_max)
 
     window = deadline - fixed_s
-    late = window - compute_s * q_min <= 0.0
-    window = np.where(window > 0.0, window, deadline)  # a placeholder: late devices are reported, never solved
+    # Who has nothing to send and nothing to compute needs no time.
+    late = np.where((q_min > 0.0) | (overhead > 0.0), window - compute_s * q_min <= 0.0, window < 0.0)
+    in_time = window > 0.0
+    window = np.where(in_time, window, deadline)  # a placeholder: late devices are reported, never solved
     compute = compute_s / window
     energy = budget - fixed_j
     drained = energy - compute_j * q_min < 0.0
@@ -88,9 +90,9 @@ def reduce(problem: Problem, deadline_s: FloatArray | None = None) -> Reduced:
         room_min, room_max = 1.0 - compute * q_min, 1.0 - compute
         s_min = q_min / np.where(late, 1.0, room_min)
         s_max = np.where(room_max > 0.0, 1.0 / np.maximum(room_max, 0.0), np.inf)
-    # Without gain, power or energy a device can send nothing: it stays at its floor.
+    # Without gain, power, energy or time a device can send nothing: it stays at its floor.
     total = np.inf if cell.total_power_w is None else np.asarray(cell.total_power_w)
-    mute = (gain * peak == 0.0) | (energy == 0.0) | (np.asarray(total) == 0.0)
+    mute = (gain * peak == 0.0) | (energy == 0.0) | (np.asarray(total) == 0.0) | ~in_time
     full = {
         "weight": d.weight,
         "compute": compute,

@@ -69,8 +69,7 @@ class Response:
     s: FloatArray
     p: FloatArray
     b: FloatArray
-    use: FloatArray  # b + ratio power_share p: what it pays for
-    flow: FloatArray  # -d use / d ln price; 0 where the device sits at a corner
+    flow: FloatArray  # -db / d ln price; 0 where the device sits at a corner
 
 
 def load(form: Reduced, s: FloatArray, power: FloatArray) -> FloatArray:
@@ -104,14 +103,14 @@ def corners(form: Reduced, ratio: FloatArray) -> Corners:
     The floor must be feasible (``floor_load < 1``).
     """
     ratio = ratio[:, None]
-    raw_min = form.power0 + form.power1 * form.s_min
-    # A falling limit that starts at the peak is below it from there on.
-    energy_first = np.where(form.power1 < 0.0, raw_min <= 1.0, raw_min < 1.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         s_kink = np.where(form.power1 != 0.0, (1.0 - form.power0) / form.power1, np.nan)
         y_star = efficiency_at_power_price(form.snr / (ratio * form.power_share))
-    # A rising limit reaches the peak from below, a falling one leaves it: rounding at the floor must not mix them up.
-    kinked = (s_kink > form.s_min) & (s_kink < form.s_max) & (energy_first == (form.power1 > 0.0))
+    # A rising limit reaches the peak from below, a falling one leaves it. Where the kink lies decides the branch too:
+    # next to the floor, rounding must not answer the two questions differently.
+    ahead = s_kink > form.s_min
+    energy_first = np.select([form.power1 > 0.0, form.power1 < 0.0], [ahead, ~ahead], form.power0 < 1.0)
+    kinked = ahead & (s_kink < form.s_max)
     finite_max = np.isfinite(form.s_max)
     s_max = np.where(finite_max, form.s_max, form.s_min)
     s_kink = np.where(kinked, s_kink, s_max)
@@ -146,7 +145,7 @@ def corners(form: Reduced, ratio: FloatArray) -> Corners:
     m_star = np.where(is_open, stretch_marginal(form, y_star, s_star), m_start)
     return Corners(
         np.broadcast_to(ratio, m_start.shape), energy_first, kinked, is_open, s_kink, s_star, y_floor, y_star, y_kink,
-        y_sat, p_floor, p_sat,
+        y_sat, np.where(idle, 0.0, p_floor), p_sat,
         b_floor=np.where(idle, 0.0, bandwidth_at(form, p_floor, y_floor)),
         b_kink=bandwidth_at(form, np.where(kinked, 1.0, p_sat), y_kink),
         b_sat=bandwidth_at(form, p_sat, y_sat),
@@ -167,8 +166,7 @@ class Marginal:
     s: FloatArray
     p: FloatArray
     b: FloatArray
-    use: FloatArray
-    flow: FloatArray  # -d use / d ln m
+    flow: FloatArray  # -db / d ln m
 
 
 def marginal(
@@ -203,8 +201,9 @@ def marginal(
         )
         b = bandwidth_at(form, p, y)
         # -db/d ln y = b (1 + 1/e) y (rate1 - gamma F1 e^-y) / rest
-        flow = b * (1.0 + 1.0 / e) * y * (form.rate1 - form.snr * F1 * decay) / rest + dear * F1 * fall
-    return Marginal(log_value, slope, s, p, b, b + dear * p, flow / slope)
+        flow = b * (1.0 + 1.0 / e) * y * (form.rate1 - form.snr * F1 * decay) / rest
+        flow = np.where(slope > 0.0, flow / slope, 0.0)  # undefined where e' is 0 over a stretch
+    return Marginal(log_value, slope, s, p, b, flow)
 
 
 def stretch_marginal(form: Reduced, y: FloatArray, s: FloatArray) -> FloatArray:
@@ -250,7 +249,6 @@ def respond(form: Reduced, at: Corners, log_price: FloatArray, start: FloatArray
     p = np.select(fixed, [at.p_floor, at.p_sat, 1.0], on.p)
     b = np.select(fixed, [at.b_floor, at.b_sat, at.b_kink], on.b)
     flow = np.where(corner, 0.0, on.flow)
-    dear = at.ratio * form.power_share
     if stretch.any():
         s_here = _stretch(form, at, price)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -258,12 +256,12 @@ def respond(form: Reduced, at: Corners, log_price: FloatArray, start: FloatArray
             rho = np.clip(1.0 - s_here / room, 0.0, 1.0)
             bend = 2.0 * form.compute / room + form.error.curvature(rho) / form.error.slope(rho) / room**2
             b_here, p_here = rate / at.y_star, power_at(form, s_here, at.y_star)
-            flow_here = (b_here + dear * p_here) * form.rate1 / rate / bend
+            flow_here = form.rate1 / at.y_star / bend
         moving = stretch & (s_here > form.s_min) & (s_here < at.s_star) & np.isfinite(flow_here)
         s, p, b = (np.where(stretch, n, o) for n, o in ((s_here, s), (p_here, p), (b_here, b)))
         flow = np.where(moving, flow_here, flow)
     p = np.clip(p, 0.0, 1.0)
-    return Response(regime, y, s, p, b, b + dear * p, flow)
+    return Response(regime, y, s, p, b, flow)
 
 
 def _stretch(form: Reduced, at: Corners, log_price: FloatArray) -> FloatArray:
@@ -312,7 +310,7 @@ def _efficiency_at(
         trust = (newton >= low) & (newton <= high) & (size <= 0.5 * before)
         # The last step of a converged Newton is good whatever rounding did to its bracket. A steep curve must be
         # close in value too: where e'(rho) vanishes, ln m falls without bound next to saturation.
-        last = size < 1e-7 * np.minimum(at.slope, 1.0)
+        last = size < 1e-8 * np.minimum(at.slope, 1.0)
         proposed = np.where(trust | (last & np.isfinite(newton)), newton, middle)
         before = size
         moving = inside & ~last & (high - low > 2e-16 * high)
