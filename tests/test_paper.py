@@ -28,6 +28,7 @@ _NOT_TEXT = (
     r"\\(?:label|ref|eqref|cite|input|bibliography|bibliographystyle)\{[^}]*\}",
     r"\\includegraphics(?:\[[^\]]*\])?\{[^}]*\}",
     r"\\setlength\{[^}]*\}\{[^}]*\}",
+    r"\\needspace\{[^}]*\}",
     r"\\begin\{multicols\}\{2\}",
     r"\\checkedstep\{[^}]*\}",
     r"CIFAR-10",
