@@ -422,7 +422,7 @@ LANE_LOOP void begin(Block *v)
 }
 
 /* Takes up a device where the last sweep left it: its regime, and its efficiency, moved as its price has been since. */
-LANE_LOOP void recall(Block *v, const double *codes, const double *known, const double *moves)
+LANE_LOOP void recall(Block *restrict v, const double *restrict codes, const double *restrict known, const double *restrict moves)
 {
     EACH_OF(v, i) {
         const double code = codes[i], kinked = v->kinked[i], fresh_y = v->y[i];
@@ -439,7 +439,7 @@ LANE_LOOP void recall(Block *v, const double *codes, const double *known, const 
     }
 }
 
-LANE_LOOP void leave_off(const Block *v, double *codes, double *next, double *moves)
+LANE_LOOP void leave_off(const Block *restrict v, double *restrict codes, double *restrict next, double *restrict moves)
 {
     EACH_OF(v, i) {
         const double branch = v->energy_first[i] != v->second[i] ? ENERGY : PEAK, corner = v->corner[i];

@@ -53,7 +53,7 @@ LANE_LOOP void clear_tally(Tally *t)
 }
 
 /* What efficiencies at equal shares say of the price. */
-LANE_LOOP void tally_guess(Tally *t, const Block *v, const double *here)
+LANE_LOOP void tally_guess(Tally *restrict t, const Block *restrict v, const double *restrict here)
 {
     EACH_OF(v, i) {
         const double worth = v->field[WEIGHT][i] > 0.0 ? here[i] : 0.0, finite = fabs(v->excess[i]) < INFINITY ? worth : 0.0;
@@ -63,27 +63,29 @@ LANE_LOOP void tally_guess(Tally *t, const Block *v, const double *here)
     }
 }
 
-LANE_LOOP void tally_answer(Tally *t, const Block *v, const double *here)
+LANE_LOOP void tally_answer(Tally *restrict t, const Block *restrict v, const double *restrict here)
 {
     EACH_OF(v, i) {
         const double one = here[i], corner = v->corner[i], pinned = v->pinned[i], step = v->step[i];
         const double floor = corner == FLOOR ? one : 0.0, top = corner == SATURATED ? one : 0.0;
-        const double ahead = step != 0.0 ? v->bend[i] * step : 0.0, b = one > 0.0 ? v->b[i] : 0.0;
+        const double bend = v->bend[i], asked = v->b[i], excess = v->excess[i], fresh = v->fresh[i], hopeless = v->hopeless[i];
+        const double turned = bend * step, ahead = step != 0.0 ? turned : 0.0, b = one > 0.0 ? asked : 0.0;
         /* When it leaves its floor is known from the second sweep that finds it there. */
-        const double may_leave = v->fresh[i] > 0.0 ? 0.0 : floor * (1.0 - pinned);
-        const double nearest = t->nearest[i], leaves = may_leave > 0.0 ? v->excess[i] : -INFINITY;
+        const double may_leave = floor * (1.0 - pinned) * (1.0 - fresh);
+        const double nearest = t->nearest[i], leaves = may_leave > 0.0 ? excess : -INFINITY;
         t->nearest[i] = most(nearest, leaves);
-        const double pending = t->pending[i], by = fabs(step) / v->y[i], due = one > 0.0 ? most(fabs(ahead), by) : 0.0;
+        const double pending = t->pending[i], by = fabs(step) / v->y[i], larger = most(fabs(ahead), by);
+        const double due = one > 0.0 ? larger : 0.0;
         t->pending[i] = most(pending, due);
         t->doubt[i] += b * ahead * ahead;
         t->devices[i] += one;
         t->at_floor[i] += floor;
-        t->fresh[i] += v->fresh[i] * floor;
+        t->fresh[i] += fresh * floor;
         t->at_top[i] += pinned > 0.0 ? one : top;
-        t->hopeless[i] += v->hopeless[i] > 0.0 ? one : 0.0;
+        t->hopeless[i] += hopeless > 0.0 ? one : 0.0;
         const double x = least(ahead, 1.0);
         add_lane(&t->bandwidth, i, b * (1.0 - x + 0.5 * x * x));
-        add_lane(&t->moving, i, b * v->bend[i] * v->per_slope[i]);
+        add_lane(&t->moving, i, b * bend * v->per_slope[i]);
     }
 }
 
@@ -154,7 +156,7 @@ LANE_LOOP int is_new(const double *codes)
 }
 
 /* The allocation in SI units. */
-LANE_LOOP void allocate(Block *v, Tally *tally, const double *here, double (*out)[LANES])
+LANE_LOOP void allocate(const Block *restrict v, Tally *restrict tally, const double *restrict here, double (*restrict out)[LANES])
 {
     EACH_OF(v, i) {
         const double s = v->s[i], q = s / (1.0 + v->compute[i] * s), rho_max = v->field[PRUNING_RATIO_MAX][i];
