@@ -105,7 +105,7 @@ static ptrdiff_t most(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
 static size_t lay_out(const Chain *chain, int lowest, Space *space, char *memory)
 {
     size_t used = 0;
-    ptrdiff_t band = 1, turned = 1, change = 1, packed = 1, table = 1;
+    ptrdiff_t band = 1, turned = 1, change = 1, table = 1;
     space->panel = room(memory, &used, space->panels, sizeof(Panel));
     for (int p = 0; p < space->panels; p++) {
         Panel panel = {.given = room(memory, &used, panels_of(layer_inputs(&chain->layer[0])) * PANEL * PANEL, sizeof(float))};
@@ -127,12 +127,11 @@ static size_t lay_out(const Chain *chain, int lowest, Space *space, char *memory
         band = most(band, outputs * squares * PANEL);
         table = most(table, most(l->inputs * taps, l->outputs));
         if (i >= lowest) change = most(change, outputs * l->inputs * taps);
-        if (i > lowest) packed = most(packed, l->outputs * l->inputs * taps);
     }
     space->scratch.band = room(memory, &used, band, sizeof(float));
     space->scratch.turned = room(memory, &used, turned, sizeof(float));
     space->scratch.change = room(memory, &used, change, sizeof(float));
-    space->scratch.packed = room(memory, &used, packed, sizeof(float));
+    space->scratch.packed = room(memory, &used, change, sizeof(float));
     space->scratch.table = room(memory, &used, table, sizeof(int32_t));
     return used;
 }

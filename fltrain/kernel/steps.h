@@ -94,7 +94,7 @@ static void NAME(weigh_up)(const Layer *l, const Scratch *w, const float *in, in
     for (int panel = 0; panel * PANEL < l->outputs; panel++) {
         for (int i = 0; i < s * across; i++)  /* samples and channels change places */
             NAME(turn)(w->band + ((ptrdiff_t)panel * PANEL * s * across + i) * PANEL, s * across * PANEL,
-                       w->turned + (ptrdiff_t)i * PANEL * PANEL);
+                       w->turned + (ptrdiff_t)i * PANEL * PANEL, PANEL);
         float *change = w->change + (ptrdiff_t)panel * l->inputs * taps * PANEL;
         for (int j = 0; j < s * rows; j++) {
             const int i = j % rows, y = row * s + j / rows + i - l->padding[0];
@@ -119,7 +119,7 @@ static void NAME(weigh_up)(const Layer *l, const Scratch *w, const float *in, in
     }
 }
 
-/* += slope of the inputs, one band of rows; w->packed is weight as [kernel][outputs][inputs]. */
+/* += slope of the inputs, one band of rows; w->packed is weight as [inputs][kernel][outputs]. */
 static void NAME(hand_down)(const Layer *l, const Scratch *w, int row, float *below)
 {
     const int s = l->pool, across = l->columns * s;
@@ -130,7 +130,8 @@ static void NAME(hand_down)(const Layer *l, const Scratch *w, int row, float *be
             const int x = i % across + t % l->kernel[1] - l->padding[1];
             if (y < 0 || y >= l->height || x < 0 || x >= l->width) continue;
             NAME(product)(l->inputs, PANEL, (NAME(Product)){.k = l->outputs,
-                          .a = w->packed + (ptrdiff_t)t * l->outputs * l->inputs, .a_row = 1, .a_step = l->inputs,
+                          .a = w->packed + (ptrdiff_t)t * l->outputs,
+                          .a_row = (ptrdiff_t)l->kernel[0] * l->kernel[1] * l->outputs, .a_step = 1,
                           .b = w->band + i * PANEL, .table = w->table, .c = below + (y * l->width + x) * PANEL,
                           .c_row = l->height * l->width * PANEL, .alpha = 1.0f});
         }
@@ -169,7 +170,7 @@ static void NAME(linear_back)(const Layer *l, int first, const Space *space, int
         if (l->bias.rate != 0.0f) NAME(shift)(&l->bias, l->outputs, slope, PANEL, l->bias.rate / size);
         for (int j = 0; rate != 0.0f && j < l->inputs; j += PANEL) {
             const float *right = first ? panel->given + j * PANEL : space->scratch.turned;
-            if (!first) NAME(turn)(panel->value[index] + j * PANEL, PANEL, space->scratch.turned);
+            if (!first) NAME(turn)(panel->value[index] + j * PANEL, PANEL, space->scratch.turned, PANEL);
             NAME(product)(l->outputs, l->inputs - j < PANEL ? l->inputs - j : PANEL, (NAME(Product)){.k = PANEL, .a = slope,
                           .a_row = PANEL, .a_step = 1, .b = right, .c = l->weight.value + j, .c_row = l->inputs,
                           .alpha = -rate, .mask = l->weight.mask ? l->weight.mask + j : NULL});
@@ -180,14 +181,10 @@ static void NAME(linear_back)(const Layer *l, int first, const Space *space, int
 static void NAME(convolve_back)(const Layer *l, const Space *space, int index, int lowest, float size)
 {
     const Scratch *w = &space->scratch;
-    const int taps = l->kernel[0] * l->kernel[1], per = l->pool * l->pool * l->columns * PANEL;
+    const int k = l->inputs * l->kernel[0] * l->kernel[1], per = l->pool * l->pool * l->columns * PANEL;
     const float rate = l->weight.rate / size;
-    memset(w->change, 0, sizeof(float) * panels_of(l->outputs) * PANEL * l->inputs * taps);
-    if (!lowest)
-        for (int o = 0; o < l->outputs; o++)
-            for (int c = 0; c < l->inputs; c++)
-                for (int t = 0; t < taps; t++)
-                    w->packed[((ptrdiff_t)t * l->outputs + o) * l->inputs + c] = l->weight.value[((ptrdiff_t)o * l->inputs + c) * taps + t];
+    memset(w->change, 0, sizeof(float) * panels_of(l->outputs) * PANEL * k);
+    if (!lowest) NAME(transpose)(l->weight.value, l->outputs, k, k, w->packed);
     for (int p = 0; p < space->panels; p++) {
         const Panel *panel = &space->panel[p];
         if (!lowest) memset(panel->slope[index], 0, sizeof(float) * layer_inputs(l) * PANEL);
@@ -198,12 +195,13 @@ static void NAME(convolve_back)(const Layer *l, const Space *space, int index, i
             if (!lowest) NAME(hand_down)(l, w, row, panel->slope[index]);
         }
     }
-    for (int o = 0; rate != 0.0f && o < l->outputs; o++)
-        for (int i = 0; i < l->inputs * taps; i++) {
-            const ptrdiff_t at = (ptrdiff_t)o * l->inputs * taps + i;
-            const float change = w->change[((ptrdiff_t)(o / PANEL) * l->inputs * taps + i) * PANEL + o % PANEL];
-            l->weight.value[at] -= rate * change * (l->weight.mask ? l->weight.mask[at] : 1.0f);
-        }
+    for (int from = 0; rate != 0.0f && from < l->outputs; from += PANEL) {
+        const int rows = l->outputs - from < PANEL ? l->outputs - from : PANEL;
+        const ptrdiff_t at = (ptrdiff_t)from * k;
+        NAME(transpose)(w->change + at, k, PANEL, PANEL, w->packed);
+        for (ptrdiff_t i = 0; i < (ptrdiff_t)rows * k; i++)
+            l->weight.value[at + i] -= rate * w->packed[i] * (l->weight.mask ? l->weight.mask[at + i] : 1.0f);
+    }
 }
 
 /* exp(x) for x <= 0, to 2 ulp; NaN stays. */
@@ -264,7 +262,7 @@ static void NAME(take)(const Chain *chain, const Panel *panel, const float *x, c
     for (int j = 0; j < n; j += PANEL) {
         float *block = panel->given + (ptrdiff_t)j * PANEL;
         if (used < PANEL) memset(block + used * PANEL, 0, sizeof(float) * PANEL * (PANEL - used));
-        NAME(turn)(block, PANEL, panel->value[0] + (ptrdiff_t)j * PANEL);
+        NAME(turn)(block, PANEL, panel->value[0] + (ptrdiff_t)j * PANEL, PANEL);
     }
 }
 
@@ -302,7 +300,7 @@ static void NAME(outputs)(const Chain *chain, const Space *space, const float *x
         NAME(forward)(chain, &space->scratch, panel);
         for (ptrdiff_t j = 0; j < n; j += PANEL) {
             const ptrdiff_t width = n - j < PANEL ? n - j : PANEL;
-            NAME(turn)(panel->value[chain->layers] + j * PANEL, PANEL, space->scratch.turned);
+            NAME(turn)(panel->value[chain->layers] + j * PANEL, PANEL, space->scratch.turned, PANEL);
             for (int b = 0; b < used; b++) memcpy(out + (from + b) * n + j, space->scratch.turned + b * PANEL, sizeof(float) * width);
         }
     }

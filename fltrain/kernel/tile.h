@@ -105,8 +105,8 @@ static void NAME(product)(int m, int n, NAME(Product) g)
     }
 }
 
-/* to[PANEL][PANEL] = from[PANEL][PANEL] turned over its diagonal; from's rows lie `row` apart. */
-static void NAME(turn)(const float *from, ptrdiff_t row, float *to)
+/* A square of PANEL x PANEL turned over its diagonal; rows lie `row` and `to_row` apart. */
+static void NAME(turn)(const float *from, ptrdiff_t row, float *to, ptrdiff_t to_row)
 {
     for (int top = 0; top < PANEL; top += VEC)
         for (int left = 0; left < PANEL; left += VEC) {
@@ -119,6 +119,21 @@ static void NAME(turn)(const float *from, ptrdiff_t row, float *to)
                 }
                 UNROLLED for (int i = 0; i < VEC; i++) held[i] = next[i];
             }
-            UNROLLED for (int i = 0; i < VEC; i++) AT(to + (left + i) * PANEL + top) = held[i];
+            UNROLLED for (int i = 0; i < VEC; i++) AT(to + (left + i) * to_row + top) = held[i];
+        }
+}
+
+/* to[columns][rows] = from[rows][columns], whose rows lie `row` apart. */
+static void NAME(transpose)(const float *from, int rows, int columns, ptrdiff_t row, float *to)
+{
+    for (int top = 0; top < rows; top += PANEL)
+        for (int left = 0; left < columns; left += PANEL) {
+            const int high = rows - top < PANEL ? rows - top : PANEL, wide = columns - left < PANEL ? columns - left : PANEL;
+            const float *block = from + top * row + left;
+            float *turned = to + (ptrdiff_t)left * rows + top;
+            if (high == PANEL && wide == PANEL) NAME(turn)(block, row, turned, rows);
+            else
+                for (int i = 0; i < high; i++)
+                    for (int j = 0; j < wide; j++) turned[(ptrdiff_t)j * rows + i] = block[i * row + j];
         }
 }
