@@ -342,7 +342,8 @@ LANE_LOOP void hold_corners(Block *v)
 {
     EACH_OF(v, i) {
         const double corner = v->corner[i], s = corner == UNSET ? v->s[i] : corner_s(v, i);
-        const double limit = power_limit(v, i, s), p = corner == UNSET ? v->p[i] : limit;
+        /* Who cannot be heard says nothing. */
+        const double most_p = power_limit(v, i, s), limit = v->gamma[i] > 0.0 ? most_p : 0.0, p = corner == UNSET ? v->p[i] : limit;
         const double sends = v->overhead[i] + s > 0.0 ? 1.0 : 0.0, held = sends > 0.0 ? v->gamma[i] * p * v->decayed[i] : 0.0;
         const double b = v->b[i], per_slope = v->per_slope[i];
         v->s[i] = s;
