@@ -122,7 +122,7 @@ static size_t lay_out(const Chain *chain, int lowest, Space *space, char *memory
         const Layer *l = &chain->layer[i];
         const ptrdiff_t outputs = panels_of(l->outputs) * PANEL, taps = (ptrdiff_t)l->kernel[0] * l->kernel[1];
         const ptrdiff_t squares = (ptrdiff_t)l->pool * l->pool * l->columns;
-        turned = most(turned, squares * PANEL * PANEL);
+        turned = most(turned, (is_linear(l) ? panels_of(l->inputs) : squares) * PANEL * PANEL);
         if (is_linear(l)) continue;
         band = most(band, outputs * squares * PANEL);
         table = most(table, most(l->inputs * taps, l->outputs));

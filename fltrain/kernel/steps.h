@@ -168,13 +168,12 @@ static void NAME(linear_back)(const Layer *l, int first, const Space *space, int
         const Panel *panel = &space->panel[p];
         const float *slope = panel->slope[index + 1];
         if (l->bias.rate != 0.0f) NAME(shift)(&l->bias, l->outputs, slope, PANEL, l->bias.rate / size);
-        for (int j = 0; rate != 0.0f && j < l->inputs; j += PANEL) {
-            const float *right = first ? panel->given + j * PANEL : space->scratch.turned;
-            if (!first) NAME(turn)(panel->value[index] + j * PANEL, PANEL, space->scratch.turned, PANEL);
-            NAME(product)(l->outputs, l->inputs - j < PANEL ? l->inputs - j : PANEL, (NAME(Product)){.k = PANEL, .a = slope,
-                          .a_row = PANEL, .a_step = 1, .b = right, .c = l->weight.value + j, .c_row = l->inputs,
-                          .alpha = -rate, .mask = l->weight.mask ? l->weight.mask + j : NULL});
-        }
+        if (rate == 0.0f) continue;
+        float *right = first ? panel->given : space->scratch.turned;
+        for (ptrdiff_t j = 0; !first && j < l->inputs; j += PANEL)
+            NAME(turn)(panel->value[index] + j * PANEL, PANEL, right + j * PANEL, PANEL);
+        NAME(product)(l->outputs, l->inputs, (NAME(Product)){.k = PANEL, .a = slope, .a_row = PANEL, .a_step = 1,
+                      .b = right, .c = l->weight.value, .c_row = l->inputs, .alpha = -rate, .mask = l->weight.mask});
     }
 }
 

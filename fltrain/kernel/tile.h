@@ -1,4 +1,4 @@
-/* The one matrix product: C[m][<= PANEL] += alpha A B (* mask), B in rows of PANEL floats. Included once for every
+/* The one matrix product: C[m][n] += alpha A B (* mask), B cut into panels [n / PANEL][k][PANEL]. Included once for every
  * instruction set, with VEC floats to a register and ROWS x COLS accumulators that fit its registers. */
 
 typedef float NAME(Vec) __attribute__((vector_size(4 * VEC), aligned(4)));
@@ -14,7 +14,7 @@ typedef int8_t NAME(Taps) __attribute__((vector_size(VEC), aligned(1)));
 /* x where the comparison held, else 0. */
 INLINE V NAME(where)(NAME(Order) held, V x) { return (V)((NAME(Order))x & held); }
 
-/* A's element (i, p) is a[i * a_row + p * a_step]; B's row p is b + p * PANEL, or b + table[p] if there is a table. */
+/* A's element (i, p) is a[i * a_row + p * a_step]. With a table, for one panel, B's row p is b + table[p]. */
 typedef struct {
     int k;
     const float *a;
@@ -71,7 +71,8 @@ INLINE void NAME(tile)(const int rows, const int by_table, const NAME(Product) *
 TILE_OF(tile_in_order, 0)
 TILE_OF(tile_by_table, 1)
 
-/* Rows are shared out evenly: few of them alone would leave the multipliers waiting. */
+/* Rows are shared out evenly: few of them alone would leave the multipliers waiting. Columns go by within: whole rows of
+ * C are read and written in turn, for C may be larger than the caches. */
 static void NAME(product)(int m, int n, NAME(Product) g)
 {
     const int blocks = (m + ROWS - 1) / ROWS;
@@ -82,7 +83,7 @@ static void NAME(product)(int m, int n, NAME(Product) g)
             float edge[ROWS * COLS * VEC];
             const int width = n - j < COLS * VEC ? n - j : COLS * VEC;
             g.a = whole.a + from * whole.a_row;
-            g.b = whole.b + j;
+            g.b = whole.b + (ptrdiff_t)(j / PANEL) * g.k * PANEL + j % PANEL;
             g.c = whole.c + from * whole.c_row + j;
             g.c_row = whole.c_row;
             g.alpha = whole.alpha;

@@ -9,7 +9,8 @@ worker per core. The checkouts' own requirements must be importable (modules tha
 not use may be missing: they are stubbed). Nothing of the peers is kept here.
 
 Reported: median seconds per round, ratios, and how near each is to the floor: the floating-point operations of
-the plain steps, counted, at the rate of a large matrix product on all cores in the same run.
+the plain steps, counted, at the rate of the fastest matrix product at hand (torch's of 2048 x 2048 on all its
+threads, or the compiled chain's of a layer that fits the cache, times the workers) in the same run.
 
 On a machine that does other work at the same time, wall-clock ratios say little (threads that wait for each
 other suffer most). ``--serial`` then compares processor seconds, everything on one thread of one process.
@@ -42,6 +43,7 @@ from torch import nn
 from tqdm import tqdm
 
 import fltrain as ft
+from fltrain.chain import chain_of
 from fltrain.checkpoint import RunState
 from fltrain.engine import InProcess, Workers
 from fltrain.loop import _one_round, one_thread
@@ -224,15 +226,24 @@ def fluke_round(
     yield one
 
 
-def peak_flops(clock: Callable[[], float]) -> float:
-    """Floating-point operations per second of a 2048 x 2048 matrix product on all threads, best of 10."""
+def peak_flops(clock: Callable[[], float], workers: int) -> float:
+    """Floating-point operations per second of the fastest matrix product at hand, best of 20."""
+
+    def fastest(flops: float, product: Callable[[], object]) -> float:
+        seconds = []
+        for _ in range(20):
+            start = clock()
+            product()
+            seconds.append(clock() - start)
+        return flops / min(seconds)
+
     a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    seconds = []
-    for _ in range(10):
-        start = clock()
-        a @ b
-        seconds.append(clock() - start)
-    return 2 * 2048**3 / min(seconds)
+    peak = fastest(2 * 2048**3, lambda: a @ b)
+    chain = chain_of(nn.Sequential(nn.Linear(256, 256)))
+    if chain is not None:
+        x = torch.randn(2048, 256)
+        peak = max(peak, workers * fastest(2 * 2048 * 256**2, lambda: chain.outputs(x)))
+    return peak
 
 
 def plain_flops(name: str, data: ft.Dataset, shares: Sequence[ft.DeviceData], head_epochs: int) -> float:
@@ -278,7 +289,7 @@ def main() -> None:
                     one(t)
                     if t:  # the first round warms up
                         seconds[who].append(clock() - start)
-        floor_s = plain_flops(*given) / peak_flops(clock)
+        floor_s = plain_flops(*given) / peak_flops(clock, options.workers)
         row: dict[str, Any] = {"model": name, "devices": devices, "head_epochs": head_epochs, "floor_s": floor_s}
         for who, taken in seconds.items():
             row[who] = statistics.median(taken)
