@@ -230,9 +230,10 @@ def least_deadline(
 
     # log of the time after the longest computation, in deadlines, from below rounding to beyond any use
     low, high = np.full(problem.batch_shape, -80.0), np.full(problem.batch_shape, 300.0)
-    possible = enough(unit * np.exp(high))
+    at_once, possible = enough(unit * np.exp(low)), enough(unit * np.exp(high))
     for _ in range(60):
         middle = 0.5 * (low + high)
         fits = enough(unit * np.exp(middle))
         low, high = np.where(fits, low, middle), np.where(fits, middle, high)
-    return np.where(possible, earliest + unit * np.exp(high), np.inf)
+    # Who sends nothing needs no time beyond the computation.
+    return np.select([at_once, possible], [earliest, earliest + unit * np.exp(high)], np.inf)

