@@ -103,11 +103,13 @@ LANE_LOOP void reduce(Block *v, const Problem *problem, const Strip *at)
         const double spare = window - compute_s * q_min, room = window - compute_s;
         const double s_min = q_min * window / (late > 0.0 ? window : spare);
         const double full = room > 0.0 ? window / room : INFINITY, s_max = gamma > 0.0 ? most(full, s_min) : s_min;
+        const double rising = F1 > 0.0 ? 1.0 : 0.0, falling = F1 < 0.0 ? 1.0 : 0.0, below = F0 < 1.0 ? 1.0 : 0.0;
         const double raw_min = F0 + F1 * s_min, s_meet = F1 != 0.0 ? (1.0 - F0) / F1 : -1.0;
         const double beyond = s_meet > s_min ? 1.0 : 0.0, kinked = s_meet < s_max ? beyond : 0.0;
         const double rate_min = (overhead + bits * s_min) * nats;
         const double carried = gamma * most(least(raw_min, 1.0), 0.0);
-        const double touching = F1 < 0.0 ? 1.0 : 0.0;  /* a falling limit that starts at the peak is below it from there on */
+        /* By the crossing itself: at the floor rounding might decide otherwise. */
+        const double sloped = beyond > 0.0 ? rising : falling;
         const double unable = rate_min < carried ? 0.0 : 1.0;  /* theta >= 1: no bandwidth carries the floor */
         const double silent = weight > 0.0 ? 0.0 : 1.0;
 
@@ -127,7 +129,7 @@ LANE_LOOP void reduce(Block *v, const Problem *problem, const Strip *at)
         v->s_max[i] = s_max;
         v->s_kink[i] = kinked > 0.0 ? s_meet : s_max;
         v->kinked[i] = kinked;
-        v->energy_first[i] = raw_min < 1.0 ? 1.0 : raw_min > 1.0 ? 0.0 : touching;
+        v->energy_first[i] = F1 != 0.0 ? sloped : below;
         v->hopeless[i] = late + drained + (rate_min > 0.0 ? unable : 0.0);
         v->pinned[i] = s_max > s_min ? silent : 1.0;
     }
