@@ -12,15 +12,25 @@ INLINE double no_nan(double x) { return x == x ? x : INFINITY; }
 enum { ANYWHERE = -2, AT_FLOOR = 0, ON_ENERGY, AT_KINK, AT_PEAK, AT_TOP };  /* Regime of _regime.py, or none claimed */
 
 /* What is worst, and what adds up, over the devices. */
-typedef struct {
-    double rate, energy, peak, pruning, negative, stationarity, consistency;
-    Total objective, weight, bound, bandwidth, worth, unused, later;
-} Verdict;
+enum { RATE, ENERGY, PEAK, PRUNING, NEGATIVE, STATIONARY, CONSISTENT, WORST };
+enum { OBJECTIVE, SHARE, BOUND, BANDWIDTH, WORTH, UNUSED, LATER, SUMS };
 
 typedef struct {
-    Lanes field[DEVICE_FIELDS], rho, b, p, regime, implied[CLAIMS];
-    Lanes rate, energy, peak, pruning, negative, stationarity, misplaced;
-    Lanes objective, bound, worth, unused, later;
+    double worst[WORST];
+    Total sum[SUMS];
+} Verdict;
+
+/* The same of the devices that share a lane. */
+typedef struct {
+    Lanes worst[WORST];
+    LaneTotal sum[SUMS];
+} Tally;
+
+typedef struct {
+    int width;  /* lanes in use, in whole vectors */
+    Lanes bandwidth, noise, deadline, price;  /* of the lane's problem */
+    Lanes field[DEVICE_FIELDS], rho, b, p, regime, claimed[CLAIMS], implied[CLAIMS];
+    Lanes worst[WORST], sum[SUMS];
 } Block;
 
 /* The relative distance of a claim from what the allocation implies. */
@@ -61,9 +71,10 @@ INLINE void prefer(Candidate *best, Candidate other)
     best->u = better > 0.0 ? other.u : best->u;
 }
 
-LANE_LOOP void judge_block(Block *v, double B, double noise, double deadline, double lam)
+LANE_LOOP void judge_block(Block *v)
 {
-    EACH(i) {
+    for (int i = 0; i < (v->width & -VECTOR); i++) {
+        const double B = v->bandwidth[i], noise = v->noise[i], deadline = v->deadline[i], lam = v->price[i];
         const double payload = v->field[PAYLOAD_BITS][i], extra = v->field[OVERHEAD_BITS][i], eta = v->field[PA_EFFICIENCY][i];
         const double a = v->field[PRUNED_COMPUTE_S][i], fixed_s = v->field[FIXED_LATENCY_S][i], peak = v->field[TX_POWER_MAX_W][i];
         const double budget = v->field[ENERGY_BUDGET_J][i], fixed_j = v->field[FIXED_ENERGY_J][i];
@@ -79,11 +90,13 @@ LANE_LOOP void judge_block(Block *v, double B, double noise, double deadline, do
         const double latency = fixed_s + a * q + upload, energy = fixed_j + compute_j * q + sent_j;
         const double spent = (energy - budget) / most(budget, 1e-300), excess = (p - peak) / most(peak, 1e-300);
         const double over = p > peak ? excess : 0.0, range = most(q - 1.0, -q);
-        v->energy[i] = budget < INFINITY ? no_nan(spent) : 0.0;
-        v->peak[i] = no_nan(most(over, -p) + 0.0 * p);
-        v->pruning[i] = no_nan(most(1.0 - rho_max - q, range) + 0.0 * q);
-        v->negative[i] = -b;
-        v->objective[i] = alpha * rho;
+        v->worst[ENERGY][i] = budget < INFINITY ? no_nan(spent) : 0.0;
+        v->worst[PEAK][i] = no_nan(most(over, -p) + 0.0 * p);
+        v->worst[PRUNING][i] = no_nan(most(1.0 - rho_max - q, range) + 0.0 * q);
+        v->worst[NEGATIVE][i] = -b;
+        v->sum[OBJECTIVE][i] = alpha * rho;
+        v->sum[SHARE][i] = alpha;
+        v->sum[BANDWIDTH][i] = b;
 
         /* The convex rows. */
         const double window = deadline - fixed_s, r0 = extra / window, r1 = payload + a * r0, left = budget - fixed_j;
@@ -127,15 +140,15 @@ LANE_LOOP void judge_block(Block *v, double B, double noise, double deadline, do
         /* What is priced is used up, and no device gains by moving. Where the computation leaves next to no time, q / t is
          * all rounding; no feasible u exceeds the cap. */
         const double t = window - a * q, u = least(q / t, u_cap), room = 1.0 + a * u, slope = alpha * window / (room * room);
-        v->rate[i] = no_nan((upload - t) / most(window, 1e-300));
+        v->worst[RATE][i] = no_nan((upload - t) / most(window, 1e-300));
         const double slack = limited > 0.0 ? e0 + e1 * u - p : 0.0;
         const double unused = nu * (rate - r0 - r1 * u) + omega * slack + pi * (peak - p);
         const double size = most(most(fabs(best.spread), slope), 1e-300), mismatch = fabs(best.spread - slope) / size;
-        v->bound[i] = best.value;
-        v->worth[i] = nu * rate;
-        v->unused[i] = unused == unused ? most(unused, 0.0) : NAN;
-        v->stationarity[i] = no_nan(least(mismatch, fabs(q - kept)) + 0.0 * (mismatch + kept));
-        v->later[i] = (nu * rate - omega * p) / t;
+        v->sum[BOUND][i] = best.value;
+        v->sum[WORTH][i] = nu * rate;
+        v->sum[UNUSED][i] = unused == unused ? most(unused, 0.0) : NAN;
+        v->worst[STATIONARY][i] = no_nan(least(mismatch, fabs(q - kept)) + 0.0 * (mismatch + kept));
+        v->sum[LATER][i] = (nu * rate - omega * p) / t;
 
         /* How far the device is from the limit that its regime names; next to the floor the times of a tiny upload are all
          * rounding of rho: weighed by what is kept beyond it. */
@@ -146,7 +159,7 @@ LANE_LOOP void judge_block(Block *v, double B, double noise, double deadline, do
         const double off_kink = regime == AT_KINK ? both * kept_beyond : off_peak;
         const double off_budget = regime == ON_ENERGY ? at_budget * kept_beyond : off_kink;
         const double off = regime == AT_FLOOR ? kept_beyond : off_budget;
-        v->misplaced[i] = regime == ANYWHERE ? 0.0 : no_nan(off);
+        v->worst[CONSISTENT][i] = regime == ANYWHERE ? 0.0 : no_nan(off);
         v->implied[UPLOAD_S][i] = upload;
         v->implied[LATENCY_S][i] = latency;
         v->implied[ENERGY_J][i] = energy;
@@ -155,21 +168,27 @@ LANE_LOOP void judge_block(Block *v, double B, double noise, double deadline, do
     }
 }
 
-LANE_LOOP void compare(double *worst, const double *claimed, const double *implied)
+LANE_LOOP void compare(Block *v, int claim)
 {
-    EACH(i) worst[i] = most(worst[i], distance(claimed[i], implied[i]));
+    for (int i = 0; i < (v->width & -VECTOR); i++) {
+        const double worst = v->worst[CONSISTENT][i];
+        v->worst[CONSISTENT][i] = most(worst, distance(v->claimed[claim][i], v->implied[claim][i]));
+    }
 }
 
-INLINE double worst_of(double worst, const double *lanes, int count)
+LANE_LOOP void tally(Tally *restrict t, const Block *restrict v, const double *restrict here)
 {
-    for (int i = 0; i < count; i++) worst = most(worst, lanes[i]);
-    return worst;
-}
-
-INLINE void tally(Total *total, double *lanes, int count)
-{
-    for (int i = count; i < LANES; i++) lanes[i] = 0.0;
-    add(total, sum_lanes(lanes, LANES));
+    for (int i = 0; i < (v->width & -VECTOR); i++) {
+        const double one = here[i];
+        for (int n = 0; n < WORST; n++) {
+            const double worst = t->worst[n][i], found = v->worst[n][i];
+            t->worst[n][i] = most(worst, one > 0.0 ? found : 0.0);
+        }
+        for (int n = 0; n < SUMS; n++) {
+            const double found = v->sum[n][i];
+            add_lane(&t->sum[n], i, one > 0.0 ? found : 0.0);
+        }
+    }
 }
 
 typedef struct {
@@ -179,54 +198,96 @@ typedef struct {
     Verdict *chunks;
 } Hearing;
 
+LANE_LOOP void enter_cells(Block *v, const Problem *problem, const Judgement *given, const Strip *at)
+{
+    const Strip cells = {at->row, 0, at->across ? at->count : 1, 1};
+    Lanes price;
+    v->width = whole_vectors(at->count);
+    load(v->bandwidth, &problem->cell[BANDWIDTH_HZ], &cells);
+    load(v->noise, &problem->cell[NOISE_PSD_W_PER_HZ], &cells);
+    load(v->deadline, &problem->cell[DEADLINE_S], &cells);
+    load(price, &given->price_per_hz, &cells);
+    for (int i = 0; i < v->width; i++) {
+        const int from = at->across ? i : 0;
+        v->bandwidth[i] = v->bandwidth[from];
+        v->noise[i] = v->noise[from];
+        v->deadline[i] = v->deadline[from];
+        v->price[i] = most(price[from], 0.0);
+    }
+}
+
+static void visit(const Problem *problem, const Judgement *given, Block *v, const Strip *at, const double *here, Tally *t)
+{
+    const ptrdiff_t K = problem->devices, first = at->row * K + at->device, hop = at->across ? K : 1;
+    v->width = whole_vectors(at->count);
+    for (int i = 0; i < DEVICE_FIELDS; i++) load(v->field[i], &problem->device[i], at);
+    load(v->rho, &given->pruning_ratio, at);
+    load(v->b, &given->bandwidth_hz, at);
+    load(v->p, &given->tx_power_w, at);
+    for (int i = 0; i < v->width; i++)
+        v->regime[i] = given->regime ? given->regime[first + (i < at->count ? i : at->count - 1) * hop] : ANYWHERE;
+    judge_block(v);
+    for (int i = 0; i < CLAIMS; i++) {
+        if (!given->claims[i].data) continue;
+        load(v->claimed[i], &given->claims[i], at);
+        compare(v, i);
+    }
+    tally(t, v, here);
+    for (int i = 0; i < at->count; i++) {
+        if (given->energy_per_j) given->energy_per_j[first + i * hop] = v->implied[ENERGY_PER_J][i];
+        if (given->peak_power_per_w) given->peak_power_per_w[first + i * hop] = v->implied[PEAK_POWER_PER_W][i];
+    }
+}
+
 static void judge_chunk(void *shared, ptrdiff_t chunk)
 {
     const Hearing *h = shared;
-    const Problem *problem = h->problem;
-    const Judgement *given = h->given;
-    const ptrdiff_t K = problem->devices, row = h->row, from = chunk * CHUNK, to = from + CHUNK < K ? from + CHUNK : K;
-    const double B = cell_value(problem, BANDWIDTH_HZ, row), noise = cell_value(problem, NOISE_PSD_W_PER_HZ, row);
-    const double deadline = cell_value(problem, DEADLINE_S, row), lam = most(value_at(&given->price_per_hz, row), 0.0);
-    Block block, *v = &block;
-    Verdict sum = {0};
-    for (ptrdiff_t first = from; first < to; first += LANES) {
-        const int count = to - first < LANES ? (int)(to - first) : LANES;
-        const Strip at_strip = {row, first, count, 0};
-        Lanes consistency = {0}, weight;
-        for (int i = 0; i < DEVICE_FIELDS; i++) load(v->field[i], &problem->device[i], &at_strip);
-        load(v->rho, &given->pruning_ratio, &at_strip);
-        load(v->b, &given->bandwidth_hz, &at_strip);
-        load(v->p, &given->tx_power_w, &at_strip);
-        for (int i = 0; i < LANES; i++)
-            v->regime[i] = given->regime ? given->regime[row * K + first + (i < count ? i : count - 1)] : ANYWHERE;
-        judge_block(v, B, noise, deadline, lam);
-        for (int i = 0; i < CLAIMS; i++) {
-            Lanes claimed;
-            if (!given->claims[i].data) continue;
-            load(claimed, &given->claims[i], &at_strip);
-            compare(consistency, claimed, v->implied[i]);
-        }
-        const ptrdiff_t at = row * K + first;
-        const size_t size = (size_t)count * sizeof(double);
-        if (given->energy_per_j) memcpy(given->energy_per_j + at, v->implied[ENERGY_PER_J], size);
-        if (given->peak_power_per_w) memcpy(given->peak_power_per_w + at, v->implied[PEAK_POWER_PER_W], size);
-        sum.rate = worst_of(sum.rate, v->rate, count);
-        sum.energy = worst_of(sum.energy, v->energy, count);
-        sum.peak = worst_of(sum.peak, v->peak, count);
-        sum.pruning = worst_of(sum.pruning, v->pruning, count);
-        sum.negative = worst_of(sum.negative, v->negative, count);
-        sum.stationarity = worst_of(sum.stationarity, v->stationarity, count);
-        sum.consistency = worst_of(worst_of(sum.consistency, consistency, count), v->misplaced, count);
-        EACH(i) weight[i] = v->field[WEIGHT][i];
-        tally(&sum.weight, weight, count);
-        tally(&sum.bandwidth, v->b, count);
-        tally(&sum.objective, v->objective, count);
-        tally(&sum.bound, v->bound, count);
-        tally(&sum.worth, v->worth, count);
-        tally(&sum.unused, v->unused, count);
-        tally(&sum.later, v->later, count);
+    const ptrdiff_t K = h->problem->devices, from = chunk * CHUNK, to = from + CHUNK < K ? from + CHUNK : K;
+    Block block;
+    Tally t;
+    Lanes here;
+    Strip at = {h->row, from, to - from < LANES ? (int)(to - from) : LANES, 0};
+    const int width = whole_vectors(at.count);
+    memset(&t, 0, sizeof t);
+    enter_cells(&block, h->problem, h->given, &at);
+    for (; at.device < to; at.device += LANES) {
+        if (to - at.device < LANES) at.count = (int)(to - at.device);
+        EACH(i) here[i] = i < at.count ? 1.0 : 0.0;
+        visit(h->problem, h->given, &block, &at, here, &t);
     }
-    h->chunks[chunk] = sum;
+    Verdict *sum = &h->chunks[chunk];
+    for (int n = 0; n < SUMS; n++) sum->sum[n] = total_of(&t.sum[n], width);
+    for (int n = 0; n < WORST; n++) {
+        sum->worst[n] = 0.0;
+        for (int i = 0; i < width; i++) sum->worst[n] = most(sum->worst[n], t.worst[n][i]);
+    }
+}
+
+/* What the devices' part comes to, written in the form of Certificate. */
+static void pronounce(const Problem *problem, const Judgement *given, const Verdict *all, ptrdiff_t row)
+{
+    const double B = cell_value(problem, BANDWIDTH_HZ, row), price = value_at(&given->price_per_hz, row);
+    const double lam = most(price, 0.0), paid = lam * B, used = value_of(all->sum[BANDWIDTH]);
+    const double total = value_of(all->sum[SHARE]), scale = total > 0.0 ? total : 1.0;
+    const double objective = value_of(all->sum[OBJECTIVE]), later = value_of(all->sum[LATER]);
+    double consistency = all->worst[CONSISTENT];
+    if (given->objective.data) consistency = most(consistency, distance(value_at(&given->objective, row), objective));
+    if (given->deadline_claim.data) consistency = most(consistency, distance(value_at(&given->deadline_claim, row), later));
+    const double verdict[VERDICTS] = {
+        [PRIMAL_RATE] = all->worst[RATE],
+        [PRIMAL_ENERGY] = all->worst[ENERGY],
+        [PRIMAL_PEAK_POWER] = all->worst[PEAK],
+        [PRIMAL_BANDWIDTH] = no_nan(most((used - B) / B, all->worst[NEGATIVE] / B) + 0.0 * used),
+        [PRIMAL_PRUNING] = all->worst[PRUNING],
+        [DUAL] = no_nan(most(-price * B, 0.0) + 0.0 * price),
+        [COMPLEMENTARITY] = no_nan((value_of(all->sum[UNUSED]) + most(paid - lam * used, 0.0) + 0.0 * used) / scale),
+        [STATIONARITY] = all->worst[STATIONARY],
+        [CONSISTENCY] = consistency,
+        [DUALITY_GAP] = (objective - (value_of(all->sum[BOUND]) - paid)) / scale,
+        [RESOLUTION] = 8.0 * DBL_EPSILON * (1.0 + (paid + value_of(all->sum[WORTH])) / scale),
+    };
+    for (int i = 0; i < VERDICTS; i++) given->verdict[i * problem->problems + row] = verdict[i];
+    if (given->deadline_per_s) given->deadline_per_s[row] = later;
 }
 
 static void judge_row(const Problem *problem, const Judgement *given, Verdict *chunks, ptrdiff_t row, int threads)
@@ -234,46 +295,32 @@ static void judge_row(const Problem *problem, const Judgement *given, Verdict *c
     const ptrdiff_t count = (problem->devices + CHUNK - 1) / CHUNK;
     Hearing hearing = {problem, given, row, chunks};
     in_parallel(judge_chunk, &hearing, count, threads);
-    Verdict all = {0};
+    Verdict all;
+    memset(&all, 0, sizeof all);
     for (ptrdiff_t i = 0; i < count; i++) {
-        const Verdict *one = &chunks[i];
-        all.rate = most(all.rate, one->rate);
-        all.energy = most(all.energy, one->energy);
-        all.peak = most(all.peak, one->peak);
-        all.pruning = most(all.pruning, one->pruning);
-        all.negative = most(all.negative, one->negative);
-        all.stationarity = most(all.stationarity, one->stationarity);
-        all.consistency = most(all.consistency, one->consistency);
-        add(&all.weight, value_of(one->weight));
-        add(&all.bandwidth, value_of(one->bandwidth));
-        add(&all.objective, value_of(one->objective));
-        add(&all.bound, value_of(one->bound));
-        add(&all.worth, value_of(one->worth));
-        add(&all.unused, value_of(one->unused));
-        add(&all.later, value_of(one->later));
+        for (int n = 0; n < WORST; n++) all.worst[n] = most(all.worst[n], chunks[i].worst[n]);
+        for (int n = 0; n < SUMS; n++) add(&all.sum[n], value_of(chunks[i].sum[n]));
     }
-    const double B = cell_value(problem, BANDWIDTH_HZ, row), price = value_at(&given->price_per_hz, row);
-    const double lam = most(price, 0.0), paid = lam * B, used = value_of(all.bandwidth);
-    const double total = value_of(all.weight), scale = total > 0.0 ? total : 1.0;
-    const double objective = value_of(all.objective), later = value_of(all.later);
-    double consistency = all.consistency;
-    if (given->objective.data) consistency = most(consistency, distance(value_at(&given->objective, row), objective));
-    if (given->deadline_claim.data) consistency = most(consistency, distance(value_at(&given->deadline_claim, row), later));
-    const double verdict[VERDICTS] = {
-        [PRIMAL_RATE] = all.rate,
-        [PRIMAL_ENERGY] = all.energy,
-        [PRIMAL_PEAK_POWER] = all.peak,
-        [PRIMAL_BANDWIDTH] = no_nan(most((used - B) / B, all.negative / B) + 0.0 * used),
-        [PRIMAL_PRUNING] = all.pruning,
-        [DUAL] = no_nan(most(-price * B, 0.0) + 0.0 * price),
-        [COMPLEMENTARITY] = no_nan((value_of(all.unused) + most(paid - lam * used, 0.0) + 0.0 * used) / scale),
-        [STATIONARITY] = all.stationarity,
-        [CONSISTENCY] = consistency,
-        [DUALITY_GAP] = (objective - (value_of(all.bound) - paid)) / scale,
-        [RESOLUTION] = 8.0 * DBL_EPSILON * (1.0 + (paid + value_of(all.worth)) / scale),
-    };
-    for (int i = 0; i < VERDICTS; i++) given->verdict[i * problem->problems + row] = verdict[i];
-    if (given->deadline_per_s) given->deadline_per_s[row] = later;
+    pronounce(problem, given, &all, row);
+}
+
+/* Problems side by side in the lanes. */
+static void judge_across(const Problem *problem, const Judgement *given, ptrdiff_t row, int count)
+{
+    Block block;
+    Tally t;
+    Lanes here;
+    Strip at = {row, 0, count, 1};
+    memset(&t, 0, sizeof t);
+    enter_cells(&block, problem, given, &at);
+    EACH(i) here[i] = i < count ? 1.0 : 0.0;
+    for (; at.device < problem->devices; at.device++) visit(problem, given, &block, &at, here, &t);
+    for (int i = 0; i < count; i++) {
+        Verdict all;
+        for (int n = 0; n < WORST; n++) all.worst[n] = t.worst[n][i];
+        for (int n = 0; n < SUMS; n++) all.sum[n] = (Total){t.sum[n].sum[i], t.sum[n].carry[i]};
+        pronounce(problem, given, &all, row + i);
+    }
 }
 
 typedef struct {
@@ -285,17 +332,22 @@ typedef struct {
 static void judge_rows(void *shared, ptrdiff_t group)
 {
     const Batch *batch = shared;
-    const ptrdiff_t from = group * batch->rows, end = from + batch->rows;
+    const ptrdiff_t from = group * batch->rows, N = batch->problem->problems;
+    const ptrdiff_t end = from + batch->rows < N ? from + batch->rows : N;
     Verdict chunk;
-    for (ptrdiff_t row = from; row < end && row < batch->problem->problems; row++)
-        judge_row(batch->problem, batch->given, &chunk, row, 1);
+    if (packed(batch->problem)) {
+        for (ptrdiff_t row = from; row < end; row += LANES)
+            judge_across(batch->problem, batch->given, row, end - row < LANES ? (int)(end - row) : LANES);
+    } else {
+        for (ptrdiff_t row = from; row < end; row++) judge_row(batch->problem, batch->given, &chunk, row, 1);
+    }
 }
 
 int dual_judge(const Problem *problem, const Judgement *given, int threads)
 {
     const ptrdiff_t K = problem->devices, chunks = (K + CHUNK - 1) / CHUNK;
     if (chunks <= 1) {
-        Batch batch = {problem, given, 1 + CHUNK / (K + 1)};
+        Batch batch = {problem, given, (1 + CHUNK / (LANES * (K + 1))) * LANES};
         in_parallel(judge_rows, &batch, (problem->problems + batch.rows - 1) / batch.rows, threads);
         return 1;
     }
