@@ -158,7 +158,7 @@ def floor_power(form: Reduced) -> FloatArray:
 
 
 def bandwidth_under_cap(form: Reduced, rows: np.ndarray) -> FloatArray:
-    """Least bandwidth, in cells and shape ``(N,)``, with which the floors of `rows` meet the total-power cap."""
+    """Least bandwidth, in cells and shape ``(N,)``, with which the floors of `rows` meet the power cap; else 1."""
     low, high = np.zeros(rows.size), np.full(rows.size, 80.0)
 
     def fits(log_more: FloatArray) -> np.ndarray:
@@ -173,7 +173,7 @@ def bandwidth_under_cap(form: Reduced, rows: np.ndarray) -> FloatArray:
         middle = 0.5 * (low + high)
         enough = fits(middle)
         low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-    return np.where(possible, np.exp(high), np.inf)
+    return np.select([possible, rows], [np.exp(high), np.inf], 1.0)
 
 
 def floor_bandwidth(form: Reduced) -> FloatArray:
