@@ -21,11 +21,17 @@ enum { SEARCH_STEPS = 12 };  /* of Newton while the price moves: who needs more 
 
 enum { UNSET = -1, FLOOR, ENERGY, KINK, PEAK, SATURATED };  /* Regime of _regime.py */
 
+/* What the lanes pay: price of bandwidth, and by how much its logarithm has moved since the last sweep; the relative steps
+ * that may wait for the next. */
+typedef struct {
+    Lanes price, per_price, moved, tolerance;
+} Prices;
+
 /* A block of devices; booleans are 0.0 or 1.0 so that every lane is a double. */
 typedef struct {
     int width;  /* lanes in use, in whole vectors */
     Lanes bandwidth, deadline, per_noise, nats_second, per_nats_second;  /* of the lane's problem */
-    Lanes price, per_price, moved, tolerance;  /* moved: ln price since the last sweep; tolerance: of steps that may wait */
+    Prices paid;
     Lanes field[DEVICE_FIELDS];
     Lanes worth, compute, rate1, overhead, payload, gamma;  /* weight / rate1; o and r are `overhead` and `payload` */
     Lanes power0, power1, f, c, d, d_peak;  /* of the energy branch; `f` and `d_peak` of the peak branch */
@@ -159,7 +165,7 @@ INLINE void at_efficiency(Block *v, int priced)
             const double per_s = per * rest * rest, per_top = 1.0 - v->compute[i];  /* 1 / (1 + A s), and at saturation */
             /* Who leaves saturation does so with the slope inside. */
             const double inside = per_s > per_top * (1.0 - 1e-9) ? 1.0 : 0.0, per_room = inside > 0.0 ? per_s : per_top;
-            const double ratio = v->worth[i] * v->per_price[i] * value * per_spread * per_room * per_room;
+            const double ratio = v->worth[i] * v->paid.per_price[i] * value * per_spread * per_room * per_room;
             /* k' = -(e^-y / em^2) phi */
             const double turn = 2.0 * k_y * per_em * value * (c * v->payload[i] + d) * per;
             const double slope = em * per_value + (inside > 0.0 ? turn : 0.0) - c * e * per_spread;
@@ -242,7 +248,7 @@ LANE_LOOP void propose(Block *v, int bisect)
         const double up = least(y - by, EFFICIENCY_MAX), left = excess > -INFINITY ? up : 1.25 * y;
         const double right = y * y / (y + by);
         const double proposed = excess > 0.0 ? right : left;
-        const double tolerance = v->tolerance[i], close = fabs(by) <= tolerance * y ? 1.0 : 0.0, small = fabs(by) * v->bend[i] <= tolerance ? close : 0.0;
+        const double tolerance = v->paid.tolerance[i], close = fabs(by) <= tolerance * y ? 1.0 : 0.0, small = fabs(by) * v->bend[i] <= tolerance ? close : 0.0;
         const double above = proposed > low ? trust : 0.0, inside = proposed <= high ? above : 0.0;
         const double middle = low > 0.0 ? 0.5 * (low + high) : 0.25 * high;
         const double next = inside + small > 0.0 ? proposed : middle, step = next - y;
@@ -405,7 +411,7 @@ LANE_LOOP void begin_at_price(Block *v)
     EACH_OF(v, i) {
         const double top = 1.0 - v->compute[i], s_min = v->s_min[i], floor = 1.0 + v->compute[i] * s_min;
         const double room = top > 0.01 ? 0.5 + 0.5 / top : floor;
-        const double t = v->price[i] / v->worth[i] * room * room, bound = least(sqrt(t * (t + 2.0)), EFFICIENCY_MAX);
+        const double t = v->paid.price[i] / v->worth[i] * room * room, bound = least(sqrt(t * (t + 2.0)), EFFICIENCY_MAX);
         double e, em;
         decay(bound, &e, &em);
         v->y[i] = most(t + em, bound);
@@ -434,7 +440,7 @@ LANE_LOOP void recall(Block *restrict v, const double *restrict codes, const dou
         const double on_peak = code == PEAK ? 1.0 - energy_second : on_energy;
         const double second = code == SATURATED ? 1.0 : code == KINK ? 1.0 : on_peak;
         const double free = code == ENERGY ? 1.0 : code == PEAK ? 1.0 : 0.0;
-        const double shifted = known[i] + (free > 0.0 ? moves[i] * v->moved[i] : 0.0);
+        const double shifted = known[i] + (free > 0.0 ? moves[i] * v->paid.moved[i] : 0.0);
         const double usable = shifted > 0.5 * known[i] ? least(shifted, EFFICIENCY_MAX) : known[i];
         v->y[i] = code == UNSET ? fresh_y : usable;
         v->second[i] = kinked > 0.0 ? second : 0.0;

@@ -192,8 +192,6 @@ static void visit(const Sweep *w, Block *v, const Strip *at, const double *here,
     const ptrdiff_t hop = w->problem->devices, first = at->row * hop + at->device;
     double *y = w->out->scratch + first, *by_price = y + w->problem->problems * hop;  /* y, and d y / d ln price */
     signed char *regime = w->out->regime + first;
-    v->width = whole_vectors(at->count);
-    reduce(v, w->problem, at);
     if (w->task == GUESS) {
         begin_at_shares(v, (double)hop);
         begin(v);
@@ -225,15 +223,15 @@ static void visit(const Sweep *w, Block *v, const Strip *at, const double *here,
 }
 
 /* The prices of the lanes. */
-LANE_LOOP void enter_prices(Block *v, const Search *searches, int across, enum Task task)
+static void quote(Prices *paid, const Search *searches, int count, int across, enum Task task, int sample)
 {
-    EACH_OF(v, i) {
-        const Search *s = &searches[across ? i : 0];
-        v->price[i] = task == GUESS ? 1.0 : exp(s->log_price);
-        v->per_price[i] = 1.0 / v->price[i];
-        v->moved[i] = s->moved;
-        const double rough = s->moved != 0.0 ? most(least(fabs(s->moved), 0.01), 1e-6) : 0.01;
-        v->tolerance[i] = task == SEARCH ? rough : 1e-6;
+    for (int i = 0; i < LANES; i++) {
+        const Search *s = &searches[across && i < count ? i : 0];
+        const double rough = s->moved != 0.0 && !sample ? most(least(fabs(s->moved), 0.01), 1e-6) : 0.01;
+        paid->price[i] = task == GUESS ? 1.0 : across || i == 0 ? exp(s->log_price) : paid->price[0];
+        paid->per_price[i] = 1.0 / paid->price[i];
+        paid->moved[i] = s->moved;
+        paid->tolerance[i] = task == SEARCH ? rough : 1e-6;
     }
 }
 
@@ -249,11 +247,13 @@ static void sweep_chunk(void *shared, ptrdiff_t chunk)
     Strip at = {w->row, from, to - from < LANES ? (int)(to - from) : LANES, 0};
     const int width = whole_vectors(at.count);
     enter_cells(&block, w->problem, &at);
-    enter_prices(&block, w->searches, 0, w->task);
+    quote(&block.paid, w->searches, LANES, 0, w->task, w->stride > 1);
     clear_tally(&tally);
     for (; at.device < to; at.device += hop) {
         if (K - at.device < LANES) at.count = (int)(K - at.device);
         EACH(i) here[i] = i < at.count ? 1.0 : 0.0;
+        block.width = whole_vectors(at.count);
+        reduce(&block, w->problem, &at);
         visit(w, &block, &at, here, &tally);
     }
     w->chunks[chunk] = sum_up(&tally, width);
@@ -436,13 +436,13 @@ static void solve_row(const Sweep *common, ptrdiff_t row, Sums *chunks, int thre
     w.out->price_per_hz[row] = exp(s.log_price) / cell_value(w.problem, BANDWIDTH_HZ, row);
 }
 
-/* Problems side by side in the lanes. */
-static void solve_across(const Sweep *common, ptrdiff_t row, int count)
+/* Problems side by side in the lanes; `blocks`, one for each device, keep their reduced forms. */
+static void solve_across(const Sweep *common, Block *blocks, ptrdiff_t row, int count)
 {
     const ptrdiff_t K = common->problem->devices;
     Search s[LANES];
     Sweep w = *common;
-    Block block;
+    Prices paid;
     Tally tally;
     Lanes here;
     Strip at = {row, 0, count, 1};
@@ -450,12 +450,18 @@ static void solve_across(const Sweep *common, ptrdiff_t row, int count)
     w.task = GUESS;
     memset(w.out->regime + row * K, UNSET, (size_t)(count * K));
     memset(s, 0, sizeof s);
-    enter_cells(&block, w.problem, &at);
+    for (; at.device < K; at.device++) {
+        enter_cells(&blocks[at.device], w.problem, &at);
+        reduce(&blocks[at.device], w.problem, &at);
+    }
     EACH(i) here[i] = i < count ? 1.0 : 0.0;
     for (int open = count; open;) {
-        enter_prices(&block, s, 1, w.task);
+        quote(&paid, s, count, 1, w.task, 0);
         clear_tally(&tally);
-        for (at.device = 0; at.device < K; at.device++) visit(&w, &block, &at, here, &tally);
+        for (at.device = 0; at.device < K; at.device++) {
+            blocks[at.device].paid = paid;
+            visit(&w, &blocks[at.device], &at, here, &tally);
+        }
         int searching = 0, doubtful = 0;
         open = 0;
         for (int i = 0; i < count; i++) {
@@ -483,7 +489,13 @@ static void solve_group(void *shared, ptrdiff_t group)
 {
     const Sweep *w = shared;
     const ptrdiff_t from = group * GROUP * LANES, end = from + GROUP * LANES, N = w->problem->problems;
-    for (ptrdiff_t row = from; row < end && row < N; row += LANES) solve_across(w, row, N - row < LANES ? (int)(N - row) : LANES);
+    Block *blocks = aligned_alloc(64, (size_t)w->problem->devices * sizeof *blocks);
+    for (ptrdiff_t row = from; row < end && row < N; row += LANES) {
+        const int count = N - row < LANES ? (int)(N - row) : LANES;
+        if (blocks) solve_across(w, blocks, row, count);
+        else memset(w->out->state + row, UNRESOLVED, (size_t)count);
+    }
+    free(blocks);
 }
 
 typedef struct {
