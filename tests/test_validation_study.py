@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import pytest
 import fltrain as ft
 from validation import results, study
 from validation.__main__ import main
-from validation.config import Study, digest
+from validation.config import Study, Training, digest
 
 TINY = ["--rounds", "2", "--seeds", "1"]
 SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
@@ -119,6 +121,39 @@ def test_more_seeds_keep_the_finished_ones() -> None:
     assert digest(_tiny_study()) == digest(Study(seeds=(5, 6, 7), training=_tiny_study().training))
 
 
+def test_without_files_and_network_one_line_says_what_is_needed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(**arguments: object) -> None:
+        raise URLError("no route\nto host")
+
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", unreachable)
+    out = tmp_path / "out"
+    assert main(["--dataset", "mnist", "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "--data-dir is needed for mnist, or a network to download it" in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_downloaded_images_are_those_of_the_training_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def fetch(name: str, **arguments: object) -> SimpleNamespace:
+        asked.append(name)
+        ramp = np.arange(784, dtype=np.float32) % 256
+        return SimpleNamespace(
+            data=np.broadcast_to(ramp, (60_010, 784)), target=np.array([str(i % 10) for i in range(60_010)])
+        )
+
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
+    data = study.load_data(Training(dataset="fashion_mnist"), None)
+    assert asked == ["Fashion-MNIST"]
+    assert data.x.shape == (60_000, 1, 28, 28)
+    assert float(data.x.max()) == 1.0
+    assert list(data.y[:12]) == [*range(10), 0, 1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -134,7 +169,6 @@ def test_more_seeds_keep_the_finished_ones() -> None:
         (["ablation", "--data-dir", "/nowhere"], "--data-dir /nowhere does not apply to the digits dataset"),
         (["overview", "--seeds", "3"], "--seeds 3 does not apply to overview"),
         (["--dataset", "cifar"], "argument --dataset: invalid choice: 'cifar'"),
-        (["--dataset", "mnist"], "--data-dir is needed for mnist"),
         (["--dataset", "mnist", "--data-dir", "/nowhere"], "missing data file train-images-idx3-ubyte.gz in /nowhere"),
         (["--no-such-option"], "unrecognized arguments: --no-such-option"),
         (["no-such-study"], "invalid choice: 'no-such-study'"),

@@ -42,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="overview: folders of finished studies to join; explore: a scenario file (examples/ten_devices.toml)",
     )
-    parser.add_argument("--dataset", choices=DATASETS, help="digits needs no download; the others need --data-dir")
+    parser.add_argument(
+        "--dataset", choices=DATASETS, help="digits comes with scikit-learn; the others from --data-dir or OpenML"
+    )
     parser.add_argument(
         "--data-dir",
         type=Path,

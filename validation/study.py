@@ -19,14 +19,27 @@ from .config import REFERENCE, Study, Training, run_config, to_dict
 from .radio import demand, draw_phones
 from .schemes import SCHEMES, Scheme, unpruned_round_s
 
+# The data sets' names on openml.org, where their training parts come first.
+OPENML = {"mnist": "mnist_784", "fashion_mnist": "Fashion-MNIST"}
+TRAINING_IMAGES = 60_000
+
 
 def load_data(training: Training, data_dir: Path | None) -> ft.Dataset:
-    """The data set that a config names; ValueError or FileNotFoundError if it cannot be had."""
+    """The data set that a config names, from its IDX files or else from OpenML.
+
+    Raises ValueError or FileNotFoundError if it cannot be had.
+    """
     if training.dataset == "digits":
         return ft.load_digits()
-    if data_dir is None:
-        raise ValueError(f"--data-dir is needed for {training.dataset}: a folder with its IDX files")
-    return ft.load_idx(data_dir, name=training.dataset)
+    if data_dir is not None:
+        return ft.load_idx(data_dir, name=training.dataset)
+    try:
+        whole = ft.load_openml(OPENML[training.dataset], version=1)
+    except OSError as error:
+        raise ValueError(
+            f"--data-dir is needed for {training.dataset}, or a network to download it: {' '.join(str(error).split())}"
+        ) from None
+    return replace(whole, name=training.dataset, x=whole.x[:TRAINING_IMAGES], y=whole.y[:TRAINING_IMAGES])
 
 
 def pending(study: Study, out: Path) -> list[tuple[int, str]]:
