@@ -120,9 +120,8 @@ class Chain:
                 return None
             high, wide = (n + 2 * p for n, p in zip(image[1:], padding, strict=True))
             ends = (high - kernel[0] + 1) // link.pool, (wide - kernel[1] + 1) // link.pool
-            if min(ends) < 1 or max(math.prod(image), outputs * high * wide) > _MOST_VALUES:
-                return None
-            if layer.weight.numel() > _MOST_WEIGHTS:
+            too_large = max(inputs, outputs) * high * wide > _MOST_VALUES or layer.weight.numel() > _MOST_WEIGHTS
+            if min(ends) < 1 or too_large:
                 return None
             sizes = inputs, outputs, *image[1:], *kernel, *padding, link.pool, link.relu
             layers.append((*sizes, of(layer.weight), of(layer.bias)))

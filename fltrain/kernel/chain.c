@@ -10,12 +10,12 @@
 /* Values are rows of PANEL floats: as many as the layer has, up to a multiple of PANEL, then a row of zeros. */
 typedef struct {
     float *value[MOST_LAYERS + 1], *slope[MOST_LAYERS + 1];
-    int8_t *where[MOST_LAYERS];   /* which tap of the pool each output came from, -1 if ReLU stopped it */
+    int8_t *argmax[MOST_LAYERS];   /* which tap of the pool each output came from, -1 if ReLU stopped it */
     float *given;                 /* the samples, [inputs / PANEL][PANEL samples][PANEL] */
 } Panel;
 
 typedef struct {
-    float *band, *turned, *change, *packed;
+    float *band, *turned, *gradient, *packed;
     int32_t *table;
 } Scratch;
 
@@ -84,11 +84,12 @@ static int is_linear(const Layer *l)
 int chain_sets(void)
 {
 #ifdef X86
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
-                && __builtin_cpu_supports("avx512vl") ? 3 : 2;
-#endif
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi2")) return 1;
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+            && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") ? 3 : 2;
+#else
     return 1;
+#endif
 }
 
 /* Room for `count` things of `size` bytes, on a cache line of its own; counts only while there is no memory. */
@@ -105,16 +106,17 @@ static ptrdiff_t most(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
 static size_t lay_out(const Chain *chain, int lowest, Space *space, char *memory)
 {
     size_t used = 0;
-    ptrdiff_t band = 1, turned = 1, change = 1, table = 1;
+    ptrdiff_t band = 1, turned = 1, gradient = 1, table = 1;
     space->panel = room(memory, &used, space->panels, sizeof(Panel));
     for (int p = 0; p < space->panels; p++) {
-        Panel panel = {.given = room(memory, &used, panels_of(layer_inputs(&chain->layer[0])) * PANEL * PANEL, sizeof(float))};
+        Panel panel = {0};
+        panel.given = room(memory, &used, panels_of(layer_inputs(&chain->layer[0])) * PANEL * PANEL, sizeof(float));
         for (int i = 0; i <= chain->layers; i++) {
-            const ptrdiff_t n = i < chain->layers ? layer_inputs(&chain->layer[i]) : layer_outputs(&chain->layer[i - 1]);
+            const ptrdiff_t n = i ? layer_outputs(&chain->layer[i - 1]) : layer_inputs(&chain->layer[0]);
             panel.value[i] = room(memory, &used, (zero_row(n) + 1) * PANEL, sizeof(float));
             if (i > lowest) panel.slope[i] = room(memory, &used, n * PANEL, sizeof(float));
             if (i < chain->layers && !is_linear(&chain->layer[i]))
-                panel.where[i] = room(memory, &used, layer_outputs(&chain->layer[i]) * PANEL, 1);
+                panel.argmax[i] = room(memory, &used, layer_outputs(&chain->layer[i]) * PANEL, 1);
         }
         if (memory) space->panel[p] = panel;
     }
@@ -126,12 +128,12 @@ static size_t lay_out(const Chain *chain, int lowest, Space *space, char *memory
         if (is_linear(l)) continue;
         band = most(band, outputs * squares * PANEL);
         table = most(table, most(l->inputs * taps, l->outputs));
-        if (i >= lowest) change = most(change, outputs * l->inputs * taps);
+        if (i >= lowest) gradient = most(gradient, outputs * l->inputs * taps);
     }
     space->scratch.band = room(memory, &used, band, sizeof(float));
     space->scratch.turned = room(memory, &used, turned, sizeof(float));
-    space->scratch.change = room(memory, &used, change, sizeof(float));
-    space->scratch.packed = room(memory, &used, change, sizeof(float));
+    space->scratch.gradient = room(memory, &used, gradient, sizeof(float));
+    space->scratch.packed = room(memory, &used, gradient, sizeof(float));
     space->scratch.table = room(memory, &used, table, sizeof(int32_t));
     return used;
 }
@@ -149,7 +151,8 @@ int chain_train(const Chain *chain, int set, const float *x, const int64_t *y, c
                 ptrdiff_t size, float *loss)
 {
     int lowest = 0;
-    while (lowest < chain->layers - 1 && chain->layer[lowest].weight.rate == 0.0f && chain->layer[lowest].bias.rate == 0.0f) lowest++;
+    for (; lowest < chain->layers - 1; lowest++)
+        if (chain->layer[lowest].weight.rate != 0.0f || chain->layer[lowest].bias.rate != 0.0f) break;
     Space space;
     char *held = acquire(chain, lowest, size, &space);
     if (!held) return 0;

@@ -4,7 +4,8 @@
 
 #include "chain.h"
 
-enum { MOST_BUFFERS = 4 * MOST_LAYERS + 4, MOST_VALUES = 1 << 24, MOST_WEIGHTS = 1 << 30 };  /* 32 bits count PANEL values */
+/* PANEL values each can be counted in 32 bits. */
+enum { MOST_BUFFERS = 4 * MOST_LAYERS + 4, MOST_VALUES = 1 << 24, MOST_WEIGHTS = 1 << 30 };
 
 typedef struct {
     Py_buffer held[MOST_BUFFERS];
@@ -57,16 +58,16 @@ static int layer_of(Buffers *buffers, PyObject *given, Layer *out)
         const int high = out->height + 2 * out->padding[0], wide = out->width + 2 * out->padding[1];
         out->rows = (high - out->kernel[0] + 1) / out->pool;
         out->columns = (wide - out->kernel[1] + 1) / out->pool;
-        sane = out->rows >= 1 && out->columns >= 1 && (double)out->inputs * out->height * out->width <= MOST_VALUES
-            && (double)out->outputs * high * wide <= MOST_VALUES
+        const int channels = out->inputs > out->outputs ? out->inputs : out->outputs;
+        sane = out->rows >= 1 && out->columns >= 1 && (double)channels * high * wide <= MOST_VALUES
             && (double)out->inputs * out->outputs * out->kernel[0] * out->kernel[1] <= MOST_WEIGHTS;
     }
     if (!sane) {
         PyErr_SetString(PyExc_ValueError, "a layer of impossible size");
         return 0;
     }
-    return parameter_of(buffers, weight, (ptrdiff_t)out->inputs * out->outputs * out->kernel[0] * out->kernel[1], &out->weight)
-        && parameter_of(buffers, bias, out->outputs, &out->bias);
+    const ptrdiff_t weights = (ptrdiff_t)out->inputs * out->outputs * out->kernel[0] * out->kernel[1];
+    return parameter_of(buffers, weight, weights, &out->weight) && parameter_of(buffers, bias, out->outputs, &out->bias);
 }
 
 static int chain_of(Buffers *buffers, PyObject *given, Chain *out)

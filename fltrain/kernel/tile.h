@@ -1,5 +1,5 @@
-/* The one matrix product: C[m][n] += alpha A B (* mask), B cut into panels [n / PANEL][k][PANEL]. Included once for every
- * instruction set, with VEC floats to a register and ROWS x COLS accumulators that fit its registers. */
+/* The one matrix product: C[m][n] += alpha A B (* mask), B cut into panels [n / PANEL][k][PANEL]. Included once for
+ * every instruction set, with VEC floats to a register and ROWS x COLS accumulators that fit its registers. */
 
 typedef float NAME(Vec) __attribute__((vector_size(4 * VEC), aligned(4)));
 typedef int32_t NAME(Order) __attribute__((vector_size(4 * VEC)));
@@ -12,7 +12,7 @@ typedef int8_t NAME(Taps) __attribute__((vector_size(VEC), aligned(1)));
 #define FROM(p) (*(const V *)(p))
 
 /* x where the comparison held, else 0. */
-INLINE V NAME(where)(NAME(Order) held, V x) { return (V)((NAME(Order))x & held); }
+INLINE V NAME(masked)(NAME(Order) held, V x) { return (V)((NAME(Order))x & held); }
 
 /* A's element (i, p) is a[i * a_row + p * a_step]. With a table, for one panel, B's row p is b + table[p]. */
 typedef struct {
@@ -64,50 +64,49 @@ INLINE void NAME(tile)(const int rows, const int by_table, const NAME(Product) *
     { \
         const int by_table = table; \
         switch (rows) { \
-            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) \
-            CASE(14) \
+            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) \
+            CASE(13) CASE(14) \
         } \
     }
 TILE_OF(tile_in_order, 0)
 TILE_OF(tile_by_table, 1)
 
-/* Rows are shared out evenly: few of them alone would leave the multipliers waiting. Columns go by within: whole rows of
- * C are read and written in turn, for C may be larger than the caches. */
+/* Rows are shared out evenly: few of them alone would leave the multipliers waiting. Columns go by within: whole rows
+ * of C are read and written in turn, for C may be larger than the caches. */
 static void NAME(product)(int m, int n, NAME(Product) g)
 {
     const int blocks = (m + ROWS - 1) / ROWS;
-    const NAME(Product) whole = g;
     for (int t = 0; t < blocks; t++) {
         const int from = (int)((int64_t)m * t / blocks), rows = (int)((int64_t)m * (t + 1) / blocks) - from;
         for (int j = 0; j < n; j += COLS * VEC) {
-            float edge[ROWS * COLS * VEC];
+            const ptrdiff_t at = from * g.c_row + j;
             const int width = n - j < COLS * VEC ? n - j : COLS * VEC;
-            g.a = whole.a + from * whole.a_row;
-            g.b = whole.b + (ptrdiff_t)(j / PANEL) * g.k * PANEL + j % PANEL;
-            g.c = whole.c + from * whole.c_row + j;
-            g.c_row = whole.c_row;
-            g.alpha = whole.alpha;
-            g.mask = whole.mask ? whole.mask + from * whole.c_row + j : NULL;
-            float *c = g.c;
-            const float *mask = g.mask;
+            float edge[ROWS * COLS * VEC];
+            NAME(Product) part = g;
+            part.a += from * g.a_row;
+            part.b += (ptrdiff_t)(j / PANEL) * g.k * PANEL + j % PANEL;
+            part.c += at;
+            if (g.mask) part.mask += at;
             if (width < COLS * VEC) {
                 memset(edge, 0, sizeof edge);
-                g.c = edge;
-                g.c_row = COLS * VEC;
-                g.mask = NULL;
+                part.c = edge;
+                part.c_row = COLS * VEC;
+                part.mask = NULL;
             }
-            if (g.table) NAME(tile_by_table)(rows, &g);
-            else NAME(tile_in_order)(rows, &g);
-            if (width < COLS * VEC)
-                for (int i = 0; i < rows; i++)
-                    for (int s = 0; s < width; s++)
-                        c[i * whole.c_row + s] += edge[i * COLS * VEC + s] * (mask ? mask[i * whole.c_row + s] : 1.0f);
+            if (g.table) NAME(tile_by_table)(rows, &part);
+            else NAME(tile_in_order)(rows, &part);
+            if (width == COLS * VEC) continue;
+            for (int i = 0; i < rows; i++)
+                for (int s = 0; s < width; s++) {
+                    const ptrdiff_t here = at + i * g.c_row + s;
+                    g.c[here] += edge[i * COLS * VEC + s] * (g.mask ? g.mask[here] : 1.0f);
+                }
         }
     }
 }
 
 /* A square of PANEL x PANEL turned over its diagonal; rows lie `row` and `to_row` apart. */
-static void NAME(turn)(const float *from, ptrdiff_t row, float *to, ptrdiff_t to_row)
+static void NAME(transpose_block)(const float *from, ptrdiff_t row, float *to, ptrdiff_t to_row)
 {
     for (int top = 0; top < PANEL; top += VEC)
         for (int left = 0; left < PANEL; left += VEC) {
@@ -129,10 +128,11 @@ static void NAME(transpose)(const float *from, int rows, int columns, ptrdiff_t 
 {
     for (int top = 0; top < rows; top += PANEL)
         for (int left = 0; left < columns; left += PANEL) {
-            const int high = rows - top < PANEL ? rows - top : PANEL, wide = columns - left < PANEL ? columns - left : PANEL;
+            const int high = rows - top < PANEL ? rows - top : PANEL;
+            const int wide = columns - left < PANEL ? columns - left : PANEL;
             const float *block = from + top * row + left;
             float *turned = to + (ptrdiff_t)left * rows + top;
-            if (high == PANEL && wide == PANEL) NAME(turn)(block, row, turned, rows);
+            if (high == PANEL && wide == PANEL) NAME(transpose_block)(block, row, turned, rows);
             else
                 for (int i = 0; i < high; i++)
                     for (int j = 0; j < wide; j++) turned[(ptrdiff_t)j * rows + i] = block[i * row + j];
