@@ -37,9 +37,9 @@ def lenet() -> nn.Sequential:
 
 
 def padded() -> nn.Sequential:
-    """Padding, no ReLU, no pooling, pooling that drops an edge, a convolution of vectors."""
+    """Padding, no ReLU, no pooling, pooling that drops an edge."""
     first = [nn.Conv2d(2, 5, 3, padding=(0, 1)), nn.Conv2d(5, 4, (2, 3), padding=(3, 1)), nn.ReLU(), nn.MaxPool2d(3)]
-    return nn.Sequential(*first, nn.Conv2d(4, 6, 1), nn.Flatten(), nn.ReLU(), nn.Linear(90, 5))
+    return nn.Sequential(*first, nn.Conv2d(4, 6, (1, 3), padding=(0, 1)), nn.Flatten(), nn.ReLU(), nn.Linear(90, 5))
 
 
 MODELS: dict[str, Callable[[], nn.Sequential]] = {

@@ -234,7 +234,7 @@ static float NAME(cross_entropy)(int classes, const float *logits, const int64_t
             sum[b] += e;
         }
     for (int b = 0; b < used; b++) loss += logf(sum[b]) + most[b] - logits[y[rows[b]] * PANEL + b];
-    for (int b = 0; b < PANEL; b++) sum[b] = b < used ? 1.0f / sum[b] : 0.0f;
+    for (int b = 0; b < PANEL; b++) sum[b] = 1.0f / sum[b];
     for (int c = 0; c < classes; c++)
         for (int b = 0; b < PANEL; b++) slope[c * PANEL + b] = b < used ? slope[c * PANEL + b] * sum[b] : 0.0f;
     for (int b = 0; b < used; b++) slope[y[rows[b]] * PANEL + b] -= 1.0f;
@@ -261,9 +261,8 @@ static void NAME(gather)(const Chain *chain, const Panel *panel, const float *x,
         for (int j = whole; j < n; j++) to[whole * PANEL + j - whole] = from[j];  /* the rest of the row stays zero */
     }
     for (int j = 0; j < n; j += PANEL) {
-        float *block = panel->given + (ptrdiff_t)j * PANEL;
-        if (used < PANEL) memset(block + used * PANEL, 0, sizeof(float) * PANEL * (PANEL - used));
-        NAME(transpose_block)(block, PANEL, panel->value[0] + (ptrdiff_t)j * PANEL, PANEL);
+        const ptrdiff_t block = (ptrdiff_t)j * PANEL;
+        NAME(transpose_block)(panel->given + block, PANEL, panel->value[0] + block, PANEL);
     }
 }
 
