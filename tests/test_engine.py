@@ -16,7 +16,6 @@ from problems import REGIMES, infeasible_problem, known_answers, random_problem
 
 import kktalloc as ka
 from kktalloc import _engine
-from kktalloc._dual import convex_rows
 from kktalloc._prices import prices
 
 pytestmark = pytest.mark.skipif(_engine._KERNEL is None, reason="installed without a C compiler")
@@ -42,13 +41,6 @@ def own_verdict(s: ka.Solution) -> ka.Certificate:
         s.problem, s.pruning_ratio, s.bandwidth_hz, s.tx_power_w, bandwidth_price_per_hz=s.prices.bandwidth_per_hz,
         upload_s=s.upload_s, latency_s=s.latency_s, energy_j=s.energy_j, objective=s.objective, regime=s.regime,
     )  # fmt: skip
-
-
-def tied(problem: ka.Problem) -> bool:
-    """The two power limits of some device are one and the same: which of them bears the price is free."""
-    c = convex_rows(problem)
-    with np.errstate(all="ignore"):
-        return bool(((np.abs(c.e0 - c.peak) <= 1e-13 * c.peak) & (np.abs(c.e1 * c.u_cap) <= 1e-13 * c.peak)).any())
 
 
 def stacked(problems: list[ka.Problem]) -> ka.Problem:
@@ -91,8 +83,6 @@ def test_known_answers_come_from_the_kernel_itself() -> None:
 def test_certificates_agree_on_wrong_allocations(pairs: list[tuple[ka.Solution, ka.Solution]]) -> None:
     rng = np.random.default_rng(3)
     for compiled, _ in pairs[::4]:
-        if tied(compiled.problem):
-            continue
         for name in ("pruning_ratio", "bandwidth_hz", "tx_power_w", "upload_s", "energy_j"):
             wrong = getattr(compiled, name) * (1 + 1e-3 * rng.choice([-1, 1]))
             verdicts = []
@@ -108,8 +98,6 @@ def test_certificates_agree_on_wrong_allocations(pairs: list[tuple[ka.Solution, 
 
 
 def test_shadow_prices_agree(pairs: list[tuple[ka.Solution, ka.Solution]]) -> None:
-    pairs = [pair for pair in pairs if not tied(pair[0].problem)]
-    assert len(pairs) > 100
     for compiled, _ in pairs:
         p = compiled.problem
         with engine("numpy"):

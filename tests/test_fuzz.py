@@ -43,9 +43,10 @@ ONCE_WRONG = {
 }
 
 
+@pytest.mark.parametrize("engine", ["numpy", ""], ids=["numpy", "default"])
 @pytest.mark.parametrize("cause", ONCE_WRONG)
-def test_what_once_went_wrong(cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KKTALLOC_ENGINE", "numpy")  # the reference
+def test_what_once_went_wrong(cause: str, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KKTALLOC_ENGINE", engine)
     for number in ONCE_WRONG[cause]:
         assert fuzz_allocator.run(0, number, 1).wrong == []
 

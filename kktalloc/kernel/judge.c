@@ -9,7 +9,7 @@
 /* NaN must count as the worst there is. */
 INLINE double no_nan(double x) { return x == x ? x : INFINITY; }
 
-enum { ANYWHERE = -2, AT_FLOOR = 0, ON_ENERGY, AT_KINK, AT_PEAK, AT_TOP };  /* Regime of _regime.py, or none claimed */
+enum { ANYWHERE = -2, AT_FLOOR = 0, ON_ENERGY, AT_KINK, AT_PEAK, AT_TOP, AT_TOTAL_POWER };  /* Regime of _regime.py, or none claimed */
 
 /* What is worst, and what adds up, over the devices. */
 enum { RATE, ENERGY, PEAK, PRUNING, NEGATIVE, STATIONARY, CONSISTENT, WORST };
@@ -40,35 +40,26 @@ INLINE double distance(double claim, double implied)
     return claim == implied ? 0.0 : no_nan(off);
 }
 
-/* A device's term of the dual function with `omega` of the power price on its energy row; u is where it is least. */
-typedef struct {
-    double value, omega, spread, u;
-} Candidate;
+#define Q_ULP 1e-15     /* of _certificate.py: what rounding of rho = 1 - q leaves open */
+#define ROUNDING 2e-14  /* of _dual.py */
 
-INLINE Candidate candidate(double omega, double power_price, double nu, double alpha, double a, double window, double r0,
-                           double r1, double e0, double e1, double peak, double u_min, double u_cap, double rests,
-                           double u_rest)
+/* The u in [u_min, u_cap] that minimises alpha (1 - q(u)) + spread u: stationary where alpha T / (1 + a u)^2 = spread. */
+INLINE double best_u(double spread, double alpha, double a, double window, double u_min, double u_cap)
 {
-    const double spread = nu * r1 - omega * e1;
-    /* alpha (1 - q(u)) + spread u is stationary where alpha T / (1 + a u)^2 = spread. */
     const double root = sqrt(alpha * window / most(spread, 0.0)), straight = root > 1.0 ? INFINITY : 0.0;
     const double free_u = a > 0.0 ? (root - 1.0) / a : straight, clipped = most(least(free_u, u_cap), u_min);
     const double paid = spread > 0.0 ? clipped : u_cap, worthless = spread < 0.0 ? paid : u_min;
-    const double best = alpha > 0.0 ? paid : worthless, u = rests > 0.0 ? u_rest : best;
-    const double lost = 1.0 - window * u / (1.0 + a * u);
-    const double cost = alpha * most(least(lost, 1.0), 0.0);
-    const Candidate at = {cost + spread * u + nu * r0 - omega * e0 - (power_price - omega) * peak, omega, spread, u};
-    return at;
+    return alpha > 0.0 ? paid : worthless;
 }
 
-/* Keeps the candidate with the larger term. */
-INLINE void prefer(Candidate *best, Candidate other)
+/* u = q / t. Where the computation leaves next to no time that is all rounding, but within the cap. */
+INLINE double u_of(double q, double a, double window, double u_cap) { return least(q / (window - a * q), u_cap); }
+
+/* Fall of the objective in u. */
+INLINE double slope_at(double u, double alpha, double a, double window)
 {
-    const double better = other.value > best->value ? 1.0 : 0.0;
-    best->value = better > 0.0 ? other.value : best->value;
-    best->omega = better > 0.0 ? other.omega : best->omega;
-    best->spread = better > 0.0 ? other.spread : best->spread;
-    best->u = better > 0.0 ? other.u : best->u;
+    const double room = 1.0 + a * u;
+    return alpha * window / (room * room);
 }
 
 LANE_LOOP void judge_block(Block *v)
@@ -99,11 +90,13 @@ LANE_LOOP void judge_block(Block *v)
         v->sum[BANDWIDTH][i] = b;
 
         /* The convex rows. */
-        const double window = deadline - fixed_s, r0 = extra / window, r1 = payload + a * r0, left = budget - fixed_j;
+        /* Without any time a device can keep nothing; its rows take another window to be numbers. */
+        const double time = deadline - fixed_s, window = time > 0.0 ? time : deadline;
+        const double r0 = extra / window, r1 = payload + a * r0, left = budget - fixed_j;
         const double most_rate = B * natural_log1p(g * (left > 0.0 ? peak : 0.0) / B) / LN2;
         const double q_min = 1.0 - rho_max, u_min = q_min / (window - a * q_min);
         const double u_max = window > a ? 1.0 / (window - a) : INFINITY;
-        const double u_cap = most(least(u_max, (most_rate - r0) / r1), u_min);
+        const double highest = most(least(u_max, (most_rate - r0) / r1), u_min), u_cap = time > 0.0 ? highest : u_min;
         const double limited = left < INFINITY ? 1.0 : 0.0, e_left = limited > 0.0 ? left : 0.0;
         const double e0 = eta * e_left / window, e1 = limited > 0.0 ? eta * (a * e_left / window - compute_j) : 0.0;
 
@@ -125,30 +118,37 @@ LANE_LOOP void judge_block(Block *v)
         const double priced = lam > 0.0 ? 1.0 : 0.0, positive = marginal > 0.0 ? priced : 0.0;
         const double usable = marginal < INFINITY ? positive : 0.0, nu = usable > 0.0 ? lam / marginal : 0.0;
         const double power_price = usable > 0.0 ? nu * g / ((1.0 + x) * LN2) : 0.0;
-        /* The dual is concave in omega: best at an end, or where u rests on the kink (e0 + e1 u = P). */
-        const double u_kink = (peak - e0) / e1, kink_room = 1.0 + a * u_kink;
-        const double balance = (nu * r1 - alpha * window / (kink_room * kink_room)) / e1;
-        const double in_u = u_kink > u_min ? limited : 0.0, in_cap = u_kink < u_cap ? in_u : 0.0;
-        const double in_low = balance > 0.0 ? in_cap : 0.0, inside = balance < power_price ? in_low : 0.0;
-        Candidate best = candidate(0.0, power_price, nu, alpha, a, window, r0, r1, e0, e1, peak, u_min, u_cap, 0.0, 0.0);
-        prefer(&best, candidate(limited > 0.0 ? power_price : 0.0, power_price, nu, alpha, a, window, r0, r1, e0, e1, peak,
-                                u_min, u_cap, 0.0, 0.0));
-        prefer(&best, candidate(inside > 0.0 ? balance : 0.0, power_price, nu, alpha, a, window, r0, r1, e0, e1, peak,
-                                u_min, u_cap, inside, u_kink));
-        const double omega = best.omega, pi = power_price - omega, kept = window * best.u / (1.0 + a * best.u);
+        /* The dual is concave in omega with slope P - e0 - e1 u at the best u: the sign at both ends tells whether it is best
+         * at one of them or between, where u rests on the kink (e0 + e1 u = P). A tie is the peak's. */
+        const double u_none = best_u(nu * r1, alpha, a, window, u_min, u_cap);
+        const double u_all = best_u(nu * r1 - power_price * e1, alpha, a, window, u_min, u_cap);
+        const double some = e0 + e1 * u_none < peak * (1.0 - ROUNDING) ? limited : 0.0;
+        const double between = e0 + e1 * u_all > peak ? some : 0.0;
+        const double u_kink = (peak - e0) / e1, raw = (nu * r1 - slope_at(u_kink, alpha, a, window)) / e1;
+        const double balance = least(raw > 0.0 ? raw : 0.0, power_price), at_end = some > 0.0 ? power_price : 0.0;
+        const double omega = between > 0.0 ? balance : at_end, pi = power_price - omega, spread = nu * r1 - omega * e1;
+        /* A balance that was clipped is not on the kink. */
+        const double u_more = balance < power_price ? u_kink : u_all, u_between = balance > 0.0 ? u_more : u_none;
+        const double u_end = some > 0.0 ? u_all : u_none, u_best = between > 0.0 ? u_between : u_end;
+        const double kept = window * u_best / (1.0 + a * u_best), cost = alpha * most(least(1.0 - kept, 1.0), 0.0);
+        v->sum[BOUND][i] = cost + spread * u_best + nu * r0 - omega * e0 - pi * peak;
 
-        /* What is priced is used up, and no device gains by moving. Where the computation leaves next to no time, q / t is
-         * all rounding; no feasible u exceeds the cap. */
-        const double t = window - a * q, u = least(q / t, u_cap), room = 1.0 + a * u, slope = alpha * window / (room * room);
-        v->worst[RATE][i] = no_nan((upload - t) / most(window, 1e-300));
-        const double slack = limited > 0.0 ? e0 + e1 * u - p : 0.0;
+        /* What is priced is used up, and no device gains by moving: the marginal terms agree, for one of the q next to this
+         * one, or q is the best at these prices. */
+        const double u = u_of(q, a, window, u_cap), per_t = (1.0 + a * u) / window;
+        const double above = u_of(q + Q_ULP, a, window, u_cap), u_above = window > a * (q + Q_ULP) ? above : u_cap;
+        const double steep = slope_at(u_of(q - Q_ULP, a, window, u_cap), alpha, a, window);
+        const double flat = slope_at(u_above, alpha, a, window);
+        v->worst[RATE][i] = no_nan((upload - (time - a * q)) / most(time, 1e-300));
+        const double slack = limited > 0.0 ? e0 + e1 * u - p : 0.0, per_j = omega * eta * per_t;
         const double unused = nu * (rate - r0 - r1 * u) + omega * slack + pi * (peak - p);
-        const double size = most(most(fabs(best.spread), slope), 1e-300), mismatch = fabs(best.spread - slope) / size;
-        v->sum[BOUND][i] = best.value;
-        v->sum[WORTH][i] = nu * rate;
+        const double off_slope = most(most(flat - spread, spread - steep), 0.0), later = (nu * rate - omega * p) * per_t;
+        const double mismatch = off_slope / most(most(fabs(spread), steep), 1e-300);
+        const double stored = per_j * budget, energy_worth = per_j > 0.0 ? stored : 0.0;
+        v->sum[WORTH][i] = nu * rate + energy_worth + pi * peak;
         v->sum[UNUSED][i] = unused == unused ? most(unused, 0.0) : NAN;
         v->worst[STATIONARY][i] = no_nan(least(mismatch, fabs(q - kept)) + 0.0 * (mismatch + kept));
-        v->sum[LATER][i] = (nu * rate - omega * p) / t;
+        v->sum[LATER][i] = later;
 
         /* How far the device is from the limit that its regime names; next to the floor the times of a tiny upload are all
          * rounding of rho: weighed by what is kept beyond it. */
@@ -158,12 +158,13 @@ LANE_LOOP void judge_block(Block *v)
         const double off_peak = regime == AT_PEAK ? at_peak * kept_beyond : at_top;
         const double off_kink = regime == AT_KINK ? both * kept_beyond : off_peak;
         const double off_budget = regime == ON_ENERGY ? at_budget * kept_beyond : off_kink;
-        const double off = regime == AT_FLOOR ? kept_beyond : off_budget;
+        const double content = flat == 0.0 ? 0.0 : 1.0, off_total = regime == AT_TOTAL_POWER ? content : off_budget;
+        const double off = regime == AT_FLOOR ? kept_beyond : off_total;
         v->worst[CONSISTENT][i] = regime == ANYWHERE ? 0.0 : no_nan(off);
         v->implied[UPLOAD_S][i] = upload;
         v->implied[LATENCY_S][i] = latency;
         v->implied[ENERGY_J][i] = energy;
-        v->implied[ENERGY_PER_J][i] = omega * eta * (1.0 + a * q / t) / window;
+        v->implied[ENERGY_PER_J][i] = per_j;
         v->implied[PEAK_POWER_PER_W][i] = pi;
     }
 }
@@ -270,6 +271,7 @@ static void pronounce(const Problem *problem, const Judgement *given, const Verd
     const double lam = most(price, 0.0), paid = lam * B, used = value_of(all->sum[BANDWIDTH]);
     const double total = value_of(all->sum[SHARE]), scale = total > 0.0 ? total : 1.0;
     const double objective = value_of(all->sum[OBJECTIVE]), later = value_of(all->sum[LATER]);
+    const double deadline = cell_value(problem, DEADLINE_S, row);
     double consistency = all->worst[CONSISTENT];
     if (given->objective.data) consistency = most(consistency, distance(value_at(&given->objective, row), objective));
     if (given->deadline_claim.data) consistency = most(consistency, distance(value_at(&given->deadline_claim, row), later));
@@ -284,7 +286,7 @@ static void pronounce(const Problem *problem, const Judgement *given, const Verd
         [STATIONARITY] = all->worst[STATIONARY],
         [CONSISTENCY] = consistency,
         [DUALITY_GAP] = (objective - (value_of(all->sum[BOUND]) - paid)) / scale,
-        [RESOLUTION] = 8.0 * DBL_EPSILON * (1.0 + (paid + value_of(all->sum[WORTH])) / scale),
+        [RESOLUTION] = 8.0 * DBL_EPSILON * (1.0 + (paid + value_of(all->sum[WORTH]) + fabs(later) * deadline) / scale),
     };
     for (int i = 0; i < VERDICTS; i++) given->verdict[i * problem->problems + row] = verdict[i];
     if (given->deadline_per_s) given->deadline_per_s[row] = later;
