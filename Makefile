@@ -8,12 +8,13 @@ ARGS ?=
 # CPU training here runs one thread per core it is given; BLAS threads on top only fight over them.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help report paper test test-flower lint types verify bench fuzz clean
+.PHONY: help report explore paper test test-flower lint types verify bench fuzz clean
 
 help:
 	@echo "make report   install, train five schemes on the bundled digits, write an HTML report"
+	@echo "make explore  install, serve a page with sliders on one allocation problem"
 	@echo "make paper    install, set the paper from the results (needs LaTeX, see paper/README.md)"
-	@echo "make test     install everything the tests need and run them all"
+	@echo "make test     install everything the tests need and run them"
 	@echo "make test-flower   the tests of the Flower app, in an environment of their own"
 	@echo "make lint types verify bench fuzz clean"
 
@@ -25,12 +26,19 @@ $(VENV)/.report: $(VENV)/.made pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[train,report]'
 	@touch $@
 
+$(VENV)/.explore: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[explore]'
+	@touch $@
+
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 report: $(VENV)/.report
 	$(BIN)/python -m validation $(ARGS)
+
+explore: $(VENV)/.explore
+	$(BIN)/python -m validation explore $(ARGS)
 
 paper: $(VENV)/.report
 	$(BIN)/python -m paper

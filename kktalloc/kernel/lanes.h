@@ -170,7 +170,7 @@ INLINE void add_lane(LaneTotal *t, int i, double x)
 }
 
 /* Over the first `width` lanes; the input is overwritten. */
-LANE_LOOP Total total_of(LaneTotal *t, int width)
+INLINE Total total_of(LaneTotal *t, int width)
 {
     for (int from = VECTOR; from < width; from += VECTOR)
         for (int i = 0; i < VECTOR; i++) add_lane(t, i, t->sum[from + i]);
