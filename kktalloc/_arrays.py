@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import wraps
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -33,6 +34,10 @@ class Home:
     library: Any
     device: Any
 
+    def __reduce__(self) -> tuple[Callable[[str, Any], Home], tuple[str, Any]]:
+        # A module is pickled by its name.
+        return _home_named, (self.library.__name__, self.device)
+
     def receive(self, value: Any) -> Any:
         """`value` with its numeric arrays, those of nested dataclasses too, as arrays of this library and device."""
         if isinstance(value, np.ndarray | np.generic):
@@ -47,6 +52,10 @@ class Home:
         # A verdict on these very numbers holds for them wherever they lie.
         received.__dict__.update({n: v for n, v in vars(value).items() if n == "certificate"})
         return received
+
+
+def _home_named(library: str, device: Any) -> Home:
+    return Home(import_module(library), device)
 
 
 def home_of(value: Any) -> Home | None:

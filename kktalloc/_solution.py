@@ -43,6 +43,10 @@ class InfeasibleError(ValueError):
         super().__init__(diagnosis.message)
         self.diagnosis = diagnosis
 
+    def __reduce__(self) -> tuple[type[InfeasibleError], tuple[Diagnosis]]:
+        # An exception is pickled with its message, from which this one cannot be made.
+        return type(self), (self.diagnosis,)
+
 
 class UncertifiedError(ArithmeticError):
     """The certificate refused the solver's answer. ``solution`` holds it, with the certificate."""
@@ -51,6 +55,9 @@ class UncertifiedError(ArithmeticError):
         name, value = solution.certificate.worst
         super().__init__(f"the certificate refuses the allocation: {name} = {value:.3g}")
         self.solution = solution
+
+    def __reduce__(self) -> tuple[type[UncertifiedError], tuple[Solution]]:
+        return type(self), (self.solution,)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import fields, replace
 from types import SimpleNamespace
 from typing import Any
@@ -54,6 +56,14 @@ def test_a_solution_comes_back_as_tensors() -> None:
     assert got.status is ka.Status.OPTIMAL
     assert got.certificate.ok
     assert isinstance(want.pruning_ratio, np.ndarray)
+
+
+def test_tensor_answers_travel_between_processes_and_are_copied() -> None:
+    s = ka.solve(in_torch())
+    for again in (pickle.loads(pickle.dumps(s)), copy.deepcopy(s)):
+        assert_twins(again, ka.solve(PROBLEM))
+        assert_twins(ka.solve(again.problem), ka.solve(PROBLEM))
+        assert again.certificate.ok
 
 
 def test_every_question_answers_in_tensors() -> None:
