@@ -72,6 +72,7 @@ def some(model: nn.Module, trained: str, masked: bool) -> list[Update]:
         "first": named[:2],
         "last": named[-2:],
         "biases": [(n, p) for n, p in named if "bias" in n],
+        "weights": [(n, p) for n, p in named if "weight" in n],
     }[trained]
     masks = [(torch.rand_like(p) < 0.5).float() if masked else None for _, p in chosen]
     return [Update(p, 0.3 + 0.03 * i, m) for i, ((_, p), m) in enumerate(zip(chosen, masks, strict=True))]
@@ -80,7 +81,8 @@ def some(model: nn.Module, trained: str, masked: bool) -> list[Update]:
 @pytest.mark.parametrize("instructions", SETS)
 @pytest.mark.parametrize("batch", [5, 70])
 @pytest.mark.parametrize(
-    ("trained", "masked"), [("all", False), ("all", True), ("first", True), ("last", False), ("biases", True)]
+    ("trained", "masked"),
+    [("all", False), ("all", True), ("first", True), ("last", False), ("biases", True), ("weights", False)],
 )
 @pytest.mark.parametrize("name", MODELS)
 def test_against_autograd(
