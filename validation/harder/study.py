@@ -45,7 +45,7 @@ class HarderStudy:
 
     name: str = "harder"
     schemes: tuple[str, ...] = tuple(TITLES)
-    seeds: tuple[int, ...] = seeds(3)
+    seeds: tuple[int, ...] = seeds(4)
     """One seed fixes data split, places on the drives, processors, first weights and batches for all schemes."""
     rounds: int = 50
     """Of the unpruned reference; its simulated time is the budget from which the others get theirs."""
