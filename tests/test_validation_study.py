@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -100,6 +103,52 @@ def test_results_of_other_code_are_made_again(finished: Path, monkeypatch: pytes
     assert study.pending(same, finished) == []
     monkeypatch.setattr(results, "source_digest", lambda: "of other code")
     assert len(study.pending(same, finished)) == 5
+
+
+@pytest.mark.parametrize("path", ["kktalloc/kernel/solve.c", "fltrain/kernel/tile.h", "setup.py", "fltrain/sgd.py"])
+def test_a_change_of_any_source_of_numbers_changes_the_fingerprint(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(results.__file__).parents[1]
+    for name in ("kktalloc", "fltrain", "validation"):
+        shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    shutil.copy(root / "setup.py", tmp_path)
+    monkeypatch.setattr(results, "_ROOT", tmp_path)
+    before = results.source_digest()
+    assert results.source_digest() == before
+    with (tmp_path / path).open("a") as source:
+        source.write("\n")
+    assert results.source_digest() != before
+
+
+@pytest.mark.parametrize("package", ["kktalloc", "fltrain"])
+def test_engines_are_recorded_and_another_one_is_other_code(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = tmp_path / "module.so"
+    build.write_bytes(b"one")
+    served: dict[str, Any] = {"kktalloc": None, "fltrain": None}
+
+    def serve(module: object) -> str:
+        served[package] = module
+        monkeypatch.setattr("kktalloc._engine.kernel", lambda: served["kktalloc"])
+        monkeypatch.setattr("fltrain.chain._chain", served["fltrain"])
+        assert results.provenance()["engines"][package] == ("compiled" if module else "python")
+        return results.source_digest()
+
+    seen = [serve(None), serve(SimpleNamespace(__file__=str(build)))]
+    build.write_bytes(b"two")
+    assert len({*seen, results.source_digest()}) == 3
+
+
+def test_the_fingerprint_needs_no_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from validation import results\n"
+        "print(results.engines()['fltrain'], len(results.source_digest()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "python 16\n"
 
 
 def _tiny_study() -> Study:

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ import numpy as np
 FORMAT = 1
 _ROOT = Path(__file__).resolve().parent.parent
 # What a run's numbers come from; figures and texts may change without training again.
-_SOURCES = ("kktalloc/*.py", "fltrain/*.py")
+_SOURCES = (
+    "kktalloc/*.py", "kktalloc/kernel/*.[ch]", "fltrain/*.py", "fltrain/kernel/*.[ch]", "setup.py",
+)  # fmt: skip
 COMPARISON_SOURCES = ("config", "radio", "schemes", "study")
 """Modules of this package that make the numbers of a comparison of schemes."""
 
@@ -105,17 +108,38 @@ def first_difference(wanted: dict[str, Any], found: dict[str, Any], prefix: str 
 def source_digest(modules: tuple[str, ...] = COMPARISON_SOURCES) -> str:
     """Fingerprint of the code that makes the numbers: a run made by other code is not reused.
 
-    `modules` are those of this package, ``bound/terms`` and the like.
+    `modules` are those of this package, ``bound/terms`` and the like. The engines count as they are loaded, so that a
+    build left behind by its sources is not taken for a new one.
     """
     hasher = hashlib.sha256()
+    for package, module in _compiled().items():
+        built = b"" if module is None else Path(module.__file__).read_bytes()
+        hasher.update(package.encode() + b"\0" + hashlib.sha256(built).digest())
     for pattern in (*_SOURCES, *(f"validation/{name}.py" for name in modules)):
         for path in sorted(_ROOT.glob(pattern)):
             hasher.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return hasher.hexdigest()[:16]
 
 
+def engines() -> dict[str, str]:
+    """Which engine serves each package: ``compiled``, or ``python`` (NumPy and autograd)."""
+    return {package: "python" if module is None else "compiled" for package, module in _compiled().items()}
+
+
+def _compiled() -> dict[str, Any]:
+    """By package, the compiled module that serves it in this process, or None."""
+    kernel = import_module("kktalloc._engine").kernel()
+    try:
+        chain = import_module("fltrain.chain")._chain
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        chain = None  # nothing can be trained; studies of the allocator alone do not need it
+    return {"kktalloc": kernel, "fltrain": chain}
+
+
 def provenance(modules: tuple[str, ...] = COMPARISON_SOURCES) -> dict[str, Any]:
-    """Commit, versions and machine, as recorded in every results file."""
+    """Commit, engines, versions and machine, as recorded in every results file."""
     versions = {}
     for package in ("kktalloc", "numpy", "scipy", "torch", "scikit-learn", "matplotlib"):
         try:
@@ -126,6 +150,7 @@ def provenance(modules: tuple[str, ...] = COMPARISON_SOURCES) -> dict[str, Any]:
         "git_commit": _git("rev-parse", "HEAD"),
         "git_modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "source": source_digest(modules),
+        "engines": engines(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "versions": versions,
