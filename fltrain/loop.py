@@ -204,6 +204,16 @@ def check_shares(split: Split, shares: Sequence[DeviceData]) -> None:
             x, y = getattr(share, f"{part}_x"), getattr(share, f"{part}_y")
             if len(y) == 0 or len(x) != len(y):
                 raise ValueError(f"shares[{k}] has {len(x)} {part} inputs and {len(y)} labels")
+            if x.shape[1:] != shares[0].test_x.shape[1:] or x.dtype != shares[0].test_x.dtype:
+                raise ValueError(
+                    f"shares[{k}].{part}_x has inputs of shape {tuple(x.shape[1:])} and {x.dtype}, shares[0].test_x of "
+                    f"{tuple(shares[0].test_x.shape[1:])} and {shares[0].test_x.dtype}"
+                )
+            if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+                raise ValueError(f"shares[{k}].{part}_x holds a number that is not finite")
+            if y.is_floating_point() or int(y.min()) < 0:
+                raise ValueError(f"shares[{k}].{part}_y must hold labels 0, 1, ... as whole numbers, got {y.dtype}, "
+                                 f"least {y.min().item()}")  # fmt: skip
     try:
         with torch.no_grad():
             logits = copy.deepcopy(split.model).eval()(shares[0].test_x[:1])

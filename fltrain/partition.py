@@ -108,6 +108,8 @@ def deal(
     """
     if not 0.0 < test_fraction < 1.0:
         raise ValueError(f"test_fraction must be in (0, 1), got {test_fraction}")
+    if len(indices) == 0:
+        raise ValueError("indices must name the samples of at least one device, got none")
     for k, own in enumerate(indices):
         if len(own) < 2:
             raise ValueError(

@@ -193,6 +193,22 @@ def test_a_failing_device_is_left_out(
     [
         (lambda s: [], r"^shares must hold at least one device, got none$"),
         (
+            lambda s: [s[0], replace(s[1], train_x=s[1].train_x[..., 1:])],
+            r"^shares\[1\].train_x has inputs of shape .* and torch.float32, shares\[0\].test_x of ",
+        ),
+        (
+            lambda s: [s[0], replace(s[1], test_x=s[1].test_x * float("nan"))],
+            r"^shares\[1\].test_x holds a number that is not finite$",
+        ),
+        (
+            lambda s: [s[0], replace(s[1], test_y=s[1].test_y - 100)],
+            r"^shares\[1\].test_y must hold labels 0, 1, ... as whole numbers, got torch.int64, least -",
+        ),
+        (
+            lambda s: [replace(s[0], train_y=s[0].train_y.double())],
+            r"^shares\[0\].train_y must hold labels 0, 1, ... as whole numbers, got torch.float64",
+        ),
+        (
             lambda s: [s[0], replace(s[1], train_x=s[1].train_x[:0], train_y=s[1].train_y[:0])],
             r"^shares\[1\] has 0 train inputs and 0 labels$",
         ),
@@ -201,7 +217,7 @@ def test_a_failing_device_is_left_out(
             r"^shares\[0\] has 16 test inputs and 15 labels$",
         ),
         (
-            lambda s: [replace(s[0], test_x=s[0].test_x[:, :, 1:])],
+            lambda s: [replace(s[0], train_x=s[0].train_x[:, :, 1:], test_x=s[0].test_x[:, :, 1:])],
             r"^the model does not take inputs of shape \(1, 7, 8\)",
         ),
         (

@@ -125,6 +125,7 @@ def test_bad_partition_is_refused(arguments: dict[str, object], message: str) ->
 @pytest.mark.parametrize(
     ("indices", "message"),
     [
+        ([], r"^indices must name the samples of at least one device, got none$"),
         ([[0, 1], []], r"^device 1 is left with 0 samples"),
         ([[0, 1], [1, 2]], r"^indices deal the same sample more than once$"),
         ([[0, 10]], r"^indices must be in 0\.\.9, got 0\.\.10$"),
