@@ -157,12 +157,22 @@ def test_numbers_are_shown_with_three_digits_and_a_prefix(value: float, unit: st
     ("problem", "line"),
     [
         (ka.Problem(ka.Cell([1e6, 2e6], 4e-21, 1.0), ka.Devices([2e-12], 0.1, 4e6, 0.2)), "problem: one at a time"),
+        (ka.Problem(ka.Cell(1e6, 4e-21, 1.0), ka.Devices([], 0.1, 4e6, 0.2)), "devices: there are none"),
         (_two_devices(tx_power_max_w=0.0), "devices.tx_power_max_w: all zero"),
+        (_two_devices(energy_budget_j=0.0), "devices.energy_budget_j: 0 J wherever it is finite"),
+        (_two_devices(energy_budget_j=[0.0, np.inf]), "devices.energy_budget_j: 0 J wherever it is finite"),
     ],
 )
 def test_what_sliders_cannot_vary_is_refused(problem: ka.Problem, line: str) -> None:
-    with pytest.raises(ValueError, match=line):
+    with pytest.raises(ValueError, match=line) as refused:
         Scenario(problem)
+    assert "\n" not in str(refused.value)
+
+
+def test_one_device_without_energy_beside_one_with_some_is_explored() -> None:
+    scenario = Scenario(_two_devices(energy_budget_j=[0.0, 0.2]))
+    half = scenario.problem_at(replace(scenario.start(), energy_budget_j=0.1))
+    np.testing.assert_array_equal(half.devices.energy_budget_j, [0.0, 0.1])
 
 
 # --- what is shown --------------------------------------------------------------------------------------------------

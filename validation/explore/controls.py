@@ -95,7 +95,7 @@ class Scenario:
     Parameters
     ----------
     problem
-        One problem, not a batch, in which somebody may send.
+        One problem, not a batch, with devices, in which somebody may send and some limited device may spend energy.
 
     Raises
     ------
@@ -109,25 +109,34 @@ class Scenario:
         """Refuse what the sliders cannot vary."""
         if self.problem.batch_shape:
             raise ValueError(f"problem: one at a time, got a batch of shape {self.problem.batch_shape}")
+        if not self.problem.shape[-1]:
+            raise ValueError("devices: there are none, and so nothing to vary")
         if not self._peak_w > 0.0:
             raise ValueError("devices.tx_power_max_w: all zero, there is no power to vary")
+        if not self._largest_budget_j > 0.0:
+            raise ValueError("devices.energy_budget_j: 0 J wherever it is finite, there is no budget to vary")
 
     @property
     def _peak_w(self) -> float:
         return float(np.max(self.problem.devices.tx_power_max_w))
 
+    @property
+    def _largest_budget_j(self) -> float:
+        """Of those that are finite; ``inf`` where none is."""
+        budgets = np.asarray(self.problem.devices.energy_budget_j)
+        limited = budgets[np.isfinite(budgets)]
+        return float(limited.max()) if limited.size else inf
+
     def start(self, target: float = 1.0) -> Controls:
         """The problem's own numbers, and a training time of 1000 of its rounds."""
-        cell, devices = self.problem.cell, self.problem.devices
-        budgets = np.asarray(devices.energy_budget_j)
-        limited = budgets[np.isfinite(budgets)]
+        cell = self.problem.cell
         deadline_s = float(np.asarray(cell.deadline_s)[0])
         cap = None if cell.total_power_w is None else float(np.asarray(cell.total_power_w)[0])
         return Controls(
             deadline_s=deadline_s,
             bandwidth_hz=float(np.asarray(cell.bandwidth_hz)[0]),
             tx_power_dbm=float(w_to_dbm(self._peak_w)),
-            energy_budget_j=float(limited.max()) if limited.size else inf,
+            energy_budget_j=self._largest_budget_j,
             total_power_dbm=float(w_to_dbm(cap)) if cap else None,
             devices=self.problem.shape[-1],
             compute_factor=1.0,
@@ -199,8 +208,6 @@ class Scenario:
             sending = np.asarray(d.tx_power_max_w) / np.asarray(d.pa_efficiency) * at.deadline_s
             base = float(f"{np.max(np.asarray(d.fixed_energy_j) + np.asarray(d.pruned_compute_j) + sending):.3g}")
         title = "Largest energy budget per round"
-        if not base > 0.0:
-            return Dial("energy_budget_j", title, (base, inf), ("0 J", "no limit"), 0)
         dial = _logarithmic("energy_budget_j", title, base, 16.0, "J")
         start = len(dial.values) if np.isinf(at.energy_budget_j) else dial.start
         return Dial(dial.field, dial.title, (*dial.values, inf), (*dial.labels, "no limit"), start)
