@@ -291,7 +291,8 @@ class _Reach:
         unpruned = float(least_deadline(problem, 0.0))
         own = float(np.asarray(problem.cell.deadline_s)[0])
         longest = 2.0 * unpruned if np.isfinite(unpruned) else max(self.shortest, own) * 2.0**40
-        deadlines = np.unique(np.append(np.geomspace(self.shortest, longest, 129), [self.shortest, longest]))
+        first = max(self.shortest, longest * 2.0**-100)  # where nothing has to be sent or computed, as good as none
+        deadlines = np.unique(np.append(np.geomspace(first, longest, 129), [first, longest]))
         errors = self.error(deadlines)[0]
         fine = np.isfinite(errors)
         # The envelope keeps rounding from making the curve rise.
