@@ -16,7 +16,7 @@ from .assertions import check_words
 from .figures import write_figures
 from .numbers import write_numbers
 from .results import ROOT, Results, load
-from .tex import GENERATED, Macros
+from .tex import Macros
 from .theorem import statement
 
 HERE = Path(__file__).resolve().parent
@@ -27,6 +27,7 @@ _TABLES = {
     "comparisons": tables.comparisons,
     "tightness": tables.tightness,
     "speed": tables.speed,
+    "harder": tables.harder,
 }
 
 
@@ -53,20 +54,7 @@ def generate(results: Results, folder: Path = GENERATED_DIR) -> None:
     for name, make in _TABLES.items():
         write_atomic(folder / f"table-{name}.tex", make(results))
     write_atomic(folder / "table-verification.tex", proofs.verification_table(report))
-    write_harder(results, folder)
     write_figures(folder, results)
-
-
-def write_harder(results: Results, folder: Path) -> None:
-    """Bring in the section on harder data and real radio, or one line that says that it is not there yet."""
-    if results.harder is None:
-        write_atomic(
-            folder / "harder.tex",
-            GENERATED + "There are no results yet: nothing in this paper speaks of harder data or measured radio.\n",
-        )
-        return
-    write_atomic(folder / "table-harder.tex", tables.harder(results.harder))
-    write_atomic(folder / "harder.tex", GENERATED + "\\input{sections/harder}\n")
 
 
 def compile_pdf(source: Path, build: Path) -> Path:

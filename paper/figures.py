@@ -23,7 +23,7 @@ from validation.summary import SAVING, smooth
 from validation.tradeoff.page import OUTCOMES
 
 from .numbers import FASTER, runs_by_seed
-from .results import ROOT, Report, Results, complete, t_interval, time_percent
+from .results import ROOT, Results, complete, t_interval, time_percent
 
 COLUMN, PAGE = 3.45, 7.1
 """Widths of a column and of a page, inches."""
@@ -77,11 +77,10 @@ def write_figures(folder: Path, results: Results) -> None:
         "ablation": _ablation,
         "map": _map,
         "scale": _scale,
+        "harder": _harder,
     }
     for name, draw in drawers.items():
         draw(folder / f"{name}.pdf", results)
-    if results.harder is not None:
-        _harder(folder / "harder.pdf", results.harder)
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -313,8 +312,9 @@ def _scale(path: Path, results: Results) -> None:
         _save(figure, path)
 
 
-def _harder(path: Path, report: Report) -> None:
+def _harder(path: Path, results: Results) -> None:
     """Accuracy against simulated time on measured drives; every seed's clock is scaled to the mean unpruned round."""
+    report = results.harder
     rows = {row["scheme"]: row for row in report["schemes"]}
     unpruned = dict(zip(rows["partial"]["seed"], rows["partial"]["unpruned_round_s"], strict=True))
     mean = float(np.mean(list(unpruned.values())))

@@ -18,7 +18,6 @@ from .results import (
     Results,
     claim,
     complete,
-    per_seed,
     scheme,
     t_interval,
     time_percent,
@@ -27,6 +26,16 @@ from .tex import Macros, between, fixed, power, significant
 
 FASTER = "It learns faster than: "
 """How the comparisons of learning speed begin; the name of a scheme follows."""
+HARDER = {
+    "Target": "The joint scheme reaches the unpruned accuracy",
+    "End": "After its time",
+    "Sooner": "To the accuracy that it ends with",
+    "VsStatic": "Solving every round beats",
+    "VsAllocationOnly": "Own pruning ratios beat",
+    "VsPartial": "It learns faster than unpruned",
+    "Lost": "Solving every round loses",
+}
+"""How the claims on harder data that the text reports begin."""
 TAILS = (0.1, 0.9)
 """Quantiles between which most runs lie."""
 
@@ -42,8 +51,7 @@ def write_numbers(macros: Macros, results: Results) -> None:
     _map(macros, results.map)
     _scale(macros, results.scale)
     _speed(macros, results)
-    if results.harder is not None:
-        _harder(macros, results.harder)
+    _harder(macros, results.harder)
 
 
 def spread(values: FloatArray, digits: int = 0) -> dict[str, str]:
@@ -54,6 +62,12 @@ def spread(values: FloatArray, digits: int = 0) -> dict[str, str]:
         "Range": between(fixed(values.min(), digits), fixed(values.max(), digits)),
         "Ci": between(fixed(low, digits), fixed(high, digits)),
     }
+
+
+def apart(values: FloatArray, more: str = "above", less: str = "below") -> str:
+    """The mean in words: ``0.21 points below``."""
+    mean = float(values.mean())
+    return f"{fixed(abs(mean), 2)} points {more if mean >= 0 else less}"
 
 
 def of_seeds(good: NDArray[np.bool_]) -> str:
@@ -113,8 +127,7 @@ def _headline(report: Report) -> dict[str, str]:
     texts["TimeHalf"] = of_seeds(reached <= 100 * SAVING)
     texts["TimeAim"] = of_seeds(reached <= 100 * AIM)
     at_half = complete(claim(report, f"After {100 * SAVING:g} %")["measured"])
-    texts |= {f"AtEnd{name}": text for name, text in spread(at_half, 2).items()}
-    texts["AtEndWithin"] = of_seeds(at_half >= -100 * MARGIN)
+    texts["AtEndGap"] = apart(at_half)
     for name in ("allocation_only", "pruning_only", "equal"):
         title = scheme(report, name)["title"]
         gap = complete(claim(report, FASTER + title)["measured"])
@@ -312,27 +325,24 @@ def _harder(macros: Macros, report: Report) -> None:
         "Samples": fixed(study["samples_per_device"]),
         "DeadlinePercent": fixed(100 * study["deadline_fraction"]),
         "TimeSharePercent": fixed(100 * study["time_share"]),
-        "Handovers": fixed(sum(sum(row["handovers"]) for row in rows.values())),
     }
-    time = per_seed(claim(report, "The joint scheme reaches the unpruned accuracy")["measured"])
-    reached = np.array([value for value in time if value is not None])
-    texts["Reached"] = f"{len(reached)} of {len(time)}"
-    texts["Time"] = "no finite share"
-    if len(reached):
-        span = between(fixed(reached.min()), fixed(reached.max()))
-        texts["Time"] = rf"{fixed(reached.mean())}\,\%" + (f" ({span})" if len(reached) > 1 else "")
-    for name, start in (
-        ("End", "After its time"),
-        ("VsStatic", "Solving every round beats"),
-        ("VsAllocationOnly", "Own pruning ratios beat"),
-        ("VsPartial", "It learns faster than unpruned"),
-        ("Lost", "Solving every round loses"),
+    measured = {key: complete(claim(report, start)["measured"]) for key, start in HARDER.items() if key != "Target"}
+    texts |= {"EndGap": apart(measured["End"]), "EndRange": spread(measured["End"], 2)["Range"]}
+    rival = measured["VsAllocationOnly"]
+    texts |= {
+        "VsAllocationOnlyGap": apart(rival, "ahead", "behind"),
+        "VsAllocationOnlyRange": spread(rival, 2)["Range"],
+        "VsAllocationOnlyWins": of_seeds(rival > 0),
+    }
+    for key, values, digits in (
+        ("Sooner", measured["Sooner"], 0),
+        ("VsStatic", measured["VsStatic"], 2),
+        ("VsPartial", measured["VsPartial"], 2),
+        ("Fewer", -measured["Lost"], 1),
     ):
-        values = complete(claim(report, start)["measured"])
-        texts |= {name + which: text for which, text in spread(values, 1 if name == "Lost" else 2).items()}
+        text = spread(values, digits)
+        texts |= {key: text[""], f"{key}Range": text["Range"]}
     for name in ("partial", "joint"):
         missing = 1 - np.mean(rows[name]["arrived_per_device"])
-        texts[f"{name.capitalize()}MissingPercent"] = fixed(100 * missing)
-    residual = max(max(row["worst_residual"]) for row in rows.values())
-    texts["Residual"] = power(residual) if residual > 0 else "0"
+        texts[f"{name.capitalize()}MissingPercent"] = fixed(100 * missing, 1)
     macros.update("Harder", texts)

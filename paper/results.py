@@ -30,8 +30,7 @@ class Results:
     tradeoff: Report
     map: Report
     scale: Report
-    harder: Report | None
-    """Harder data and real radio; None where that study has no results yet."""
+    harder: Report
     speed: list[list[str]]
     """What was timed, what was asked, what was measured, notes."""
     tightness: list[list[str]]
@@ -51,23 +50,13 @@ def load(docs: Path = ROOT / "docs") -> Results:
                 ("mnist", "latency-mnist"),
                 ("fashion", "latency-fashion_mnist"),
                 ("ablation", "ablation-digits"),
-                *((study, study) for study in ("bound", "tradeoff", "map", "scale")),
+                *((study, study) for study in ("bound", "tradeoff", "map", "scale", "harder")),
             )
         },
-        harder=_harder(folder),
         speed=_markdown_table(speed, "| what | asked |", "docs/speed.md"),
         tightness=_markdown_table(verification, "| instance | tau |", "docs/verification.md"),
         mutations=_mutations(verification),
     )
-
-
-def _harder(folder: Path) -> Report | None:
-    """The one study of CIFAR-10, if it is there."""
-    reports = [read_json(path) for path in sorted(folder.glob("harder*.json"))]
-    found = [report for report in reports if report["study"]["dataset"] == "cifar10"]
-    if len(found) > 1:
-        raise ValueError(f"{folder} holds {len(found)} studies of CIFAR-10, not one")
-    return found[0] if found else None
 
 
 def _markdown_table(text: str, head: str, name: str) -> list[list[str]]:

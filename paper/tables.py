@@ -103,10 +103,10 @@ def _code(text: str) -> str:
     return "".join(words).replace(r"10\textasciicircum{}6", "$10^6$").replace(r"10\textasciicircum{}4", "$10^4$")
 
 
-def harder(report: Report) -> str:
+def harder(results: Results) -> str:
     """Every scheme on harder data and measured drives."""
     rows = []
-    for row in report["schemes"]:
+    for row in results.harder["schemes"]:
         final = 100 * np.array(row["final_accuracy"])
         pruned = float(np.mean(row["pruning_ratio_mean"]))
         rows.append([
