@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 
@@ -59,7 +60,7 @@ def refusal(values: torch.Tensor | None, mask: torch.Tensor | None, loss: float,
         return f"sent shape {tuple(values.shape)}, expected ({n},)"
     if mask is not None and (mask.shape != (n,) or mask.dtype != torch.bool):
         return f"sent a mask of {mask.dtype} {tuple(mask.shape)}, expected torch.bool ({n},)"
-    if not torch.isfinite(values).all():
+    if not np.isfinite(values.numpy()).all():  # torch takes many times as long
         return "sent values that are not finite"
     if not math.isfinite(loss):
         return f"reported the loss {loss}"
