@@ -7,7 +7,6 @@ which holds for any prices, so a small gap is a proof; the named residuals say w
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +19,10 @@ from kktalloc._problem import FloatArray, Problem
 from kktalloc._regime import Regime
 
 Q_ULP = 1e-15  # what rounding of rho = 1 - q leaves open
+
+# What may be claimed of an allocation: shape (..., K), and shape (...).
+_PER_DEVICE = ("upload_s", "latency_s", "energy_j", "energy_per_j", "peak_power_per_w", "regime")
+_PER_PROBLEM = ("objective", "bandwidth_per_hz", "deadline_per_s", "total_power_per_w")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +89,7 @@ def certify(
     bandwidth_price_per_hz: ArrayLike | None = None,
     total_power_price_per_w: ArrayLike = 0.0,
     tolerance: float = 1e-9,
-    **claimed: Any,
+    **claimed: ArrayLike,
 ) -> Certificate:
     """Certify that an allocation is optimal, or say by how much and where it is not.
 
@@ -109,13 +112,15 @@ def certify(
     Raises
     ------
     ValueError
-        If an array does not broadcast to the problem's shape, or a claimed name is unknown.
+        If an array holds no numbers or does not broadcast to the problem's shape, or a claimed name is unknown.
     """
     given = {"pruning_ratio": pruning_ratio, "bandwidth_hz": bandwidth_hz, "tx_power_w": tx_power_w}
-    rho, b, p = (_fit(problem, name, value) for name, value in given.items())
-    if bandwidth_price_per_hz is not None and not np.any(total_power_price_per_w):
-        per_hz = np.broadcast_to(np.asarray(bandwidth_price_per_hz, dtype=float), problem.batch_shape)
-        verdict = _engine.judge(problem, rho, b, p, per_hz, claimed)
+    rho, b, p = (_fit(name, value, problem.shape) for name, value in given.items())
+    per_w = _fit("total_power_price_per_w", total_power_price_per_w, problem.batch_shape)
+    claims = {name: _claim(problem, name, value) for name, value in claimed.items()}
+    if bandwidth_price_per_hz is not None:
+        per_hz = _fit("bandwidth_price_per_hz", bandwidth_price_per_hz, problem.batch_shape)
+        verdict = None if np.any(per_w) else _engine.judge(problem, rho, b, p, per_hz, claims)
         if verdict is not None:
             return read_verdict(verdict, per_hz, tolerance)
     c = convex_rows(problem)
@@ -129,19 +134,15 @@ def certify(
     if bandwidth_price_per_hz is None:
         lam, mu = _best_prices(c, x, b, p)
     else:
-        lam, mu = (
-            np.broadcast_to(np.asarray(price, dtype=float), problem.batch_shape)[..., None]
-            for price in (bandwidth_price_per_hz, total_power_price_per_w)
-        )
+        lam, mu = per_hz[..., None], per_w[..., None]
     lam_pos, mu_pos = np.maximum(lam, 0.0), np.maximum(mu, 0.0)
     best = dual_terms(c, x, lam_pos, mu_pos)
     worth = prices_from(problem, c, best, rho, b, p, lam, mu)
     implied |= {f.name: getattr(worth, f.name) for f in fields(worth)}
-    regime = claimed.pop("regime", None)
-    residuals["consistency"] = _consistency(problem, implied, claimed)
+    regime = claims.pop("regime", None)
+    residuals["consistency"] = _consistency(problem, implied, claims)
     if regime is not None:
-        codes = np.broadcast_to(regime, problem.shape)
-        wrong = _regime_mismatch(problem, codes, q, p, implied["energy_j"], mu, flat == 0.0)
+        wrong = _regime_mismatch(problem, regime, q, p, implied["energy_j"], mu, flat == 0.0)
         residuals["consistency"] = np.maximum(residuals["consistency"], _worst(wrong))
     with np.errstate(all="ignore"):
         scale = (c.alpha * (c.error.value(np.ones_like(q)) - c.error.value(np.zeros_like(q)))).sum(axis=-1)
@@ -188,12 +189,27 @@ def _paid(c: ConvexRows, lam: FloatArray, mu: FloatArray) -> FloatArray:
     return (lam * c.bandwidth + np.where(mu > 0.0, mu * c.total_power, 0.0))[..., 0]
 
 
-def _fit(problem: Problem, name: str, value: ArrayLike) -> FloatArray:
-    array = np.asarray(value, dtype=np.float64)
+def _claim(problem: Problem, name: str, value: ArrayLike) -> FloatArray:
+    if name in _PER_DEVICE:
+        return _fit(name, value, problem.shape)
+    if name in _PER_PROBLEM:
+        return _fit(name, value, problem.batch_shape)
+    known = ", ".join((*_PER_DEVICE, *_PER_PROBLEM))
+    raise ValueError(f"{name}: not something an allocation implies; known: {known}")
+
+
+def _fit(name: str, value: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+    """`value` as float64 of this shape, itself if it is that; else one line that names it."""
     try:
-        return np.broadcast_to(array, problem.shape)
+        array = np.asarray(value)
+        if array.dtype.kind not in "iuf":
+            raise TypeError
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: expected numbers, got {' '.join(repr(value).split()):.60}") from None
+    try:
+        return np.broadcast_to(np.require(array, np.float64, "A"), shape)
     except ValueError:
-        raise ValueError(f"{name}: shape {array.shape} does not broadcast to the problem's {problem.shape}") from None
+        raise ValueError(f"{name}: shape {array.shape} does not broadcast to the problem's {shape}") from None
 
 
 def outcome(problem: Problem, rho: FloatArray, b: FloatArray, p: FloatArray) -> dict[str, FloatArray]:
@@ -244,13 +260,10 @@ def _primal(
     }
 
 
-def _consistency(problem: Problem, implied: dict[str, FloatArray], claimed: dict[str, Any]) -> FloatArray:
+def _consistency(problem: Problem, implied: dict[str, FloatArray], claims: dict[str, FloatArray]) -> FloatArray:
     worst = np.zeros(problem.batch_shape)
-    for name, value in claimed.items():
-        if name not in implied:
-            raise ValueError(f"{name}: not something an allocation implies; known: {', '.join(implied)}")
+    for name, got in claims.items():
         want = implied[name]
-        got = np.broadcast_to(np.asarray(value, dtype=float), want.shape)
         with np.errstate(all="ignore"):
             off = np.abs(got - want) / np.where(want != 0.0, np.abs(want), 1.0)
         off = np.where(got == want, 0.0, off)

@@ -36,6 +36,7 @@ RESIDUALS = (
     "complementarity", "stationarity", "consistency",
 )  # fmt: skip
 _DEVICE_CLAIMS = ("upload_s", "latency_s", "energy_j", "energy_per_j", "peak_power_per_w")
+_CLAIMS = frozenset((*_DEVICE_CLAIMS, "objective", "deadline_per_s", "regime"))
 
 
 def kernel() -> Any:
@@ -108,7 +109,7 @@ def judge(
     `claimed` holds arrays of full shape under the names that `kktalloc.certify` takes.
     """
     module = _serving(problem)
-    if module is None:
+    if module is None or not claimed.keys() <= _CLAIMS:
         return None
     verdict = np.empty((len(RESIDUALS) + 2, *problem.batch_shape))
     _call_judge(module, problem, rho, b, p, per_hz, claimed, verdict, (None, None, None))
@@ -163,5 +164,4 @@ def _codes(regime: np.ndarray | None) -> np.ndarray | None:
     """Regimes as the kernel takes them; what is no whole small number becomes a code that no regime has."""
     if regime is None or regime.dtype == np.int8:
         return regime
-    known = np.isin(regime, np.arange(6))
-    return np.where(known, regime, -1).astype(np.int8)
+    return np.where(np.isin(regime, np.arange(6)), regime, -1).astype(np.int8, order="C")
