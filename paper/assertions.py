@@ -7,7 +7,7 @@ import numpy as np
 from validation.summary import AIM, MARGIN, SAVING
 
 from .numbers import FASTER, HARDER
-from .results import Report, Results, claim, complete, per_seed, scheme, t_interval, time_percent
+from .results import Report, Results, average, claim, complete, per_seed, scheme, t_interval, time_percent
 
 
 def check_words(results: Results) -> None:
@@ -42,21 +42,25 @@ def _sentences(results: Results) -> dict[str, bool]:
             -1 < _ahead(report, "allocation_only") < 0 for report in every
         ),
         "the joint scheme prunes less than a common ratio does, and than equal shares do": all(
-            _mean(report, "joint", "pruning_ratio") < _mean(report, other, "pruning_ratio")
+            average(report, "joint", "pruning_ratio") < average(report, other, "pruning_ratio")
             for report in every
             for other in ("allocation_only", "equal")
         ),
         "it is late less often than equal shares": all(
-            _mean(report, "joint", "late_rounds") < _mean(report, "equal", "late_rounds") for report in every
+            average(report, "joint", "late_rounds") < average(report, "equal", "late_rounds") for report in every
         ),
         "it spends more energy than equal shares, less than unpruned training": all(
-            _mean(report, "equal", "energy_j")
-            < _mean(report, "joint", "energy_j")
-            < _mean(report, "partial", "energy_j")
+            average(report, "equal", "energy_j")
+            < average(report, "joint", "energy_j")
+            < average(report, "partial", "energy_j")
             for report in every
         ),
         "a shared head, random masks and magnitude learn more slowly": all(
             _ahead(ablation, name) > 0 for name in ("shared", "random", "magnitude")
+        ),
+        "a shared head and random masks cost accuracy at the end": all(
+            average(ablation, "joint", "final_accuracy") > average(ablation, name, "final_accuracy")
+            for name in ("shared", "random")
         ),
         "the Taylor score and the convex error learn faster": all(
             _ahead(ablation, name) < 0 for name in ("taylor", "quadratic")
@@ -93,7 +97,3 @@ def _reached(report: Report, name: str) -> list[float]:
 def _ahead(report: Report, other: str) -> float:
     """Points by which the joint scheme learns faster, mean over seeds."""
     return float(complete(claim(report, FASTER + scheme(report, other)["title"])["measured"]).mean())
-
-
-def _mean(report: Report, name: str, column: str) -> float:
-    return float(complete(scheme(report, name)[column]).mean())

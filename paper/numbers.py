@@ -16,6 +16,7 @@ from .results import (
     FloatArray,
     Report,
     Results,
+    average,
     claim,
     complete,
     scheme,
@@ -45,6 +46,9 @@ def write_numbers(macros: Macros, results: Results) -> None:
     _setup(macros, results)
     for prefix, report in (("Mnist", results.mnist), ("Fashion", results.fashion), ("Digits", results.ablation)):
         macros.update(prefix, _headline(report))
+    macros.update("Mnist", _against(results.mnist))
+    for prefix, report in (("Mnist", results.mnist), ("Fashion", results.fashion)):
+        macros.update(prefix, _aims(report) | _worst(report))
     _ablation(macros, results.ablation)
     _bound(macros, results.bound)
     _tradeoff(macros, results.tradeoff)
@@ -81,7 +85,6 @@ def _setup(macros: Macros, results: Results) -> None:
     low, high = (radio["clock_hz"] / cycles / 1e9 for cycles in reversed(radio["cycles_per_flop"]))
     macros.update("", {
         "Devices": fixed(training["devices"]),
-        "Rounds": fixed(training["rounds"]),
         "PersonalSteps": fixed(training["personal_steps"]),
         "ProbeSteps": fixed(training["probe_steps"]),
         "PrunedSteps": fixed(training["pruned_steps"]),
@@ -101,8 +104,6 @@ def _setup(macros: Macros, results: Results) -> None:
         "NoiseFigureDb": f"{radio['noise_figure_db']:g}",
         "PhoneNoiseFigureDb": f"{radio['device_noise_figure_db']:g}",
         "TxPowerDbm": f"{radio['tx_power_dbm']:g}",
-        "ServerPowerDbm": f"{radio['server_tx_power_dbm']:g}",
-        "PaEfficiency": f"{radio['pa_efficiency']:g}",
         "ClockGhz": f"{radio['clock_hz'] / 1e9:g}",
         "FlopsRange": between(f"{low:.1f}", f"{high:.1f}"),
         "Kappa": significant(radio["switched_capacitance"], 1),
@@ -119,43 +120,73 @@ def _setup(macros: Macros, results: Results) -> None:
 
 def _headline(report: Report) -> dict[str, str]:
     """What a comparison of schemes says of the joint scheme."""
+    reached = _times(report)
+    time = spread(reached)
+    rival = complete(claim(report, FASTER + scheme(report, "allocation_only")["title"])["measured"])
+    return {
+        "Time": time[""],
+        "TimeCi": time["Ci"],
+        "TimeHalf": of_seeds(reached <= 100 * SAVING),
+        "AtEndGap": apart(complete(claim(report, f"After {100 * SAVING:g} %")["measured"])),
+        "VsAllocationOnlyWins": of_seeds(rival > 0),
+        "Residual": power(complete(claim(report, "Every allocation is certified")["measured"]).max()),
+    }
+
+
+def _times(report: Report) -> FloatArray:
+    """Per seed: the joint scheme's time to the target in per cent of the unpruned one's."""
     time = time_percent(report, "joint")
-    reached = np.array([value for value in time if value is not None])
-    if len(reached) < len(time):
+    if None in time:
         raise ValueError(f"on {report['study']['name']} a seed never reaches the target: the text has no words for it")
-    texts = {f"Time{name}": text for name, text in spread(reached).items()}
-    texts["TimeHalf"] = of_seeds(reached <= 100 * SAVING)
-    texts["TimeAim"] = of_seeds(reached <= 100 * AIM)
-    at_half = complete(claim(report, f"After {100 * SAVING:g} %")["measured"])
-    texts["AtEndGap"] = apart(at_half)
-    for name in ("allocation_only", "pruning_only", "equal"):
-        title = scheme(report, name)["title"]
-        gap = complete(claim(report, FASTER + title)["measured"])
-        key = "Vs" + "".join(word.capitalize() for word in name.split("_"))
-        texts |= {key + which: text for which, text in spread(gap, 2).items()}
-        texts[key + "Wins"] = of_seeds(gap > 0)
-    for name in ("joint", "equal", "partial", "allocation_only", "pruning_only"):
-        row, key = scheme(report, name), "".join(word.capitalize() for word in name.split("_"))
-        texts[f"{key}Accuracy"] = fixed(100 * complete(row["final_accuracy"]).mean(), 1)
-        texts[f"{key}Worst"] = fixed(100 * complete(row["final_worst_accuracy"]).mean(), 1)
-        texts[f"{key}Ratio"] = fixed(complete(row["pruning_ratio"]).mean(), 2)
-        texts[f"{key}Late"] = fixed(100 * complete(row["late_rounds"]).mean())
+    return np.array(time, dtype=float)
+
+
+def _aims(report: Report) -> dict[str, str]:
+    """Where the text looks closer: the range of times, and the aim."""
+    reached = _times(report)
+    return {"TimeRange": spread(reached)["Range"], "TimeAim": of_seeds(reached <= 100 * AIM)}
+
+
+def _worst(report: Report) -> dict[str, str]:
+    """Accuracy of the worst phone at the end, in per cent."""
+    return {
+        f"{key}Worst": fixed(100 * average(report, name, "final_worst_accuracy"), 1)
+        for key, name in (("Joint", "joint"), ("AllocationOnly", "allocation_only"), ("Partial", "partial"))
+    }
+
+
+def _against(report: Report) -> dict[str, str]:
+    """Pruning, lateness and energy beside the schemes that the text names."""
+    texts = {
+        f"{key}Ratio": fixed(average(report, name, "pruning_ratio"), 2)
+        for key, name in (("Joint", "joint"), ("AllocationOnly", "allocation_only"), ("Equal", "equal"))
+    }
+    for name in ("joint", "equal"):
+        texts[f"{name.capitalize()}Late"] = fixed(100 * average(report, name, "late_rounds"))
     for other in ("equal", "partial"):
         energy = complete(scheme(report, "joint")["energy_j"]) / complete(scheme(report, other)["energy_j"])
         texts[f"EnergyOver{other.capitalize()}"] = fixed(100 * energy.mean())
-    texts["Residual"] = power(complete(claim(report, "Every allocation is certified")["measured"]).max())
     return texts
 
 
 def _ablation(macros: Macros, report: Report) -> None:
     joint = complete(scheme(report, "joint")["final_accuracy"])
-    for name in ("shared", "random", "magnitude", "taylor", "quadratic"):
-        row, key = scheme(report, name), "Ablate" + name.capitalize()
-        lost = 100 * (joint - complete(row["final_accuracy"]))
-        macros.update(f"{key}End", spread(lost, 1))
-        slower = complete(claim(report, FASTER + row["title"])["measured"])
-        macros.update(f"{key}Averaged", spread(slower, 2) | {"Wins": of_seeds(slower > 0)})
-        macros.update(f"{key}Gain", spread(-slower, 2) | {"Wins": of_seeds(slower < 0)})
+
+    def lost(name: str) -> dict[str, str]:
+        return spread(100 * (joint - complete(scheme(report, name)["final_accuracy"])), 1)
+
+    def slower(name: str) -> FloatArray:
+        return complete(claim(report, FASTER + scheme(report, name)["title"])["measured"])
+
+    for name in ("shared", "random"):
+        text = lost(name)
+        macros.update(f"Ablate{name.capitalize()}End", {"": text[""], "Range": text["Range"]})
+    macros.add("AblateMagnitudeEnd", lost("magnitude")[""].removeprefix("$-$"))  # the text says: within
+    macros.add("AblateMagnitudeAveraged", spread(slower("magnitude"), 2)[""])
+    for name in ("taylor", "quadratic"):
+        text = spread(-slower(name), 2)
+        wins = of_seeds(slower(name) < 0)
+        macros.update(f"Ablate{name.capitalize()}Gain", {"": text[""], "Range": text["Range"], "Wins": wins})
 
 
 def _bound(macros: Macros, report: Report) -> None:
@@ -180,8 +211,9 @@ def _bound(macros: Macros, report: Report) -> None:
         "TermViolations": fixed(sum(len(run["term_violations"]) for run in runs)),
     }
     for name, values in ratio.items():
-        low, high = np.quantile(values, TAILS)
         texts[f"{name}Median"] = significant(float(np.median(values)))
+    for name in ("Quadratics", "Digits"):
+        low, high = np.quantile(ratio[name], TAILS)
         texts[f"{name}Span"] = between(significant(float(low)), significant(float(high)))
     pruning = [run["terms"]["pruning"] for run in digits if run["ratio"] > 0]
     orders = np.log10([term["bound"] / term["measured"] for term in pruning])
@@ -234,7 +266,8 @@ def _tradeoff(macros: Macros, report: Report) -> None:
         key = "".join(word.capitalize() for word in outcome.split("_"))
         texts[key] = fixed(float(found.mean()), 2)
         texts[f"{key}Ci"] = between(fixed(low, 2), fixed(high, 2))
-        texts[f"{key}Least"] = fixed(float(found.min()), 2)
+        if outcome == "accuracy":
+            texts["AccuracyLeast"] = fixed(float(found.min()), 2)
     for varied in ("deadline", "bandwidth", "power", "energy"):
         found = correlations(runs, "accuracy_averaged", varied)
         texts[f"Alone{varied.capitalize()}"] = fixed(float(found.mean()), 2)
@@ -251,7 +284,6 @@ def _map(macros: Macros, report: Report) -> None:
     cells = report["cells"]
     means = np.array([cell["time_percent"]["mean"] for cell in cells if cell["time_percent"]["mean"] is not None])
     half = [[v is not None and v <= 100 * SAVING for v in cell["time_percent"]["per_seed"]] for cell in cells]
-    late = np.array([100 * cell["late"] for cell in cells])
     study = report["study"]
     slow = [c for c in cells if c["speed"] == min(study["speeds"]) and c["late"] > 0.5]
     macros.update("Map", {
@@ -263,9 +295,7 @@ def _map(macros: Macros, report: Report) -> None:
         "Some": fixed(sum(any(each) and not all(each) for each in half)),
         "BandwidthRange": between(*(f"{f(study['bandwidths_hz']) / 1e6:g}" for f in (min, max))),
         "SpeedRange": between(*(f"{f(study['speeds']):g}" for f in (min, max))),
-        "LateMedian": fixed(float(np.median(late))),
         "SlowLateRange": between(*(fixed(100 * f(c["late"] for c in slow)) for f in (min, max))) if slow else "none",
-        "SlowLateCells": fixed(len(slow)),
     })  # fmt: skip
 
 
@@ -288,21 +318,21 @@ def _scale(macros: Macros, report: Report) -> None:
         "SampleError": fixed(complete(sample["measured"]).max(), 3),
         "GainErrorPercent": significant(100 * float(np.abs(gained - 1).max()), 1),
         "Exponent": fixed(complete(claim(report, "What a cell deviates")["measured"]).mean(), 2),
-        "TimeExponent": fixed(report["time_exponent"], 2),
         "Residual": power(max(run["worst_residual"] for run in report["runs"])),
-        "AdmittedPercent": fixed(100 * float(np.mean([run["admitted"] for run in largest])), 2),
     })  # fmt: skip
 
 
 def _speed(macros: Macros, results: Results) -> None:
     """The ratios that the text names, from the table of timings."""
     wanted = {"Clarabel": ("K = 10:", "CVXPY+Clarabel cold"), "Ipopt": ("K = 10:", "IPOPT"), "Million": ("10^6", "`b*")}
+    found: dict[str, list[float]] = {}
     for name, words in wanted.items():
         rows = [row for row in results.speed if all(word in row[0] for word in words)]
         if len(rows) != 1:
             raise ValueError(f"docs/speed.md has {len(rows)} rows with {' and '.join(words)}, not one")
-        asked, measured = (cell.strip("<>= ").replace(",", "") for cell in rows[0][1:3])
-        macros.update("Speed", {name: significant(float(measured), 3), f"{name}Asked": fixed(float(asked))})
+        found[name] = [float(cell.strip("<>= ").replace(",", "")) for cell in rows[0][1:3]]
+    macros.update("Speed", {name: significant(measured, 3) for name, (_, measured) in found.items()})
+    macros.add("SpeedMillionAsked", fixed(found["Million"][0]))
     macros.update("Speed", {"Small": "10", "Large": r"\ensuremath{10^6}"})  # the rows just found
     exact = [float(row[4]) for row in results.tightness if row[1] == "1"]
     two = [100 * (float(row[4]) - 1) for row in results.tightness if row[1] == "2"]

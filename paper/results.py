@@ -110,6 +110,11 @@ def scheme(report: Report, name: str) -> Report:
     raise ValueError(f"study {report['study']['name']!r} has no scheme {name!r}")
 
 
+def average(report: Report, name: str, column: str) -> float:
+    """Mean over seeds of a scheme's column."""
+    return float(complete(scheme(report, name)[column]).mean())
+
+
 def time_percent(report: Report, name: str, reference: str = "partial") -> list[float | None]:
     """Per seed: the simulated time to the target accuracy in per cent of the reference's; None if never reached."""
     mine, other = (per_seed(scheme(report, s)["time_to_target_s"]) for s in (name, reference))

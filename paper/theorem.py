@@ -179,9 +179,10 @@ def statement(macros: Macros) -> None:
 
 
 def _add(macros: Macros, name: str, layout: Factor, text: str) -> None:
-    """Define a term, and where it is a sum each part by itself, so that lines can break between them."""
-    macros.add(name, text)
-    if isinstance(layout, Sum) and len(layout.products) > 1:
+    """Define a term; where it is a sum, each part by itself, so that lines can break between them."""
+    if not isinstance(layout, Sum) or len(layout.products) == 1:
+        macros.add(name, text)
+    else:
         for letter, part in zip("ABCD", layout.products, strict=False):
             macros.add(name + letter, tex(Sum((part,))))
 

@@ -121,6 +121,14 @@ def test_every_macro_and_step_that_is_used_is_defined(source: Path) -> None:
         assert set(re.findall(r"\\checkedstep\{([^}]*)\}", text)) <= steps, path.name
 
 
+def test_every_macro_is_used(source: Path) -> None:
+    macros = (source / "generated" / "macros.tex").read_text(encoding="utf-8")
+    defined = set(re.findall(r"^\\newcommand\{\\(\w+)\}", macros, re.MULTILINE))
+    text = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
+    assert len(defined) > 100
+    assert defined - set(re.findall(r"\\([A-Za-z]+)", re.sub(r"(?<!\\)%[^\n]*", "", text))) == set()
+
+
 def test_the_appendix_leaves_no_step_of_the_general_theorem_out() -> None:
     report, _ = proofs.check()
     uses = {(theory["key"], step["name"]): step["uses"] for theory in report["theories"] for step in theory["steps"]}
