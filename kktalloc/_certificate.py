@@ -219,9 +219,10 @@ def outcome(problem: Problem, rho: FloatArray, b: FloatArray, p: FloatArray) -> 
     bits = np.asarray(d.payload_bits) * q + np.asarray(d.overhead_bits)
     with np.errstate(all="ignore"):
         snr = np.asarray(d.channel_gain) * p / (np.asarray(problem.cell.noise_psd_w_per_hz) * b)
-        rate = np.where(b > 0.0, b * np.log1p(snr) / LN2, 0.0)
-        upload = np.where(bits > 0.0, bits / rate, 0.0)
-        energy = np.where(upload > 0.0, p * upload / np.asarray(d.pa_efficiency), 0.0)
+        # Compared so that the NaN of an infeasible problem stays NaN.
+        rate = np.where(b <= 0.0, 0.0, b * np.log1p(snr) / LN2)
+        upload = np.where(bits <= 0.0, 0.0, bits / rate)
+        energy = np.where(upload <= 0.0, 0.0, p * upload / np.asarray(d.pa_efficiency))
     return {
         "upload_s": upload,
         "latency_s": np.asarray(d.fixed_latency_s) + np.asarray(d.pruned_compute_s) * q + upload,

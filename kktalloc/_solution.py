@@ -162,6 +162,11 @@ def solve(problem: Problem, throw: bool = True) -> Solution:
     else:
         verdict, (deadline, energy, peak) = judged
         worth = Prices(found.price_per_hz, deadline, found.price_per_w, energy, peak)
+    if diagnosis is not None:
+        fine = diagnosis.feasible
+        worth = Prices(
+            *(np.where(fine if v.ndim == fine.ndim else fine[..., None], v, np.nan) for v in vars(worth).values())
+        )
     solution = Solution(problem, *arrays, found.regime, worth, diagnosis)
     if judged is not None:
         # The very arrays that it holds were judged.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import kktalloc as ka
+from kktalloc import _engine
 
 CELL = ka.Cell(1e6, 4e-21, 1.0)
 PHONES = ka.Devices([2e-12, 5e-12, 1e-11], 0.1, 4e6, 0.2, pruning_ratio_max=0.9)
@@ -28,3 +31,35 @@ def test_errors_survive_a_process_pool() -> None:
     again = pickle.loads(pickle.dumps(refused))
     assert str(again) == str(refused)
     np.testing.assert_array_equal(again.solution.bandwidth_hz, solution.bandwidth_hz)
+
+
+def numbers(answer: Any, path: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """Every floating array of an answer and of the answers inside it, by name."""
+    for f in fields(answer):
+        value = getattr(answer, f.name)
+        if is_dataclass(value) and f.name not in ("problem", "diagnosis"):
+            yield from numbers(value, f"{path}{f.name}.")
+        elif isinstance(value, np.ndarray) and value.dtype.kind == "f" and f.name != "block_hz":
+            yield f"{path}{f.name}", value
+
+
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+@pytest.mark.parametrize("cap_w", [None, 1.0])
+def test_nothing_of_an_infeasible_problem_is_a_number(
+    engine: str, cap_w: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engine == "compiled" and _engine._KERNEL is None:
+        pytest.skip("installed without a C compiler")
+    monkeypatch.setenv("KKTALLOC_ENGINE", engine)
+    batch = ka.Problem(replace(CELL, bandwidth_hz=[1e6, 1e3], total_power_w=cap_w), PHONES)
+    for answer in (
+        ka.solve(batch, throw=False),
+        ka.solve_blocks(batch, 50e3, throw=False),
+        ka.solve_minmax(batch, throw=False),
+        ka.least_energy(batch, throw=False),
+    ):
+        found = dict(numbers(answer))
+        assert len(found) >= 8
+        for name, values in found.items():
+            assert np.isnan(values[1]).all(), name
+            assert np.isfinite(values[0]).all(), name
