@@ -1,0 +1,221 @@
+"""What docs/report.md says was found is what docs/results/*.json hold."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from validation.config import STUDIES, to_dict
+
+DOCS = Path(__file__).parent.parent / "docs"
+TEXT = " ".join((DOCS / "report.md").read_text(encoding="utf-8").split())
+
+
+def _report(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((DOCS / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _claim(report: dict[str, Any], start: str) -> list[Any]:
+    """Per seed, of the one claim whose statement starts so."""
+    (found,) = [c["measured"]["per_seed"] for c in report["claims"] if c["statement"].startswith(start)]
+    return list(found)
+
+
+def _column(report: dict[str, Any], scheme: str, column: str) -> np.ndarray:
+    """Per seed, of one scheme."""
+    (row,) = [s for s in report["schemes"] if s["scheme"] == scheme]
+    found = row[column]
+    return np.array(found["per_seed"] if isinstance(found, dict) else found, dtype=float)
+
+
+def _says(*sentences: str) -> None:
+    for sentence in sentences:
+        assert sentence in TEXT, sentence
+
+
+def _signed(low: float, high: float) -> str:
+    """A range in points that reaches from behind to ahead."""
+    assert low < 0 < high
+    return f"({-low:.1f} lower to {high:.1f} higher)"
+
+
+def _in_words(count: int) -> str:
+    return ("none", "one", "two", "three")[count]
+
+
+def test_time_to_the_unpruned_accuracy() -> None:
+    mnist, fashion, digits = (
+        np.array(_claim(_report(name), "It reaches the unpruned accuracy (within"))
+        for name in ("latency-mnist", "latency-fashion_mnist", "ablation-digits")
+    )
+    assert max(*mnist, *fashion) <= 50  # "at most half on every seed of both"
+    _says(
+        f"{mnist.mean():.0f} % ({mnist.min():.0f} to {mnist.max():.0f}) and "
+        f"{fashion.mean():.0f} % ({fashion.min():.0f} to {fashion.max():.0f}) of the unpruned",
+        f"is met on {(mnist <= 40).sum()} and on {(fashion <= 40).sum()} of 5 seeds",
+        f"On digits it is {digits.mean():.0f} % on average and at most half on {(digits <= 50).sum()} of 5 seeds",
+    )
+
+
+def test_against_one_common_ratio() -> None:
+    reports = [_report(name) for name in ("latency-mnist", "latency-fashion_mnist", "ablation-digits")]
+    behind = [-np.array(_claim(report, "It learns faster than: Allocation only")) for report in reports]
+    assert min(*behind[0], *behind[2]) > 0  # "on every seed of MNIST and digits"
+    means = [each.mean() for each in behind]
+    _says(f"on {(behind[1] > 0).sum()} of 5 of Fashion-MNIST, by {min(means):.1f} to {max(means):.1f} points")
+    for report in reports:
+        joint, common = (_column(report, name, "pruning_ratio").mean() for name in ("joint", "allocation_only"))
+        _says(f"prune less on average ({joint:.2f} against {common:.2f})")
+
+
+def test_default_study() -> None:
+    report = _report("schemes-digits")
+    ratio = {name: _column(report, name, "pruning_ratio").mean() for name in ("joint", "equal")}
+    late = {name: 100 * _column(report, name, "late_rounds").mean() for name in ("joint", "equal")}
+    sooner = _claim(report, "It reaches the unpruned accuracy sooner")
+    assert np.isnan(_column(report, "equal", "time_to_target_s")).tolist() == [value is None for value in sooner]
+    first, second = (value for value in sooner if value is not None)  # "on two seeds; on the third"
+    worst = np.array(_claim(report, "Its worst phone"))
+    energy = np.array(_claim(report, "It spends no more energy per phone and round than equal")) / 100
+    unpruned = np.array(_claim(report, "It spends no more energy per phone and round than unpruned"))
+    assert unpruned.mean() == pytest.approx(100 / 3, abs=1)  # "a third"
+    assert min(_claim(report, "It learns faster than: Fixed pruning, equal band")) > 0  # "beaten on every seed"
+    within = sum(value >= -0.5 for value in _claim(report, "After 50 %"))
+    crossed = sum(value <= 50 for value in _claim(report, "It reaches the unpruned accuracy (within"))
+    _says(
+        f"prunes less ({ratio['joint']:.2f} against {ratio['equal']:.2f})",
+        f"late in {late['joint']:.0f} % of the rounds instead of {late['equal']:.0f} %",
+        f"It takes {first:.0f} % and {second:.0f} % of the time to the target on two seeds",
+        f"Its worst phone ends {-worst.mean():.1f} points lower {_signed(worst.min(), worst.max())}",
+        f"spends {energy.mean():.1f} times the energy per phone and round ({energy.min():.1f} to {energy.max():.1f})",
+        f"accuracy on {_in_words(within)} of three seeds, and the crossing of the target itself comes by then on "
+        f"{_in_words(crossed)} of the three",
+    )
+
+
+def test_those_are_results_of_the_default_study_as_it_is() -> None:
+    assert _report("schemes-digits")["study"] == json.loads(json.dumps(to_dict(STUDIES["schemes"])))
+
+
+def test_ablation() -> None:
+    report = _report("ablation-digits")
+    end = {n: 100 * _column(report, n, "final_accuracy").mean() for n in ("joint", "shared", "random")}
+    taylor = np.array(_claim(report, "It learns faster than: Joint, Taylor score"))
+    assert min(_claim(report, "It learns faster than: Joint, magnitude")) > 0
+    assert taylor.max() < 0
+    convex = np.array(_claim(report, "It learns faster than: Joint, squared error"))
+    assert convex.max() < 0
+    _says(
+        f"Sharing the head costs {end['joint'] - end['shared']:.1f} points at the end",
+        f"random masks {end['joint'] - end['random']:.1f};",
+        f"on every seed ({-taylor.mean():.2f} points)",
+        f"on every seed of digits ({-convex.mean():.2f} points averaged over the run)",
+    )
+
+
+def test_bound() -> None:
+    runs = _report("bound")["runs"]
+    assert not any(run["violations"] or run["term_violations"] for run in runs)
+    kinds = [run for run in runs if "terms" not in run], [run for run in runs if "terms" in run]
+    median = [float(np.median([run["bound_over_measured"] for run in kind])) for kind in kinds]
+    agreeing, differing = (
+        [np.median([r["bound_over_measured"] for r in k if (r["masks"] == "magnitude") == agree]) for k in kinds]
+        for agree in (True, False)
+    )
+    factor = np.array(differing) / agreeing
+    pruning = [run["terms"]["pruning"] for run in kinds[1] if run["ratio"] > 0]
+    orders = np.log10([term["bound"] / term["measured"] for term in pruning])
+    _says(
+        f"never violated: {len(runs)} runs",
+        f"is {median[0]:.0f} on quadratics ({agreeing[0]:.0f} where masks agree) and {round(median[1], -1):.0f}",
+        f"is {orders.min():.1f} to {orders.max():.1f} orders smaller",
+        f"a factor of {factor[0]:.0f} on quadratics and {factor[1]:.0f} on digits",
+    )
+
+
+def test_map() -> None:
+    cells = _report("map")["cells"]
+    single = [value for cell in cells for value in cell["time_percent"]["per_seed"]]
+    means = [cell["time_percent"]["mean"] for cell in cells]
+    half = [sum(value <= 50 for value in cell["time_percent"]["per_seed"]) for cell in cells]
+    slow = [100 * c["late"] for c in cells if c["speed"] == 0.25 and c["bandwidth_hz"] >= 10e6]
+    _says(
+        f"is {min(single):.0f} to {max(single):.0f} % of the unpruned scheme's over single runs, "
+        f"{min(means):.0f} to {max(means):.0f} % over the means of cells",
+        f"at most half on both seeds in {half.count(2)} of {len(cells)} cells, on neither in {half.count(0)}, "
+        f"on one of the two in {half.count(1)}",
+        f"{min(slow):.0f} to {max(slow):.0f} % of the rounds are late",
+    )
+
+
+def test_scale() -> None:
+    report = _report("scale")
+    cell = [run["wall_s"] for run in report["runs"] if run.get("devices") == 100_000]
+    (cells,) = [run["wall_s"] for run in report["runs"] if run.get("cells") == 1000]
+    (exponent,) = _claim(report, "What a cell deviates by")
+    _says(f"{1e3 * np.median(cell):.0f} ms (median of five)", f"10^3 cells of 100: {1e3 * cells:.0f} ms")
+    sample = np.array(_claim(report, "A sample of 1,000 phones"))
+    price = np.array(_claim(report, "The bandwidth price predicts"))
+    _says(
+        f"the mean pruning ratio of 10^5 to {sample.max():.3f};",
+        f"more bandwidth to {100 * abs(price - 1).max():.1f} %.",
+        f"exponent −{-exponent:.2f}",
+    )
+
+
+def test_order_of_settings() -> None:
+    claims = {c["statement"].split(" is that of the ")[1]: c for c in _report("tradeoff")["claims"]}
+
+    def found(outcome: str) -> tuple[float, str]:
+        return claims[outcome]["measured"]["mean"], re.findall(r"\(.*\)", claims[outcome]["unit"])[0][1:-1]
+
+    (averaged, interval), (end, wide) = found("accuracy averaged over training"), found("accuracy at the end")
+    loss, gradient = found("training loss at the end")[0], found("squared gradient norm at the end")[0]
+    _says(f"averaged over training: {averaged:.2f} (95 % interval {interval})", f"weaker, {end:.2f} ({wide})")
+    _says(f"with loss and squared gradient it is {loss:.2f} and {gradient:.2f}")
+
+
+def test_harder() -> None:
+    report = _report("harder")
+    seeds = len(report["study"]["seeds"])
+    end = {n: 100 * _column(report, n, "final_accuracy").mean() for n in ("joint", "partial", "allocation_only")}
+    gap = -np.array(_claim(report, "After its time it is within"))
+    sooner = np.array(_claim(report, "To the accuracy that it ends with"))
+    common, partial, static = (
+        np.array(_claim(report, start))
+        for start in ("Own pruning ratios", "It learns faster than unpruned training", "Solving every round beats")
+    )
+    lost = -np.array(_claim(report, "Solving every round loses"))
+    assert set(_claim(report, "The joint scheme reaches the unpruned accuracy")) == {None}  # "on none"
+    assert min(gap) > 0.5
+    assert min(*partial, *static, *lost) > 0  # "on every seed"
+
+    def spread(values: np.ndarray) -> str:
+        return f"({values.min():.1f} to {values.max():.1f})"
+
+    _says(
+        f"on measured drives, {seeds} seeds: the saving does not carry over",
+        f"less half a point, on none of {seeds} seeds",
+        f"It ends at {end['joint']:.1f} %, unpruned training at {end['partial']:.1f} % ({gap.mean():.1f} points apart, "
+        f"{gap.min():.1f} to {gap.max():.1f})",
+        f"{sooner.mean():.0f} % ({sooner.min():.0f} to {sooner.max():.0f}) of unpruned training's time",
+        f"ends {end['allocation_only'] - end['joint']:.1f} points higher",
+        f"is {common.mean():.1f} points ahead of it, on {(common > 0).sum()} of {seeds} seeds",
+        f"ahead of unpruned training by {partial.mean():.1f} points {spread(partial)}",
+        f"average channels by {static.mean():.1f} {spread(static)}",
+        f"it loses {lost.mean():.1f} points {spread(lost)} fewer",
+    )
+
+
+def test_links_lead_somewhere() -> None:
+    text = (DOCS / "report.md").read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert targets
+    for target in targets:
+        assert (DOCS / target).exists(), target
