@@ -212,11 +212,12 @@ def test_a_sentence_that_results_contradict_stops_the_build(results: Results) ->
         check_words(replace(results, mnist=mnist))
 
 
-def test_a_missing_results_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_results_file_is_named_and_another_ignored(tmp_path: Path) -> None:
     docs = HERE.parent / "docs"
     shutil.copytree(docs / "results", tmp_path / "results")
     for name in ("speed.md", "verification.md"):
         shutil.copy(docs / name, tmp_path)
+    (tmp_path / "results" / "another.json").write_text("no study of the paper", encoding="utf-8")
     assert load(tmp_path).scale == load().scale
     (tmp_path / "results" / "scale.json").unlink()
     with pytest.raises(ValueError, match=r"scale\.json does not exist"):
