@@ -113,8 +113,7 @@ def diagnose(problem: Problem, form: Reduced) -> Diagnosis | None:
     )
     batch = problem.batch_shape
     feasible = ~(alone.any(axis=1) | crowded | dark)
-    needed = np.where(dark, bandwidth_under_cap(form, dark), total)
-    needed = needed * np.broadcast_to(np.asarray(problem.cell.bandwidth_hz)[..., 0], batch).ravel()
+    needed = least_cells(form) * np.broadcast_to(np.asarray(problem.cell.bandwidth_hz)[..., 0], batch).ravel()
     cap = np.inf if problem.cell.total_power_w is None else np.asarray(problem.cell.total_power_w)[..., 0]
     with np.errstate(invalid="ignore"):
         watts_needed = np.where(watts > 0.0, watts * np.broadcast_to(cap, batch).ravel(), 0.0)
@@ -157,7 +156,20 @@ def floor_power(form: Reduced) -> FloatArray:
     return watts
 
 
-def bandwidth_under_cap(form: Reduced, rows: np.ndarray) -> FloatArray:
+def least_cells(form: Reduced) -> FloatArray:
+    """Least bandwidth that serves the floors, in cells and shape ``(N,)``; ``inf`` where none does."""
+    cells = floor_bandwidth(form).sum(axis=1)
+    if not (form.power_share > 0.0).any():
+        return cells
+    # Bandwidth that just carries the floors at full power may need more power than the cell allows.
+    finite = np.isfinite(cells) & (cells > 0.0)
+    scale = np.where(finite, cells, 1.0)
+    tight = replace(form, **{n: getattr(form, n) / scale[:, None] for n in ("rate0", "rate1", "snr")})
+    dark = finite & (floor_power(tight) > 1.0 + ROUNDING)
+    return cells * _bandwidth_under_cap(tight, dark) if dark.any() else cells
+
+
+def _bandwidth_under_cap(form: Reduced, rows: np.ndarray) -> FloatArray:
     """Least bandwidth, in cells and shape ``(N,)``, with which the floors of `rows` meet the power cap; else 1."""
     low, high = np.zeros(rows.size), np.full(rows.size, 80.0)
 

@@ -8,7 +8,7 @@ power times a constant, a price of total power is no more than an addition to c.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import wraps
 
 import numpy as np
@@ -18,7 +18,7 @@ from kktalloc import _diagnosis
 from kktalloc._arrays import speaks_arrays
 from kktalloc._blocks import block_size
 from kktalloc._certificate import outcome
-from kktalloc._diagnosis import ROUNDING, Diagnosis, bandwidth_under_cap, diagnose, floor_bandwidth, floor_power
+from kktalloc._diagnosis import Diagnosis, diagnose, least_cells
 from kktalloc._efficiency import EFFICIENCY_MAX, efficiency_at_power_price, efficiency_for, phi
 from kktalloc._problem import FloatArray, Problem
 from kktalloc._reduced import Reduced, reduce
@@ -59,14 +59,7 @@ def least_bandwidth(problem: Problem, pruning_ratio: ArrayLike | None = None) ->
     """
     if pruning_ratio is not None:
         problem = variant(problem, pruning_ratio_max=pruning_ratio)
-    form = reduce(problem)
-    cells = floor_bandwidth(form).sum(axis=1)
-    if (form.power_share > 0.0).any():
-        # Bandwidth that just carries the floors at full power may need more power than the cell allows.
-        scale = np.where((cells > 0.0) & np.isfinite(cells), cells, 1.0)
-        tight = replace(form, **{n: getattr(form, n) / scale[:, None] for n in ("rate0", "rate1", "snr")})
-        dark = np.isfinite(cells) & (cells > 0.0) & (floor_power(tight) > 1.0 + ROUNDING)
-        cells = np.where(dark, cells * bandwidth_under_cap(tight, dark), cells)
+    cells = least_cells(reduce(problem))
     return cells.reshape(problem.batch_shape) * np.asarray(problem.cell.bandwidth_hz)[..., 0]
 
 

@@ -84,6 +84,25 @@ def test_infeasible_cap_says_what_would_do() -> None:
     assert seen == 3
 
 
+@pytest.mark.parametrize("cap_w", [0.12, 1e-4])
+def test_bandwidth_that_would_do_respects_the_cap(cap_w: float) -> None:
+    """Floors far beyond the bandwidth: what just carries them at full power takes more power than the cap."""
+    phones = ka.Devices(
+        [2e-12, 5e-12, 1e-11], 0.1, 4e6, 0.2, energy_budget_j=[0.03, np.inf, 0.05], pruning_ratio_max=0.9
+    )
+    d = ka.solve(ka.Problem(ka.Cell(1e3, 4e-21, 1.0, cap_w), phones), throw=False).diagnosis
+    assert d is not None
+    assert (d.resource == "bandwidth").all()
+    needed = float(d.bandwidth_needed_hz)
+    if cap_w < 0.01:  # below what the floors take in the wideband limit
+        assert needed == np.inf
+        assert "bandwidth_hz" not in d.message
+        return
+    for factor, served in ((1 + 1e-9, True), (1 - 1e-6, False)):
+        again = ka.solve(ka.Problem(ka.Cell(needed * factor, 4e-21, 1.0, cap_w), phones), throw=False)
+        assert (again.diagnosis is None) == served
+
+
 def test_certificate_refuses_a_broken_cap() -> None:
     problem, _ = draw(3)
     s = ka.solve(problem)
