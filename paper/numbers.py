@@ -364,6 +364,9 @@ def _harder(macros: Macros, report: Report) -> None:
         "VsAllocationOnlyRange": spread(rival, 2)["Range"],
         "VsAllocationOnlyWins": of_seeds(rival > 0),
     }
+    joint, common = (np.array(rows[name]["final_accuracy"]) for name in ("joint", "allocation_only"))
+    ends = 100 * (joint - common)
+    texts |= {"CommonEndGap": apart(ends, "ahead", "behind"), "CommonEndRange": spread(ends, 2)["Range"]}
     for key, values, digits in (
         ("Sooner", measured["Sooner"], 0),
         ("VsStatic", measured["VsStatic"], 2),
