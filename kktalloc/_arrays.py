@@ -77,6 +77,25 @@ def as_numpy(value: Any, home: Home) -> np.ndarray:
     return np.from_dlpack(value, device="cpu")
 
 
+def as_float64(name: str, value: Any) -> np.ndarray:
+    """An array of any home, or numbers, as an aligned float64 array in C order, itself if it is one.
+
+    Raises
+    ------
+    ValueError
+        One line that names it: there are no numbers in it.
+    """
+    try:
+        home = home_of(value)
+        given = np.asarray(value) if home is None else as_numpy(value, home)
+        if given.dtype.kind not in "iuf":
+            raise TypeError
+        array = np.asarray(given, dtype=np.float64, order="C")
+    except (TypeError, ValueError, RuntimeError, BufferError):  # the last two: not for NumPy to hold
+        raise ValueError(f"{name}: expected numbers, got {' '.join(repr(value).split()):.80}") from None
+    return array if array.flags.aligned else array.copy()
+
+
 def common_home(homes: Mapping[str, Home]) -> Home | None:
     """The one home of all named arrays, None if there are none.
 

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kktalloc._arrays import speaks_arrays
+from kktalloc._arrays import as_float64, speaks_arrays
 from kktalloc._at_bandwidth import best_at, pruning_ratio_at
 from kktalloc._certificate import outcome
 from kktalloc._diagnosis import Diagnosis, diagnose, floor_bandwidth, least_deadline, whole_blocks
@@ -134,10 +134,7 @@ def solve_blocks(problem: Problem, block_hz: ArrayLike, throw: bool = True) -> B
 
 def block_size(problem: Problem, block_hz: ArrayLike) -> FloatArray:
     """`block_hz` broadcast to the batch, or a ValueError that says why it is no bandwidth of a block."""
-    try:
-        size = np.asarray(block_hz, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"block_hz: expected numbers, got {block_hz!r:.60}") from None
+    size = as_float64("block_hz", block_hz)
     ok = (size > 0.0) & np.isfinite(size)
     if not ok.all():
         index = tuple(int(i) for i in np.argwhere(~ok)[0])

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kktalloc import _engine
+from kktalloc._arrays import as_float64
 from kktalloc._dual import LN2, ConvexRows, Multipliers, convex_rows, dual_terms
 from kktalloc._efficiency import phi
 from kktalloc._prices import Prices, prices_from
@@ -200,14 +201,9 @@ def _claim(problem: Problem, name: str, value: ArrayLike) -> FloatArray:
 
 def _fit(name: str, value: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
     """`value` as float64 of this shape, itself if it is that; else one line that names it."""
+    array = as_float64(name, value)
     try:
-        array = np.asarray(value)
-        if array.dtype.kind not in "iuf":
-            raise TypeError
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: expected numbers, got {' '.join(repr(value).split()):.60}") from None
-    try:
-        return np.broadcast_to(np.require(array, np.float64, "A"), shape)
+        return np.broadcast_to(array, shape)
     except ValueError:
         raise ValueError(f"{name}: shape {array.shape} does not broadcast to the problem's {shape}") from None
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kktalloc._arrays import Home, as_numpy, common_home, home_of
+from kktalloc._arrays import Home, as_float64, common_home, home_of
 from kktalloc._engine import kernel
 from kktalloc._pruning_error import FloatArray as FloatArray
 from kktalloc._pruning_error import Linear, PowerLaw, PruningError
@@ -139,20 +139,12 @@ def _validated(table: str, name: str, value: Any, module: Any, homes: dict[str, 
 
 
 def _as_float64(table: str, name: str, value: Any, homes: dict[str, Home]) -> FloatArray:
-    """`value` as an aligned float64 array in C order, itself if it is one."""
+    """`value` as `as_float64` has it; `homes` learns where it came from."""
     home = None if type(value) is np.ndarray else home_of(value)
     if home is not None:
         homes[f"{table}.{name}"] = home
         common_home(homes)  # refuses a second device before anything is fetched from it
-    try:
-        given = np.asarray(value) if home is None else as_numpy(value, home)
-        if given.dtype.kind not in "iuf":
-            raise TypeError
-        array = np.asarray(given, dtype=np.float64, order="C")
-    except (TypeError, ValueError, RuntimeError, BufferError):  # the last two: not for NumPy to hold
-        shown = " ".join(repr(value).split())
-        raise ValueError(f"{table}.{name}: expected numbers, got {shown:.80}") from None
-    return array if array.flags.aligned else array.copy()
+    return as_float64(f"{table}.{name}", value)
 
 
 @dataclass(frozen=True, eq=False, init=False)

@@ -12,6 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kktalloc._arrays import as_float64
+
 FloatArray = NDArray[np.float64]
 
 
@@ -59,13 +61,13 @@ class PowerLaw:
     Raises
     ------
     ValueError
-        If an exponent is below 1 (the curve would not be convex) or not finite.
+        If an exponent is no number, below 1 (the curve would not be convex) or not finite.
     """
 
     exponent: ArrayLike
 
     def __post_init__(self) -> None:
-        n = np.asarray(self.exponent, dtype=np.float64)
+        n = as_float64("exponent", self.exponent)
         if not (np.isfinite(n) & (n >= 1.0)).all():
             index = tuple(int(i) for i in np.argwhere(~(np.isfinite(n) & (n >= 1.0)))[0])
             raise ValueError(f"exponent{list(index) if index else ''} = {n[index]!s}: must be >= 1 and finite")
@@ -114,18 +116,23 @@ class Table:
     hull_gap: float = field(init=False)
 
     def __post_init__(self) -> None:
-        rho, e = (np.asarray(v, dtype=np.float64) for v in (self.pruning_ratio, self.error))
+        rho, e = as_float64("pruning_ratio", self.pruning_ratio), as_float64("error", self.error)
         if rho.ndim != 1 or rho.shape != e.shape or rho.size < 2:
             raise ValueError(
                 f"pruning_ratio {rho.shape} and error {e.shape}: must be equally long, with 2 points or more"
             )
         if rho[0] != 0.0 or rho[-1] != 1.0:
             raise ValueError(f"pruning_ratio from {rho[0]} to {rho[-1]}: must cover 0 to 1")
-        for name, ok in (("pruning_ratio", np.diff(rho) > 0.0), ("error", np.diff(e) >= 0.0)):
-            if not ok.all() or not np.isfinite(e).all():
-                i = int(np.argmin(ok)) + 1
-                rule = "strictly increasing" if name == "pruning_ratio" else "finite and non-decreasing"
-                raise ValueError(f"{name}[{i}] = {(rho if name == 'pruning_ratio' else e)[i]}: must be {rule}")
+        rising = np.append(True, np.diff(rho) > 0.0)
+        with np.errstate(invalid="ignore"):
+            growing = np.isfinite(e) & np.append(True, np.diff(e) >= 0.0)
+        for name, values, ok, rule in (
+            ("pruning_ratio", rho, rising, "strictly increasing"),
+            ("error", e, growing, "finite and non-decreasing"),
+        ):
+            if not ok.all():
+                i = int(np.argmin(ok))
+                raise ValueError(f"{name}[{i}] = {values[i]}: must be {rule}")
         corners = _lower_hull(rho, e)
         object.__setattr__(self, "hull_gap", float(np.max(e - np.interp(rho, rho[corners], e[corners]))))
         object.__setattr__(self, "pruning_ratio", rho[corners])

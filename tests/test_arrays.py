@@ -107,6 +107,14 @@ def test_gradients_do_not_flow_and_half_precision_is_widened() -> None:
     assert ka.solve(in_torch(payload_bits=torch.tensor(2.0**22, dtype=torch.bfloat16))).certificate.ok
 
 
+def test_curves_take_tensors() -> None:
+    square = ka.PowerLaw(torch.tensor([2.0] * 4, dtype=torch.bfloat16, requires_grad=True))
+    table = ka.Table(torch.tensor([0.0, 0.5, 1.0], requires_grad=True), torch.tensor([0, 1, 4]))
+    for curve, same in ((square, ka.PowerLaw(2.0)), (table, ka.Table([0.0, 0.5, 1.0], [0, 1, 4]))):
+        got, want = (ka.solve(ka.Problem(CELL, ka.Devices(**NUMPY), c)) for c in (curve, same))
+        np.testing.assert_array_equal(got.bandwidth_hz, want.bandwidth_hz)  # a curve has no say in whose arrays
+
+
 def test_an_infeasible_problem_in_tensors() -> None:
     strict = in_torch(pruning_ratio_max=torch.tensor(0.1))
     with pytest.raises(ka.InfeasibleError, match="need more bandwidth"):
