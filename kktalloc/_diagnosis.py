@@ -53,7 +53,8 @@ class Diagnosis:
     @cached_property
     def message(self) -> str:
         """One line about the first infeasible problem."""
-        index = tuple(int(i) for i in np.argwhere(~self.feasible)[0])
+        where_not = np.argwhere(~self.feasible)
+        index = tuple(int(i) for i in where_not[0])
         lacking = self.resource[index]
         parts = []
         for resource, text in _TEXT.items():
@@ -62,7 +63,8 @@ class Diagnosis:
                 names = ", ".join(map(str, which[:5])) + (f" and {which.size - 5} more" if which.size > 5 else "")
                 verb = text if which.size > 1 or not text.startswith("need") else text.replace("need", "needs", 1)
                 parts.append(f"device{'s' if which.size > 1 else ''} {names} {verb} ({resource})")
-        where = f"problem {list(index)}: " if index else ""
+        others = f" (and {len(where_not) - 1} more of {self.feasible.size})" if len(where_not) > 1 else ""
+        where = f"problem {list(index)}{others}: " if index else ""
         cell = self.problem.cell
         have = float(np.asarray(cell.bandwidth_hz)[index][0]), float(np.asarray(cell.deadline_s)[index][0])
         bandwidth, deadline = float(self.bandwidth_needed_hz[index]), float(self.deadline_needed_s[index])

@@ -28,7 +28,7 @@ class Status(StrEnum):
 
     OPTIMAL = "optimal: certified by its KKT residuals and duality gap"
     UNCERTIFIED = "uncertified: a residual exceeds the tolerance; see certificate.worst and rescale the problem"
-    INFEASIBLE = "infeasible: some device cannot send even its least payload; see diagnosis"
+    INFEASIBLE = "infeasible: not all devices can meet their pruning limit; see diagnosis"
 
     @property
     def has_solution(self) -> bool:

@@ -33,6 +33,17 @@ def test_errors_survive_a_process_pool() -> None:
     np.testing.assert_array_equal(again.solution.bandwidth_hz, solution.bandwidth_hz)
 
 
+def test_an_infeasible_batch_names_the_first_and_counts_the_rest() -> None:
+    for bandwidth_hz, where in (
+        (1e3, "infeasible: device"),
+        ([1e6, 1e3, 1e6], r"infeasible: problem \[1\]: device"),
+        ([[1e6, 1e3], [1e3, 1e3]], r"infeasible: problem \[0, 1\] \(and 2 more of 4\): device"),
+    ):
+        with pytest.raises(ka.InfeasibleError, match=f"^{where}"):
+            ka.solve(ka.Problem(replace(CELL, bandwidth_hz=bandwidth_hz), PHONES))
+    assert "pruning limit" in ka.solve(CROWDED, throw=False).status
+
+
 def numbers(answer: Any, path: str = "") -> Iterator[tuple[str, np.ndarray]]:
     """Every floating array of an answer and of the answers inside it, by name."""
     for f in fields(answer):
