@@ -272,15 +272,15 @@ def test_ends_must_bear_the_words_out(results: Results) -> None:
     rows = {row["scheme"]: row for row in harder["schemes"]}
     joint = rows["joint"]["final_accuracy"]
     rows["allocation_only"]["final_accuracy"] = [end + 0.05 + 0.001 * n for n, end in enumerate(joint)]
-    with pytest.raises(ValueError, match="results do not: one common ratio is not told apart there$"):
+    with pytest.raises(ValueError, match=r"results do not: one common ratio is not told apart there$"):
         check_words(replace(results, harder=harder))
     ends = next(row for row in ablation["schemes"] if row["scheme"] == "random")["final_accuracy"]
     ends["per_seed"] = [1.0] * len(ends["per_seed"])
-    with pytest.raises(ValueError, match="results do not: a shared head and random masks cost accuracy at the end$"):
+    with pytest.raises(ValueError, match=r"results do not: a shared head and random masks cost accuracy at the end$"):
         check_words(replace(results, ablation=ablation))
     harder = copy.deepcopy(results.harder)
     harder["study"]["dataset"] = "digits"
-    with pytest.raises(ValueError, match="results do not: the harder data are CIFAR-10$"):
+    with pytest.raises(ValueError, match=r"results do not: the harder data are CIFAR-10$"):
         check_words(replace(results, harder=harder))
 
 
