@@ -12,7 +12,7 @@ from kktalloc._efficiency import efficiency_at_power_price, efficiency_for
 from kktalloc._problem import FloatArray, Problem
 from kktalloc._reduced import Reduced, reduce
 from kktalloc._response import bandwidth_at, floor_load, power_at
-from kktalloc._variant import variant
+from kktalloc._variant import at_level
 
 # Floors that fill the bandwidth to within rounding count as feasible: `bandwidth_needed_hz` must do when it is given.
 ROUNDING = 1e-12
@@ -223,8 +223,7 @@ def least_deadline(
     block_hz
         Share the bandwidth in whole blocks of this size, shape ``(...)``.
     """
-    if pruning_ratio is not None:
-        problem = variant(problem, pruning_ratio_max=pruning_ratio)
+    problem = at_level(problem, pruning_ratio)
     d = problem.devices
     q_min = 1.0 - np.asarray(d.pruning_ratio_max)
     busy = np.asarray(d.fixed_latency_s) + np.asarray(d.pruned_compute_s) * q_min

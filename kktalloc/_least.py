@@ -25,7 +25,7 @@ from kktalloc._reduced import Reduced, reduce
 from kktalloc._response import floor_load
 from kktalloc._root import CLOSED, crossing
 from kktalloc._solution import InfeasibleError
-from kktalloc._variant import refuse_total_power, variant
+from kktalloc._variant import at_level, refuse_total_power
 
 PRICE_ITERATIONS = 200
 
@@ -57,8 +57,7 @@ def least_bandwidth(problem: Problem, pruning_ratio: ArrayLike | None = None) ->
     ndarray
         ``inf`` where no bandwidth would do, 0 where nothing needs to be sent.
     """
-    if pruning_ratio is not None:
-        problem = variant(problem, pruning_ratio_max=pruning_ratio)
+    problem = at_level(problem, pruning_ratio)
     cells = least_cells(reduce(problem))
     return cells.reshape(problem.batch_shape) * np.asarray(problem.cell.bandwidth_hz)[..., 0]
 
@@ -124,8 +123,7 @@ def least_energy(problem: Problem, pruning_ratio: ArrayLike | None = None, throw
     InfeasibleError
         Some device cannot meet the level, or together they need more bandwidth or power than there is.
     """
-    if pruning_ratio is not None:
-        problem = variant(problem, pruning_ratio_max=pruning_ratio)
+    problem = at_level(problem, pruning_ratio)
     form, d = reduce(problem), problem.devices
     diagnosis = diagnose(problem, form)
     if diagnosis is not None and throw:

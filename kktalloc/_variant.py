@@ -24,6 +24,16 @@ def variant(problem: Problem, pruning_error: PruningError | None = None, **chang
     return Problem(Cell(**cell), Devices(**devices), pruning_error or problem.pruning_error)
 
 
+def at_level(problem: Problem, pruning_ratio: ArrayLike | None) -> Problem:
+    """The problem with a pruning level asked for as the limit, shape ``(..., K)``; itself for None."""
+    if pruning_ratio is None:
+        return problem
+    try:
+        return variant(problem, pruning_ratio_max=pruning_ratio)
+    except ValueError as error:  # in the words of the caller, who named no field
+        raise ValueError(str(error).replace("devices.pruning_ratio_max", "pruning_ratio")) from None
+
+
 def refuse_total_power(problem: Problem, power_w: ArrayLike, name: str) -> None:
     """Raise where the cap on total power binds, shape ``(...)`` of the power that it would take without one.
 

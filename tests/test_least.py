@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import cvxpy as cp
 import numpy as np
@@ -63,8 +64,22 @@ def test_impossible_levels_have_no_least() -> None:
         ka.least_energy(problem)
     nan = ka.least_energy(problem, throw=False)
     assert np.isnan([nan.total_energy_j, nan.lower_bound_j]).all()
-    with pytest.raises(ValueError, match=r"pruning_ratio_max = 1\.5"):
-        ka.least_bandwidth(problem, 1.5)
+
+
+@pytest.mark.parametrize("question", [ka.least_bandwidth, ka.least_deadline, ka.least_energy])
+@pytest.mark.parametrize(
+    ("level", "message"),
+    [
+        (1.5, r"^pruning_ratio = 1\.5: must be >= 0 and <= 1$"),
+        ([0.5, -1.0], r"^pruning_ratio\[1\] = -1\.0: must be"),
+        ("half", "^pruning_ratio: expected numbers, got 'half'$"),
+        ([0.5] * 3, r"^pruning_ratio: shape \(3,\) does not broadcast"),
+    ],
+)
+def test_a_level_that_makes_no_sense_is_named_as_the_argument(question: Any, level: Any, message: str) -> None:
+    problem = ka.Problem(ka.Cell(1e6, 4e-21, 1.0), ka.Devices([2e-12, 5e-12], 0.1, 4e6, 0.2))
+    with pytest.raises(ValueError, match=message):
+        question(problem, level)
 
 
 def test_a_batch_of_caps_is_its_problems() -> None:
