@@ -63,7 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     solve = commands.add_parser(
         "solve",
         help="solve a scenario file",
-        description="Solve a scenario file. Exit code 0: solved; 2: bad input; 3: infeasible.",
+        description="Solve a scenario file. Exit code 0: solved; 1: the certificate refused the answer; 2: bad input; "
+        "3: infeasible.",
     )
     solve.add_argument(
         "scenario",

@@ -11,6 +11,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from kktalloc._engine import kernel
 from kktalloc._problem import Cell, Devices, Problem
 
 _TABLES: dict[str, type[Cell] | type[Devices]] = {"cell": Cell, "devices": Devices}
@@ -40,6 +41,7 @@ def load_scenario(path: str | Path) -> Problem:
     ValueError
         One line that names the file, and the table, field and value that are wrong.
     """
+    kernel()  # an engine that there is not is no fault of the file
     name = "<stdin>" if str(path) == "-" else str(path)
     try:
         return problem_from_tables(_parsed(path))

@@ -130,6 +130,19 @@ def test_bad_input_is_exit_code_2_and_one_line(
     assert captured.err.count("\n") == 1
 
 
+def test_an_unknown_engine_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setenv("KKTALLOC_ENGINE", "foo")
+    assert main(["solve", str(EXAMPLE)]) == 2
+    assert capsys.readouterr().err == "kktalloc: error: KKTALLOC_ENGINE = foo: numpy or compiled\n"
+
+
+def test_help_tells_every_exit_code(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["solve", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "0: solved; 1: the certificate refused the answer; 2: bad input; 3: infeasible." in told
+
+
 @pytest.mark.parametrize("argv", [[], ["solve"], ["solve", "a.toml", "--jsn"], ["slove", "a.toml"]])
 def test_bad_arguments_are_exit_code_2_and_one_line(capsys: pytest.CaptureFixture[str], argv: list[str]):
     with pytest.raises(SystemExit) as stop:
