@@ -3,6 +3,7 @@
 from kktalloc._blocks import BlockSolution, solve_blocks
 from kktalloc._certificate import Certificate
 from kktalloc._diagnosis import Diagnosis
+from kktalloc._files import load_scenario
 from kktalloc._least import LeastEnergy, least_bandwidth, least_deadline, least_energy
 from kktalloc._minmax import MinMaxSolution, solve_minmax
 from kktalloc._prices import Prices
@@ -38,6 +39,7 @@ __all__ = [
     "least_bandwidth",
     "least_deadline",
     "least_energy",
+    "load_scenario",
     "select",
     "solve",
     "solve_blocks",

@@ -6,12 +6,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import kktalloc as ka
 
 PAGE = Path(__file__).parents[1] / "docs" / "allocator.md"
 
 
-def test_snippets_run() -> None:
+def test_snippets_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PAGE.parents[1])
     snippets = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     assert len(snippets) >= 11
     namespace: dict[str, Any] = {}
