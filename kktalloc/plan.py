@@ -207,7 +207,8 @@ def time_to_target(
 
     # No number of rounds gets by with less than the deadline of infinitely many: that bounds the search.
     upper = total_time(fewest + np.array([1, 2, 3, fewest])).min()
-    most = max(int(min(upper / reach.deadline(allowed(np.array([_FOREVER])))[0], 2.0**50)), fewest)
+    # One more, for the quotient rounds.
+    most = max(int(min(upper / reach.deadline(allowed(np.array([_FOREVER])))[0], 2.0**50)) + 1, fewest)
 
     def evaluate(rounds: IntArray) -> FloatArray:
         deadline = reach.deadline(allowed(rounds))

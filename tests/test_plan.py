@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from problems import REGIMES, random_problem
@@ -134,6 +136,17 @@ def test_without_pruning_in_the_bound_short_rounds_win() -> None:
     assert best.rounds == 100
     target = float(best.gradient_bound)
     assert time_to_target(problem, constants, SCHEDULE, target).total_time_s == pytest.approx(100 * shortest, rel=1e-6)
+
+
+def test_rounds_vanish_where_nothing_holds_them_up() -> None:
+    """Pruning that costs next to nothing: only what each round takes anyhow keeps plans from rounds of nothing."""
+    cheap = replace(CONSTANTS, pruning_radius=0.01)
+    free = {"overhead_bits": 0.0, "fixed_latency_s": 0.0, "pruning_ratio_max": 1.0}
+    problem = ka.Problem(ka.Cell(1e6, 4e-21, 1.0), ka.Devices([2e-12, 5e-12, 1e-11], 0.1, 4e6, 0.3))
+    assert plan(variant(problem, **free), cheap, SCHEDULE, 600.0).rounds == 2**50
+    assert time_to_target(variant(problem, **free), cheap, SCHEDULE, 1.0).solution.certificate.ok
+    for held in ({"overhead_bits": 1e4}, {"fixed_latency_s": 0.05}, {"pruning_ratio_max": 0.9}):
+        assert plan(variant(problem, **free | held), cheap, SCHEDULE, 600.0).rounds < 10**6
 
 
 def test_refusals() -> None:
