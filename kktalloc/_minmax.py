@@ -46,6 +46,7 @@ class MinMaxSolution:
     solution
         The allocation: the optimum of the problem in which no device may prune beyond the level. Where the level uses
         up the budgets it is the only one; what cannot lower the level lowers the weighted mean instead.
+        Its prices and regimes are those of that problem, not of the level.
     level
         ``max_k w_k rho_k``.
     multiplier
