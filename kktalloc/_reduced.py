@@ -45,8 +45,10 @@ class Reduced:
         return Reduced(**arrays, error=self.error.rows(keep, self.weight.shape))
 
     def power_limit(self, s: FloatArray) -> FloatArray:
-        """The most power at s, in peaks."""
-        return np.clip(self.power0 + self.power1 * s, 0.0, 1.0)
+        """The most power at s, in peaks; a constant limit stays one at an infinite s."""
+        return np.clip(
+            self.power0 + np.multiply(self.power1, s, out=np.zeros(s.shape), where=self.power1 != 0.0), 0.0, 1.0
+        )
 
     def keep_ratio(self, s: FloatArray) -> FloatArray:
         """The keep ratio q at s."""
