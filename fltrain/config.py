@@ -59,6 +59,9 @@ class TrainConfig:
     """Accuracy is measured every this many rounds and after the last; the other rounds hold null."""
     fast: bool = True
     """Take the exact shortcuts of the fast path; results differ from plain autograd by rounding only."""
+    batched_on: str = ""
+    """Torch device, such as ``cuda``, on which all devices of a round train at once; results differ from plain
+    autograd by rounding only. Empty: one after the other on the CPU. Masks drop single weights only."""
     seed: int = 0
     """Seeds batches, random scores, dropout and participation; one generator per (seed, round, device)."""
 
@@ -92,6 +95,10 @@ class TrainConfig:
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}")
         if self.algorithm == "simultaneous" and self.personal_steps:
             raise ValueError(f"personal_steps must be 0 when algorithm is simultaneous, got {self.personal_steps}")
+        if not isinstance(self.batched_on, str):
+            raise ValueError(f"batched_on must be the name of a torch device or empty, got {self.batched_on!r}")
+        if self.batched_on and self.pruning and self.structure == "units":
+            raise ValueError(f"batched_on must be empty when structure is units, got {self.batched_on!r}")
 
     @property
     def probes(self) -> bool:

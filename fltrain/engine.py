@@ -1,6 +1,6 @@
-"""Where device rounds run: in this process, or in worker processes with one thread each.
+"""Where device rounds run: in this process, in worker processes with one thread each, or all at once (`batched`).
 
-Both give the same bits. A device round starts from loaded state alone, `train` holds torch to one thread, and
+The first two give the same bits. A device round starts from loaded state alone, `train` holds torch to one thread, and
 uploads are handed over in the order of the devices, whoever computed them.
 """
 
@@ -18,14 +18,13 @@ from typing import Any, Protocol
 import torch
 import torch.multiprocessing
 
+from fltrain.batched import Batched
 from fltrain.config import TrainConfig
-from fltrain.local import Upload, device_round, evaluate
+from fltrain.local import Job, Upload, device_round, evaluate
 from fltrain.partition import DeviceData
 from fltrain.replica import Replica
 from fltrain.split import PersonalState, Split
 
-Job = tuple[int, float]
-"""A device and its pruning ratio."""
 _SLOTS = 2  # uploads a worker may have finished before the first of them is averaged in
 _SHARED_MEMORY = Path("/dev/shm")
 
@@ -183,6 +182,25 @@ class _SharedData:
     def unpack(self) -> list[DeviceData]:
         xs, ys = torch.split(self.x, self.sizes), torch.split(self.y, self.sizes)
         return [DeviceData(xs[i], ys[i], xs[i + 1], ys[i + 1]) for i in range(0, len(self.sizes), 2)]
+
+
+def make_engine(
+    split: Split, shares: Sequence[DeviceData], config: TrainConfig, workers: int
+) -> InProcess | Workers | Batched:
+    """The engine that `config` and `workers` ask for.
+
+    Raises
+    ------
+    ValueError
+        A number of workers that is not positive or not wanted, or a model that cannot be batched.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be >= 1, got {workers}")
+    if config.batched_on:
+        if workers > 1:
+            raise ValueError(f"workers must be 1 when batched_on is set, got {workers}")
+        return Batched(split, shares, config)
+    return InProcess(split, shares, config) if workers == 1 else Workers(split, shares, config, workers)
 
 
 def make_replica(split: Split, config: TrainConfig) -> Replica:

@@ -29,9 +29,8 @@ from fltrain._flower_wire import WORK, label, numbers, read_upload, reference
 from fltrain.accounting import Workload
 from fltrain.checkpoint import Checkpoint, RunState
 from fltrain.config import TrainConfig
-from fltrain.engine import Job
 from fltrain.history import History
-from fltrain.local import Upload
+from fltrain.local import Job, Upload
 from fltrain.loop import one_thread, run_rounds
 from fltrain.plan import RoundPlan, check_plan
 from fltrain.split import PersonalState, Split

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +21,19 @@ from fltrain.sgd import Stage
 from fltrain.split import PersonalState
 
 Batches = NDArray[np.int64]
+Job = tuple[int, float]
+"""A device and its pruning ratio."""
+
+
+class Draws(NamedTuple):
+    """What chance decides in one round on one device."""
+
+    personal: Batches
+    pruned: Batches
+    probe: Batches
+    dropout_seed: int
+    rng: np.random.Generator
+    """Goes on with random scores."""
 
 
 @dataclass(frozen=True)
@@ -75,21 +90,16 @@ def device_round(
     pruning_ratio : float
         rho_k in [0, 1]; at 0 no probe is run and no mask is sent.
     """
-    rng = np.random.default_rng((config.seed, round_index, device))
-    n = len(share.train_y)
-    # Drawn in one fixed order, so that whether a device probes changes no other batch.
-    personal_batches = draw_batches(rng, n, config.batch_size, config.personal_steps)
-    pruned_batches = draw_batches(rng, n, config.batch_size, config.pruned_steps)
-    probe_batches = draw_batches(rng, n, config.batch_size, config.probe_steps)
+    drawn = draw(config, len(share.train_y), round_index, device)
     replica.load(u, personal)
     replica.model.train()
-    with seeded(int(rng.integers(2**63))):  # for dropout, if the model has any
-        if replica.personal_parameters and len(personal_batches):
-            _personal_steps(replica, share, personal_batches, config.learning_rate_personal)
+    with seeded(drawn.dropout_seed):
+        if replica.personal_parameters and len(drawn.personal):
+            _personal_steps(replica, share, drawn.personal, config.learning_rate_personal)
 
         mask = kept_units = None
         if pruning_ratio > 0.0:
-            scores = _importance(replica, u, share, config, probe_batches, rng)
+            scores = _importance(replica, u, share, config, drawn.probe, drawn.rng)
             if not torch.isfinite(scores).all():  # the probe diverged; there is nothing sensible to send
                 return Upload(device, None, None, personal, float("nan"), float("nan"), 0.0)
             if replica.units is None:
@@ -100,12 +110,10 @@ def device_round(
             replica.u.mul_(mask)
         pruning_error_sq = float((u - replica.u).double().square().sum()) if mask is not None else 0.0
 
-        loss = _pruned_steps(replica, share, pruned_batches, mask, kept_units, config)
+        loss = _pruned_steps(replica, share, drawn.pruned, mask, kept_units, config)
 
-    bits = HEADER_BITS + float(VALUE_BITS * u.numel())
-    if mask is not None:
-        coded = replica.units.droppable(kept_units) if replica.units and kept_units else [mask]
-        bits = HEADER_BITS + float(VALUE_BITS * int(mask.sum())) + mask_bits(coded)
+    coded = replica.units.droppable(kept_units) if replica.units and kept_units else None
+    bits = sent_bits(u.numel(), mask, coded)
     return Upload(device, replica.u.clone(), mask, replica.personal_state(), loss, pruning_error_sq, bits)
 
 
@@ -115,6 +123,24 @@ def evaluate(replica: Replica, u: torch.Tensor, personal: PersonalState, share: 
     replica.model.eval()
     predicted = replica.whole.outputs(share.test_x).argmax(dim=1)
     return float((predicted == share.test_y).double().mean())
+
+
+def sent_bits(n: int, mask: torch.Tensor | None, coded: Sequence[torch.Tensor] | None = None) -> float:
+    """Bits of an upload of `n` values, or of those kept by `mask`, which itself is sent as the masks `coded`."""
+    if mask is None:
+        return HEADER_BITS + float(VALUE_BITS * n)
+    return HEADER_BITS + float(VALUE_BITS * int(mask.sum())) + mask_bits([mask] if coded is None else coded)
+
+
+def draw(config: TrainConfig, n: int, round_index: int, device: int) -> Draws:
+    """The draws of a device with `n` training samples; in one fixed order, so that none depends on whether it probes.
+
+    Deterministic in (config.seed, round_index, device).
+    """
+    rng = np.random.default_rng((config.seed, round_index, device))
+    steps = config.personal_steps, config.pruned_steps, config.probe_steps
+    personal, pruned, probe = (draw_batches(rng, n, config.batch_size, count) for count in steps)
+    return Draws(personal, pruned, probe, int(rng.integers(2**63)), rng)
 
 
 def draw_batches(rng: np.random.Generator, n: int, batch_size: int, steps: int) -> Batches:

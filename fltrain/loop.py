@@ -19,7 +19,7 @@ from fltrain.accounting import Workload, count_workload
 from fltrain.aggregate import CoverageMean, refusal
 from fltrain.checkpoint import Checkpoint, RunState
 from fltrain.config import TrainConfig
-from fltrain.engine import Engine, InProcess, Workers
+from fltrain.engine import Engine, make_engine
 from fltrain.history import History
 from fltrain.partition import DeviceData
 from fltrain.plan import Planner, RoundPlan, check_plan
@@ -66,15 +66,14 @@ def train(
     -------
     History
         Same result for the same arguments, bit for bit, on the same machine and torch version, whatever
-        `workers` is.
+        `workers` is; on CUDA to rounding.
 
     Raises
     ------
     ValueError
-        A device without data, a plan with a wrong entry, or a checkpoint of another run.
+        A device without data, a plan with a wrong entry, a checkpoint of another run, or an engine that cannot
+        be had (see `make_engine`).
     """
-    if workers < 1:
-        raise ValueError(f"workers must be >= 1, got {workers}")
     check_shares(split, shares)
     workload = count_workload(split, config, shares)
     state = RunState(split.initial_global(), [split.initial_personal() for _ in shares], [])
@@ -82,10 +81,7 @@ def train(
         identity = disk.identity(split, shares, config)
         state = disk.load(checkpoint.path, identity) or state
     save = None if checkpoint is None else _saver(checkpoint, identity, config.rounds)
-    made: InProcess | Workers = (
-        InProcess(split, shares, config) if workers == 1 else Workers(split, shares, config, workers)
-    )
-    with one_thread(), closing(made) as engine:
+    with one_thread(), closing(make_engine(split, shares, config, workers)) as engine:
         return run_rounds(engine, state, workload, config, planner, progress, observer, save)
 
 
