@@ -15,7 +15,7 @@ from kktalloc import _engine
 from kktalloc._arrays import as_float64
 from kktalloc._dual import LN2, ConvexRows, Multipliers, convex_rows, dual_terms
 from kktalloc._efficiency import phi
-from kktalloc._prices import Prices, prices_from
+from kktalloc._prices import Prices, prices_from, split_prices
 from kktalloc._problem import FloatArray, Problem
 from kktalloc._regime import Regime
 
@@ -141,7 +141,7 @@ def certify(
     worth = prices_from(problem, c, best, rho, b, p, lam, mu)
     implied |= {f.name: getattr(worth, f.name) for f in fields(worth)}
     regime = claims.pop("regime", None)
-    residuals["consistency"] = _consistency(problem, implied, claims)
+    residuals["consistency"] = _consistency(problem, implied, claims, split_prices(problem, c, best, rho))
     if regime is not None:
         wrong = _regime_mismatch(problem, regime, q, p, implied["energy_j"], mu, flat == 0.0)
         residuals["consistency"] = np.maximum(residuals["consistency"], _worst(wrong))
@@ -257,12 +257,15 @@ def _primal(
     }
 
 
-def _consistency(problem: Problem, implied: dict[str, FloatArray], claims: dict[str, FloatArray]) -> FloatArray:
+def _consistency(
+    problem: Problem, implied: dict[str, FloatArray], claims: dict[str, FloatArray], scales: dict[str, FloatArray]
+) -> FloatArray:
     worst = np.zeros(problem.batch_shape)
     for name, got in claims.items():
         want = implied[name]
         with np.errstate(all="ignore"):
-            off = np.abs(got - want) / np.where(want != 0.0, np.abs(want), 1.0)
+            scale = np.maximum(np.abs(want), scales.get(name, 0.0))
+            off = np.abs(got - want) / np.where(scale > 0.0, scale, 1.0)
         off = np.where(got == want, 0.0, off)
         worst = np.maximum(worst, np.max(off, axis=-1, initial=0.0) if want.ndim == len(problem.shape) else off)
     return worst

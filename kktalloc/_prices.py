@@ -55,8 +55,22 @@ def prices_from(
 ) -> Prices:
     """The same where rows and multipliers are known; `lam` and `mu` of shape ``(..., 1)``."""
     with np.errstate(all="ignore"):
-        per_t = (1.0 + c.compute * c.u(1.0 - rho)) / c.window
+        per_t = _per_time(c, rho)
         later = ((m.rate * c.carried(b, p) - m.energy_row * p) * per_t).sum(axis=-1)
         # E enters the energy row p <= eta (E (1 + a u) / T - eps u).
         energy = m.energy_row * np.asarray(problem.devices.pa_efficiency) * per_t
     return Prices(lam[..., 0], later, mu[..., 0], energy, m.peak_power)
+
+
+def split_prices(problem: Problem, c: ConvexRows, m: Multipliers, rho: FloatArray) -> dict[str, FloatArray]:
+    """What energy and peak power would cost if either alone limited power: where one of them is next to free, its price
+    is what rounding leaves of the price of both.
+    """
+    with np.errstate(all="ignore"):
+        per_w = m.energy_row + m.peak_power
+        per_j = per_w * np.asarray(problem.devices.pa_efficiency) * _per_time(c, rho)
+    return {"energy_per_j": per_j, "peak_power_per_w": per_w}
+
+
+def _per_time(c: ConvexRows, rho: FloatArray) -> FloatArray:
+    return (1.0 + c.compute * c.u(1.0 - rho)) / c.window

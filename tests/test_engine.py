@@ -115,6 +115,29 @@ def test_shadow_prices_agree(pairs: list[tuple[ka.Solution, ka.Solution]]) -> No
             np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.parametrize("regime", REGIMES)
+def test_prices_of_one_engine_pass_the_other(regime: str) -> None:
+    """Also of a limit that is next to free: its price is what rounding leaves of the price of power."""
+    for seed in range(6):
+        problem = random_problem(np.random.default_rng(seed), 400, regime, stress=False)
+        for solution, judge in zip(both(problem), ("numpy", "compiled"), strict=True):
+            names = ("energy_per_j", "peak_power_per_w", "deadline_per_s")
+            claims = {name: getattr(solution.prices, name) for name in names}
+            with engine(judge):
+                assert accepted(solution, claims), (seed, judge)
+                for name in names[:2]:
+                    wrong = claims[name].copy()
+                    dearest = int(np.argmax(wrong))
+                    wrong[dearest] *= 1.0 + 1e-6
+                    assert not wrong[dearest] or not accepted(solution, claims | {name: wrong}), (seed, judge, name)
+
+
+def accepted(solution: ka.Solution, claims: dict[str, np.ndarray]) -> bool:
+    allocation = solution.pruning_ratio, solution.bandwidth_hz, solution.tx_power_w
+    price = solution.prices.bandwidth_per_hz
+    return bool(ka.certify(solution.problem, *allocation, bandwidth_price_per_hz=price, **claims).ok)
+
+
 def test_a_batch_is_its_problems_and_a_bad_one_spoils_no_other() -> None:
     rng = np.random.default_rng(5)
     singles = [random_problem(rng, 6, REGIMES[i % len(REGIMES)], stress=False) for i in range(30)]

@@ -28,15 +28,17 @@ typedef struct {
 
 typedef struct {
     int width;  /* lanes in use, in whole vectors */
-    Lanes bandwidth, noise, deadline, price;  /* of the lane's problem */
+    Lanes bandwidth, per_bandwidth, per_noise, deadline, price;  /* of the lane's problem */
     Lanes field[DEVICE_FIELDS], rho, b, p, regime, claimed[CLAIMS], implied[CLAIMS];
+    Lanes power_price, joule_price;  /* of all that limits power, had it one price */
+    Lanes window, per_window, rate, snr, log_snr, silent, needed, off_peak, off_budget;
     Lanes worst[WORST], sum[SUMS];
 } Block;
 
-/* The relative distance of a claim from what the allocation implies. */
-INLINE double distance(double claim, double implied)
+/* The distance of a claim from what the allocation implies, relative to it or to more. */
+INLINE double distance(double claim, double implied, double more)
 {
-    const double off = fabs(claim - implied) / (implied != 0.0 ? fabs(implied) : 1.0);
+    const double scale = most(fabs(implied), more), off = fabs(claim - implied) / (scale > 0.0 ? scale : 1.0);
     return claim == implied ? 0.0 : no_nan(off);
 }
 
@@ -44,16 +46,13 @@ INLINE double distance(double claim, double implied)
 #define ROUNDING 2e-14  /* of _dual.py */
 
 /* The u in [u_min, u_cap] that minimises alpha (1 - q(u)) + spread u: stationary where alpha T / (1 + a u)^2 = spread. */
-INLINE double best_u(double spread, double alpha, double a, double window, double u_min, double u_cap)
+INLINE double best_u(double spread, double alpha, double a, double per_a, double window, double u_min, double u_cap)
 {
     const double root = sqrt(alpha * window / most(spread, 0.0)), straight = root > 1.0 ? INFINITY : 0.0;
-    const double free_u = a > 0.0 ? (root - 1.0) / a : straight, clipped = most(least(free_u, u_cap), u_min);
+    const double free_u = a > 0.0 ? (root - 1.0) * per_a : straight, clipped = most(least(free_u, u_cap), u_min);
     const double paid = spread > 0.0 ? clipped : u_cap, worthless = spread < 0.0 ? paid : u_min;
     return alpha > 0.0 ? paid : worthless;
 }
-
-/* u = q / t. Where the computation leaves next to no time that is all rounding, but within the cap. */
-INLINE double u_of(double q, double a, double window, double u_cap) { return least(q / (window - a * q), u_cap); }
 
 /* Fall of the objective in u. */
 INLINE double slope_at(double u, double alpha, double a, double window)
@@ -62,24 +61,24 @@ INLINE double slope_at(double u, double alpha, double a, double window)
     return alpha * window / (room * room);
 }
 
-LANE_LOOP void judge_block(Block *v)
+/* What an allocation implies, and how far it is beyond the limits that prices do not touch. Divisions take the time here
+ * and below: what divides twice is inverted once. */
+LANE_LOOP void imply(Block *v)
 {
     for (int i = 0; i < (v->width & -VECTOR); i++) {
-        const double B = v->bandwidth[i], noise = v->noise[i], deadline = v->deadline[i], lam = v->price[i];
+        const double deadline = v->deadline[i], rho = v->rho[i], b = v->b[i], p = v->p[i], q = 1.0 - rho;
         const double payload = v->field[PAYLOAD_BITS][i], extra = v->field[OVERHEAD_BITS][i], eta = v->field[PA_EFFICIENCY][i];
         const double a = v->field[PRUNED_COMPUTE_S][i], fixed_s = v->field[FIXED_LATENCY_S][i], peak = v->field[TX_POWER_MAX_W][i];
         const double budget = v->field[ENERGY_BUDGET_J][i], fixed_j = v->field[FIXED_ENERGY_J][i];
         const double compute_j = v->field[PRUNED_COMPUTE_J][i], rho_max = v->field[PRUNING_RATIO_MAX][i];
-        const double alpha = v->field[WEIGHT][i], g = v->field[CHANNEL_GAIN][i] / noise;
-        const double rho = v->rho[i], b = v->b[i], p = v->p[i], q = 1.0 - rho;
-
-        /* What the allocation implies. */
+        const double alpha = v->field[WEIGHT][i], g = v->field[CHANNEL_GAIN][i] * v->per_noise[i];
         const double holds = b > 0.0 ? 1.0 : 0.0, snr = g * p / (holds > 0.0 ? b : 1.0), log_snr = natural_log1p(snr);
-        const double sound = snr > -1.0 ? b * log_snr / LN2 : NAN, rate = holds > 0.0 ? sound : 0.0;
+        const double sound = snr > -1.0 ? b * log_snr * PER_LN2 : NAN, rate = holds > 0.0 ? sound : 0.0;
         const double bits = payload * q + extra, upload = bits > 0.0 ? bits / rate : 0.0;
         const double sent_j = upload > 0.0 ? p * upload / eta : 0.0;
         const double latency = fixed_s + a * q + upload, energy = fixed_j + compute_j * q + sent_j;
-        const double spent = (energy - budget) / most(budget, 1e-300), excess = (p - peak) / most(peak, 1e-300);
+        const double per_budget = 1.0 / most(budget, 1e-300), per_peak = 1.0 / most(peak, 1e-300);
+        const double spent = (energy - budget) * per_budget, excess = (p - peak) * per_peak;
         const double over = p > peak ? excess : 0.0, range = most(q - 1.0, -q);
         v->worst[ENERGY][i] = budget < INFINITY ? no_nan(spent) : 0.0;
         v->worst[PEAK][i] = no_nan(most(over, -p) + 0.0 * p);
@@ -88,43 +87,87 @@ LANE_LOOP void judge_block(Block *v)
         v->sum[OBJECTIVE][i] = alpha * rho;
         v->sum[SHARE][i] = alpha;
         v->sum[BANDWIDTH][i] = b;
+        v->implied[UPLOAD_S][i] = upload;
+        v->implied[LATENCY_S][i] = latency;
+        v->implied[ENERGY_J][i] = energy;
+
+        /* Without any time a device can keep nothing; its rows take another window to be numbers. */
+        const double time = deadline - fixed_s, window = time > 0.0 ? time : deadline, per_window = 1.0 / window;
+        const double late = (upload - (time - a * q)) * (time > 0.0 ? per_window : 1e300);
+        v->worst[RATE][i] = no_nan(late);
+        v->window[i] = window;
+        v->per_window[i] = per_window;
+        v->rate[i] = rate;
+        v->snr[i] = snr;
+        v->log_snr[i] = log_snr;
+        v->silent[i] = holds > 0.0 ? (snr < INFINITY ? 0.0 : 1.0) : 1.0;
+        v->needed[i] = 0.0;
+
+        /* How far the device is from the limits that its regime may name. */
+        const double off_budget = budget < INFINITY ? fabs(energy - budget) * per_budget : 1.0;
+        v->off_peak[i] = fabs(p - peak) * per_peak;
+        v->off_budget[i] = off_budget;
+    }
+}
+
+/* A device that holds no bandwidth is judged at the SNR at which its first bit would just pay: phi(y) = y - 1 + e^-y =
+ * lam r1 / slope; from y = 700 on that is `needed`. */
+LANE_LOOP void judge_first_bits(Block *v)
+{
+    for (int i = 0; i < (v->width & -VECTOR); i++) {
+        const double a = v->field[PRUNED_COMPUTE_S][i], window = v->window[i], q_min = 1.0 - v->field[PRUNING_RATIO_MAX][i];
+        const double r1 = v->field[PAYLOAD_BITS][i] + a * v->field[OVERHEAD_BITS][i] * v->per_window[i];
+        const double floor_room = 1.0 + a * q_min / (window - a * q_min);
+        const double needed = LN2 * v->price[i] * r1 * floor_room * floor_room / (v->field[WEIGHT][i] * window);
+        double e, em, ignored;
+        decay(least(needed + 1.0, 700.0), &e, &ignored);
+        const double first = needed + 1.0 - e, y = least(first, 700.0), silent = v->silent[i];
+        decay(y, &e, &em);
+        const double snr = v->snr[i], log_snr = v->log_snr[i];
+        v->snr[i] = silent > 0.0 ? em / e : snr;
+        v->log_snr[i] = silent > 0.0 ? y : log_snr;
+        v->needed[i] = first > 700.0 ? silent * needed : 0.0;
+    }
+}
+
+/* The best multipliers at a device's SNR and price, and what the allocation leaves to them. */
+LANE_LOOP void weigh(Block *v)
+{
+    for (int i = 0; i < (v->width & -VECTOR); i++) {
+        const double B = v->bandwidth[i], lam = v->price[i], window = v->window[i], per_window = v->per_window[i];
+        const double payload = v->field[PAYLOAD_BITS][i], extra = v->field[OVERHEAD_BITS][i], eta = v->field[PA_EFFICIENCY][i];
+        const double a = v->field[PRUNED_COMPUTE_S][i], peak = v->field[TX_POWER_MAX_W][i], per_a = 1.0 / a;
+        const double budget = v->field[ENERGY_BUDGET_J][i], fixed_j = v->field[FIXED_ENERGY_J][i];
+        const double compute_j = v->field[PRUNED_COMPUTE_J][i], q_min = 1.0 - v->field[PRUNING_RATIO_MAX][i];
+        const double alpha = v->field[WEIGHT][i], g = v->field[CHANNEL_GAIN][i] * v->per_noise[i];
+        const double p = v->p[i], q = 1.0 - v->rho[i], rate = v->rate[i];
 
         /* The convex rows. */
-        /* Without any time a device can keep nothing; its rows take another window to be numbers. */
-        const double time = deadline - fixed_s, window = time > 0.0 ? time : deadline;
-        const double r0 = extra / window, r1 = payload + a * r0, left = budget - fixed_j;
-        const double most_rate = B * natural_log1p(g * (left > 0.0 ? peak : 0.0) / B) / LN2;
-        const double q_min = 1.0 - rho_max, u_min = q_min / (window - a * q_min);
-        const double u_max = window > a ? 1.0 / (window - a) : INFINITY;
-        const double highest = most(least(u_max, (most_rate - r0) / r1), u_min), u_cap = time > 0.0 ? highest : u_min;
+        const double r0 = extra * per_window, r1 = payload + a * r0, left = budget - fixed_j;
+        const double most_rate = B * natural_log1p(g * (left > 0.0 ? peak : 0.0) * v->per_bandwidth[i]) * PER_LN2;
+        const double u_min = q_min / (window - a * q_min), u_max = window > a ? 1.0 / (window - a) : INFINITY;
+        const double highest = most(least(u_max, (most_rate - r0) / r1), u_min);
+        const double u_cap = v->deadline[i] > v->field[FIXED_LATENCY_S][i] ? highest : u_min;
+        /* What is left of the peak at the kink may be small: rounded as in NumPy. */
         const double limited = left < INFINITY ? 1.0 : 0.0, e_left = limited > 0.0 ? left : 0.0;
         const double e0 = eta * e_left / window, e1 = limited > 0.0 ? eta * (a * e_left / window - compute_j) : 0.0;
 
-        /* The best multipliers at this SNR and price. A device that holds no bandwidth is judged at the SNR at which its
-         * first bit would just pay: phi(y) = y - 1 + e^-y = lam r1 / slope. */
-        const double floor_room = 1.0 + a * u_min, needed = LN2 * lam * r1 * floor_room * floor_room / (alpha * window);
-        const double silent = holds > 0.0 ? (snr < INFINITY ? 0.0 : 1.0) : 1.0;
-        double e, em, ignored;
-        decay(least(needed + 1.0, 700.0), &e, &ignored);
-        const double first = needed + 1.0 - e;
-        decay(least(first, 700.0), &e, &em);
-        const double x = silent > 0.0 ? em / e : snr;
         /* log1p(x) - x/(1+x) loses digits for small x; z = x/(2+x) gives a series of positive terms. */
-        const double z = x / (2.0 + x), zz = z * z;
-        const double tail = ((((zz / 13.0 + 1.0 / 11.0) * zz + 1.0 / 9.0) * zz + 1.0 / 7.0) * zz + 1.0 / 5.0) * zz + 1.0 / 3.0;
-        const double series = 2.0 * zz * (1.0 / (1.0 + z) + z * tail), logarithm = silent > 0.0 ? least(first, 700.0) : log_snr;
-        const double direct = x < 0.05 ? series : logarithm - x / (1.0 + x);
-        const double beyond = first > 700.0 ? silent : 0.0, marginal = (beyond > 0.0 ? needed : direct) / LN2;
+        const double x = v->snr[i], z = x / (2.0 + x), zz = z * z, per_room = 1.0 / (1.0 + x);
+        const double tail = ((((1.0 / 13.0 * zz + 1.0 / 11.0) * zz + 1.0 / 9.0) * zz + 1.0 / 7.0) * zz + 1.0 / 5.0) * zz + 1.0 / 3.0;
+        const double series = 2.0 * zz * ((1.0 + 0.5 * x) * per_room + z * tail);
+        const double direct = x < 0.05 ? series : v->log_snr[i] - x * per_room, needed = v->needed[i];
+        const double marginal = (needed > 0.0 ? needed : direct) * PER_LN2;
         const double priced = lam > 0.0 ? 1.0 : 0.0, positive = marginal > 0.0 ? priced : 0.0;
         const double usable = marginal < INFINITY ? positive : 0.0, nu = usable > 0.0 ? lam / marginal : 0.0;
-        const double power_price = usable > 0.0 ? nu * g / ((1.0 + x) * LN2) : 0.0;
+        const double power_price = usable > 0.0 ? nu * g * per_room * PER_LN2 : 0.0;
         /* The dual is concave in omega with slope P - e0 - e1 u at the best u: the sign at both ends tells whether it is best
          * at one of them or between, where u rests on the kink (e0 + e1 u = P). A tie is the peak's. */
-        const double u_none = best_u(nu * r1, alpha, a, window, u_min, u_cap);
-        const double u_all = best_u(nu * r1 - power_price * e1, alpha, a, window, u_min, u_cap);
+        const double u_none = best_u(nu * r1, alpha, a, per_a, window, u_min, u_cap);
+        const double u_all = best_u(nu * r1 - power_price * e1, alpha, a, per_a, window, u_min, u_cap);
         const double some = e0 + e1 * u_none < peak * (1.0 - ROUNDING) ? limited : 0.0;
-        const double between = e0 + e1 * u_all > peak ? some : 0.0;
-        const double u_kink = (peak - e0) / e1, raw = (nu * r1 - slope_at(u_kink, alpha, a, window)) / e1;
+        const double between = e0 + e1 * u_all > peak ? some : 0.0, per_e1 = 1.0 / e1;
+        const double u_kink = (peak - e0) * per_e1, raw = (nu * r1 - slope_at(u_kink, alpha, a, window)) * per_e1;
         const double balance = least(raw > 0.0 ? raw : 0.0, power_price), at_end = some > 0.0 ? power_price : 0.0;
         const double omega = between > 0.0 ? balance : at_end, pi = power_price - omega, spread = nu * r1 - omega * e1;
         /* A balance that was clipped is not on the kink. */
@@ -134,12 +177,12 @@ LANE_LOOP void judge_block(Block *v)
         v->sum[BOUND][i] = cost + spread * u_best + nu * r0 - omega * e0 - pi * peak;
 
         /* What is priced is used up, and no device gains by moving: the marginal terms agree, for one of the q next to this
-         * one, or q is the best at these prices. */
-        const double u = u_of(q, a, window, u_cap), per_t = (1.0 + a * u) / window;
-        const double above = u_of(q + Q_ULP, a, window, u_cap), u_above = window > a * (q + Q_ULP) ? above : u_cap;
-        const double steep = slope_at(u_of(q - Q_ULP, a, window, u_cap), alpha, a, window);
-        const double flat = slope_at(u_above, alpha, a, window);
-        v->worst[RATE][i] = no_nan((upload - (time - a * q)) / most(time, 1e-300));
+         * one, or q is the best at these prices. In u = q / t the fall of the objective is alpha (T - a q)^2 / T; where the
+         * computation leaves next to no time that is all rounding, but u is within its cap. */
+        const double u = least(q / (window - a * q), u_cap), per_t = (1.0 + a * u) * per_window;
+        const double flattest = slope_at(u_cap, alpha, a, window), before = most(window - a * (q - Q_ULP), 0.0);
+        const double behind = most(window - a * (q + Q_ULP), 0.0), weight = alpha * per_window;
+        const double steep = most(weight * before * before, flattest), flat = most(weight * behind * behind, flattest);
         const double slack = limited > 0.0 ? e0 + e1 * u - p : 0.0, per_j = omega * eta * per_t;
         const double unused = nu * (rate - r0 - r1 * u) + omega * slack + pi * (peak - p);
         const double off_slope = most(most(flat - spread, spread - steep), 0.0), later = (nu * rate - omega * p) * per_t;
@@ -149,11 +192,14 @@ LANE_LOOP void judge_block(Block *v)
         v->sum[UNUSED][i] = unused == unused ? most(unused, 0.0) : NAN;
         v->worst[STATIONARY][i] = no_nan(least(mismatch, fabs(q - kept)) + 0.0 * (mismatch + kept));
         v->sum[LATER][i] = later;
+        v->implied[ENERGY_PER_J][i] = per_j;
+        v->implied[PEAK_POWER_PER_W][i] = pi;
+        v->power_price[i] = power_price;
+        v->joule_price[i] = power_price * eta * per_t;
 
         /* How far the device is from the limit that its regime names; next to the floor the times of a tiny upload are all
          * rounding of rho: weighed by what is kept beyond it. */
-        const double regime = v->regime[i], kept_beyond = q - q_min, at_peak = fabs(p - peak) / most(peak, 1e-300);
-        const double at_budget = budget < INFINITY ? fabs(energy - budget) / most(budget, 1e-300) : 1.0;
+        const double regime = v->regime[i], kept_beyond = q - q_min, at_peak = v->off_peak[i], at_budget = v->off_budget[i];
         const double both = most(at_peak, at_budget), at_top = regime == AT_TOP ? 1.0 - q : 1.0;
         const double off_peak = regime == AT_PEAK ? at_peak * kept_beyond : at_top;
         const double off_kink = regime == AT_KINK ? both * kept_beyond : off_peak;
@@ -161,19 +207,23 @@ LANE_LOOP void judge_block(Block *v)
         const double content = flat == 0.0 ? 0.0 : 1.0, off_total = regime == AT_TOTAL_POWER ? content : off_budget;
         const double off = regime == AT_FLOOR ? kept_beyond : off_total;
         v->worst[CONSISTENT][i] = regime == ANYWHERE ? 0.0 : no_nan(off);
-        v->implied[UPLOAD_S][i] = upload;
-        v->implied[LATENCY_S][i] = latency;
-        v->implied[ENERGY_J][i] = energy;
-        v->implied[ENERGY_PER_J][i] = per_j;
-        v->implied[PEAK_POWER_PER_W][i] = pi;
     }
 }
 
+static void judge_block(Block *v)
+{
+    imply(v);
+    if (any(v->silent, v->width)) judge_first_bits(v);
+    weigh(v);
+}
+
+/* Where one of the two limits of power is next to free, its price is what rounding leaves of the price of both. */
 LANE_LOOP void compare(Block *v, int claim)
 {
     for (int i = 0; i < (v->width & -VECTOR); i++) {
-        const double worst = v->worst[CONSISTENT][i];
-        v->worst[CONSISTENT][i] = most(worst, distance(v->claimed[claim][i], v->implied[claim][i]));
+        const double worst = v->worst[CONSISTENT][i], per_w = v->power_price[i], per_j = v->joule_price[i];
+        const double of_energy = claim == ENERGY_PER_J ? per_j : 0.0, more = claim == PEAK_POWER_PER_W ? per_w : of_energy;
+        v->worst[CONSISTENT][i] = most(worst, distance(v->claimed[claim][i], v->implied[claim][i], more));
     }
 }
 
@@ -201,17 +251,19 @@ typedef struct {
 
 LANE_LOOP void enter_cells(Block *v, const Problem *problem, const Judgement *given, const Strip *at)
 {
-    const Strip cells = {at->row, 0, at->across ? at->count : 1, 1};
-    Lanes price;
+    const Strip cells = {at->row, 0, 0, at->across ? at->count : 1, 1};
+    Lanes noise, price;
     v->width = whole_vectors(at->count);
     load(v->bandwidth, &problem->cell[BANDWIDTH_HZ], &cells);
-    load(v->noise, &problem->cell[NOISE_PSD_W_PER_HZ], &cells);
+    load(noise, &problem->cell[NOISE_PSD_W_PER_HZ], &cells);
     load(v->deadline, &problem->cell[DEADLINE_S], &cells);
     load(price, &given->price_per_hz, &cells);
     for (int i = 0; i < v->width; i++) {
         const int from = at->across ? i : 0;
-        v->bandwidth[i] = v->bandwidth[from];
-        v->noise[i] = v->noise[from];
+        const double bandwidth = v->bandwidth[from];
+        v->bandwidth[i] = bandwidth;
+        v->per_bandwidth[i] = 1.0 / bandwidth;
+        v->per_noise[i] = 1.0 / noise[from];
         v->deadline[i] = v->deadline[from];
         v->price[i] = most(price[from], 0.0);
     }
@@ -219,14 +271,14 @@ LANE_LOOP void enter_cells(Block *v, const Problem *problem, const Judgement *gi
 
 static void visit(const Problem *problem, const Judgement *given, Block *v, const Strip *at, const double *here, Tally *t)
 {
-    const ptrdiff_t K = problem->devices, first = at->row * K + at->device, hop = at->across ? K : 1;
+    const ptrdiff_t K = problem->devices, first = at->row * K + at->device;
     v->width = whole_vectors(at->count);
     for (int i = 0; i < DEVICE_FIELDS; i++) load(v->field[i], &problem->device[i], at);
     load(v->rho, &given->pruning_ratio, at);
     load(v->b, &given->bandwidth_hz, at);
     load(v->p, &given->tx_power_w, at);
-    for (int i = 0; i < v->width; i++)
-        v->regime[i] = given->regime ? given->regime[first + (i < at->count ? i : at->count - 1) * hop] : ANYWHERE;
+    if (given->regime) gather_codes(v->regime, given->regime + first, at, K);
+    else EACH(i) v->regime[i] = ANYWHERE;
     judge_block(v);
     for (int i = 0; i < CLAIMS; i++) {
         if (!given->claims[i].data) continue;
@@ -234,10 +286,8 @@ static void visit(const Problem *problem, const Judgement *given, Block *v, cons
         compare(v, i);
     }
     tally(t, v, here);
-    for (int i = 0; i < at->count; i++) {
-        if (given->energy_per_j) given->energy_per_j[first + i * hop] = v->implied[ENERGY_PER_J][i];
-        if (given->peak_power_per_w) given->peak_power_per_w[first + i * hop] = v->implied[PEAK_POWER_PER_W][i];
-    }
+    if (given->energy_per_j) scatter(given->energy_per_j + first, v->implied[ENERGY_PER_J], here, at, K);
+    if (given->peak_power_per_w) scatter(given->peak_power_per_w + first, v->implied[PEAK_POWER_PER_W], here, at, K);
 }
 
 static void judge_chunk(void *shared, ptrdiff_t chunk)
@@ -247,7 +297,7 @@ static void judge_chunk(void *shared, ptrdiff_t chunk)
     Block block;
     Tally t;
     Lanes here;
-    Strip at = {h->row, from, to - from < LANES ? (int)(to - from) : LANES, 0};
+    Strip at = {h->row, from, LANES, to - from < LANES ? (int)(to - from) : LANES, 0};
     const int width = whole_vectors(at.count);
     memset(&t, 0, sizeof t);
     enter_cells(&block, h->problem, h->given, &at);
@@ -273,8 +323,8 @@ static void pronounce(const Problem *problem, const Judgement *given, const Verd
     const double objective = value_of(all->sum[OBJECTIVE]), later = value_of(all->sum[LATER]);
     const double deadline = cell_value(problem, DEADLINE_S, row);
     double consistency = all->worst[CONSISTENT];
-    if (given->objective.data) consistency = most(consistency, distance(value_at(&given->objective, row), objective));
-    if (given->deadline_claim.data) consistency = most(consistency, distance(value_at(&given->deadline_claim, row), later));
+    if (given->objective.data) consistency = most(consistency, distance(value_at(&given->objective, row), objective, 0.0));
+    if (given->deadline_claim.data) consistency = most(consistency, distance(value_at(&given->deadline_claim, row), later, 0.0));
     const double verdict[VERDICTS] = {
         [PRIMAL_RATE] = all->worst[RATE],
         [PRIMAL_ENERGY] = all->worst[ENERGY],
@@ -312,7 +362,7 @@ static void judge_across(const Problem *problem, const Judgement *given, ptrdiff
     Block block;
     Tally t;
     Lanes here;
-    Strip at = {row, 0, count, 1};
+    Strip at = {row, 0, 0, count, 1};
     memset(&t, 0, sizeof t);
     enter_cells(&block, problem, given, &at);
     EACH(i) here[i] = i < count ? 1.0 : 0.0;

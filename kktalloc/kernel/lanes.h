@@ -37,14 +37,16 @@ typedef struct {
 /* What the lanes stand for: `count` devices of one problem from (row, device) on, or, `across`, that device of `count`
  * problems. */
 typedef struct {
-    ptrdiff_t row, device;
+    ptrdiff_t row, device, hop;
     int count, across;
 } Strip;
 
 #if defined(__GNUC__)
 #define SOON(address) __builtin_prefetch(address)
+#define SOON_WRITTEN(address) __builtin_prefetch(address, 1)
 #else
 #define SOON(address) ((void)(address))
+#define SOON_WRITTEN(address) ((void)(address))
 #endif
 
 /* The lanes of a strip; the last one fills what is left. Strips follow each other too slowly for the processor to see
@@ -57,12 +59,41 @@ INLINE void load(double *restrict lanes, const Column *c, const Strip *at)
         const double value = *(const double *)from;
         EACH(i) lanes[i] = value;
     } else if (stride == sizeof(double) && at->count == LANES) {
-        for (size_t line = 0; line < LANES * sizeof(double); line += 64) SOON(from + LANES * sizeof(double) + line);
+        for (size_t line = 0; line <= LANES * sizeof(double); line += 64) SOON(from + at->hop * (ptrdiff_t)sizeof(double) + line);
         EACH(i) lanes[i] = ((const double *)from)[i];
     } else {
         const int width = whole_vectors(at->count);
         for (int i = 0; i < width; i++) lanes[i] = *(const double *)(from + (i < at->count ? i : at->count - 1) * stride);
     }
+}
+
+/* From and to C-ordered arrays of rows of `hop`: lanes in a row or in a column, written where `here` says that they stand
+ * for something. */
+INLINE void gather(double *lanes, const double *from, const Strip *at, ptrdiff_t hop)
+{
+    const Column column = {(const char *)from, hop * (ptrdiff_t)sizeof *from, sizeof *from};
+    load(lanes, &column, &(Strip){0, 0, at->hop, at->count, at->across});
+}
+
+INLINE void scatter(double *to, const double *lanes, const double *here, const Strip *at, ptrdiff_t hop)
+{
+    if (!at->across) {
+        for (size_t line = 0; line <= LANES * sizeof(double); line += 64) SOON_WRITTEN((const char *)(to + at->hop) + line);
+        memcpy(to, lanes, (size_t)at->count * sizeof *to);
+    }
+    else for (int i = 0; i < at->count; i++) if (here[i] > 0.0) to[i * hop] = lanes[i];
+}
+
+LANE_LOOP void gather_codes(double *lanes, const signed char *from, const Strip *at, ptrdiff_t hop)
+{
+    if (at->count == LANES && !at->across) EACH(i) lanes[i] = from[i];
+    else for (int i = 0; i < LANES; i++) lanes[i] = from[(i < at->count ? i : at->count - 1) * (at->across ? hop : 1)];
+}
+
+LANE_LOOP void scatter_codes(signed char *to, const double *lanes, const double *here, const Strip *at, ptrdiff_t hop)
+{
+    if (at->count == LANES && !at->across) EACH(i) to[i] = (signed char)(int)lanes[i];
+    else for (int i = 0; i < at->count; i++) if (here[i] > 0.0) to[at->across ? i * hop : i] = (signed char)lanes[i];
 }
 
 INLINE double bits_to_double(uint64_t bits)
@@ -83,6 +114,7 @@ INLINE double least(double a, double b) { return a < b ? a : b; }
 INLINE double most(double a, double b) { return a > b ? a : b; }
 
 #define LN2 0.693147180559945309417
+#define PER_LN2 1.44269504088896340736
 #define LN2_HIGH 0x1.62e42fefa38p-1  /* trailing zeros: exact times any exponent */
 #define LN2_LOW 0x1.ef35793c7673p-45
 
@@ -136,7 +168,7 @@ LANE_LOOP double sum_lanes(const double *lanes, int width)
 }
 
 /* Whether one of the first `width` lanes is not +0. */
-INLINE int any(const double *lanes, int width)
+LANE_LOOP int any(const double *lanes, int width)
 {
     uint64_t bits = 0;
     for (int i = 0; i < width; i++) bits |= double_to_bits(lanes[i]);

@@ -16,6 +16,7 @@
 #include "problem.h"
 
 #define EFFICIENCY_MAX 690.0
+#define PLACED 1e-12  /* relative distance of a marginal value from its price that is none */
 
 enum { SEARCH_STEPS = 12 };  /* of Newton while the price moves: who needs more goes on in the next sweep */
 
@@ -40,7 +41,7 @@ typedef struct {
     Lanes low, high, across, flag, crossed, fresh;  /* scratch of the searches */
     /* At y: ln(m / price) and one over its derivative, ..., e^-y / (1 - e^-y), -d ln b / d y; the pending step of y.
      * `across` has the sign that the excess has on the other branch where both meet. */
-    Lanes excess, per_slope, s, p, b, decayed, bend, step;
+    Lanes excess, per_slope, curl, s, p, b, decayed, bend, step;
 } Block;
 
 /* Over the lanes in use. */
@@ -65,7 +66,7 @@ INLINE double phi(double y, double em)
 /* The problems that the lanes belong to. */
 LANE_LOOP void enter_cells(Block *v, const Problem *problem, const Strip *at)
 {
-    const Strip cells = {at->row, 0, at->across ? at->count : 1, 1};
+    const Strip cells = {at->row, 0, 0, at->across ? at->count : 1, 1};
     Lanes noise;
     v->width = whole_vectors(at->count);
     load(v->bandwidth, &problem->cell[BANDWIDTH_HZ], &cells);
@@ -141,38 +142,56 @@ LANE_LOOP void reduce(Block *v, const Problem *problem, const Strip *at)
     }
 }
 
-/* Everything at y on the branch that `second` names; without the price's part unless `priced`. One division serves five
+/* What is found at an efficiency: the allocation; whether its marginal value is the price, `excess` being relative; by how
+ * much the efficiency is off. */
+enum Depth { ALLOCATION, PRICE, SLOPE };
+
+/* Everything at y on the branch that `second` names, as far as `depth` says. One division serves five
  * quotients: they are what takes time. Beyond saturation (1 + A s)^2 stays what it is there: the root is on the same side
  * of it as without, and is found sooner. */
-INLINE void at_efficiency(Block *v, int priced)
+INLINE void at_efficiency(Block *v, enum Depth depth)
 {
+    Lanes shrunk, lost, values;
     EACH_OF(v, i) {
         const double y = v->y[i];
+        double e, em;
+        decay(y, &e, &em);
+        shrunk[i] = e;
+        lost[i] = em;
+        values[i] = phi(y, em);
+    }
+    EACH_OF(v, i) {
+        const double y = v->y[i], e = shrunk[i], em = lost[i], value = values[i];
         const double energy = v->energy_first[i] != v->second[i] ? 1.0 : 0.0;
         const double power0 = v->power0[i], power1 = v->power1[i];
         const double F0 = energy > 0.0 ? power0 : 1.0, F1 = energy > 0.0 ? power1 : 0.0;
         const double c_energy = v->c[i], d_energy = v->d[i], d_peak = v->d_peak[i], f = v->f[i] * F0;
         const double c = energy > 0.0 ? c_energy : 0.0, d = energy > 0.0 ? d_energy : d_peak;
-        double e, em;
-        decay(y, &e, &em);
-        const double per_em = 1.0 / em, k_y = e * per_em, k = y * k_y, value = phi(y, em);
+        const double per_em = 1.0 / em, k_y = e * per_em, k = y * k_y;
         const double rest = 1.0 - c * k, spread = 1.0 - c * e, grown = v->payload[i] + d * k;  /* grown / rest = 1 + A s */
         const double branch = rest * grown, all = 1.0 / (branch * value * spread);
         const double per = all * value * spread, per_value = all * branch * spread, per_spread = all * branch * value;
         const double per_rest = per * grown, bend = spread * per_em * per_rest;
         const double p = (F0 - v->overhead[i] * F1) * per_rest, capped = most(least(p, 1.0), 0.0);
-        if (priced) {
-            const double per_s = per * rest * rest, per_top = 1.0 - v->compute[i];  /* 1 / (1 + A s), and at saturation */
-            /* Who leaves saturation does so with the slope inside. */
-            const double inside = per_s > per_top * (1.0 - 1e-9) ? 1.0 : 0.0, per_room = inside > 0.0 ? per_s : per_top;
-            const double ratio = v->worth[i] * v->paid.per_price[i] * value * per_spread * per_room * per_room;
-            /* k' = -(e^-y / em^2) phi */
-            const double turn = 2.0 * k_y * per_em * value * (c * v->payload[i] + d) * per;
-            const double slope = em * per_value + (inside > 0.0 ? turn : 0.0) - c * e * per_spread;
-            const double excess = natural_log(ratio), to_peak = ratio * spread - 1.0, to_energy = ratio - (1.0 - c_energy * e);
-            v->excess[i] = rest > 0.0 ? excess : -INFINITY;  /* left of the branch, where s is infinite */
+        const double per_s = per * rest * rest, per_top = 1.0 - v->compute[i];  /* 1 / (1 + A s), and at saturation */
+        /* Who leaves saturation does so with the slope inside. */
+        const double inside = per_s > per_top * (1.0 - 1e-9) ? 1.0 : 0.0, per_room = inside > 0.0 ? per_s : per_top;
+        const double ratio = v->worth[i] * v->paid.per_price[i] * value * per_spread * per_room * per_room;
+        const double to_peak = ratio * spread - 1.0, to_energy = ratio - (1.0 - c_energy * e);
+        if (depth >= PRICE) {
+            v->excess[i] = rest > 0.0 ? ratio : -1.0;
             v->across[i] = energy > 0.0 ? to_peak : to_energy;
-            v->per_slope[i] = 1.0 / slope;
+        }
+        if (depth == SLOPE) {
+            /* k' = -(e^-y / em^2) phi */
+            const double fall = k_y * per_em * value, turning = 2.0 * fall * (c * v->payload[i] + d) * per;
+            const double turn = inside > 0.0 ? turning : 0.0, growth = em * per_value, mixed = c * e * per_spread;
+            const double slope = growth + turn - mixed;
+            const double turn2 = turn * (growth - 1.0 - 2.0 * k_y + fall * per * (d * rest - c * grown));
+            const double bent = e * per_value - growth * growth + turn2 + mixed * per_spread;
+            const double per_slope = 1.0 / slope;
+            v->curl[i] = bent * per_slope;
+            v->per_slope[i] = per_slope;
         }
         v->s[i] = (f * k - v->overhead[i]) * per_rest;
         v->p[i] = capped;
@@ -180,11 +199,17 @@ INLINE void at_efficiency(Block *v, int priced)
         v->decayed[i] = k_y;
         v->bend[i] = bend;
     }
+    if (depth >= PRICE) EACH_OF(v, i) {
+        const double ratio = v->excess[i], excess = depth == SLOPE ? natural_log(ratio) : ratio - 1.0;
+        v->excess[i] = ratio < 0.0 ? -INFINITY : excess;  /* left of the branch, where s is infinite */
+    }
 }
 
-LANE_LOOP void evaluate(Block *v) { at_efficiency(v, 1); }
+LANE_LOOP void place(Block *v) { at_efficiency(v, ALLOCATION); }
 
-LANE_LOOP void place(Block *v) { at_efficiency(v, 0); }
+LANE_LOOP void check(Block *v) { at_efficiency(v, PRICE); }
+
+LANE_LOOP void evaluate(Block *v) { at_efficiency(v, SLOPE); }
 
 /* The limit of power at s, in peaks. */
 INLINE double power_limit(const Block *v, int i, double s)
@@ -220,13 +245,12 @@ LANE_LOOP void settle(Block *v)
         y[i] = y[i] > 1e-8 ? most(better, 1e-9) : y[i];
     }
     EACH_OF(v, i) {
-        double e, em, at_e, at_em;
+        double e, em;
         decay(y[i], &e, &em);
         const double off = y[i] * e / (em * theta[i]) - 1.0, step = off * em * y[i] / (y[i] - em);
         const double polished = fabs(off) < 1e-6 ? y[i] + step : y[i], settled = y[i] > 1e-8 ? polished : y[i];
         const double corner_y = least(settled, EFFICIENCY_MAX), y_before = v->y[i], decayed = v->decayed[i];
-        decay(corner_y, &at_e, &at_em);
-        const double corner_decayed = at_e / at_em;
+        const double corner_decayed = least(theta[i], 1.0) / corner_y;
         v->y[i] = v->fresh[i] > 0.0 ? corner_y : y_before;
         v->decayed[i] = v->fresh[i] > 0.0 ? corner_decayed : decayed;
     }
@@ -245,8 +269,13 @@ LANE_LOOP void propose(Block *v, int bisect)
         const double s_min = v->s_min[i], s_kink = v->s_kink[i], s_max = v->s_max[i], crossed = v->crossed[i];
         const double top = second > 0.0 ? s_max : s_kink, bottom = second > 0.0 ? s_kink : s_min;
         const double low = excess <= 0.0 ? y : v->low[i], high = excess >= 0.0 ? y : v->high[i];
-        const double up = least(y - by, EFFICIENCY_MAX), left = excess > -INFINITY ? up : 1.25 * y;
-        const double right = y * y / (y + by);
+        /* Halley's step, or Newton's in 1/y where that is long; beyond half the bracket neither has seen enough. */
+        const double turned = most(1.0 - 0.5 * by * v->curl[i], 0.8), near = by < 0.5 * y * turned ? 1.0 : 0.0;
+        const double straight = y - (near > 0.0 ? by : by * y) / (near > 0.0 ? turned : y + by);
+        const double closed = high < EFFICIENCY_MAX ? low : 0.0, halfway = 0.5 * (low + high);
+        const double floor = closed > 0.0 ? halfway : 0.0, roof = closed > 0.0 ? halfway : EFFICIENCY_MAX;
+        const double up = least(straight, roof), left = excess > -INFINITY ? up : 1.25 * y;
+        const double right = most(straight, floor);
         const double proposed = excess > 0.0 ? right : left;
         const double tolerance = v->paid.tolerance[i], close = fabs(by) <= tolerance * y ? 1.0 : 0.0, small = fabs(by) * v->bend[i] <= tolerance ? close : 0.0;
         const double above = proposed > low ? trust : 0.0, inside = proposed <= high ? above : 0.0;
@@ -388,14 +417,25 @@ static void respond(Block *v, int exact)
     } while (!finish(v));
 }
 
-/* The same where the efficiencies are known to be right. */
+/* Flags who is not where its price wants it, after `leave_corners`. */
+LANE_LOOP void doubt(Block *v)
+{
+    EACH_OF(v, i) {
+        const double free = v->corner[i] == UNSET ? 1.0 : 0.0, off = fabs(v->excess[i]) > PLACED ? free : 0.0;
+        v->flag[i] = most(v->flag[i], off);
+    }
+}
+
+/* The same where the efficiencies should be right. */
 static void confirm(Block *v)
 {
     const int exact = 1;
-    place(v);
-    pin(v);
-    memset(v->flag, 0, sizeof v->flag);
-    if (!finish(v)) respond(v, exact);
+    check(v);
+    leave_corners(v);
+    doubt(v);
+    const int wrong = any(v->flag, v->width);
+    if (!wrong) pin(v);
+    if (wrong || !finish(v)) respond(v, exact);
 }
 
 /* The state of a block before its first sweep, where no price is known: the efficiency at an equal share of the bandwidth. */
@@ -443,6 +483,7 @@ LANE_LOOP void recall(Block *restrict v, const double *restrict codes, const dou
         const double shifted = known[i] + (free > 0.0 ? moves[i] * v->paid.moved[i] : 0.0);
         const double usable = shifted > 0.5 * known[i] ? least(shifted, EFFICIENCY_MAX) : known[i];
         v->y[i] = code == UNSET ? fresh_y : usable;
+        v->per_slope[i] = moves[i];
         v->second[i] = kinked > 0.0 ? second : 0.0;
         v->corner[i] = free > 0.0 ? UNSET : code;
     }

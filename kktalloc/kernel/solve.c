@@ -122,31 +122,6 @@ static Sums sum_of(const Tally *t, int i)
     return sums;
 }
 
-/* From and to arrays of (problems, devices): lanes in a row or in a column, written where they stand for something. */
-INLINE void gather(double *lanes, const double *from, const Strip *at, ptrdiff_t hop)
-{
-    const Column column = {(const char *)from, hop * (ptrdiff_t)sizeof *from, sizeof *from};
-    load(lanes, &column, &(Strip){0, 0, at->count, at->across});
-}
-
-INLINE void scatter(double *to, const double *lanes, const double *here, const Strip *at, ptrdiff_t hop)
-{
-    if (!at->across) memcpy(to, lanes, (size_t)at->count * sizeof *to);
-    else for (int i = 0; i < at->count; i++) if (here[i] > 0.0) to[i * hop] = lanes[i];
-}
-
-LANE_LOOP void gather_codes(double *lanes, const signed char *from, const Strip *at, ptrdiff_t hop)
-{
-    if (at->count == LANES && !at->across) EACH(i) lanes[i] = from[i];
-    else for (int i = 0; i < LANES; i++) lanes[i] = from[(i < at->count ? i : at->count - 1) * (at->across ? hop : 1)];
-}
-
-LANE_LOOP void scatter_codes(signed char *to, const double *lanes, const double *here, const Strip *at, ptrdiff_t hop)
-{
-    if (at->count == LANES && !at->across) EACH(i) to[i] = (signed char)(int)lanes[i];
-    else for (int i = 0; i < at->count; i++) if (here[i] > 0.0) to[at->across ? i * hop : i] = (signed char)lanes[i];
-}
-
 /* Whether a lane has no regime yet. */
 LANE_LOOP int is_new(const double *codes)
 {
@@ -227,7 +202,7 @@ static void quote(Prices *paid, const Search *searches, int count, int across, e
 {
     for (int i = 0; i < LANES; i++) {
         const Search *s = &searches[across && i < count ? i : 0];
-        const double rough = s->moved != 0.0 && !sample ? most(least(fabs(s->moved), 0.01), 1e-6) : 0.01;
+        const double rough = s->sweeps && s->moved != 0.0 && !sample ? most(least(fabs(s->moved), 0.01), 1e-6) : 0.05;
         paid->price[i] = task == GUESS ? 1.0 : across || i == 0 ? exp(s->log_price) : paid->price[0];
         paid->per_price[i] = 1.0 / paid->price[i];
         paid->moved[i] = s->moved;
@@ -244,7 +219,7 @@ static void sweep_chunk(void *shared, ptrdiff_t chunk)
     Block block;
     Tally tally;
     Lanes here;
-    Strip at = {w->row, from, to - from < LANES ? (int)(to - from) : LANES, 0};
+    Strip at = {w->row, from, hop, to - from < LANES ? (int)(to - from) : LANES, 0};
     const int width = whole_vectors(at.count);
     enter_cells(&block, w->problem, &at);
     quote(&block.paid, w->searches, LANES, 0, w->task, w->stride > 1);
@@ -341,7 +316,7 @@ static void advance(Search *s, const Sums *sums, enum Task done, double share, i
     /* Steps double the digits. */
     const int near = fabs(s->moved) < 1e-6 && sums->pending < 1e-3 && sums->doubt < 1e-11 && slope > 0.0;
     const int right = done != SEARCH && fabs(s->moved) < 1e-7;
-    s->task = right ? PLACE : done != SEARCH || near || s->sweeps > 12 ? ANSWER : SEARCH;
+    s->task = right || (near && done == SEARCH) ? PLACE : done != SEARCH || s->sweeps > 12 ? ANSWER : SEARCH;
     if (s->task != SEARCH && done == SEARCH) {
         s->low = -INFINITY;  /* what was approximate is forgotten */
         s->high = INFINITY;
@@ -445,7 +420,7 @@ static void solve_across(const Sweep *common, Block *blocks, ptrdiff_t row, int 
     Prices paid;
     Tally tally;
     Lanes here;
-    Strip at = {row, 0, count, 1};
+    Strip at = {row, 0, 0, count, 1};
     w.searches = s;
     w.task = GUESS;
     memset(w.out->regime + row * K, UNSET, (size_t)(count * K));

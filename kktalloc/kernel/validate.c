@@ -29,7 +29,7 @@ int normalise(const Column *weight, ptrdiff_t rows, ptrdiff_t devices, double *o
         for (ptrdiff_t first = 0; first < devices; first += LANES) {
             const int count = devices - first < LANES ? (int)(devices - first) : LANES;
             Lanes w;
-            const Strip at = {row, first, count, 0};
+            const Strip at = {row, first, LANES, count, 0};
             load(w, weight, &at);
             for (int i = 0; i < count; i++) {
                 share[first + i] = w[i];
