@@ -122,12 +122,12 @@ static Sums sum_of(const Tally *t, int i)
     return sums;
 }
 
-/* Whether a lane has no regime yet. */
+/* Whether a lane has no regime yet: UNSET alone is negative. */
 LANE_LOOP int is_new(const double *codes)
 {
-    double least_code = 0.0;
-    EACH(i) least_code = least(codes[i], least_code);
-    return least_code < 0.0;
+    uint64_t bits = 0;
+    EACH(i) bits |= double_to_bits(codes[i]);
+    return bits >> 63 != 0;
 }
 
 /* The allocation in SI units. */
