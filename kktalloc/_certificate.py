@@ -7,6 +7,7 @@ which holds for any prices, so a small gap is a proof; the named residuals say w
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -59,7 +60,7 @@ class Certificate:
     resolution: FloatArray
     tolerance: float
 
-    @property
+    @cached_property
     def passed(self) -> np.ndarray:
         """Per problem, shape ``(...)``: every residual and the gap are within tolerance."""
         good = self.duality_gap <= self.tolerance + self.resolution

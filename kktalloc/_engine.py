@@ -29,6 +29,7 @@ except ImportError:
 _SOLVED = 0  # of the states in kernel/problem.h
 
 _HUGE_PAGE = 1 << 21  # bytes
+_LARGE = 1 << 19  # entries, of two such pages: from here on NumPy asks for them
 
 # Below this a second thread costs more than it saves.
 _THREADED_DEVICES = 16384
@@ -87,13 +88,11 @@ class Allocation:
     scratch: FloatArray | None = None  # (2, ..., K), free for what comes next
 
 
-def _fresh(shape: tuple[int, ...]) -> FloatArray:
-    """An array to be filled. A large one starts on a huge page: memory that the system clears in single pages as the
-    threads come upon it takes a tenth of the time of a solution.
+def _on_huge_pages(shape: tuple[int, ...]) -> FloatArray:
+    """An array to be filled that starts on a huge page: memory that the system clears in single pages, as the threads
+    come upon it, takes a tenth of the time of a large solution.
     """
     size = 8 * math.prod(shape)
-    if size < 2 * _HUGE_PAGE:
-        return np.empty(shape)
     raw = np.empty((1 - (-size // _HUGE_PAGE)) * _HUGE_PAGE, np.uint8)
     start = -raw.ctypes.data % _HUGE_PAGE
     return raw[start : start + size].view(np.float64).reshape(shape)
@@ -105,9 +104,10 @@ def solve(problem: Problem) -> Allocation | None:
     if module is None:
         return None
     shape, batch = problem.shape, problem.batch_shape
-    rho, b, p, upload, latency, energy = (_fresh(shape) for _ in range(6))
+    new = _on_huge_pages if math.prod(shape) >= _LARGE else np.empty
+    rho, b, p, upload, latency, energy = (new(shape) for _ in range(6))
     regime, state = np.empty(shape, np.int8), np.empty(batch, np.int8)
-    objective, price, scratch = np.empty(batch), np.empty(batch), _fresh((2, *shape))
+    objective, price, scratch = np.empty(batch), np.empty(batch), new((2, *shape))
     module.solve(
         *problem.columns, *problem.sizes, _threads(problem),
         rho, b, p, upload, latency, energy, regime, objective, price, state, scratch,

@@ -1,11 +1,5 @@
-/* What a block of devices answers to a price of bandwidth: the compiled twin of _reduced.py and _response.py (equations:
- * theory, "KKT solution"). Unknown per device: the spectral efficiency y = ln(1 + SNR). On a branch of the power limit,
- * p = F0 + F1 s (the peak branch has F0 = 1, F1 = 0), with k = y / (e^y - 1) and the ratios
- *
- *     f = gamma F0 / rate1,   c = gamma F1 / rate1,   d = gamma (A F0 - F1) / rate1 >= 0,
- *     o = rate0 / rate1,      r = 1 - A o = payload / (payload + A overhead)
- *
- * everything is explicit:
+/* What a block of devices answers to a price of bandwidth: the compiled twin of _response.py (equations: theory, "KKT
+ * solution"). Unknown per device: the spectral efficiency y = ln(1 + SNR). In the ratios of block.h everything is explicit:
  *
  *     s = (f k - o) / (1 - c k),   1 + A s = (r + d k) / (1 - c k),   p = (F0 - o F1) / (1 - c k),
  *     b = gamma p / (e^y - 1),     m = weight phi(y) / (rate1 (1 - c e^-y) (1 + A s)^2).
@@ -13,39 +7,12 @@
 #ifndef KKTALLOC_RESPONSE_H
 #define KKTALLOC_RESPONSE_H
 
-#include "problem.h"
+#include "block.h"
 
 #define EFFICIENCY_MAX 690.0
 #define PLACED 1e-12  /* relative distance of a marginal value from its price that is none */
 
 enum { SEARCH_STEPS = 12 };  /* of Newton while the price moves: who needs more goes on in the next sweep */
-
-enum { UNSET = -1, FLOOR, ENERGY, KINK, PEAK, SATURATED };  /* Regime of _regime.py */
-
-/* What the lanes pay: price of bandwidth, and by how much its logarithm has moved since the last sweep; the relative steps
- * that may wait for the next. */
-typedef struct {
-    Lanes price, per_price, moved, tolerance;
-} Prices;
-
-/* A block of devices; booleans are 0.0 or 1.0 so that every lane is a double. */
-typedef struct {
-    int width;  /* lanes in use, in whole vectors */
-    Lanes bandwidth, deadline, per_noise, nats_second, per_nats_second;  /* of the lane's problem */
-    Prices paid;
-    Lanes field[DEVICE_FIELDS];
-    Lanes worth, compute, rate1, overhead, payload, gamma;  /* weight / rate1; o and r are `overhead` and `payload` */
-    Lanes power0, power1, f, c, d, d_peak;  /* of the energy branch; `f` and `d_peak` of the peak branch */
-    Lanes s_min, s_max, s_kink, kinked, energy_first, hopeless, pinned;
-    Lanes y, second, corner;  /* state: efficiency, on the second branch, `FLOOR`, `KINK`, `SATURATED` or UNSET */
-    Lanes low, high, across, flag, crossed, fresh;  /* scratch of the searches */
-    /* At y: ln(m / price) and one over its derivative, ..., e^-y / (1 - e^-y), -d ln b / d y; the pending step of y.
-     * `across` has the sign that the excess has on the other branch where both meet. */
-    Lanes excess, per_slope, curl, s, p, b, decayed, bend, step;
-} Block;
-
-/* Over the lanes in use. */
-#define EACH_OF(v, i) for (int i = 0; i < ((v)->width & -VECTOR); i++)
 
 /* phi(y) = y - 1 + e^-y without its cancellation near 0. */
 INLINE double phi(double y, double em)
@@ -61,85 +28,6 @@ INLINE double phi(double y, double em)
     p = p * z - 1.0 / 3.0;
     p = p * z + 1.0;
     return y < 0.1 ? p * 0.5 * z * z : y - em;
-}
-
-/* The problems that the lanes belong to. */
-LANE_LOOP void enter_cells(Block *v, const Problem *problem, const Strip *at)
-{
-    const Strip cells = {at->row, 0, 0, at->across ? at->count : 1, 1};
-    Lanes noise;
-    v->width = whole_vectors(at->count);
-    load(v->bandwidth, &problem->cell[BANDWIDTH_HZ], &cells);
-    load(v->deadline, &problem->cell[DEADLINE_S], &cells);
-    load(noise, &problem->cell[NOISE_PSD_W_PER_HZ], &cells);
-    EACH_OF(v, i) {
-        const int from = at->across ? i : 0;
-        const double bandwidth = v->bandwidth[from];
-        v->per_noise[i] = 1.0 / (noise[from] * bandwidth);
-        v->nats_second[i] = LN2 / bandwidth;
-        v->per_nats_second[i] = bandwidth / LN2;
-        v->bandwidth[i] = bandwidth;
-        v->deadline[i] = v->deadline[from];
-    }
-}
-
-/* The reduced form: `_reduced.reduce`. */
-LANE_LOOP void reduce(Block *v, const Problem *problem, const Strip *at)
-{
-    for (int i = 0; i < DEVICE_FIELDS; i++) load(v->field[i], &problem->device[i], at);
-    EACH_OF(v, i) {
-        const double compute_s = v->field[PRUNED_COMPUTE_S][i], peak = v->field[TX_POWER_MAX_W][i];
-        const double q_min = 1.0 - v->field[PRUNING_RATIO_MAX][i], gain = v->field[CHANNEL_GAIN][i];
-        const double weight = v->field[WEIGHT][i], payload = v->field[PAYLOAD_BITS][i], overhead = v->field[OVERHEAD_BITS][i];
-        const double compute_j = v->field[PRUNED_COMPUTE_J][i], eta = v->field[PA_EFFICIENCY][i], deadline = v->deadline[i];
-        const double time = deadline - v->field[FIXED_LATENCY_S][i], window = time > 0.0 ? time : deadline;
-        const double late = time - compute_s * q_min <= 0.0 ? 1.0 : 0.0;
-        const double per_window = 1.0 / window, A = compute_s * per_window;
-        const double left = v->field[ENERGY_BUDGET_J][i] - v->field[FIXED_ENERGY_J][i], energy = most(left, 0.0);
-        const double drained = left - compute_j * q_min < 0.0 ? 1.0 : 0.0;
-        const double nats = per_window * v->nats_second[i], bits = payload + A * overhead, rate1 = bits * nats;
-        const double per_bits = 1.0 / bits, per_rate1 = per_bits * window * v->per_nats_second[i];
-
-        /* Where energy is no limit, a constant limit beyond the peak stands in for the infinite one. */
-        const double finite = energy < INFINITY ? 1.0 : 0.0, limited = peak > 0.0 ? finite : 0.0;
-        const double drain = eta * per_window / (peak > 0.0 ? peak : 1.0), heat = drain * compute_j;
-        const double F0 = limited > 0.0 ? drain * energy : 2.0, F1 = limited > 0.0 ? A * F0 - heat : 0.0;
-        const double mixed = limited > 0.0 ? heat : 2.0 * A;  /* A F0 - F1 */
-        const double received = energy > 0.0 ? gain * peak : 0.0, gamma = received * v->per_noise[i];
-        /* In seconds: next to nothing may be left of the window, and is all rounding in shares of it. */
-        const double spare = window - compute_s * q_min, room = window - compute_s;
-        const double s_min = q_min * window / (late > 0.0 ? window : spare);
-        const double full = room > 0.0 ? window / room : INFINITY, s_max = gamma > 0.0 ? most(full, s_min) : s_min;
-        const double rising = F1 > 0.0 ? 1.0 : 0.0, falling = F1 < 0.0 ? 1.0 : 0.0, below = F0 < 1.0 ? 1.0 : 0.0;
-        const double raw_min = F0 + F1 * s_min, s_meet = F1 != 0.0 ? (1.0 - F0) / F1 : -1.0;
-        const double beyond = s_meet > s_min ? 1.0 : 0.0, kinked = s_meet < s_max ? beyond : 0.0;
-        const double rate_min = (overhead + bits * s_min) * nats;
-        const double carried = gamma * most(least(raw_min, 1.0), 0.0);
-        /* By the crossing itself: at the floor rounding might decide otherwise. */
-        const double sloped = beyond > 0.0 ? rising : falling;
-        const double unable = rate_min < carried ? 0.0 : 1.0;  /* theta >= 1: no bandwidth carries the floor */
-        const double silent = weight > 0.0 ? 0.0 : 1.0;
-
-        v->worth[i] = weight * per_rate1;
-        v->compute[i] = A;
-        v->rate1[i] = rate1;
-        v->overhead[i] = overhead * per_bits;
-        v->payload[i] = payload * per_bits;
-        v->gamma[i] = gamma;
-        v->power0[i] = F0;
-        v->power1[i] = F1;
-        v->f[i] = gamma * per_rate1;
-        v->c[i] = gamma * F1 * per_rate1;
-        v->d[i] = gamma * mixed * per_rate1;
-        v->d_peak[i] = gamma * A * per_rate1;
-        v->s_min[i] = s_min;
-        v->s_max[i] = s_max;
-        v->s_kink[i] = kinked > 0.0 ? s_meet : s_max;
-        v->kinked[i] = kinked;
-        v->energy_first[i] = F1 != 0.0 ? sloped : below;
-        v->hopeless[i] = late + drained + (rate_min > 0.0 ? unable : 0.0);
-        v->pinned[i] = s_max > s_min ? silent : 1.0;
-    }
 }
 
 /* What is found at an efficiency: the allocation; whether its marginal value is the price, `excess` being relative; by how
@@ -264,8 +152,7 @@ LANE_LOOP void settle(Block *v)
 }
 
 /* One step of `newton`, pending in `v->step`; which lanes have yet to move by more than the tolerance is left in
- * `v->flag`. Left of the root it steps in y, right of it in 1/y, so that no step leaves y > 0; a step out of the bracket
- * bisects. Who is beyond the end of the branch that the root lies beyond has seen enough. Who so passes the kink for the
+ * `v->flag`. No step leaves y > 0; one out of the bracket bisects. Who is beyond the end of the branch that the root lies beyond has seen enough. Who so passes the kink for the
  * first time goes on on the other branch, which will say whether it belongs there or on the kink. */
 LANE_LOOP void propose(Block *v, int bisect)
 {
@@ -282,11 +169,11 @@ LANE_LOOP void propose(Block *v, int bisect)
         const double closed = high < EFFICIENCY_MAX ? low : 0.0, halfway = 0.5 * (low + high);
         const double floor = closed > 0.0 ? halfway : 0.0, roof = closed > 0.0 ? halfway : EFFICIENCY_MAX;
         const double up = least(straight, roof), left = excess > -INFINITY ? up : 1.25 * y;
-        const double right = most(straight, floor);
-        const double proposed = excess > 0.0 ? right : left;
-        const double tolerance = v->paid.tolerance[i], close = fabs(by) <= tolerance * y ? 1.0 : 0.0, small = fabs(by) * v->bend[i] <= tolerance ? close : 0.0;
+        const double proposed = excess > 0.0 ? most(straight, floor) : left;
+        const double tolerance = v->paid.tolerance[i], close = fabs(by) <= tolerance * y ? 1.0 : 0.0;
+        const double small = fabs(by) * v->bend[i] <= tolerance ? close : 0.0;
         const double above = proposed > low ? trust : 0.0, inside = proposed <= high ? above : 0.0;
-        const double middle = low > 0.0 ? 0.5 * (low + high) : 0.25 * high;
+        const double middle = low > 0.0 ? halfway : 0.25 * high;
         const double next = inside + small > 0.0 ? proposed : middle, step = next - y;
         /* Where the step leads: rate0 + rate1 s = b y. */
         const double ahead = small > 0.0 ? b * (1.0 - v->bend[i] * y) * step : 0.0, rate1 = v->rate1[i];
@@ -314,7 +201,7 @@ LANE_LOOP void take_step(Block *v)
     }
 }
 
-/* Newton in y for the lanes without a corner, until each pending step would change b by less than its tolerance. */
+/* Newton's and Halley's steps in y for the lanes without a corner, until each pending step would change b by less than its tolerance. */
 static void newton(Block *v, int most_steps, int evaluated)
 {
     EACH(i) {
@@ -478,31 +365,31 @@ LANE_LOOP void begin(Block *v)
 }
 
 /* Takes up a device where the last sweep left it: its regime, and its efficiency, moved as its price has been since. */
-LANE_LOOP void recall(Block *restrict v, const double *restrict codes, const double *restrict known, const double *restrict moves)
+LANE_LOOP void recall(Block *v)
 {
     EACH_OF(v, i) {
-        const double code = codes[i], kinked = v->kinked[i], fresh_y = v->y[i];
+        const double code = v->code[i], known = v->known[i], moves = v->moves[i], kinked = v->kinked[i], fresh_y = v->y[i];
         const double energy_second = 1.0 - v->energy_first[i];
         const double on_energy = code == ENERGY ? energy_second : 0.0;
         const double on_peak = code == PEAK ? 1.0 - energy_second : on_energy;
         const double second = code == SATURATED ? 1.0 : code == KINK ? 1.0 : on_peak;
         const double free = code == ENERGY ? 1.0 : code == PEAK ? 1.0 : 0.0;
-        const double shifted = known[i] + (free > 0.0 ? moves[i] * v->paid.moved[i] : 0.0);
-        const double usable = shifted > 0.5 * known[i] ? least(shifted, EFFICIENCY_MAX) : known[i];
+        const double shifted = known + (free > 0.0 ? moves * v->paid.moved[i] : 0.0);
+        const double usable = shifted > 0.5 * known ? least(shifted, EFFICIENCY_MAX) : known;
         v->y[i] = code == UNSET ? fresh_y : usable;
-        v->per_slope[i] = moves[i];
+        v->per_slope[i] = moves;
         v->second[i] = kinked > 0.0 ? second : 0.0;
         v->corner[i] = free > 0.0 ? UNSET : code;
     }
 }
 
-LANE_LOOP void leave_off(const Block *restrict v, double *restrict codes, double *restrict next, double *restrict moves)
+LANE_LOOP void leave_off(Block *v)
 {
     EACH_OF(v, i) {
         const double branch = v->energy_first[i] != v->second[i] ? ENERGY : PEAK, corner = v->corner[i];
-        codes[i] = corner == UNSET ? branch : corner;
-        next[i] = v->y[i] + v->step[i];
-        moves[i] = v->per_slope[i];
+        v->code[i] = corner == UNSET ? branch : corner;
+        v->known[i] = v->y[i] + v->step[i];
+        v->moves[i] = v->per_slope[i];
     }
 }
 

@@ -2,32 +2,19 @@
  * and efficiencies take their Newton steps together: a sweep over the devices evaluates each where the last sweep and
  * the price's move since leave it, and adds the bandwidth that its pending step asks for. */
 #include "response.h"
+#include "tally.h"
 
 #include <stdlib.h>
 
 #define ROUNDING 1e-12  /* of _diagnosis.py: floors that fill the bandwidth to within this count as feasible */
 #define CLOSED 4e-15    /* bandwidth filled to this share is filled */
 
+/* Devices that a large problem asks for its first price; each next sample is as many times larger. */
+enum { SAMPLE = 1024, FINER = 4 };
 
-enum { SAMPLE = 1024, FINER = 4 };  /* devices that a large problem asks for its first price; each next sample is as many times larger */
-
-/* A first guess of the price; a joint Newton step; the allocation written, from efficiencies known to be right, or
- * whatever they are. */
+/* A first guess of the price; a joint Newton step; the allocation written, from efficiencies that should be right and are
+ * checked, or whatever they are. */
 enum Task { GUESS, SEARCH, PLACE, ANSWER };
-
-/* What a problem's devices answer to a price, together. */
-typedef struct {
-    Total bandwidth, moving, value, objective;  /* sum b, sum -db / d ln price, sum ln m, sum weight * rho */
-    double nearest;  /* ln(price at which the first device leaves its floor / price); -inf where none can */
-    double pending, doubt;  /* the largest relative step that is to be taken, and sum b x^2 of those of b */
-    double devices, valued, at_floor, fresh, at_top, hopeless;  /* how many; fresh: at a floor since this sweep */
-} Sums;
-
-/* The same of the devices that share a lane. */
-typedef struct {
-    LaneTotal bandwidth, moving, value, objective;
-    Lanes nearest, pending, doubt, devices, valued, at_floor, fresh, at_top, hopeless;
-} Tally;
 
 /* The price of one problem, on its way. */
 typedef struct {
@@ -45,82 +32,6 @@ typedef struct {
     enum Task task;
     Sums *chunks;
 } Sweep;
-
-LANE_LOOP void clear_tally(Tally *t)
-{
-    memset(t, 0, sizeof *t);
-    EACH(i) t->nearest[i] = -INFINITY;
-}
-
-/* What efficiencies at equal shares say of the price. */
-LANE_LOOP void tally_guess(Tally *restrict t, const Block *restrict v, const double *restrict here)
-{
-    EACH_OF(v, i) {
-        const double worth = v->field[WEIGHT][i] > 0.0 ? here[i] : 0.0, finite = fabs(v->excess[i]) < INFINITY ? worth : 0.0;
-        const double value = finite > 0.0 ? v->excess[i] : 0.0;
-        t->valued[i] += finite;
-        add_lane(&t->value, i, value);
-    }
-}
-
-LANE_LOOP void tally_answer(Tally *restrict t, const Block *restrict v, const double *restrict here)
-{
-    EACH_OF(v, i) {
-        const double one = here[i], corner = v->corner[i], pinned = v->pinned[i], step = v->step[i];
-        const double floor = corner == FLOOR ? one : 0.0, top = corner == SATURATED ? one : 0.0;
-        const double bend = v->bend[i], asked = v->b[i], excess = v->excess[i], fresh = v->fresh[i], hopeless = v->hopeless[i];
-        const double turned = bend * step, ahead = step != 0.0 ? turned : 0.0, b = one > 0.0 ? asked : 0.0;
-        /* When it leaves its floor is known from the second sweep that finds it there. */
-        const double may_leave = floor * (1.0 - pinned) * (1.0 - fresh);
-        const double nearest = t->nearest[i], leaves = may_leave > 0.0 ? excess : -INFINITY;
-        t->nearest[i] = most(nearest, leaves);
-        const double pending = t->pending[i], by = fabs(step) / v->y[i], larger = most(fabs(ahead), by);
-        const double due = one > 0.0 ? larger : 0.0;
-        t->pending[i] = most(pending, due);
-        t->doubt[i] += b * ahead * ahead;
-        t->devices[i] += one;
-        t->at_floor[i] += floor;
-        t->fresh[i] += fresh * floor;
-        t->at_top[i] += pinned > 0.0 ? one : top;
-        t->hopeless[i] += hopeless > 0.0 ? one : 0.0;
-        const double x = least(ahead, 1.0);
-        add_lane(&t->bandwidth, i, b * (1.0 - x + 0.5 * x * x));
-        add_lane(&t->moving, i, b * bend * v->per_slope[i]);
-    }
-}
-
-/* Of all lanes together. */
-static Sums sum_up(Tally *t, int width)
-{
-    Sums sums = {.nearest = -INFINITY};
-    for (int i = 0; i < width; i++) {
-        sums.nearest = most(sums.nearest, t->nearest[i]);
-        sums.pending = most(sums.pending, t->pending[i]);
-        sums.doubt += t->doubt[i];
-    }
-    sums.bandwidth = total_of(&t->bandwidth, width);
-    sums.moving = total_of(&t->moving, width);
-    sums.value = total_of(&t->value, width);
-    sums.objective = total_of(&t->objective, width);
-    sums.devices = sum_lanes(t->devices, width);
-    sums.valued = sum_lanes(t->valued, width);
-    sums.at_floor = sum_lanes(t->at_floor, width);
-    sums.fresh = sum_lanes(t->fresh, width);
-    sums.at_top = sum_lanes(t->at_top, width);
-    sums.hopeless = sum_lanes(t->hopeless, width);
-    return sums;
-}
-
-/* Of one lane. */
-static Sums sum_of(const Tally *t, int i)
-{
-    const Sums sums = {
-        {t->bandwidth.sum[i], t->bandwidth.carry[i]}, {t->moving.sum[i], t->moving.carry[i]},
-        {t->value.sum[i], t->value.carry[i]}, {t->objective.sum[i], t->objective.carry[i]},
-        t->nearest[i], t->pending[i], t->doubt[i], t->devices[i], t->valued[i], t->at_floor[i], t->fresh[i], t->at_top[i], t->hopeless[i],
-    };
-    return sums;
-}
 
 /* Whether a lane has no regime yet: UNSET alone is negative. */
 LANE_LOOP int is_new(const double *codes)
@@ -174,22 +85,25 @@ static void visit(const Sweep *w, Block *v, const Strip *at, const double *here,
         tally_guess(tally, v, here);
         return;
     }
-    Lanes codes, known, moves;
-    gather_codes(codes, regime, at, hop);
-    gather(known, y, at, hop);
-    gather(moves, by_price, at, hop);
-    if (is_new(codes)) {
+    if (!at->across) {
+        gather_codes(v->code, regime, at, hop);
+        gather(v->known, y, at, hop);
+        gather(v->moves, by_price, at, hop);
+    }
+    if (is_new(v->code)) {
         begin_at_price(v);
         begin(v);
     }
-    recall(v, codes, known, moves);
+    recall(v);
     if (w->task == PLACE) confirm(v);
     else respond(v, w->task == ANSWER);
     tally_answer(tally, v, here);
-    leave_off(v, codes, known, moves);
-    scatter_codes(regime, codes, here, at, hop);
-    scatter(y, known, here, at, hop);
-    scatter(by_price, moves, here, at, hop);
+    leave_off(v);
+    if (!at->across) {
+        scatter(y, v->known, here, at, hop);
+        scatter(by_price, v->moves, here, at, hop);
+    }
+    if (!at->across || w->task != SEARCH) scatter_codes(regime, v->code, here, at, hop);
     if (w->task != SEARCH) {
         double lanes[6][LANES] __attribute__((aligned(64)));
         allocate(v, tally, here, lanes);
@@ -202,7 +116,8 @@ static void quote(Prices *paid, const Search *searches, int count, int across, e
 {
     for (int i = 0; i < LANES; i++) {
         const Search *s = &searches[across && i < count ? i : 0];
-        const double rough = s->sweeps && s->moved != 0.0 && !sample ? most(least(fabs(s->moved), 0.01), 1e-6) : 0.05;
+        const double moved = fabs(s->moved), known = sample || !s->sweeps ? 0.05 : most(least(moved, 0.2), 1e-6);
+        const double rough = moved > 0.0 ? known : 0.3;
         paid->price[i] = task == GUESS ? 1.0 : across || i == 0 ? exp(s->log_price) : paid->price[0];
         paid->per_price[i] = 1.0 / paid->price[i];
         paid->moved[i] = s->moved;
@@ -313,10 +228,10 @@ static void advance(Search *s, const Sums *sums, enum Task done, double share, i
     s->log_price = next;
     s->moved = next - price;
     if (sample) return;
-    /* Steps double the digits. */
+    /* A step doubles the digits of the price and trebles those of an efficiency. */
     const int near = fabs(s->moved) < 1e-6 && sums->pending < 1e-3 && sums->doubt < 1e-11 && slope > 0.0;
-    const int right = done != SEARCH && fabs(s->moved) < 1e-7;
-    s->task = right || (near && done == SEARCH) ? PLACE : done != SEARCH || s->sweeps > 12 ? ANSWER : SEARCH;
+    const int right = done == SEARCH ? near : fabs(s->moved) < 1e-7;
+    s->task = right ? PLACE : done != SEARCH || s->sweeps > 12 ? ANSWER : SEARCH;
     if (s->task != SEARCH && done == SEARCH) {
         s->low = -INFINITY;  /* what was approximate is forgotten */
         s->high = INFINITY;
@@ -428,6 +343,7 @@ static void solve_across(const Sweep *common, Block *blocks, ptrdiff_t row, int 
     for (; at.device < K; at.device++) {
         enter_cells(&blocks[at.device], w.problem, &at);
         reduce(&blocks[at.device], w.problem, &at);
+        EACH(i) blocks[at.device].code[i] = UNSET;
     }
     EACH(i) here[i] = i < count ? 1.0 : 0.0;
     for (int open = count; open;) {
