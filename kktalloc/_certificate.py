@@ -20,7 +20,7 @@ from kktalloc._prices import Prices, prices_from, split_prices
 from kktalloc._problem import FloatArray, Problem
 from kktalloc._regime import Regime
 
-Q_ULP = 1e-15  # what rounding of rho = 1 - q leaves open
+Q_ULP = 1e-15  # what rounding leaves open of rho = 1 - q, and of the terms of a slope
 
 # What may be claimed of an allocation: shape (..., K), and shape (...).
 _PER_DEVICE = ("upload_s", "latency_s", "energy_j", "energy_per_j", "peak_power_per_w", "regime")
@@ -158,7 +158,7 @@ def certify(
         residuals["complementarity"] = _complementarity(c, b, p, u, rate, lam_pos, mu_pos, best) / scale
         # No marginal term agrees with a spread outside those of the q next to this one (a corner of the curve, or a q
         # that a double hardly resolves). Or else q is the best at these prices (a bound, or as close as rho can say).
-        off = np.maximum(np.maximum(flat - best.spread, best.spread - steep), 0.0)
+        off = np.maximum(np.maximum(flat - best.spread, best.spread - steep) - _spread_ulp(c, best, mu_pos), 0.0)
         mismatch = off / np.maximum(np.maximum(np.abs(best.spread), steep), 1e-300)
         residuals["stationarity"] = _worst(np.minimum(mismatch, np.abs(q - best.keep_ratio)))
         moved = (best.rate * rate).sum(axis=-1) + paid + _worth_of_budgets(problem, worth)
@@ -256,6 +256,12 @@ def _primal(
         "primal_total_power": total_over,
         "primal_pruning": _worst(np.maximum(1.0 - np.asarray(d.pruning_ratio_max) - q, np.maximum(q - 1.0, -q))),
     }
+
+
+def _spread_ulp(c: ConvexRows, m: Multipliers, mu: FloatArray) -> FloatArray:
+    """What rounding leaves open of ``nu r1 - omega e1``: omega is what a watt is worth beyond its price."""
+    worth = m.energy_row + m.peak_power + mu
+    return Q_ULP * (m.rate * c.r1 + np.where(np.isfinite(c.e0), worth * np.abs(c.e1), 0.0))
 
 
 def _consistency(

@@ -305,6 +305,8 @@ def main() -> int:
     with ProcessPoolExecutor(args.workers) as pool, tqdm(total=args.count, unit="problem") as bar:
         for size, tally in zip(sizes, pool.map(run, [args.seed] * len(sizes), starts, sizes), strict=True):
             total.add(tally)
+            for line in tally.wrong:
+                tqdm.write(line)
             bar.update(size)
             bar.set_postfix(wrong=len(total.wrong))
     print(f"{'cases':16s} {args.count} from {args.first}, seed {args.seed}")

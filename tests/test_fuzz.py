@@ -40,6 +40,8 @@ ONCE_WRONG = {
     "not heard under a cap": [12567, 24723],
     "no time left at the best keep ratio": [6000],
     "power that costs next to nothing": [10593],
+    "power worth hardly more than its price": [6564],
+    "a price at the very corner of a floor that fills the bandwidth": [8299],
 }
 
 

@@ -42,7 +42,7 @@ INLINE double distance(double claim, double implied, double more)
     return claim == implied ? 0.0 : no_nan(off);
 }
 
-#define Q_ULP 1e-15     /* of _certificate.py: what rounding of rho = 1 - q leaves open */
+#define Q_ULP 1e-15     /* of _certificate.py: what rounding leaves open of rho = 1 - q, and of the terms of a slope */
 #define ROUNDING 2e-14  /* of _dual.py */
 
 /* The u in [u_min, u_cap] that minimises alpha (1 - q(u)) + spread u: stationary where alpha T / (1 + a u)^2 = spread. */
@@ -185,7 +185,8 @@ LANE_LOOP void weigh(Block *v)
         const double steep = most(weight * before * before, flattest), flat = most(weight * behind * behind, flattest);
         const double slack = limited > 0.0 ? e0 + e1 * u - p : 0.0, per_j = omega * eta * per_t;
         const double unused = nu * (rate - r0 - r1 * u) + omega * slack + pi * (peak - p);
-        const double off_slope = most(most(flat - spread, spread - steep), 0.0), later = (nu * rate - omega * p) * per_t;
+        const double spread_ulp = Q_ULP * (nu * r1 + power_price * fabs(e1));
+        const double off_slope = most(most(flat - spread, spread - steep) - spread_ulp, 0.0), later = (nu * rate - omega * p) * per_t;
         const double mismatch = off_slope / most(most(fabs(spread), steep), 1e-300);
         const double stored = per_j * budget, energy_worth = per_j > 0.0 ? stored : 0.0;
         v->sum[WORTH][i] = nu * rate + energy_worth + pi * peak;

@@ -21,7 +21,7 @@ typedef struct {
     double log_price, moved;  /* since the last sweep */
     double low, high, reach, objective;
     enum Task task;
-    int sweeps, state;
+    int sweeps, answers, state;  /* `answers` in which the floors filled the bandwidth */
 } Search;
 
 typedef struct {
@@ -151,7 +151,7 @@ static void sweep_chunk(void *shared, ptrdiff_t chunk)
 
 static Search from(double log_price, double moved)
 {
-    return (Search){log_price, moved, -INFINITY, INFINITY, 0.5, 0.0, SEARCH, 0, OPEN};
+    return (Search){log_price, moved, -INFINITY, INFINITY, 0.5, 0.0, SEARCH, 0, 0, OPEN};
 }
 
 static Search start(const Sums *guess)
@@ -173,14 +173,15 @@ static void advance(Search *s, const Sums *sums, enum Task done, double share, i
         s->state = INFEASIBLE;
         return;
     }
-    if (!(used >= 0.0)) {
+    if (!(used >= 0.0) || s->sweeps > 200) {
         s->state = UNRESOLVED;
         return;
     }
     if (!sample && floored && used >= 1.0) {
-        /* The floors fill the bandwidth: of the prices that hold everyone there the least. */
-        if (done == ANSWER && sums->fresh == 0.0) {
-            if (sums->nearest > -INFINITY) s->log_price = price + sums->nearest;
+        /* The floors fill the bandwidth: of the prices that hold everyone there the least. Who comes to its floor anew at
+         * the same price has it where it would leave. */
+        if (done == ANSWER && (sums->fresh == 0.0 || s->answers++)) {
+            if (sums->fresh == 0.0 && sums->nearest > -INFINITY) s->log_price = price + sums->nearest;
             s->state = SOLVED;
         }
         s->task = ANSWER;
@@ -219,7 +220,7 @@ static void advance(Search *s, const Sums *sums, enum Task done, double share, i
         s->state = fabs(excess) <= 1e-10 ? SOLVED : UNRESOLVED;
         return;
     }
-    if (!(fabs(next) < 700.0) || s->sweeps == 200) {
+    if (!(fabs(next) < 700.0)) {
         s->state = UNRESOLVED;
         return;
     }
