@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader left. Python flushes once more at exit and would complain: give it somewhere to flush to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except ValueError as error:
+    except (ValueError, ImportError) as error:  # an import fails where a part that was asked for is not installed
         print(f"kktalloc: error: {error}", file=sys.stderr)
         return BAD_INPUT
     return code

@@ -15,6 +15,7 @@ import pytest
 from problems import infeasible_problem
 
 import kktalloc as ka
+from kktalloc import _engine
 from kktalloc.__main__ import _LIMITS, main
 from kktalloc._files import load_scenario
 
@@ -134,6 +135,15 @@ def test_an_unknown_engine_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("KKTALLOC_ENGINE", "foo")
     assert main(["solve", str(EXAMPLE)]) == 2
     assert capsys.readouterr().err == "kktalloc: error: KKTALLOC_ENGINE = foo: numpy or compiled\n"
+
+
+def test_a_kernel_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(_engine, "_KERNEL", None)
+    monkeypatch.setenv("KKTALLOC_ENGINE", "compiled")
+    assert main(["solve", str(EXAMPLE)]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "kktalloc: error: KKTALLOC_ENGINE=compiled, but kktalloc was installed without its kernel (no C compiler)"
+    ]
 
 
 def test_help_tells_every_exit_code(capsys: pytest.CaptureFixture[str]):
