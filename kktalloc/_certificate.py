@@ -66,7 +66,9 @@ class Certificate:
         good = self.duality_gap <= self.tolerance + self.resolution
         for name, residual in self.residuals.items():
             good = good & (residual <= self.tolerance + (self.resolution if name == "complementarity" else 0.0))
-        return np.asarray(good)
+        verdict = np.array(good)
+        verdict.flags.writeable = False
+        return verdict
 
     @property
     def ok(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
@@ -112,7 +112,7 @@ class Solution:
 
     @cached_property
     def certificate(self) -> Certificate:
-        """Judged from this object's own arrays: change one and the verdict changes."""
+        """Judged from the arrays that this object is made of: one made of others has a verdict of its own."""
         return certify(
             self.problem,
             self.pruning_ratio,
@@ -149,11 +149,23 @@ def solve(problem: Problem, throw: bool = True) -> Solution:
     UncertifiedError
         The certificate refuses the answer (numerically hopeless input).
     """
-    found = _engine.solve(problem)
-    if found is not None and found.solved.all():
-        diagnosis = None
-    else:
-        found, diagnosis = _solve_numpy(problem, throw, found)
+    kernel = found = _engine.solve(problem)
+    diagnosis: Diagnosis | None = None
+    if found is None or not found.solved.all():
+        found, diagnosis = _solve_numpy(problem, throw, kernel)
+    solution = _judged(problem, found, diagnosis)
+    if not solution.certificate.ok and kernel is not None and (retry := kernel.solved & _refused(solution)).any():
+        found, diagnosis = _solve_numpy(problem, throw, replace(kernel, solved=kernel.solved & ~retry))
+        solution = _judged(problem, found, diagnosis)
+    if not solution.certificate.ok and _refused(solution).any():
+        solution = _priced_anew(solution, found)
+    if throw and not solution.certificate.ok:
+        raise UncertifiedError(solution if problem.home is None else problem.home.receive(solution))
+    return solution
+
+
+def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None) -> Solution:
+    """What was found, with its shadow prices; the certificate comes with them where the kernel serves."""
     allocation = found.pruning_ratio, found.bandwidth_hz, found.tx_power_w
     arrays = (*allocation, found.upload_s, found.latency_s, found.energy_j, found.objective)
     judged = _engine.judge_and_price(problem, found)
@@ -171,9 +183,28 @@ def solve(problem: Problem, throw: bool = True) -> Solution:
     if judged is not None:
         # The very arrays that it holds were judged.
         solution.__dict__["certificate"] = read_verdict(verdict, found.price_per_hz)
-    if throw and not solution.certificate.ok:
-        raise UncertifiedError(solution if problem.home is None else problem.home.receive(solution))
     return solution
+
+
+def _refused(solution: Solution) -> np.ndarray:
+    """Which problems the certificate refuses, though they are feasible."""
+    refused = ~solution.certificate.passed
+    return refused if solution.diagnosis is None else refused & solution.diagnosis.feasible
+
+
+def _priced_anew(solution: Solution, found: Allocation) -> Solution:
+    """The same at the prices that suit it best, where the certificate accepts it at those.
+
+    Where a device's payload is next to nothing beside its overhead, what it keeps hangs on the last digits of its
+    efficiency: the bandwidth still settles that, but the efficiency no longer tells the price.
+    """
+    best = certify(solution.problem, solution.pruning_ratio, solution.bandwidth_hz, solution.tx_power_w)
+    better = _refused(solution) & best.passed
+    if not better.any():
+        return solution
+    per_hz = np.where(better, best.bandwidth_price_per_hz, found.price_per_hz)
+    per_w = np.where(better, best.total_power_price_per_w, found.price_per_w)
+    return _judged(solution.problem, replace(found, price_per_hz=per_hz, price_per_w=per_w), solution.diagnosis)
 
 
 def _solve_numpy(problem: Problem, throw: bool, found: Allocation | None) -> tuple[Allocation, Diagnosis | None]:

@@ -138,6 +138,30 @@ def accepted(solution: ka.Solution, claims: dict[str, np.ndarray]) -> bool:
     return bool(ka.certify(solution.problem, *allocation, bandwidth_price_per_hz=price, **claims).ok)
 
 
+def test_what_the_certificate_refuses_of_the_kernel_is_solved_by_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    batch = stacked([random_problem(rng, 5, "mixed") for _ in range(4)])
+    right, kernel = ka.solve(batch), _engine.solve
+
+    def spoiled(problem: ka.Problem) -> _engine.Allocation | None:
+        found = kernel(problem)
+        assert found is not None
+        found.bandwidth_hz[1] *= 0.99
+        return found
+
+    monkeypatch.setattr(_engine, "solve", spoiled)
+    solution = ka.solve(batch)
+    assert solution.certificate.ok
+    np.testing.assert_array_equal(solution.bandwidth_hz[[0, 2, 3]], right.bandwidth_hz[[0, 2, 3]])
+    np.testing.assert_allclose(solution.bandwidth_hz[1], right.bandwidth_hz[1], rtol=1e-6)
+
+
+def test_a_certificate_shows_its_verdict_and_no_more() -> None:
+    certificate = ka.solve(stacked([random_problem(np.random.default_rng(0), 5, "peak")])).certificate
+    with pytest.raises(ValueError, match="read-only"):
+        certificate.passed[...] = False
+
+
 def test_a_batch_is_its_problems_and_a_bad_one_spoils_no_other() -> None:
     rng = np.random.default_rng(5)
     singles = [random_problem(rng, 6, REGIMES[i % len(REGIMES)], stress=False) for i in range(30)]

@@ -30,9 +30,9 @@ typedef struct {
     Lanes y, second, corner;  /* state: efficiency, on the second branch, `FLOOR`, `KINK`, `SATURATED` or UNSET */
     Lanes code, known, moves;  /* where the last sweep left off: regime, efficiency, its derivative in ln price */
     Lanes low, high, across, flag, crossed, fresh;  /* scratch of the searches */
-    /* At y: ln(m / price), one over its derivative, its second derivative over the first, ..., e^-y / (1 - e^-y),
-     * -d ln b / d y; the pending step of y. `across` has the sign that the excess has on the other branch where both
-     * meet. */
+    /* At y: ln(m / price), or m / price - 1 where only that was asked for, one over its derivative, its second
+     * derivative over the first, ..., e^-y / (1 - e^-y), -d ln b / d y; the pending step of y. `across` has the sign
+     * that the excess has on the other branch where both meet. */
     Lanes excess, per_slope, curl, s, p, b, decayed, bend, step;
 } Block;
 

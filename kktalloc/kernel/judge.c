@@ -9,7 +9,8 @@
 /* NaN must count as the worst there is. */
 INLINE double no_nan(double x) { return x == x ? x : INFINITY; }
 
-enum { ANYWHERE = -2, AT_FLOOR = 0, ON_ENERGY, AT_KINK, AT_PEAK, AT_TOP, AT_TOTAL_POWER };  /* Regime of _regime.py, or none claimed */
+/* Regime of _regime.py, or none claimed. */
+enum { ANYWHERE = -2, AT_FLOOR = 0, ON_ENERGY, AT_KINK, AT_PEAK, AT_TOP, AT_TOTAL_POWER };
 
 /* What is worst, and what adds up, over the devices. */
 enum { RATE, ENERGY, PEAK, PRUNING, NEGATIVE, STATIONARY, CONSISTENT, WORST };
@@ -68,8 +69,9 @@ LANE_LOOP void imply(Block *v)
     for (int i = 0; i < (v->width & -VECTOR); i++) {
         const double deadline = v->deadline[i], rho = v->rho[i], b = v->b[i], p = v->p[i], q = 1.0 - rho;
         const double payload = v->field[PAYLOAD_BITS][i], extra = v->field[OVERHEAD_BITS][i], eta = v->field[PA_EFFICIENCY][i];
-        const double a = v->field[PRUNED_COMPUTE_S][i], fixed_s = v->field[FIXED_LATENCY_S][i], peak = v->field[TX_POWER_MAX_W][i];
-        const double budget = v->field[ENERGY_BUDGET_J][i], fixed_j = v->field[FIXED_ENERGY_J][i];
+        const double a = v->field[PRUNED_COMPUTE_S][i], fixed_s = v->field[FIXED_LATENCY_S][i];
+        const double peak = v->field[TX_POWER_MAX_W][i], budget = v->field[ENERGY_BUDGET_J][i];
+        const double fixed_j = v->field[FIXED_ENERGY_J][i];
         const double compute_j = v->field[PRUNED_COMPUTE_J][i], rho_max = v->field[PRUNING_RATIO_MAX][i];
         const double alpha = v->field[WEIGHT][i], g = v->field[CHANNEL_GAIN][i] * v->per_noise[i];
         const double holds = b > 0.0 ? 1.0 : 0.0, snr = g * p / (holds > 0.0 ? b : 1.0), log_snr = natural_log1p(snr);
@@ -154,7 +156,8 @@ LANE_LOOP void weigh(Block *v)
 
         /* log1p(x) - x/(1+x) loses digits for small x; z = x/(2+x) gives a series of positive terms. */
         const double x = v->snr[i], z = x / (2.0 + x), zz = z * z, per_room = 1.0 / (1.0 + x);
-        const double tail = ((((1.0 / 13.0 * zz + 1.0 / 11.0) * zz + 1.0 / 9.0) * zz + 1.0 / 7.0) * zz + 1.0 / 5.0) * zz + 1.0 / 3.0;
+        const double steps = ((1.0 / 13.0 * zz + 1.0 / 11.0) * zz + 1.0 / 9.0) * zz + 1.0 / 7.0;
+        const double tail = (steps * zz + 1.0 / 5.0) * zz + 1.0 / 3.0;
         const double series = 2.0 * zz * ((1.0 + 0.5 * x) * per_room + z * tail);
         const double direct = x < 0.05 ? series : v->log_snr[i] - x * per_room, needed = v->needed[i];
         const double marginal = (needed > 0.0 ? needed : direct) * PER_LN2;
@@ -178,7 +181,8 @@ LANE_LOOP void weigh(Block *v)
 
         /* What is priced is used up, and no device gains by moving: the marginal terms agree, for one of the q next to this
          * one, or q is the best at these prices. In u = q / t the fall of the objective is alpha (T - a q)^2 / T; where the
-         * computation leaves next to no time that is all rounding, but u is within its cap. */
+         * computation leaves next to no time that is all rounding, but u is within its cap. (Where it leaves none the rate
+         * is beyond its limit, whatever the slopes.) */
         const double u = least(q / (window - a * q), u_cap), per_t = (1.0 + a * u) * per_window;
         const double flattest = slope_at(u_cap, alpha, a, window), before = most(window - a * (q - Q_ULP), 0.0);
         const double behind = most(window - a * (q + Q_ULP), 0.0), weight = alpha * per_window;
@@ -186,7 +190,8 @@ LANE_LOOP void weigh(Block *v)
         const double slack = limited > 0.0 ? e0 + e1 * u - p : 0.0, per_j = omega * eta * per_t;
         const double unused = nu * (rate - r0 - r1 * u) + omega * slack + pi * (peak - p);
         const double spread_ulp = Q_ULP * (nu * r1 + power_price * fabs(e1));
-        const double off_slope = most(most(flat - spread, spread - steep) - spread_ulp, 0.0), later = (nu * rate - omega * p) * per_t;
+        const double off_slope = most(most(flat - spread, spread - steep) - spread_ulp, 0.0);
+        const double later = (nu * rate - omega * p) * per_t;
         const double mismatch = off_slope / most(most(fabs(spread), steep), 1e-300);
         const double stored = per_j * budget, energy_worth = per_j > 0.0 ? stored : 0.0;
         v->sum[WORTH][i] = nu * rate + energy_worth + pi * peak;
@@ -325,7 +330,8 @@ static void pronounce(const Problem *problem, const Judgement *given, const Verd
     const double deadline = cell_value(problem, DEADLINE_S, row);
     double consistency = all->worst[CONSISTENT];
     if (given->objective.data) consistency = most(consistency, distance(value_at(&given->objective, row), objective, 0.0));
-    if (given->deadline_claim.data) consistency = most(consistency, distance(value_at(&given->deadline_claim, row), later, 0.0));
+    if (given->deadline_claim.data)
+        consistency = most(consistency, distance(value_at(&given->deadline_claim, row), later, 0.0));
     const double verdict[VERDICTS] = {
         [PRIMAL_RATE] = all->worst[RATE],
         [PRIMAL_ENERGY] = all->worst[ENERGY],

@@ -24,7 +24,11 @@ INLINE int whole_vectors(int count) { return (count + VECTOR - 1) & -VECTOR; }
 #define FOR_EVERY_CPU
 #endif
 
-#define LANE_LOOP FOR_EVERY_CPU static
+#if defined(__GNUC__)
+#define LANE_LOOP FOR_EVERY_CPU __attribute__((unused)) static
+#else
+#define LANE_LOOP static
+#endif
 
 typedef double Lanes[LANES] __attribute__((aligned(64)));
 
@@ -35,7 +39,7 @@ typedef struct {
 } Column;
 
 /* What the lanes stand for: `count` devices of one problem from (row, device) on, or, `across`, that device of `count`
- * problems. */
+ * problems; the next strip of a problem lies `hop` devices on. */
 typedef struct {
     ptrdiff_t row, device, hop;
     int count, across;
@@ -59,7 +63,8 @@ INLINE void load(double *restrict lanes, const Column *c, const Strip *at)
         const double value = *(const double *)from;
         EACH(i) lanes[i] = value;
     } else if (stride == sizeof(double) && at->count == LANES) {
-        for (size_t line = 0; line <= LANES * sizeof(double); line += 64) SOON(from + at->hop * (ptrdiff_t)sizeof(double) + line);
+        const char *next = from + at->hop * (ptrdiff_t)sizeof(double);
+        for (size_t line = 0; line <= LANES * sizeof(double); line += 64) SOON(next + line);
         EACH(i) lanes[i] = ((const double *)from)[i];
     } else {
         const int width = whole_vectors(at->count);
@@ -67,33 +72,37 @@ INLINE void load(double *restrict lanes, const Column *c, const Strip *at)
     }
 }
 
-/* From and to C-ordered arrays of rows of `hop`: lanes in a row or in a column, written where `here` says that they stand
- * for something. */
-INLINE void gather(double *lanes, const double *from, const Strip *at, ptrdiff_t hop)
+/* From the part of a C-ordered array that a strip of one problem stands for. */
+INLINE void gather(double *lanes, const double *from, const Strip *at)
 {
-    const Column column = {(const char *)from, hop * (ptrdiff_t)sizeof *from, sizeof *from};
-    load(lanes, &column, &(Strip){0, 0, at->hop, at->count, at->across});
+    load(lanes, &(Column){(const char *)from, 0, sizeof *from}, &(Strip){0, 0, at->hop, at->count, 0});
 }
 
-INLINE void scatter(double *to, const double *lanes, const double *here, const Strip *at, ptrdiff_t hop)
+/* To the part of an array of `row_length` that a strip stands for; across problems only where `here` says so. */
+INLINE void scatter(double *to, const double *lanes, const double *here, const Strip *at, ptrdiff_t row_length)
 {
-    if (!at->across) {
-        for (size_t line = 0; line <= LANES * sizeof(double); line += 64) SOON_WRITTEN((const char *)(to + at->hop) + line);
+    if (at->across) {
+        for (int i = 0; i < at->count; i++) if (here[i] > 0.0) to[i * row_length] = lanes[i];
+    } else {
+        const char *next = (const char *)(to + at->hop);
+        for (size_t line = 0; line <= LANES * sizeof(double); line += 64) SOON_WRITTEN(next + line);
         memcpy(to, lanes, (size_t)at->count * sizeof *to);
     }
-    else for (int i = 0; i < at->count; i++) if (here[i] > 0.0) to[i * hop] = lanes[i];
 }
 
-LANE_LOOP void gather_codes(double *lanes, const signed char *from, const Strip *at, ptrdiff_t hop)
+/* The same for arrays of small integers. */
+LANE_LOOP void gather_codes(double *lanes, const signed char *from, const Strip *at, ptrdiff_t row_length)
 {
-    if (at->count == LANES && !at->across) EACH(i) lanes[i] = from[i];
-    else for (int i = 0; i < LANES; i++) lanes[i] = from[(i < at->count ? i : at->count - 1) * (at->across ? hop : 1)];
+    const ptrdiff_t stride = at->across ? row_length : 1;
+    if (at->count == LANES && stride == 1) EACH(i) lanes[i] = from[i];
+    else for (int i = 0; i < LANES; i++) lanes[i] = from[(i < at->count ? i : at->count - 1) * stride];
 }
 
-LANE_LOOP void scatter_codes(signed char *to, const double *lanes, const double *here, const Strip *at, ptrdiff_t hop)
+LANE_LOOP void scatter_codes(signed char *to, const double *lanes, const double *here, const Strip *at, ptrdiff_t row_length)
 {
+    const ptrdiff_t stride = at->across ? row_length : 1;
     if (at->count == LANES && !at->across) EACH(i) to[i] = (signed char)(int)lanes[i];
-    else for (int i = 0; i < at->count; i++) if (here[i] > 0.0) to[at->across ? i * hop : i] = (signed char)lanes[i];
+    else for (int i = 0; i < at->count; i++) if (here[i] > 0.0) to[i * stride] = (signed char)lanes[i];
 }
 
 INLINE double bits_to_double(uint64_t bits)

@@ -132,8 +132,8 @@ static PyObject *py_judge(PyObject *self, PyObject *args)
     Py_ssize_t N, K;
     int threads;
     if (!PyArg_ParseTuple(args, "OOnniOOOOOOOOOOOOOOOO", &cell, &devices, &N, &K, &threads, &rho, &b, &p, &price, &claims[0],
-                          &claims[1], &claims[2], &claims[3], &claims[4], &objective, &later, &regime, &verdict, &out[0], &out[1],
-                          &out[2]))
+                          &claims[1], &claims[2], &claims[3], &claims[4], &objective, &later, &regime, &verdict, &out[0],
+                          &out[1], &out[2]))
         return NULL;
     Buffers buffers = {.count = 0};
     Problem problem;
@@ -194,7 +194,8 @@ static PyObject *py_normalise(PyObject *self, PyObject *args)
     Column w;
     double *share = NULL;
     int positive = 0;
-    if (column(&buffers, weight, N, K, &w) && (share = output(&buffers, out, N * K, 'd'))) positive = normalise(&w, N, K, share);
+    if (column(&buffers, weight, N, K, &w) && (share = output(&buffers, out, N * K, 'd')))
+        positive = normalise(&w, N, K, share);
     let_go(&buffers);
     if (!share) return NULL;
     return PyBool_FromLong(positive);

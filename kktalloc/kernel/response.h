@@ -152,8 +152,9 @@ LANE_LOOP void settle(Block *v)
 }
 
 /* One step of `newton`, pending in `v->step`; which lanes have yet to move by more than the tolerance is left in
- * `v->flag`. No step leaves y > 0; one out of the bracket bisects. Who is beyond the end of the branch that the root lies beyond has seen enough. Who so passes the kink for the
- * first time goes on on the other branch, which will say whether it belongs there or on the kink. */
+ * `v->flag`. No step leaves y > 0; one out of the bracket bisects. Who is beyond the end of the branch that the root
+ * lies beyond has seen enough. Who so passes the kink for the first time goes on on the other branch, which will say
+ * whether it belongs there or on the kink. */
 LANE_LOOP void propose(Block *v, int bisect)
 {
     const double trust = bisect ? 0.0 : 1.0;
@@ -201,7 +202,8 @@ LANE_LOOP void take_step(Block *v)
     }
 }
 
-/* Newton's and Halley's steps in y for the lanes without a corner, until each pending step would change b by less than its tolerance. */
+/* Halley's steps in y for the lanes without a corner, until each pending one would change b by less than its
+ * tolerance. */
 static void newton(Block *v, int most_steps, int evaluated)
 {
     EACH(i) {
@@ -274,7 +276,8 @@ LANE_LOOP void hold_corners(Block *v)
     EACH_OF(v, i) {
         const double corner = v->corner[i], s = corner == UNSET ? v->s[i] : corner_s(v, i);
         /* Who cannot be heard says nothing. */
-        const double most_p = power_limit(v, i, s), limit = v->gamma[i] > 0.0 ? most_p : 0.0, p = corner == UNSET ? v->p[i] : limit;
+        const double most_p = power_limit(v, i, s), limit = v->gamma[i] > 0.0 ? most_p : 0.0;
+        const double p = corner == UNSET ? v->p[i] : limit;
         const double sends = v->overhead[i] + s > 0.0 ? 1.0 : 0.0, held = sends > 0.0 ? v->gamma[i] * p * v->decayed[i] : 0.0;
         const double b = v->b[i], per_slope = v->per_slope[i];
         v->s[i] = s;
@@ -288,8 +291,8 @@ LANE_LOOP void hold_corners(Block *v)
 static int finish(Block *v)
 {
     stop_at_corners(v);
+    if (any(v->fresh, v->width)) settle(v);  /* before anything else: `pin` forgets who is fresh */
     if (any(v->flag, v->width)) return 0;
-    if (any(v->fresh, v->width)) settle(v);
     hold_corners(v);
     return 1;
 }

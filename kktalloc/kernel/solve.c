@@ -34,15 +34,16 @@ typedef struct {
 } Sweep;
 
 /* Whether a lane has no regime yet: UNSET alone is negative. */
-LANE_LOOP int is_new(const double *codes)
+LANE_LOOP int is_new(const Block *v)
 {
     uint64_t bits = 0;
-    EACH(i) bits |= double_to_bits(codes[i]);
+    EACH_OF(v, i) bits |= double_to_bits(v->code[i]);
     return bits >> 63 != 0;
 }
 
 /* The allocation in SI units. */
-LANE_LOOP void allocate(const Block *restrict v, Tally *restrict tally, const double *restrict here, double (*restrict out)[LANES])
+LANE_LOOP void allocate(const Block *restrict v, Tally *restrict tally, const double *restrict here,
+                        double (*restrict out)[LANES])
 {
     EACH_OF(v, i) {
         const double s = v->s[i], q = s / (1.0 + v->compute[i] * s), rho_max = v->field[PRUNING_RATIO_MAX][i];
@@ -59,38 +60,39 @@ LANE_LOOP void allocate(const Block *restrict v, Tally *restrict tally, const do
         out[2][i] = p;
         out[3][i] = upload;
         out[4][i] = v->field[FIXED_LATENCY_S][i] + v->field[PRUNED_COMPUTE_S][i] * keep + upload;
-        out[5][i] = v->field[FIXED_ENERGY_J][i] + v->field[PRUNED_COMPUTE_J][i] * keep + p * upload / v->field[PA_EFFICIENCY][i];
+        const double sent_j = p * upload / v->field[PA_EFFICIENCY][i];
+        out[5][i] = v->field[FIXED_ENERGY_J][i] + v->field[PRUNED_COMPUTE_J][i] * keep + sent_j;
         const double lost = v->field[WEIGHT][i] * rho;
         add_lane(&tally->objective, i, here[i] > 0.0 ? lost : 0.0);
     }
 }
 
-static void write(const Allocation *out, double (*lanes)[LANES], const double *here, const Strip *at, ptrdiff_t hop)
+static void write(const Allocation *out, double (*lanes)[LANES], const double *here, const Strip *at, ptrdiff_t K)
 {
     double *arrays[] = {out->pruning_ratio, out->bandwidth_hz, out->tx_power_w, out->upload_s, out->latency_s, out->energy_j};
-    for (int f = 0; f < 6; f++) scatter(arrays[f] + at->row * hop + at->device, lanes[f], here, at, hop);
+    for (int f = 0; f < 6; f++) scatter(arrays[f] + at->row * K + at->device, lanes[f], here, at, K);
 }
 
 /* What the sweep does with the devices of one strip; `here` is 1.0 in the lanes that stand for a device of a problem that
  * is still open. */
 static void visit(const Sweep *w, Block *v, const Strip *at, const double *here, Tally *tally)
 {
-    const ptrdiff_t hop = w->problem->devices, first = at->row * hop + at->device;
-    double *y = w->out->scratch + first, *by_price = y + w->problem->problems * hop;  /* y, and d y / d ln price */
+    const ptrdiff_t K = w->problem->devices, first = at->row * K + at->device;
+    double *y = w->out->scratch + first, *by_price = y + w->problem->problems * K;  /* y, and d y / d ln price */
     signed char *regime = w->out->regime + first;
     if (w->task == GUESS) {
-        begin_at_shares(v, (double)hop);
+        begin_at_shares(v, (double)K);
         begin(v);
         evaluate(v);
         tally_guess(tally, v, here);
         return;
     }
     if (!at->across) {
-        gather_codes(v->code, regime, at, hop);
-        gather(v->known, y, at, hop);
-        gather(v->moves, by_price, at, hop);
+        gather_codes(v->code, regime, at, K);
+        gather(v->known, y, at);
+        gather(v->moves, by_price, at);
     }
-    if (is_new(v->code)) {
+    if (is_new(v)) {
         begin_at_price(v);
         begin(v);
     }
@@ -100,28 +102,30 @@ static void visit(const Sweep *w, Block *v, const Strip *at, const double *here,
     tally_answer(tally, v, here);
     leave_off(v);
     if (!at->across) {
-        scatter(y, v->known, here, at, hop);
-        scatter(by_price, v->moves, here, at, hop);
+        scatter(y, v->known, here, at, K);
+        scatter(by_price, v->moves, here, at, K);
     }
-    if (!at->across || w->task != SEARCH) scatter_codes(regime, v->code, here, at, hop);
+    if (!at->across || w->task != SEARCH) scatter_codes(regime, v->code, here, at, K);
     if (w->task != SEARCH) {
         double lanes[6][LANES] __attribute__((aligned(64)));
         allocate(v, tally, here, lanes);
-        write(w->out, lanes, here, at, hop);
+        write(w->out, lanes, here, at, K);
     }
 }
 
-/* The prices of the lanes. */
+/* The prices of the lanes, and how far an efficiency may be from its answer: that need not be found closer than the price
+ * is known. Nothing is known of a price that has not moved yet; a sample knows it to a few parts in a hundred. */
 static void quote(Prices *paid, const Search *searches, int count, int across, enum Task task, int sample)
 {
+    const double unknown = 0.3, sampled = 0.05, moving = 0.2, finest = 1e-6;
     for (int i = 0; i < LANES; i++) {
-        const Search *s = &searches[across && i < count ? i : 0];
-        const double moved = fabs(s->moved), known = sample || !s->sweeps ? 0.05 : most(least(moved, 0.2), 1e-6);
-        const double rough = moved > 0.0 ? known : 0.3;
+        const Search *s = &searches[!across ? 0 : i < count ? i : count - 1];
+        const double moved = fabs(s->moved), last = most(least(moved, moving), finest);
+        const double tolerance = !(moved > 0.0) ? unknown : sample || !s->sweeps ? sampled : last;
         paid->price[i] = task == GUESS ? 1.0 : across || i == 0 ? exp(s->log_price) : paid->price[0];
         paid->per_price[i] = 1.0 / paid->price[i];
         paid->moved[i] = s->moved;
-        paid->tolerance[i] = task == SEARCH ? rough : 1e-6;
+        paid->tolerance[i] = task == SEARCH ? tolerance : finest;
     }
 }
 
@@ -216,7 +220,7 @@ static void advance(Search *s, const Sums *sums, enum Task done, double share, i
     /* Everyone at the floor, with bandwidth to spare: down to where the first device leaves it, and a hair beyond. */
     const double leaves = price + sums->nearest - 1e-3;
     if (floored && sums->nearest > -INFINITY && leaves > s->low) next = leaves;
-    if (done == ANSWER && (fabs(next - price) <= 1e-15 * fmax(1.0, fabs(price)) || !(s->high > s->low))) {
+    if (done != SEARCH && (fabs(next - price) <= 1e-15 * fmax(1.0, fabs(price)) || !(s->high > s->low))) {
         s->state = fabs(excess) <= 1e-10 ? SOLVED : UNRESOLVED;
         return;
     }
@@ -327,7 +331,8 @@ static void solve_row(const Sweep *common, ptrdiff_t row, Sums *chunks, int thre
     w.out->price_per_hz[row] = exp(s.log_price) / cell_value(w.problem, BANDWIDTH_HZ, row);
 }
 
-/* Problems side by side in the lanes; `blocks`, one for each device, keep their reduced forms. */
+/* Problems side by side in the lanes; `blocks`, one for each device, keep their reduced forms and where each sweep leaves
+ * them. */
 static void solve_across(const Sweep *common, Block *blocks, ptrdiff_t row, int count)
 {
     const ptrdiff_t K = common->problem->devices;

@@ -89,7 +89,8 @@ static Sums sum_of(const Tally *t, int i)
     const Sums sums = {
         {t->bandwidth.sum[i], t->bandwidth.carry[i]}, {t->moving.sum[i], t->moving.carry[i]},
         {t->value.sum[i], t->value.carry[i]}, {t->objective.sum[i], t->objective.carry[i]},
-        t->nearest[i], t->pending[i], t->doubt[i], t->devices[i], t->valued[i], t->at_floor[i], t->fresh[i], t->at_top[i], t->hopeless[i],
+        t->nearest[i], t->pending[i], t->doubt[i], t->devices[i], t->valued[i], t->at_floor[i], t->fresh[i], t->at_top[i],
+        t->hopeless[i],
     };
     return sums;
 }

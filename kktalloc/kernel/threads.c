@@ -7,8 +7,8 @@
 enum { MOST = 64 };
 
 typedef struct {
-    ptrdiff_t next, end;
-    char apart[48];  /* threads count on cache lines of their own */
+    _Alignas(64) ptrdiff_t next;  /* threads count on cache lines of their own */
+    ptrdiff_t end;
 } Range;
 
 typedef struct {
