@@ -73,7 +73,7 @@ class Certificate:
     @property
     def ok(self) -> bool:
         """All problems passed."""
-        return bool(np.all(self.passed))
+        return bool(self.passed.all())
 
     @property
     def worst(self) -> tuple[str, float]:

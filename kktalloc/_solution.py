@@ -154,10 +154,12 @@ def solve(problem: Problem, throw: bool = True) -> Solution:
     if found is None or not found.solved.all():
         found, diagnosis = _solve_numpy(problem, throw, kernel)
     solution = _judged(problem, found, diagnosis)
-    if not solution.certificate.ok and kernel is not None and (retry := kernel.solved & _refused(solution)).any():
+    if solution.certificate.ok:
+        return solution
+    if kernel is not None and (retry := kernel.solved & _refused(solution)).any():
         found, diagnosis = _solve_numpy(problem, throw, replace(kernel, solved=kernel.solved & ~retry))
         solution = _judged(problem, found, diagnosis)
-    if not solution.certificate.ok and _refused(solution).any():
+    if _refused(solution).any():
         solution = _priced_anew(solution, found)
     if throw and not solution.certificate.ok:
         raise UncertifiedError(solution if problem.home is None else problem.home.receive(solution))
