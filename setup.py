@@ -17,7 +17,9 @@ setup(
         Extension(
             "kktalloc._kernel",
             [f"kktalloc/kernel/{name}.c" for name in ("module", "validate", "solve", "judge", "threads")],
-            depends=[f"kktalloc/kernel/{name}.h" for name in ("block", "lanes", "problem", "response", "tally")],
+            depends=[
+                f"kktalloc/kernel/{name}.h" for name in ("block", "lanes", "problem", "response", "start", "tally")
+            ],
             extra_compile_args=flags,
             optional=True,
         ),

@@ -1,5 +1,7 @@
-/* A window on kernel/response.h for test_kernel.py: blocks of devices made by hand, out of the reach of whole problems. */
+/* A window on kernel/response.h and kernel/start.h for test_kernel.py: blocks of devices made by hand, out of the reach of
+ * whole problems. */
 #include "response.h"
+#include "start.h"
 
 enum { PAYLOAD, OVERHEAD, POWER0, COMPUTE, C, D, D_PEAK, ENERGY_BRANCH, EFFICIENCY, INPUTS };
 
@@ -100,4 +102,63 @@ double probe_beside_a_kink(void)
     EACH_OF(v, i) v->worth[i] /= exp(v->excess[i]);
     confirm(v);
     return v->corner[0] == FLOOR ? v->b[0] * v->y[0] / (v->rate1[0] * (v->overhead[0] + v->s[0])) - 1.0 : NAN;
+}
+
+/* The efficiencies of corners at which y / (e^y - 1) = theta. */
+void probe_settled(const double *theta, double *y)
+{
+    static Block block;
+    Block *v = &block;
+    memset(v, 0, sizeof *v);
+    v->width = LANES;
+    EACH(i) {
+        v->rate1[i] = v->gamma[i] = v->power0[i] = v->fresh[i] = 1.0;
+        v->s_min[i] = theta[i];
+        v->corner[i] = FLOOR;
+    }
+    settle(v);
+    EACH(i) y[i] = v->y[i];
+}
+
+enum { GAMMA, RATE1, SHARE, FIRST_POWER, POWER_SLOPE, WORTH, DEVICE };
+
+/* Where devices without overhead start at the price 1: before `approach` and after it; and their answers, with their
+ * regimes. */
+void probe_approached(double (*in)[LANES], double (*out)[LANES])
+{
+    static Block block;
+    Block *v = &block;
+    memset(v, 0, sizeof *v);
+    v->width = LANES;
+    EACH(i) {
+        const double F0 = in[FIRST_POWER][i], F1 = in[POWER_SLOPE][i], A = in[SHARE][i], gamma = in[GAMMA][i];
+        const double per_rate1 = 1.0 / in[RATE1][i], s_meet = (1.0 - F0) / F1;
+        v->paid.price[i] = v->paid.per_price[i] = v->payload[i] = 1.0;
+        v->paid.tolerance[i] = 1e-6;
+        v->worth[i] = in[WORTH][i];
+        v->gamma[i] = gamma;
+        v->rate1[i] = in[RATE1][i];
+        v->compute[i] = A;
+        v->power0[i] = F0;
+        v->power1[i] = F1;
+        v->f[i] = gamma * per_rate1;
+        v->c[i] = gamma * F1 * per_rate1;
+        v->d[i] = gamma * (A * F0 - F1) * per_rate1;
+        v->d_peak[i] = gamma * A * per_rate1;
+        v->s_max[i] = 1.0 / (1.0 - A);
+        v->kinked[i] = s_meet > 0.0 && s_meet < v->s_max[i] ? 1.0 : 0.0;
+        v->s_kink[i] = v->kinked[i] > 0.0 ? s_meet : v->s_max[i];
+        v->energy_first[i] = s_meet > 0.0 ? (F1 > 0.0 ? 1.0 : 0.0) : (F1 < 0.0 ? 1.0 : 0.0);
+    }
+    begin_at_price(v);
+    begin(v);
+    EACH(i) out[0][i] = v->y[i];
+    approach(v);
+    EACH(i) out[1][i] = v->y[i];
+    const int exact = 1;
+    respond(v, exact);
+    EACH(i) {
+        out[2][i] = v->y[i];
+        out[3][i] = v->corner[i];
+    }
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +35,13 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     return found
 
 
+def called(function: Callable[..., None], *arrays: np.ndarray) -> None:
+    function(*(a.ctypes.data_as(ctypes.POINTER(ctypes.c_double)) for a in arrays))
+
+
 def slopes(probe: ctypes.CDLL, given: np.ndarray) -> np.ndarray:
     out = np.empty((3, LANES))
-    pointers = [a.ctypes.data_as(ctypes.POINTER(ctypes.c_double)) for a in (np.ascontiguousarray(given), out)]
-    probe.probe_slopes(*pointers)
+    called(probe.probe_slopes, np.ascontiguousarray(given), out)
     return out
 
 
@@ -70,6 +74,44 @@ def test_the_last_sweep_lets_a_device_leave_its_floor(probe: ctypes.CDLL) -> Non
 
 def test_a_floor_reached_beside_a_kink_is_settled(probe: ctypes.CDLL) -> None:
     assert abs(probe.probe_beside_a_kink()) <= 1e-14
+
+
+def test_corners_are_settled_to_rounding(probe: ctypes.CDLL) -> None:
+    known = np.geomspace(1e-12, 680.0, 40 * LANES).reshape(-1, LANES)
+    for y in known:
+        theta, found = y / np.expm1(y), np.empty(LANES)
+        called(probe.probe_settled, theta, found)
+        # An ulp of theta is worth more and more of y where theta nears 1.
+        np.testing.assert_array_less(np.abs(found / y - 1.0), 2e-15 * (1.0 + 2.0 / y))
+
+
+def approached(probe: ctypes.CDLL, rng: np.random.Generator, spread: float = 1.0) -> np.ndarray:
+    """Devices whose powers of ten are `spread` times those of a cell."""
+    given = np.stack([
+        10.0 ** (spread * rng.uniform(-3.0, 3.0, LANES)), 10.0 ** (spread * rng.uniform(-4.0, -2.0, LANES)),
+        rng.uniform(0.05, 0.3, LANES), rng.uniform(0.1, 2.5, LANES), rng.uniform(-0.6, 0.6, LANES),
+        10.0 ** (spread * rng.uniform(-1.0, 0.5, LANES)),
+    ])  # fmt: skip
+    out = np.empty((4, LANES))
+    called(probe.probe_approached, given, out)
+    return out
+
+
+def test_the_rough_start_is_near_the_answer(probe: ctypes.CDLL) -> None:
+    rng = np.random.default_rng(11)
+    start, rough, y, corner = np.hstack([approached(probe, rng) for _ in range(300)])
+    inside = corner < 0.0
+    assert inside.sum() > 2000
+    off = [np.mean(np.abs(guess[inside] / y[inside] - 1.0) > 0.05) for guess in (start, rough)]
+    assert off[0] > 0.5
+    assert off[1] < 0.1
+
+
+def test_the_rough_start_is_usable_beyond_single_precision(probe: ctypes.CDLL) -> None:
+    rng = np.random.default_rng(12)
+    _, rough, y, _ = np.hstack([approached(probe, rng, spread=30.0) for _ in range(100)])
+    assert ((rough > 0.0) & (rough <= 690.0)).all()
+    assert np.isfinite(y).all()
 
 
 @pytest.mark.parametrize("shape", [(3, 7), (2, 300_001)])

@@ -36,6 +36,8 @@ typedef struct {
     Lanes excess, per_slope, curl, s, p, b, decayed, bend, step;
 } Block;
 
+#define EFFICIENCY_MAX 690.0
+
 /* Over the lanes in use. */
 #define EACH_OF(v, i) for (int i = 0; i < ((v)->width & -VECTOR); i++)
 

@@ -73,20 +73,21 @@ INLINE void load(double *restrict lanes, const Column *c, const Strip *at)
 }
 
 /* From the part of a C-ordered array that a strip of one problem stands for. */
-INLINE void gather(double *lanes, const double *from, const Strip *at)
+LANE_LOOP void gather(double *lanes, const double *from, const Strip *at)
 {
     load(lanes, &(Column){(const char *)from, 0, sizeof *from}, &(Strip){0, 0, at->hop, at->count, 0});
 }
 
 /* To the part of an array of `row_length` that a strip stands for; across problems only where `here` says so. */
-INLINE void scatter(double *to, const double *lanes, const double *here, const Strip *at, ptrdiff_t row_length)
+LANE_LOOP void scatter(double *to, const double *lanes, const double *here, const Strip *at, ptrdiff_t row_length)
 {
     if (at->across) {
         for (int i = 0; i < at->count; i++) if (here[i] > 0.0) to[i * row_length] = lanes[i];
     } else {
         const char *next = (const char *)(to + at->hop);
         for (size_t line = 0; line <= LANES * sizeof(double); line += 64) SOON_WRITTEN(next + line);
-        memcpy(to, lanes, (size_t)at->count * sizeof *to);
+        if (at->count == LANES) EACH(i) to[i] = lanes[i];
+        else memcpy(to, lanes, (size_t)at->count * sizeof *to);
     }
 }
 
@@ -165,6 +166,15 @@ INLINE double natural_log1p(double x)
 {
     const double u = 1.0 + x;
     return u < INFINITY ? natural_log(u) + (x - (u - 1.0)) / u : u;
+}
+
+/* The same to 7 %: chords between powers of two, bent by m (1 - m). */
+INLINE double rough_log1p(double x)
+{
+    const uint64_t bits = double_to_bits(1.0 + x), exponent = bits >> 52;
+    const double n = bits_to_double(exponent | 0x4330000000000000ull) - (0x1p52 + 1023.0);
+    const double m = bits_to_double((bits & 0x000fffffffffffffull) | 0x3ff0000000000000ull) - 1.0;
+    return LN2 * (n + m * (1.0 + 0.3466 * (1.0 - m)));
 }
 
 /* Sum of the first `width` lanes. */

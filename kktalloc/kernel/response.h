@@ -9,7 +9,6 @@
 
 #include "block.h"
 
-#define EFFICIENCY_MAX 690.0
 #define PLACED 1e-12  /* relative distance of a marginal value from its price that is none */
 
 enum { SEARCH_STEPS = 12 };  /* of Newton while the price moves: who needs more goes on in the next sweep */
@@ -112,38 +111,32 @@ INLINE double corner_s(const Block *v, int i)
     return corner == FLOOR ? s_min : upper;
 }
 
-/* Halley's step in y that raises y - ln y + ln(1 - e^-y) = -ln k by `off`. */
-INLINE double towards(double y, double e, double em, double off)
+/* Halley's step in y towards y / (e^y - 1) = theta, in logarithms: those of ratios near 1 need no more than three terms. */
+INLINE double towards(double y, double theta)
 {
-    const double both = em * y, per = 1.0 / ((y - em) * both), newton = off * both * both * per;
-    return newton / (1.0 + 0.5 * newton * (em * em - e * y * y) * per);
+    double e, em;
+    decay(y, &e, &em);
+    const double got = y * e, asked = em * theta, w = (got - asked) / (got + asked), ww = w * w;
+    const double off = 2.0 * w * (1.0 + ww * (1.0 / 3.0 + ww * (1.0 / 5.0)));
+    const double both = em * y, rise = (y - em) * both, newton = off * both * both;
+    return newton * rise / (rise * rise + 0.5 * newton * (em * em - e * y * y));
 }
 
 /* The efficiency of the lanes that are fresh at their corner: y / (e^y - 1) = theta, `_efficiency.efficiency_for`. */
 LANE_LOOP void settle(Block *v)
 {
-    Lanes theta, target, y;
+    Lanes theta, y;
     EACH_OF(v, i) {
         const double s = corner_s(v, i), rate = v->rate1[i] * (v->overhead[i] + s);
         theta[i] = rate / (v->gamma[i] * power_limit(v, i, s));
-        target[i] = fabs(natural_log(least(theta[i], 1.0)));
-        target[i] = rate > 0.0 ? target[i] : EFFICIENCY_MAX;
-        y[i] = most(least(target[i] + natural_log1p(target[i]), EFFICIENCY_MAX), 1e-300);
+        const double loss = fabs(natural_log(least(theta[i], 1.0))), target = rate > 0.0 ? loss : EFFICIENCY_MAX;
+        const double rough = target > 1e-8 ? rough_log1p(target) : target;
+        y[i] = most(least(target + rough, EFFICIENCY_MAX), 1e-300);
     }
-    /* The start is within 4 %, and exact to rounding below 1e-8; a step of Halley leaves 2e-6, the next, which does without
-     * the logarithms, nothing. */
+    /* The start is within 4 %, and exact to rounding below 1e-8; a step of Halley leaves 2e-6, the next nothing. */
+    EACH_OF(v, i) y[i] = y[i] > 1e-8 ? most(y[i] + towards(y[i], theta[i]), 1e-8) : y[i];
     EACH_OF(v, i) {
-        double e, em;
-        decay(y[i], &e, &em);
-        const double off = target[i] - y[i] - natural_log(em / y[i]);
-        y[i] = y[i] > 1e-8 ? most(y[i] + towards(y[i], e, em, off), 1e-9) : y[i];
-    }
-    EACH_OF(v, i) {
-        double e, em;
-        decay(y[i], &e, &em);
-        const double more = y[i] * e / (em * theta[i]) - 1.0, off = more - 0.5 * more * more;
-        const double polished = fabs(more) < 1e-4 ? y[i] + towards(y[i], e, em, off) : y[i];
-        const double settled = y[i] > 1e-8 ? polished : y[i];
+        const double polished = y[i] + towards(y[i], theta[i]), settled = y[i] > 1e-8 ? polished : y[i];
         const double corner_y = least(settled, EFFICIENCY_MAX), y_before = v->y[i], decayed = v->decayed[i];
         const double corner_decayed = least(theta[i], 1.0) / corner_y;
         v->y[i] = v->fresh[i] > 0.0 ? corner_y : y_before;
@@ -155,8 +148,9 @@ LANE_LOOP void settle(Block *v)
  * `v->flag`. No step leaves y > 0; one out of the bracket bisects. Who is beyond the end of the branch that the root
  * lies beyond has seen enough. Who so passes the kink for the first time goes on on the other branch, which will say
  * whether it belongs there or on the kink. */
-LANE_LOOP void propose(Block *v, int bisect)
+LANE_LOOP int propose(Block *v, int bisect)
 {
+    uint64_t unfinished = 0;
     const double trust = bisect ? 0.0 : 1.0;
     EACH_OF(v, i) {
         const double y = v->y[i], excess = v->excess[i], by = excess * v->per_slope[i], s = v->s[i], b = v->b[i];
@@ -190,8 +184,11 @@ LANE_LOOP void propose(Block *v, int bisect)
         v->low[i] = passes > 0.0 ? 0.0 : low;
         v->high[i] = passes > 0.0 ? EFFICIENCY_MAX : high;
         v->step[i] = moves > 0.0 ? step : 0.0;
-        v->flag[i] = most(free * open * stays, passes);
+        const double flag = most(free * open * stays, passes);
+        v->flag[i] = flag;
+        unfinished |= double_to_bits(flag);
     }
+    return unfinished != 0;
 }
 
 LANE_LOOP void take_step(Block *v)
@@ -212,8 +209,8 @@ static void newton(Block *v, int most_steps, int evaluated)
     }
     for (int n = 0; n < most_steps; n++) {
         if (n || !evaluated) evaluate(v);
-        propose(v, n > 8 && n % 3 == 0);
-        if (n == most_steps - 1 || !any(v->flag, v->width)) return;
+        const int unfinished = propose(v, n > 8 && n % 3 == 0);
+        if (n == most_steps - 1 || !unfinished) return;
         take_step(v);
     }
 }
@@ -333,38 +330,6 @@ static void confirm(Block *v)
     const int wrong = any(v->flag, v->width);
     if (!wrong) pin(v);
     if (wrong || !finish(v)) respond(v, exact);
-}
-
-/* The state of a block before its first sweep, where no price is known: the efficiency at an equal share of the bandwidth. */
-LANE_LOOP void begin_at_shares(Block *v, double shares)
-{
-    EACH_OF(v, i) v->y[i] = natural_log1p(v->gamma[i] * shares);
-}
-
-/* The same at a price: y of phi(y) = price rate1 (1 + A s)^2 / weight with s halfway to saturation, from its lower bound
- * sqrt(t (t + 2)). */
-LANE_LOOP void begin_at_price(Block *v)
-{
-    EACH_OF(v, i) {
-        const double top = 1.0 - v->compute[i], s_min = v->s_min[i], floor = 1.0 + v->compute[i] * s_min;
-        const double room = top > 0.01 ? 0.5 + 0.5 / top : floor;
-        const double t = v->paid.price[i] / v->worth[i] * room * room, bound = least(sqrt(t * (t + 2.0)), EFFICIENCY_MAX);
-        double e, em;
-        decay(bound, &e, &em);
-        v->y[i] = most(t + em, bound);
-    }
-}
-
-/* Within the branch that leaves the floor: k <= e^(-y/2), so that beyond 2 ln c the energy branch exists. */
-LANE_LOOP void begin(Block *v)
-{
-    EACH_OF(v, i) {
-        const double c = v->c[i], from = c > 1.0 ? 2.0 * natural_log(c) + 1e-6 : 1e-300;
-        const double first = v->energy_first[i] > 0.0 ? from : 1e-300;
-        v->y[i] = least(most(v->y[i], first), EFFICIENCY_MAX);
-        v->second[i] = 0.0;
-        v->corner[i] = UNSET;
-    }
 }
 
 /* Takes up a device where the last sweep left it: its regime, and its efficiency, moved as its price has been since. */

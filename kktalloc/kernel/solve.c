@@ -2,6 +2,7 @@
  * and efficiencies take their Newton steps together: a sweep over the devices evaluates each where the last sweep and
  * the price's move since leave it, and adds the bandwidth that its pending step asks for. */
 #include "response.h"
+#include "start.h"
 #include "tally.h"
 
 #include <stdlib.h>
@@ -95,6 +96,7 @@ static void visit(const Sweep *w, Block *v, const Strip *at, const double *here,
     if (is_new(v)) {
         begin_at_price(v);
         begin(v);
+        approach(v);
     }
     recall(v);
     if (w->task == PLACE) confirm(v);
