@@ -18,6 +18,7 @@ from kktalloc._prices import Prices, prices
 from kktalloc._problem import FloatArray, Problem
 from kktalloc._reduced import reduce
 from kktalloc._regime import Regime
+from kktalloc._variant import rows
 
 # The certificate knows NumPy alone; this is what callers get, whatever their arrays are.
 certify = takes_arrays(_certificate.certify)
@@ -112,7 +113,7 @@ class Solution:
 
     @cached_property
     def certificate(self) -> Certificate:
-        """Judged from the arrays that this object is made of: one made of others has a verdict of its own."""
+        """The verdict on these arrays; `dataclasses.replace` has it found anew, writing into them does not."""
         return certify(
             self.problem,
             self.pruning_ratio,
@@ -134,6 +135,8 @@ class Solution:
 @speaks_arrays
 def solve(problem: Problem, throw: bool = True) -> Solution:
     """Allocate pruning, bandwidth and power exactly, by the KKT conditions of the convex form.
+
+    What the certificate refuses is solved by the other engine, then priced anew, before it counts as uncertified.
 
     Parameters
     ----------
@@ -157,7 +160,7 @@ def solve(problem: Problem, throw: bool = True) -> Solution:
     if solution.certificate.ok:
         return solution
     if kernel is not None and (retry := kernel.solved & _refused(solution)).any():
-        found, diagnosis = _solve_numpy(problem, throw, replace(kernel, solved=kernel.solved & ~retry))
+        found, diagnosis = _solve_numpy(problem, throw, replace(found, solved=found.solved & ~retry))
         solution = _judged(problem, found, diagnosis)
     if _refused(solution).any():
         solution = _priced_anew(solution, found)
@@ -200,12 +203,14 @@ def _priced_anew(solution: Solution, found: Allocation) -> Solution:
     Where a device's payload is next to nothing beside its overhead, what it keeps hangs on the last digits of its
     efficiency: the bandwidth still settles that, but the efficiency no longer tells the price.
     """
-    best = certify(solution.problem, solution.pruning_ratio, solution.bandwidth_hz, solution.tx_power_w)
-    better = _refused(solution) & best.passed
-    if not better.any():
+    refused = _refused(solution)
+    allocation = (values[refused] for values in (solution.pruning_ratio, solution.bandwidth_hz, solution.tx_power_w))
+    best = certify(rows(solution.problem, refused.ravel()), *allocation)
+    if not best.passed.any():
         return solution
-    per_hz = np.where(better, best.bandwidth_price_per_hz, found.price_per_hz)
-    per_w = np.where(better, best.total_power_price_per_w, found.price_per_w)
+    per_hz, per_w = np.array(found.price_per_hz), np.array(found.price_per_w)
+    per_hz[refused] = np.where(best.passed, best.bandwidth_price_per_hz, per_hz[refused])
+    per_w[refused] = np.where(best.passed, best.total_power_price_per_w, per_w[refused])
     return _judged(solution.problem, replace(found, price_per_hz=per_hz, price_per_w=per_w), solution.diagnosis)
 
 
@@ -218,12 +223,12 @@ def _solve_numpy(problem: Problem, throw: bool, found: Allocation | None) -> tup
         raise InfeasibleError(diagnosis)
     fine = np.ones(batch, dtype=bool) if diagnosis is None else diagnosis.feasible
     solved = np.zeros(batch, dtype=bool) if found is None else found.solved & fine
-    rows = (fine & ~solved).ravel()
-    part = form.rows(rows)
+    todo = (fine & ~solved).ravel()
+    part = form.rows(todo)
     log_price, ratio, at = clear(part)
-    B = np.broadcast_to(np.asarray(problem.cell.bandwidth_hz), (*batch, 1)).reshape(-1, 1)[rows]
-    peak = np.asarray(problem.devices.tx_power_max_w).reshape(form.weight.shape)[rows]
-    rho_max = np.asarray(problem.devices.pruning_ratio_max).reshape(form.weight.shape)[rows]
+    B = np.broadcast_to(np.asarray(problem.cell.bandwidth_hz), (*batch, 1)).reshape(-1, 1)[todo]
+    peak = np.asarray(problem.devices.tx_power_max_w).reshape(form.weight.shape)[todo]
+    rho_max = np.asarray(problem.devices.pruning_ratio_max).reshape(form.weight.shape)[todo]
     q = part.keep_ratio(at.s)
     # 1 - rho must not round above the q that bandwidth and power were made for.
     rho = np.where(1.0 - (1.0 - q) > q, np.nextafter(1.0 - q, 2.0), 1.0 - q)
@@ -232,8 +237,8 @@ def _solve_numpy(problem: Problem, throw: bool, found: Allocation | None) -> tup
     )
 
     def full(values: FloatArray, known: str, dtype: type = float, missing: float = np.nan) -> np.ndarray:
-        out = np.full((rows.size, *values.shape[1:]), missing, dtype=dtype)
-        out[rows] = values
+        out = np.full((todo.size, *values.shape[1:]), missing, dtype=dtype)
+        out[todo] = values
         out = out.reshape((*batch, *values.shape[1:]))
         if found is not None:
             out[solved] = getattr(found, known)[solved]
@@ -246,7 +251,7 @@ def _solve_numpy(problem: Problem, throw: bool, found: Allocation | None) -> tup
     )
     # The ratio of the prices is that of the whole power to the whole bandwidth.
     total = problem.cell.total_power_w
-    watts = np.inf if total is None else np.broadcast_to(np.asarray(total), (*batch, 1)).reshape(-1)[rows]
+    watts = np.inf if total is None else np.broadcast_to(np.asarray(total), (*batch, 1)).reshape(-1)[todo]
     per_watt = np.divide(ratio, watts, out=np.zeros_like(ratio), where=ratio > 0.0)  # a cap of 0 W has no price
     merged = Allocation(
         *allocation,

@@ -114,7 +114,7 @@ def plan(
     Parameters
     ----------
     problem
-        One problem; its own deadline does not matter. Channels are taken to stay as they are.
+        One problem with a device or more; its own deadline does not matter. Channels are taken to stay as they are.
     constants, young
         As in `kktalloc.bound.bound`, numbers.
     schedule
@@ -136,7 +136,8 @@ def plan(
     InfeasibleError
         Not even one round fits in the time.
     ValueError
-        The problem is a batch, an argument is out of range, or the theorem's preconditions do not hold.
+        The problem is a batch or has no devices, an argument is out of range, or the theorem's preconditions do not
+        hold.
     """
     planner = _Planner(problem, constants, schedule, young, scan)
     total_time_s = _positive("total_time_s", total_time_s)
@@ -241,20 +242,25 @@ class _Planner:
     ) -> None:
         if problem.batch_shape:
             raise ValueError(f"problem: one at a time, got a batch of shape {problem.batch_shape}")
+        if not problem.shape[-1]:
+            raise ValueError("problem: has no devices to plan for")
         if scan < 3:
             raise ValueError(f"scan = {scan}: must be at least 3")
         self.problem, self.constants, self.schedule, self.young = problem, constants, schedule, young
+        # A measured error may exceed 1, which counts as that much more of D^2.
+        self.most_error = float(np.max(problem.pruning_error.value(np.ones(problem.shape)), initial=1.0))
         self.tried: list[tuple[FloatArray, IntArray, FloatArray, FloatArray]] = []
 
     def terms(self, rounds: ArrayLike, error: ArrayLike) -> BoundTerms:
         """The bound at a pruning error, each of shape ``(...)``; the weights matter to its variance."""
-        return bound(
+        terms = bound(
             self.constants,
             replace(self.schedule, rounds=rounds),
-            np.asarray(error)[..., None],
+            np.minimum(np.asarray(error) / self.most_error, 1.0)[..., None],
             self.problem.devices.weight,
             young=self.young,
         )
+        return replace(terms, pruning=self.most_error * terms.pruning)
 
     def affine(self, rounds: float) -> tuple[float, float]:
         """The guarantee without pruning, and what a unit of pruning error adds."""

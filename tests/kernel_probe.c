@@ -120,10 +120,11 @@ void probe_settled(const double *theta, double *y)
     EACH(i) y[i] = v->y[i];
 }
 
-enum { GAMMA, RATE1, SHARE, FIRST_POWER, POWER_SLOPE, WORTH, DEVICE };
+enum { GAMMA, RATE1, SHARE, FIRST_POWER, POWER_SLOPE, WORTH, IDLE, DEVICE };
+enum { START, ROUGH, ANSWERED, CORNER, KINKED, ROUGH_BRANCH, BRANCH };
 
-/* Where devices without overhead start at the price 1: before `approach` and after it; and their answers, with their
- * regimes. */
+/* Where devices start at the price 1: before `approach` and after it; their answers; and whether the second of two branches
+ * is where they start and end. */
 void probe_approached(double (*in)[LANES], double (*out)[LANES])
 {
     static Block block;
@@ -133,8 +134,10 @@ void probe_approached(double (*in)[LANES], double (*out)[LANES])
     EACH(i) {
         const double F0 = in[FIRST_POWER][i], F1 = in[POWER_SLOPE][i], A = in[SHARE][i], gamma = in[GAMMA][i];
         const double per_rate1 = 1.0 / in[RATE1][i], s_meet = (1.0 - F0) / F1;
-        v->paid.price[i] = v->paid.per_price[i] = v->payload[i] = 1.0;
+        v->paid.price[i] = v->paid.per_price[i] = 1.0;
         v->paid.tolerance[i] = 1e-6;
+        v->overhead[i] = in[IDLE][i];
+        v->payload[i] = 1.0 - A * in[IDLE][i];
         v->worth[i] = in[WORTH][i];
         v->gamma[i] = gamma;
         v->rate1[i] = in[RATE1][i];
@@ -150,15 +153,22 @@ void probe_approached(double (*in)[LANES], double (*out)[LANES])
         v->s_kink[i] = v->kinked[i] > 0.0 ? s_meet : v->s_max[i];
         v->energy_first[i] = s_meet > 0.0 ? (F1 > 0.0 ? 1.0 : 0.0) : (F1 < 0.0 ? 1.0 : 0.0);
     }
+    EACH(i) v->code[i] = UNSET;
     begin_at_price(v);
     begin(v);
-    EACH(i) out[0][i] = v->y[i];
+    EACH(i) out[START][i] = v->y[i];
     approach(v);
-    EACH(i) out[1][i] = v->y[i];
+    recall(v);
+    EACH(i) {
+        out[ROUGH][i] = v->y[i];
+        out[ROUGH_BRANCH][i] = v->second[i];
+    }
     const int exact = 1;
     respond(v, exact);
     EACH(i) {
-        out[2][i] = v->y[i];
-        out[3][i] = v->corner[i];
+        out[ANSWERED][i] = v->y[i];
+        out[CORNER][i] = v->corner[i];
+        out[KINKED][i] = v->kinked[i];
+        out[BRANCH][i] = v->second[i];
     }
 }

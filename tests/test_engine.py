@@ -17,6 +17,7 @@ from problems import REGIMES, infeasible_problem, known_answers, random_problem
 import kktalloc as ka
 from kktalloc import _engine
 from kktalloc._prices import prices
+from kktalloc._solution import _judged, _priced_anew
 
 pytestmark = pytest.mark.skipif(_engine._KERNEL is None, reason="installed without a C compiler")
 
@@ -154,6 +155,44 @@ def test_what_the_certificate_refuses_of_the_kernel_is_solved_by_numpy(monkeypat
     assert solution.certificate.ok
     np.testing.assert_array_equal(solution.bandwidth_hz[[0, 2, 3]], right.bandwidth_hz[[0, 2, 3]])
     np.testing.assert_allclose(solution.bandwidth_hz[1], right.bandwidth_hz[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_ordinary_problems_need_neither_a_second_engine_nor_other_prices(regime: str) -> None:
+    rng = np.random.default_rng(31)
+    for K in (1, 3, 10, 40):
+        batch = stacked([random_problem(rng, K, regime, stress=False) for _ in range(10)])
+        found = _engine.solve(batch)
+        assert found is not None
+        assert found.solved.all()
+        assert _judged(batch, found, None).certificate.ok
+
+
+@pytest.mark.parametrize("problems", [1, 4])
+def test_prices_that_do_not_suit_are_found_anew(problems: int) -> None:
+    rng = np.random.default_rng(1)
+    draws = [random_problem(rng, 5, "mixed") for _ in range(problems)]
+    problem = stacked(draws) if problems > 1 else draws[0]
+    found = _engine.solve(problem)
+    assert found is not None
+    spoiled = found.price_per_hz.copy()
+    spoiled.reshape(-1)[-1] *= 1.01
+    refused = _judged(problem, replace(found, price_per_hz=spoiled), None)
+    assert refused.certificate.passed.sum() == problems - 1
+    solution = _priced_anew(refused, replace(found, price_per_hz=spoiled))
+    assert solution.certificate.ok
+    price = np.reshape(solution.prices.bandwidth_per_hz, -1)
+    np.testing.assert_array_equal(price[:-1], np.reshape(found.price_per_hz, -1)[:-1])
+    np.testing.assert_allclose(price[-1], np.reshape(found.price_per_hz, -1)[-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 7), (2, 300_001)])
+def test_large_arrays_start_on_a_huge_page(shape: tuple[int, ...]) -> None:
+    array = _engine._on_huge_pages(shape)
+    array[...] = 1.0
+    assert array.shape == shape
+    assert array.flags.c_contiguous
+    assert array.ctypes.data % (1 << 21) == 0
 
 
 def test_a_certificate_shows_its_verdict_and_no_more() -> None:

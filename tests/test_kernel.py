@@ -86,38 +86,40 @@ def test_corners_are_settled_to_rounding(probe: ctypes.CDLL) -> None:
 
 
 def approached(probe: ctypes.CDLL, rng: np.random.Generator, spread: float = 1.0) -> np.ndarray:
-    """Devices whose powers of ten are `spread` times those of a cell."""
+    """Devices whose powers of ten are `spread` times those of a cell: rows START to BRANCH of the probe."""
     given = np.stack([
         10.0 ** (spread * rng.uniform(-3.0, 3.0, LANES)), 10.0 ** (spread * rng.uniform(-4.0, -2.0, LANES)),
         rng.uniform(0.05, 0.3, LANES), rng.uniform(0.1, 2.5, LANES), rng.uniform(-0.6, 0.6, LANES),
-        10.0 ** (spread * rng.uniform(-1.0, 0.5, LANES)),
+        10.0 ** (spread * rng.uniform(-1.0, 0.5, LANES)), rng.choice([0.0, 0.0, 0.1, 1.0], LANES),
     ])  # fmt: skip
-    out = np.empty((4, LANES))
+    out = np.empty((7, LANES))
     called(probe.probe_approached, given, out)
     return out
 
 
 def test_the_rough_start_is_near_the_answer(probe: ctypes.CDLL) -> None:
     rng = np.random.default_rng(11)
-    start, rough, y, corner = np.hstack([approached(probe, rng) for _ in range(300)])
+    start, rough, y, corner, kinked, rough_branch, branch = np.hstack([approached(probe, rng) for _ in range(300)])
     inside = corner < 0.0
     assert inside.sum() > 2000
     off = [np.mean(np.abs(guess[inside] / y[inside] - 1.0) > 0.05) for guess in (start, rough)]
     assert off[0] > 0.5
     assert off[1] < 0.1
+    beyond = inside & (kinked > 0.0) & (branch > 0.0)
+    assert beyond.sum() > 20
+    assert rough_branch[beyond].mean() > 0.8
 
 
 def test_the_rough_start_is_usable_beyond_single_precision(probe: ctypes.CDLL) -> None:
     rng = np.random.default_rng(12)
-    _, rough, y, _ = np.hstack([approached(probe, rng, spread=30.0) for _ in range(100)])
+    _, rough, y, *_ = np.hstack([approached(probe, rng, spread=30.0) for _ in range(100)])
     assert ((rough > 0.0) & (rough <= 690.0)).all()
     assert np.isfinite(y).all()
 
 
-@pytest.mark.parametrize("shape", [(3, 7), (2, 300_001)])
-def test_large_arrays_start_on_a_huge_page(shape: tuple[int, ...]) -> None:
-    array = _engine._on_huge_pages(shape)
-    array[...] = 1.0
-    assert array.shape == shape
-    assert array.flags.c_contiguous
-    assert array.ctypes.data % (1 << 21) == 0
+def test_whom_single_precision_does_not_serve_keeps_the_first_start(probe: ctypes.CDLL) -> None:
+    out = np.empty((7, LANES))
+    worth = np.geomspace(0.05, 1.0, LANES)
+    given = np.stack([np.full(LANES, v) for v in (1e30, 1.0, 0.1, 0.5, -1e11)] + [worth, np.zeros(LANES)])
+    called(probe.probe_approached, given, out)
+    np.testing.assert_array_equal(out[1], out[0])

@@ -128,6 +128,25 @@ def test_a_convex_error_curve_counts_instead_of_the_ratio() -> None:
     assert best.gradient_bound < plan(start, CONSTANTS, SCHEDULE, total).gradient_bound
 
 
+def test_a_measured_error_beyond_one_counts_as_more_of_the_radius() -> None:
+    """Metamorphic: e in units of D^2 / 4 is the same as e with half the radius."""
+    points, errors = [0.0, 0.5, 1.0], np.array([0.0, 0.2, 0.9])
+    problem = cell(2)
+    total = 100 * float(np.asarray(problem.cell.deadline_s)[0])
+    one = plan(variant(problem, pruning_error=ka.Table(points, errors)), CONSTANTS, SCHEDULE, total)
+    other = variant(problem, pruning_error=ka.Table(points, 4.0 * errors))
+    half = replace(CONSTANTS, pruning_radius=0.5)
+    two = plan(other, half, SCHEDULE, total)
+    assert two.pruning_error > 1.0 or two.curve.pruning_error.max() > 1.0
+    assert (two.rounds, two.gradient_bound) == (one.rounds, pytest.approx(one.gradient_bound, rel=1e-9))
+    target = 1.05 * one.gradient_bound
+    first, second = (
+        time_to_target(one.solution.problem, CONSTANTS, SCHEDULE, target),
+        time_to_target(other, half, SCHEDULE, target),
+    )
+    assert second.total_time_s == pytest.approx(first.total_time_s, rel=1e-7)
+
+
 def test_without_pruning_in_the_bound_short_rounds_win() -> None:
     constants = Constants(1.0, 1.0, 0.1, 0.1, 0.0, 0.1, 0.9, 0.05)
     problem = cell(1)

@@ -288,7 +288,7 @@ LANE_LOOP void hold_corners(Block *v)
 static int finish(Block *v)
 {
     stop_at_corners(v);
-    if (any(v->fresh, v->width)) settle(v);  /* before anything else: `pin` forgets who is fresh */
+    if (any(v->fresh, v->width)) settle(v);  /* before giving up: `pin` forgets who is fresh */
     if (any(v->flag, v->width)) return 0;
     hold_corners(v);
     return 1;
@@ -340,7 +340,8 @@ LANE_LOOP void recall(Block *v)
         const double energy_second = 1.0 - v->energy_first[i];
         const double on_energy = code == ENERGY ? energy_second : 0.0;
         const double on_peak = code == PEAK ? 1.0 - energy_second : on_energy;
-        const double second = code == SATURATED ? 1.0 : code == KINK ? 1.0 : on_peak;
+        const double held = code == UNSET ? v->second[i] : on_peak;  /* a start chose it */
+        const double second = code == SATURATED ? 1.0 : code == KINK ? 1.0 : held;
         const double free = code == ENERGY ? 1.0 : code == PEAK ? 1.0 : 0.0;
         const double shifted = known + (free > 0.0 ? moves * v->paid.moved[i] : 0.0);
         const double usable = shifted > 0.5 * known ? least(shifted, EFFICIENCY_MAX) : known;

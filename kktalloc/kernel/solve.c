@@ -9,6 +9,7 @@
 
 #define ROUNDING 1e-12  /* of _diagnosis.py: floors that fill the bandwidth to within this count as feasible */
 #define CLOSED 4e-15    /* bandwidth filled to this share is filled */
+#define REACH 0.5       /* first step of ln(price) where nobody moves */
 
 /* Devices that a large problem asks for its first price; each next sample is as many times larger. */
 enum { SAMPLE = 1024, FINER = 4 };
@@ -157,7 +158,7 @@ static void sweep_chunk(void *shared, ptrdiff_t chunk)
 
 static Search from(double log_price, double moved)
 {
-    return (Search){log_price, moved, -INFINITY, INFINITY, 0.5, 0.0, SEARCH, 0, 0, OPEN};
+    return (Search){log_price, moved, -INFINITY, INFINITY, REACH, 0.0, SEARCH, 0, 0, OPEN};
 }
 
 static Search start(const Sums *guess)
@@ -217,11 +218,12 @@ static void advance(Search *s, const Sums *sums, enum Task done, double share, i
     if (!(slope > 0.0) || !(next > s->low && next < s->high)) {
         const int bracketed = s->low > -INFINITY && s->high < INFINITY;
         next = bracketed ? 0.5 * (s->low + s->high) : price + copysign(s->reach, excess);
-        s->reach *= 2.0;
+        s->reach *= bracketed ? 1.0 : 2.0;
     }
     /* Everyone at the floor, with bandwidth to spare: down to where the first device leaves it, and a hair beyond. */
     const double leaves = price + sums->nearest - 1e-3;
     if (floored && sums->nearest > -INFINITY && leaves > s->low) next = leaves;
+    /* A price that has come to rest; where that leaves bandwidth over NumPy has the last word. */
     if (done != SEARCH && (fabs(next - price) <= 1e-15 * fmax(1.0, fabs(price)) || !(s->high > s->low))) {
         s->state = fabs(excess) <= 1e-10 ? SOLVED : UNRESOLVED;
         return;
@@ -242,6 +244,7 @@ static void advance(Search *s, const Sums *sums, enum Task done, double share, i
     if (s->task != SEARCH && done == SEARCH) {
         s->low = -INFINITY;  /* what was approximate is forgotten */
         s->high = INFINITY;
+        s->reach = REACH;
     }
 }
 

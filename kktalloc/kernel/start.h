@@ -8,7 +8,8 @@
 
 enum { ROUGH_STEPS = 3 };
 
-/* Over the lanes in use, in vectors of single precision, which hold twice as many. */
+/* Over the lanes in use, in vectors of single precision, which hold twice as many: the last may take in lanes that are not,
+ * for nobody to read. */
 #define EACH_ROUGH(v, i) for (int i = 0; i < (((v)->width + VECTOR) & (-2 * VECTOR)); i++)
 
 /* Before a first sweep, where no price is known: the efficiency at an equal share of the bandwidth. */
@@ -80,13 +81,13 @@ LANE_LOOP void approach(Block *v)
         const float sent = energy ? on_energy : on_peak, den = energy ? rest : em, ce = energy ? c[i] * e : 0.0f;
         const float spread = 1.0f - ce, values = phi_y * spread, yden = y * den, per = 1.0f / (values * yden);
         const float s = sent * per * y * values, held = s < s_max[i] ? s : s_max[i], room = 1.0f + compute[i] * held;
-        const float fall = per * values * (y * spread - den);  /* -d ln s / d y */
-        const float turn = s < s_max[i] ? 2.0f * compute[i] * held * fall : 0.0f;
+        const float fall = per * values * phi_y;  /* -d ln (o + s) / d y, for y spread - den = phi(y) */
+        const float turn = s < s_max[i] ? 2.0f * compute[i] * (overhead[i] + held) * fall : 0.0f;
         const float slope = per * yden * (em * spread - ce * phi_y) * room + turn;  /* d ln R / d y, times `room` */
         const float value = worth[i] * phi_y, cost = spread * room * room;
         const float next = y - 2.0f * (value - cost) * room / ((value + cost) * slope), low = 0.5f * y, high = 2.0f * y;
-        const float raised = next > low ? next : low, roof = high < ROUGH_MAX ? high : ROUGH_MAX;
-        efficiency[i] = raised < roof ? raised : roof;
+        const float raised = next < low ? low : next, roof = high < ROUGH_MAX ? high : ROUGH_MAX;
+        efficiency[i] = raised > roof ? roof : raised;  /* NaN, once it is one, for good */
         branch[i] = energy ? 1.0f : 0.0f;
     }
     EACH_OF(v, i) {
