@@ -17,9 +17,10 @@ from kktalloc._at_bandwidth import best_at
 from kktalloc._diagnosis import ROUNDING
 from kktalloc._efficiency import phi
 from kktalloc._problem import FloatArray
+from kktalloc._pruning_error import Table
 from kktalloc._reduced import Reduced
 from kktalloc._regime import Regime
-from kktalloc._response import Corners, Response, corners, marginal, respond
+from kktalloc._response import Corners, Response, at_break, corners, leaving, marginal, respond
 
 PRICE_ITERATIONS = 200
 RATIO_ITERATIONS = 200
@@ -191,7 +192,7 @@ def _clear_at(
                             np.minimum(price + step, np.nextafter(price, -np.inf)))  # fmt: skip
         stuck = ~(slope > 0.0)
         if stuck.any():
-            proposed = np.where(stuck, _next_corner(some_at, answer.regime, much), proposed)
+            proposed = np.where(stuck, _next_corner(some, some_at, answer, much), proposed)
         # Newton may bounce between the sides of a jump: what did not halve the error is followed by a bisection.
         slow = ~stuck & (np.abs(error) > 0.5 * before[todo])
         before[todo] = np.abs(error)
@@ -224,7 +225,7 @@ def _mix(ratio: FloatArray, share: FloatArray, one: Response, other: Response) -
     between = np.select([same, *along], [one.regime, one.regime, other.regime], Regime.TOTAL_POWER)
     regime = np.where(mixed, between, np.where(w >= 0.5, one.regime, other.regime))
     arrays = {name: blend(getattr(one, name), getattr(other, name)) for name in ("y", "s", "p", "b", "flow")}
-    return Response(regime=regime, **arrays)
+    return Response(regime=regime, held=np.where(w >= 0.5, one.held, other.held), **arrays)
 
 
 def _merge(whole: Response, rows: np.ndarray, part: Response) -> Response:
@@ -246,16 +247,23 @@ def _first_guess(form: Reduced, at: Corners) -> tuple[FloatArray, FloatArray]:
     return y, np.where(usable, value, 0.0).sum(axis=1) / np.maximum(usable.sum(axis=1), 1)
 
 
-def _next_corner(at: Corners, regime: np.ndarray, up: np.ndarray) -> FloatArray:
+def _next_corner(form: Reduced, at: Corners, answer: Response, up: np.ndarray) -> FloatArray:
     """The nearest price, above (`up`) or below, beyond which some device leaves the corner that it sits in."""
+    regime = answer.regime
     at_star = regime == Regime.TOTAL_POWER
     raise_to = np.select(
         [regime == Regime.SATURATED, regime == Regime.KINK, at_star], [at.log_m_sat, at.log_m_before, at.log_m_floor],
         np.inf,
-    ).min(axis=1)  # fmt: skip
+    )  # fmt: skip
     lower_to = np.select(
         [regime == Regime.FLOOR, regime == Regime.KINK, at_star], [at.log_m_floor, at.log_m_after, at.log_m_star],
         -np.inf,
-    ).max(axis=1)  # fmt: skip
+    )  # fmt: skip
+    held = answer.held >= 0
+    if held.any():
+        assert isinstance(form.error, Table)
+        value = np.where(at_star, at_break(at.log_m_break_star, answer.held), at_break(at.log_m_break, answer.held))
+        cheap, dear = leaving(form.error, answer.held, value)
+        raise_to, lower_to = np.where(held, dear, raise_to), np.where(held, cheap, lower_to)
     # A hair beyond the corner, where its device has begun to move.
-    return np.where(up, raise_to + 1e-3, lower_to - 1e-3)
+    return np.where(up, raise_to.min(axis=1) + 1e-3, lower_to.max(axis=1) - 1e-3)

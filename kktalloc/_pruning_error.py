@@ -138,15 +138,23 @@ class Table:
         object.__setattr__(self, "pruning_ratio", rho[corners])
         object.__setattr__(self, "error", e[corners])
 
+    @property
+    def breaks(self) -> FloatArray:
+        """Ratios strictly between 0 and 1 at which the slope jumps, shape ``(n - 2,)`` of the convex points."""
+        return np.asarray(self.pruning_ratio)[1:-1]
+
+    @property
+    def slopes(self) -> FloatArray:
+        """Slope of each piece, one more than there are breaks, strictly increasing."""
+        return np.asarray(np.diff(self.error) / np.diff(self.pruning_ratio))
+
     def value(self, rho: FloatArray) -> FloatArray:
         """Linear interpolation."""
         return np.interp(rho, np.asarray(self.pruning_ratio), np.asarray(self.error))
 
     def slope(self, rho: FloatArray) -> FloatArray:
         """Slope of the piece to the right of rho, of the last piece at 1."""
-        points, e = np.asarray(self.pruning_ratio), np.asarray(self.error)
-        piece = np.clip(np.searchsorted(points, rho, side="right") - 1, 0, points.size - 2)
-        return (np.diff(e) / np.diff(points))[piece]
+        return np.asarray(self.slopes[np.searchsorted(self.breaks, rho, side="right")])
 
     def curvature(self, rho: FloatArray) -> FloatArray:
         """0 on every piece."""

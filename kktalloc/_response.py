@@ -13,17 +13,20 @@ Where the cell's total power has a price too, ``ratio`` times that of bandwidth,
 y* at which trading one for the other stops paying, ``e^y* (y* - 1) + 1 = gamma / (ratio power_share)`` (the theory's
 ``X ln X - X + 1``). From its floor up to s*, where y* meets the power limit, a device then stays at y* below that
 limit; and on the energy branch a larger s brings a larger power, which has to be paid for: ``spread`` below.
+
+Where the pruning error is a table, m drops at each of its breaks too, and holds a device there between the two prices;
+on a piece between breaks a device answers as it does to the linear error, its weight times the slope of the piece.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from kktalloc._efficiency import EFFICIENCY_MAX, efficiency_at_power_price, efficiency_for, phi
 from kktalloc._problem import FloatArray
-from kktalloc._pruning_error import Linear
+from kktalloc._pruning_error import Linear, Table
 from kktalloc._reduced import Reduced
 from kktalloc._regime import Regime
 
@@ -32,7 +35,7 @@ EFFICIENCY_ITERATIONS = 200
 
 @dataclass(frozen=True, eq=False)
 class Corners:
-    """The corners of each device's response, arrays of shape ``(N, K)``."""
+    """The corners of each device's response, arrays of shape ``(N, K)``; of ``(N, K, breaks)`` at a table's breaks."""
 
     ratio: FloatArray  # price of total power over that of bandwidth, shape (N, 1)
     energy_first: np.ndarray  # bool: the branch next to the floor is the energy-limited one
@@ -54,6 +57,10 @@ class Corners:
     log_m_before: FloatArray
     log_m_after: FloatArray
     log_m_sat: FloatArray
+    s_break: FloatArray  # inf where no s prunes so little
+    y_break: FloatArray  # along the power limit, whatever the price of power
+    log_m_break: FloatArray  # for a slope of 1
+    log_m_break_star: FloatArray  # the same on the stretch
 
     def rows(self, keep: np.ndarray) -> Corners:
         """The problems selected by `keep`, a mask or indices over ``(N,)``."""
@@ -70,6 +77,7 @@ class Response:
     p: FloatArray
     b: FloatArray
     flow: FloatArray  # -db / d ln price; 0 where the device sits at a corner
+    held: np.ndarray  # the table's break that it sits at, else -1
 
 
 def load(form: Reduced, s: FloatArray, power: FloatArray) -> FloatArray:
@@ -143,6 +151,16 @@ def corners(form: Reduced, ratio: FloatArray) -> Corners:
     m_before = marginal(form, ratio, energy_first, y_kink, s_kink).log_value
     m_after = marginal(form, ratio, energy_second, y_kink, s_kink).log_value
     m_star = np.where(is_open, stretch_marginal(form, y_star, s_star), m_start)
+    s_break = breaks(form)
+    y_break, log_m_break, log_m_break_star = (np.empty_like(s_break) for _ in range(3))
+    plain = replace(form, error=Linear())
+    for j in range(s_break.shape[-1]):
+        s = s_break[..., j]
+        s = np.where(np.isfinite(s), s, s_max)
+        energy = energy_first ^ (kinked & (s > s_kink))
+        y = np.clip(efficiency_for(load(form, s, form.power_limit(s))), 1e-300, EFFICIENCY_MAX)
+        y_break[..., j], log_m_break[..., j] = y, marginal(plain, ratio, energy, y, s).log_value
+        log_m_break_star[..., j] = stretch_marginal(plain, y_star, s)
     return Corners(
         np.broadcast_to(ratio, m_start.shape), energy_first, kinked, is_open, s_kink, s_star, y_floor, y_star, y_kink,
         y_sat, np.where(idle, 0.0, p_floor), p_sat,
@@ -154,7 +172,24 @@ def corners(form: Reduced, ratio: FloatArray) -> Corners:
         log_m_before=np.where(whole, m_star, m_before),
         log_m_after=np.where(whole, m_star, m_after),
         log_m_sat=np.where(whole, m_star, m_end),
+        s_break=s_break,
+        y_break=y_break,
+        log_m_break=log_m_break,
+        log_m_break_star=log_m_break_star,
     )  # fmt: skip
+
+
+def breaks(form: Reduced) -> FloatArray:
+    """s at the breaks of a table, shape ``(N, K, breaks)``; no breaks for other curves."""
+    q = 1.0 - form.error.breaks if isinstance(form.error, Table) else np.empty(0)
+    room = 1.0 - form.compute[..., None] * q
+    with np.errstate(divide="ignore"):
+        return np.where(room > 0.0, q / room, np.inf)
+
+
+def _on_piece(form: Reduced, slope: FloatArray) -> Reduced:
+    """Where the error rises at a slope per device all is as for the linear error with other weights."""
+    return replace(form, weight=form.weight * slope, error=Linear())
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,8 +270,15 @@ def respond(form: Reduced, at: Corners, log_price: FloatArray, start: FloatArray
     energy = at.energy_first ^ (at.kinked & second)
     low = np.where(second, at.y_sat, at.y_kink)
     high = np.where(second, at.y_kink, at.y_star)
-    y = _efficiency_at(form, at.ratio, energy, price, start, low, high, ~corner)
-    on = marginal(form, at.ratio, energy, y)
+    held, piece = np.full(corner.shape, -1), form
+    if isinstance(form.error, Table):
+        held, low, high = _between_breaks(form.error, at, price, low, high)
+        held = np.where(corner, -1, held)
+        middle = marginal(form, at.ratio, energy, np.where(low > 0.0, np.sqrt(low * high), 0.5 * high)).s
+        piece = _on_piece(form, form.error.slope(np.clip(1.0 - form.keep_ratio(middle), 0.0, 1.0)))
+    rest = held >= 0
+    y = _efficiency_at(piece, at.ratio, energy, price, start, low, high, ~(corner | rest))
+    on = marginal(piece, at.ratio, energy, y)
 
     regime = np.select(
         [floor, sat, kink, stretch, energy],
@@ -248,28 +290,67 @@ def respond(form: Reduced, at: Corners, log_price: FloatArray, start: FloatArray
     s = np.select(fixed, [form.s_min, form.s_max, at.s_kink], on.s)
     p = np.select(fixed, [at.p_floor, at.p_sat, 1.0], on.p)
     b = np.select(fixed, [at.b_floor, at.b_sat, at.b_kink], on.b)
-    flow = np.where(corner, 0.0, on.flow)
+    flow = np.where(corner | rest, 0.0, on.flow)
+    if rest.any():
+        s_here, y_here = (at_break(values, held) for values in (at.s_break, at.y_break))
+        p_here = form.power_limit(s_here)
+        here = (s_here, y_here, p_here, bandwidth_at(form, p_here, y_here))
+        s, y, p, b = (np.where(rest, n, o) for n, o in zip(here, (s, y, p, b), strict=True))
     if stretch.any():
         s_here = _stretch(form, at, price)
+        for j in range(at.s_break.shape[-1]):
+            held = np.where(stretch & (s_here == at.s_break[..., j]), j, held)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             rate, room = form.rate0 + form.rate1 * s_here, 1.0 + form.compute * s_here
             rho = np.clip(1.0 - s_here / room, 0.0, 1.0)
             bend = 2.0 * form.compute / room + form.error.curvature(rho) / form.error.slope(rho) / room**2
             b_here, p_here = rate / at.y_star, power_at(form, s_here, at.y_star)
             flow_here = form.rate1 / at.y_star / bend
-        moving = stretch & (s_here > form.s_min) & (s_here < at.s_star) & np.isfinite(flow_here)
+        moving = stretch & (held < 0) & (s_here > form.s_min) & (s_here < at.s_star) & np.isfinite(flow_here)
         s, p, b = (np.where(stretch, n, o) for n, o in ((s_here, s), (p_here, p), (b_here, b)))
         flow = np.where(moving, flow_here, flow)
     p = np.clip(p, 0.0, 1.0)
-    return Response(regime, y, s, p, b, flow)
+    return Response(regime, y, s, p, b, flow, held)
+
+
+def _between_breaks(
+    error: Table, at: Corners, log_price: FloatArray, low: FloatArray, high: FloatArray
+) -> tuple[np.ndarray, FloatArray, FloatArray]:
+    """The break between `low` and `high` that the price holds each device at, else -1; and the ends of its piece."""
+    held, bottom, top = np.full(low.shape, -1), low, high
+    for j in range(error.breaks.size):
+        y = at.y_break[..., j]
+        cheap, dear = leaving(error, np.array(j), at.log_m_break[..., j])
+        inside = (y > low) & (y < high) & np.isfinite(at.s_break[..., j])
+        above, below = inside & (log_price > dear), inside & (log_price < cheap)
+        held = np.where(inside & ~above & ~below, j, held)
+        bottom, top = np.where(above, np.maximum(bottom, y), bottom), np.where(below, np.minimum(top, y), top)
+    return held, bottom, top
+
+
+def leaving(error: Table, held: np.ndarray, log_m: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Log prices below and above which a device leaves a break, from ln m there for a slope of 1."""
+    with np.errstate(divide="ignore"):
+        slopes = np.log(error.slopes)
+    return log_m + slopes[held], log_m + slopes[held + 1]
+
+
+def at_break(values: FloatArray, held: np.ndarray) -> FloatArray:
+    """Of ``(N, K, breaks)`` the one that each device is held at; the first where it is at none."""
+    return np.asarray(np.take_along_axis(values, np.maximum(held, 0)[..., None], axis=-1)[..., 0])
 
 
 def _stretch(form: Reduced, at: Corners, log_price: FloatArray) -> FloatArray:
     """s on the stretch at y*, where ``alpha e'(rho) / (1 + A s)^2 = price rate1 / phi(y*)``."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        if isinstance(form.error, Linear):
-            room = np.exp(0.5 * (np.log(form.weight * phi(at.y_star) / form.rate1) - log_price))
-            s = np.where(form.compute > 0.0, (room - 1.0) / form.compute, np.where(room > 1.0, np.inf, 0.0))
+        if isinstance(form.error, Linear | Table):
+            # Of the pieces from the last to the first the one whose answer lies on it; between two their break.
+            slopes = form.error.slopes if isinstance(form.error, Table) else np.ones(1)
+            s = np.zeros_like(at.s_star)
+            for j, slope in enumerate(slopes):
+                room = np.exp(0.5 * (np.log(form.weight * slope * phi(at.y_star) / form.rate1) - log_price))
+                free = np.where(form.compute > 0.0, (room - 1.0) / form.compute, np.where(room > 1.0, np.inf, 0.0))
+                s = np.maximum(s, np.minimum(free, at.s_break[..., j - 1]) if j else free)
             return np.clip(s, form.s_min, at.s_star)
         low, high = form.s_min, at.s_star
         for _ in range(100):

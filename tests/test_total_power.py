@@ -10,6 +10,9 @@ from problems import REGIMES, known_answers, random_problem
 from scipy.optimize import minimize
 
 import kktalloc as ka
+from kktalloc import _response
+from kktalloc._regime import Regime
+from kktalloc._variant import variant
 
 
 def capped(problem: ka.Problem, total_power_w: float | None, curve: ka.PruningError | None = None) -> ka.Problem:
@@ -182,6 +185,32 @@ def test_curve_against_a_general_solver() -> None:
 def test_bad_curves_are_named(make: object, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("capped", [False, True])
+def test_a_table_holds_devices_at_its_breaks_without_a_search(monkeypatch: pytest.MonkeyPatch, capped: bool) -> None:
+    rng = np.random.default_rng(4)
+    problem = random_problem(rng, 12, "mixed", stress=False)
+    curve = ka.Table([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.0, 0.02, 0.1, 0.25, 0.5, 1.0])
+    total = 0.7 * float(ka.solve(problem).tx_power_w.sum()) if capped else None
+    calls = 0
+    evaluate = _response.marginal
+
+    def counted(*args: object, **kwargs: object) -> _response.Marginal:
+        nonlocal calls
+        calls += 1
+        return evaluate(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_response, "marginal", counted)
+    solution = ka.solve(variant(problem, pruning_error=curve, total_power_w=total))
+    assert solution.certificate.ok
+    rho = solution.pruning_ratio
+    off = np.abs(rho[:, None] - curve.breaks).min(axis=1)
+    assert (off < 1e-14).sum() >= 3
+    moving = np.isin(solution.regime, (Regime.ENERGY, Regime.PEAK, Regime.TOTAL_POWER)) & (off > 1e-6)
+    assert moving.any()
+    # A search for each break at each price took 19,000 and 3,500.
+    assert calls < (1000 if capped else 150)
 
 
 def test_a_measured_table_is_replaced_by_its_convex_minorant() -> None:
