@@ -131,6 +131,7 @@ def certify(
     implied = outcome(problem, rho, b, p)
     q = 1.0 - rho
     residuals = _primal(problem, q, b, p, implied)
+    residuals["primal_pruning"] = np.where(_spoilt(problem), np.inf, residuals["primal_pruning"])
     u, x = c.u(q), c.snr(b, p)
     # At the next q that a double can tell; the one above may leave no time at all.
     above = np.where(c.window > c.compute * (q + Q_ULP), c.u(q + Q_ULP), c.u_cap)
@@ -175,6 +176,12 @@ def read_verdict(verdict: FloatArray, bandwidth_price_per_hz: FloatArray, tolera
     residuals["primal_total_power"] = nothing = np.zeros(np.shape(bandwidth_price_per_hz))
     gap, resolution = verdict[len(_engine.RESIDUALS) :]
     return Certificate(residuals, gap, bandwidth_price_per_hz, nothing, resolution, tolerance)
+
+
+def _spoilt(problem: Problem) -> np.ndarray:
+    """Which problems hold a NaN, shape ``(...)``: written into their arrays since these were validated."""
+    given = [getattr(table, f.name) for table in (problem.cell, problem.devices) for f in fields(table)]
+    return np.any([np.isnan(np.asarray(values)).any(axis=-1) for values in given if values is not None], axis=0)
 
 
 def _worth_of_budgets(problem: Problem, worth: Prices) -> FloatArray:

@@ -195,6 +195,25 @@ def test_large_arrays_start_on_a_huge_page(shape: tuple[int, ...]) -> None:
     assert array.ctypes.data % (1 << 21) == 0
 
 
+@pytest.mark.parametrize("name", ["compiled", "numpy"])
+@pytest.mark.parametrize("spoilt", [f.name for f in fields(ka.Devices)])
+def test_nan_written_into_borrowed_arrays_is_not_certified(spoilt: str, name: str) -> None:
+    given = dict.fromkeys((f.name for f in fields(ka.Devices)), 0.01)
+    given |= {"channel_gain": 1e-11, "payload_bits": 1e6, "energy_budget_j": 1.0, "pruning_ratio_max": 1.0}
+    devices = ka.Devices(**{field: np.full(2, value) for field, value in given.items()})
+    problem = ka.Problem(ka.Cell(1e6, 4e-21, 1.0), devices)
+    with engine(name):
+        s = ka.solve(problem)
+        allocation = s.pruning_ratio, s.bandwidth_hz, s.tx_power_w
+        arrays = {"bandwidth_price_per_hz": s.prices.bandwidth_per_hz}
+        assert ka.certify(problem, *allocation, **arrays).ok
+        problem._devices[spoilt][0] = np.nan
+        assert not ka.certify(problem, *allocation, **arrays).ok
+        if spoilt == "channel_gain":  # once: a search among NaN takes all its steps
+            with pytest.raises((ka.UncertifiedError, ValueError)):
+                ka.solve(problem)
+
+
 def test_a_certificate_shows_its_verdict_and_no_more() -> None:
     certificate = ka.solve(stacked([random_problem(np.random.default_rng(0), 5, "peak")])).certificate
     with pytest.raises(ValueError, match="read-only"):

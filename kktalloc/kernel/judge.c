@@ -84,7 +84,11 @@ LANE_LOOP void imply(Block *v)
         const double over = p > peak ? excess : 0.0, range = most(q - 1.0, -q);
         v->worst[ENERGY][i] = budget < INFINITY ? no_nan(spent) : 0.0;
         v->worst[PEAK][i] = no_nan(most(over, -p) + 0.0 * p);
-        v->worst[PRUNING][i] = no_nan(most(1.0 - rho_max - q, range) + 0.0 * q);
+        /* 0, or NaN where the problem has been spoilt since it was validated. */
+        const double limit = budget == INFINITY ? 0.0 : budget, of_cell = 0.0 * deadline + 0.0 * v->bandwidth[i];
+        const double of_uplink = 0.0 * g + 0.0 * peak + 0.0 * payload + 0.0 * extra + 0.0 * eta;
+        const double of_rest = 0.0 * a + 0.0 * fixed_s + 0.0 * fixed_j + 0.0 * compute_j + 0.0 * limit + 0.0 * alpha;
+        v->worst[PRUNING][i] = no_nan(most(1.0 - rho_max - q, range) + 0.0 * q + (of_cell + of_uplink + of_rest));
         v->worst[NEGATIVE][i] = -b;
         v->sum[OBJECTIVE][i] = alpha * rho;
         v->sum[SHARE][i] = alpha;
