@@ -3,8 +3,8 @@
 Case i of a seed is always the same problem: ``--first i --count 1`` draws it again. Every outcome must be a certified
 solution, an infeasibility that a search without the solver confirms (or cannot tell from feasible in doubles), or,
 for input made bad on purpose, a ValueError that names the field. One problem in twenty also goes through blocks,
-min-max, the least of each budget and selection, which searches of their own judge (`fuzz_variants`). Exit code 1 if
-anything else happened.
+min-max, the least of each budget, selection and (some) plans, which searches of their own judge (`fuzz_variants`).
+Exit code 1 if anything else happened.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The solvers beside `solve`, held against searches that do not know them: blocks, min-max, the least, selection.
+"""The solvers beside `solve`, held against searches that do not know them: blocks, min-max, the least, select, plans.
 
 `check` takes any single problem and returns what is wrong, by name; `fuzz_allocator` calls it on a part of its stream.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations, product
 from typing import Any
 
@@ -15,11 +16,16 @@ from numpy.typing import NDArray
 
 import kktalloc as ka
 from kktalloc._variant import variant
+from kktalloc.bound import Constants, Schedule, bound
+from kktalloc.plan import plan, time_to_target
 
 FloatArray = NDArray[np.float64]
 Infeasible = Callable[[ka.Problem], bool]
 TOLERANCE = 1e-9
 APART = 1e-6  # relative; a search may not tell problems that are closer
+PLANNED = 0.1  # of the problems: a plan takes hundreds of solutions
+CONSTANTS = Constants(1.0, 1.0, 0.1, 0.1, 1.0, 0.1, 0.9, 0.05)
+SCHEDULE = Schedule(rounds=1, local_steps=5, personal_steps=5, learning_rate_u=0.01, learning_rate_v=0.1)
 
 
 def check(problem: ka.Problem, rng: np.random.Generator, infeasible: Infeasible) -> dict[str, str]:
@@ -30,6 +36,7 @@ def check(problem: ka.Problem, rng: np.random.Generator, infeasible: Infeasible)
         "least": _least(problem, infeasible),
         "energy": _energy(problem, infeasible),
         "select": _select(problem),
+        "plan": _plan(problem, rng) if rng.random() < PLANNED else "",
     }
     return {name: text for name, text in found.items() if text}
 
@@ -125,4 +132,34 @@ def _select(problem: ka.Problem) -> str:
             return f"select by {by}: {s.kept} does not fit"
         if held < max(float(size[c].sum()) for c in fit) * (1 - TOLERANCE):
             return f"select by {by}: {s.kept} holds {held}, more is possible"
+    return ""
+
+
+def _plan(problem: ka.Problem, rng: np.random.Generator) -> str:
+    """Against every number of rounds up to 64; and whether the time it takes to get there is the time there was."""
+    if not problem.shape[-1]:
+        return ""
+    shortest, own = float(ka.least_deadline(problem)), float(np.asarray(problem.cell.deadline_s)[0])
+    total = (shortest if 0.0 < shortest < np.inf else own) * float(rng.uniform(1.0, 60.0))
+    if not 0.0 < total < 1e300:
+        return ""
+    try:
+        best = plan(problem, CONSTANTS, SCHEDULE, total, scan=17)
+    except ka.InfeasibleError:
+        return "" if shortest > total * (1 - TOLERANCE) else f"no plan for {total} s, where a round takes {shortest}"
+    if not abs(best.total_time_s / total - 1) <= 1e-12:
+        return f"a plan of {best.total_time_s} s for {total} s"
+    rounds = np.arange(1, min(total / shortest, 64.0) + 1) if shortest > 0.0 else np.arange(1, 65)
+    error = np.asarray(ka.solve(variant(problem, deadline_s=total / rounds), throw=False).objective)
+    fine = np.isfinite(error)
+    # A table may exceed 1: as much more of the radius squared.
+    most = max(1.0, float(problem.pruning_error.value(np.ones(problem.shape)).max()))
+    constants = replace(CONSTANTS, pruning_radius=np.sqrt(most))
+    values = bound(constants, replace(SCHEDULE, rounds=rounds[fine]), error[fine, None] / most).gradient_bound
+    if fine.any() and not best.gradient_bound <= float(values.min()) * (1 + TOLERANCE):
+        return f"plan of {best.rounds} rounds: {best.gradient_bound} where {values.min()} was found"
+    target = best.gradient_bound * (1 + TOLERANCE)
+    back = time_to_target(problem, CONSTANTS, SCHEDULE, target, scan=17)
+    if not (back.gradient_bound <= target * (1 + 1e-11) and back.total_time_s <= total * (1 + 1e-7)):
+        return f"time to {target}: {back.gradient_bound} in {back.total_time_s} s, where {total} s would do"
     return ""
