@@ -94,7 +94,10 @@ def reduce(problem: Problem, deadline_s: FloatArray | None = None) -> Reduced:
         s_max = np.where(room_max > 0.0, 1.0 / np.maximum(room_max, 0.0), np.inf)
     # Without gain, power, energy or time a device can send nothing: it stays at its floor.
     total = np.inf if cell.total_power_w is None else np.asarray(cell.total_power_w)
-    mute = (gain * peak == 0.0) | (energy == 0.0) | (np.asarray(total) == 0.0) | ~in_time
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        heard = gain * peak
+        snr = heard / (noise_psd * bandwidth)
+    mute = (heard == 0.0) | (energy == 0.0) | (np.asarray(total) == 0.0) | ~in_time
     full = {
         "weight": d.weight,
         "compute": compute,
@@ -102,7 +105,7 @@ def reduce(problem: Problem, deadline_s: FloatArray | None = None) -> Reduced:
         "rate1": (payload + compute * overhead) * nats,
         "power0": np.where(limited, drain * energy, np.inf),
         "power1": np.where(limited, drain * (compute * finite_energy - np.asarray(d.pruned_compute_j)), 0.0),
-        "snr": np.where(mute, 0.0, gain * peak / (noise_psd * bandwidth)),
+        "snr": np.where(mute, 0.0, snr),
         "s_min": s_min,
         "s_max": np.where(mute, s_min, np.maximum(s_max, s_min)),
         "q_min": q_min,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -122,3 +123,22 @@ def test_limits_that_coincide_are_borne_by_one_price() -> None:
 def test_no_devices_at_all() -> None:
     for total in (None, 0.1):
         assert certified(ka.Cell(1e6, N0, 1.0, total), channel_gain=np.ones(0)).objective == 0.0
+
+
+@pytest.mark.parametrize("engine", ["numpy", ""], ids=["numpy", "default"])
+@pytest.mark.parametrize(
+    ("cell", "gain", "power"),
+    [
+        (ka.Cell(1e6, N0, 1.0), [1e300, 1e-300, 1e-11], 0.1),
+        (ka.Cell(1e6, N0, 1.0), [1e300, 1e-11], 1e300),
+        (ka.Cell(1e-10, 1e-320, 1.0), [1e-11, 0.0], 0.1),
+    ],
+)
+def test_a_signal_beyond_doubles_is_refused_without_a_warning(
+    cell: ka.Cell, gain: list[float], power: float, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KKTALLOC_ENGINE", engine)
+    problem = ka.Problem(cell, ka.Devices(**(USUAL | {"channel_gain": gain, "tx_power_max_w": power})))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ka.solve(problem, throw=False).status is ka.Status.UNCERTIFIED
