@@ -12,6 +12,7 @@ import math
 import os
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,10 @@ def kernel() -> Any:
     if wanted not in ("", "numpy", "compiled"):
         raise ValueError(f"KKTALLOC_ENGINE = {wanted}: numpy or compiled")
     if wanted == "compiled" and _KERNEL is None:
-        raise ImportError("KKTALLOC_ENGINE=compiled, but kktalloc was installed without its kernel (no C compiler)")
+        raise ImportError(
+            f"KKTALLOC_ENGINE=compiled, but the kktalloc in {Path(__file__).parent} has no compiled kernel: it was"
+            " installed without a C compiler, or is a source tree without `pip install -e .`"
+        )
     return None if wanted == "numpy" else _KERNEL
 
 

@@ -141,8 +141,10 @@ def test_a_kernel_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(_engine, "_KERNEL", None)
     monkeypatch.setenv("KKTALLOC_ENGINE", "compiled")
     assert main(["solve", str(EXAMPLE)]) == 2
+    folder = Path(_engine.__file__).parent
     assert capsys.readouterr().err.splitlines() == [
-        "kktalloc: error: KKTALLOC_ENGINE=compiled, but kktalloc was installed without its kernel (no C compiler)"
+        f"kktalloc: error: KKTALLOC_ENGINE=compiled, but the kktalloc in {folder} has no compiled kernel: it was"
+        " installed without a C compiler, or is a source tree without `pip install -e .`"
     ]
 
 
