@@ -84,19 +84,44 @@ def as_float64(name: str, value: Any) -> np.ndarray:
     Raises
     ------
     ValueError
-        One line that names it: there are no numbers in it.
+        One line that names the first entry that is no number, or whose shape is not that of those before it.
     """
     if type(value) is np.ndarray and value.dtype is _FLOAT64 and value.flags.c_contiguous and value.flags.aligned:
         return value  # nearly always: the rest takes as long as a small problem's solution
+    given = _as_numbers(value)
+    if given is None:
+        raise ValueError(f"{name}{_offence(value)}")
+    array = np.asarray(given, dtype=np.float64, order="C")
+    return array if array.flags.aligned else array.copy()
+
+
+def _as_numbers(value: Any) -> np.ndarray | None:
+    """An array of real numbers as one of NumPy's, None if it is none."""
     try:
         home = home_of(value)
         given = np.asarray(value) if home is None else as_numpy(value, home)
-        if given.dtype.kind not in "iuf":
-            raise TypeError
-        array = np.asarray(given, dtype=np.float64, order="C")
     except (TypeError, ValueError, RuntimeError, BufferError):  # the last two: not for NumPy to hold
-        raise ValueError(f"{name}: expected numbers, got {' '.join(repr(value).split()):.80}") from None
-    return array if array.flags.aligned else array.copy()
+        return None
+    return given if given.dtype.kind in "iuf" else None
+
+
+def _offence(value: Any) -> str:
+    """Why `value` is no array of numbers, to stand behind its name: the first entry at fault, where one is."""
+    index: list[int] = []
+    while len(index) < 64:  # NumPy's most dimensions
+        entries = value.tolist() if isinstance(value, np.ndarray) else value
+        if not isinstance(entries, list | tuple):
+            break
+        culprit = next((i for i, entry in enumerate(entries) if _as_numbers(entry) is None), None)
+        if culprit is None:
+            shapes = [np.shape(entry) for entry in entries]
+            odd = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None)
+            if odd is None:
+                break
+            return f"{[*index, odd]}: shape {shapes[odd]} differs from {shapes[0]} of the entries before it"
+        index.append(culprit)
+        value = entries[culprit]
+    return f"{index or ''}: expected numbers, got {' '.join(repr(value).split()):.80}"
 
 
 def common_home(homes: Mapping[str, Home]) -> Home | None:

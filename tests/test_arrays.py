@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from dataclasses import fields, replace
 from types import SimpleNamespace
 from typing import Any
@@ -141,6 +142,38 @@ def test_two_devices_are_refused() -> None:
 def test_a_tensor_without_numbers_is_refused_in_one_line(bad: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"^devices.channel_gain: expected numbers, got [^\n]*$"):
         ka.Problem(CELL, ka.Devices(**NUMPY | {"channel_gain": bad}))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ([1e-11, "a", 3e-12], "[1]: expected numbers, got 'a'"),
+        ([*[1e-11] * 1000, None], "[1000]: expected numbers, got None"),
+        ([1e-11, 1j], "[1]: expected numbers, got 1j"),
+        ((True, False), "[0]: expected numbers, got True"),
+        (["1e-11"], "[0]: expected numbers, got '1e-11'"),
+        ([[1e-11, 2e-11], [3e-11, {}]], "[1, 1]: expected numbers, got {}"),
+        ([1e-11, 10**400], f"[1]: expected numbers, got 1{'0' * 79}"),
+        ([1e-11, torch.empty(1, device="meta")], "[1]: expected numbers, got tensor(..., device='meta', size=(1,))"),
+        ([[1e-11], [1e-11, 2e-11]], "[1]: shape (2,) differs from (1,) of the entries before it"),
+        ([[1e-11, 2e-11], [1e-11, [2e-11]]], "[1, 1]: shape (1,) differs from () of the entries before it"),
+        (np.array([True, False]), "[0]: expected numbers, got True"),
+        (np.array([[1e-11, 2e-11], [3e-11, "a"]], dtype=object), "[1, 1]: expected numbers, got 'a'"),
+        (np.array([1e-11, 2e-11], dtype=object), ": expected numbers, got array([1e-11, 2e-11], dtype=object)"),
+        (np.array("a"), ": expected numbers, got array('a', dtype='<U1')"),
+        ({"gain": 1e-11}, ": expected numbers, got {'gain': 1e-11}"),
+    ],
+)
+def test_the_first_entry_that_is_no_number_is_named(bad: Any, message: str) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(f"devices.channel_gain{message}") + "$"):
+        ka.Problem(CELL, ka.Devices(**NUMPY | {"channel_gain": bad}))
+
+
+def test_a_list_that_holds_itself_is_refused() -> None:
+    endless: list[Any] = [1e-11]
+    endless.append(endless)
+    with pytest.raises(ValueError, match="expected numbers"):
+        ka.Problem(CELL, ka.Devices(**NUMPY | {"channel_gain": endless}))
 
 
 def test_a_bad_number_in_a_tensor_is_named() -> None:

@@ -36,7 +36,10 @@ def judge(solution: ka.Solution, **changes: Any) -> ka.Certificate:
     [
         ({"foo": 3}, r"^foo: not something an allocation implies; known: upload_s, [^\n]*$"),
         ({"pruning_ratio": "half"}, "^pruning_ratio: expected numbers, got 'half'$"),
-        ({"tx_power_w": [[1.0], [1.0, 2.0]]}, r"^tx_power_w: expected numbers, got \[\[1.0\], \[1.0, 2.0\]\]$"),
+        (
+            {"tx_power_w": [[1.0], [1.0, 2.0]]},
+            r"^tx_power_w\[1\]: shape \(2,\) differs from \(1,\) of the entries",
+        ),
         ({"upload_s": None}, "^upload_s: expected numbers, got None$"),
         ({"energy_j": [1.0, 2.0, 3.0]}, r"^energy_j: shape \(3,\) does not broadcast to the problem's \(2,\)$"),
         ({"regime": [3, 3, 3]}, r"^regime: shape \(3,\) does not broadcast to the problem's \(2,\)$"),
