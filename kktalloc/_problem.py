@@ -260,14 +260,15 @@ def _normalised(weight: FloatArray | None, shape: tuple[int, ...], module: Any) 
         alpha = np.empty(shape)
         some = module.normalise(weight.reshape(-1, K), prod(shape[:-1]), K, alpha)
     else:
-        weight = np.broadcast_to(weight, shape)
+        spread = np.broadcast_to(weight, shape)
         # Dividing by the largest first keeps the sum of huge weights finite.
-        top = weight.max(axis=-1, keepdims=True, initial=0.0)
+        top = spread.max(axis=-1, keepdims=True, initial=0.0)
         some = not K or bool((top > 0).all())
-        alpha = weight / np.where(top > 0, top, 1.0)
+        alpha = spread / np.where(top > 0, top, 1.0)
         alpha = alpha / alpha.sum(axis=-1, keepdims=True) if some and K else alpha
     if not some:
-        raise ValueError("devices.weight: at least one weight of each problem must be > 0")
+        where = np.argwhere(~np.atleast_1d(weight > 0).any(axis=-1))[0].tolist()
+        raise ValueError(f"devices.weight{where or ''}: at least one weight of each problem must be > 0")
     return alpha
 
 

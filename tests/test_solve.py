@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 from independent import is_feasible, objective_at, slsqp
+from numpy.typing import ArrayLike
 from problems import REGIMES, RESOURCES, KnownAnswer, infeasible_problem, known_answers, random_problem
 
 import kktalloc as ka
@@ -261,6 +262,26 @@ def test_bad_input_is_named(changes: dict[str, object], message: str) -> None:
     good = {"channel_gain": [3e-11, 1e-11], "tx_power_max_w": 0.2, "payload_bits": 2e6, "pruned_compute_s": 0.1}
     with pytest.raises(ValueError, match=re.escape(message)):
         ka.Problem(ka.Cell(1e6, 4e-21, 0.5), ka.Devices(**(good | changes)))
+
+
+@pytest.mark.parametrize("engine", ["numpy", ""], ids=["numpy", "default"])
+@pytest.mark.parametrize(
+    ("weight", "where"),
+    [
+        (0.0, ""),
+        ([0.0, 0.0], ""),  # the same row for all
+        ([[1, 1], [0, 1], [0, 0], [0, 0]], "[2]"),
+        ([[1.0], [1.0], [1.0], [0.0]], "[3]"),
+        ([[[1, 1]] * 4, [[1, 1], [0, 0], [1, 1], [1, 1]]], "[1, 1]"),
+    ],
+)
+def test_a_problem_without_weight_is_named(
+    weight: ArrayLike, where: str, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KKTALLOC_ENGINE", engine)
+    cell, devices = ka.Cell(np.full(4, 1e6), 4e-21, 0.5), ka.Devices([3e-11, 1e-11], 0.2, 2e6, 0.1, weight=weight)
+    with pytest.raises(ValueError, match="^" + re.escape(f"devices.weight{where}: at least one weight of each")):
+        ka.Problem(cell, devices)
 
 
 def test_a_regime_that_does_not_exist_is_refused() -> None:
