@@ -34,6 +34,10 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+	@touch $@
+
 report: $(VENV)/.report
 	$(BIN)/python -m validation $(ARGS)
 
@@ -67,7 +71,7 @@ types: $(VENV)/.dev
 verify: $(VENV)/.report
 	$(BIN)/kktalloc verify $(ARGS)
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.bench
 	$(BIN)/python -m pytest tests/benchmarks -o 'python_files=bench_*.py' --benchmark-enable --benchmark-only $(ARGS)
 
 # Long and seeded; e.g. make fuzz ARGS="--count 1000 --seed 7"
