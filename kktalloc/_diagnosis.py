@@ -61,7 +61,7 @@ class Diagnosis:
             which = np.flatnonzero(lacking == resource)
             if which.size:
                 names = ", ".join(map(str, which[:5])) + (f" and {which.size - 5} more" if which.size > 5 else "")
-                verb = text if which.size > 1 or not text.startswith("need") else text.replace("need", "needs", 1)
+                verb = text if which.size > 1 else text.replace("need", "needs").replace(" together", "")
                 parts.append(f"device{'s' if which.size > 1 else ''} {names} {verb} ({resource})")
         others = f" (and {len(where_not) - 1} more of {self.feasible.size})" if len(where_not) > 1 else ""
         where = f"problem {list(index)}{others}: " if index else ""

@@ -165,6 +165,15 @@ def test_infeasible_names_device_and_resource_and_what_would_do(resource: str) -
                 assert more.status is ka.Status.INFEASIBLE
 
 
+def test_one_device_alone_needs_nothing_together() -> None:
+    phone = ka.Devices([2e-12], 0.1, 4e6, 0.2, pruning_ratio_max=0.5)
+    with pytest.raises(ka.InfeasibleError, match=r"device 0 needs more bandwidth than the cell has \(bandwidth\)"):
+        ka.solve(ka.Problem(ka.Cell(1e5, 4e-21, 1.0), phone))
+    needed = ka.least_bandwidth(ka.Problem(ka.Cell(1e6, 4e-21, 1.0), phone))
+    with pytest.raises(ka.InfeasibleError, match=r"device 0 needs more power than the cell allows \(total_power\)"):
+        ka.solve(ka.Problem(ka.Cell(1.1 * needed, 4e-21, 1.0, total_power_w=0.01), phone))
+
+
 def test_feasible_problems_are_never_called_infeasible(solved: list[ka.Solution]) -> None:
     for s in solved[::5]:
         assert is_feasible(s.problem)
