@@ -108,7 +108,7 @@ def certify(
     total_power_price_per_w
         The price that goes with it; searched too where that one is.
     tolerance
-        For every residual and the gap, relative.
+        For every residual and the gap, relative, >= 0.
     **claimed
         Any of ``upload_s``, ``latency_s``, ``energy_j`` (shape ``(..., K)``), ``objective`` (shape ``(...)``) and the
         fields of `kktalloc.Prices` that came with the allocation and must agree with it; ``regime`` too.
@@ -116,8 +116,10 @@ def certify(
     Raises
     ------
     ValueError
-        If an array holds no numbers or does not broadcast to the problem's shape, or a claimed name is unknown.
+        If an array holds no numbers or does not broadcast to the problem's shape, the tolerance is no number >= 0, or
+        a claimed name is unknown.
     """
+    tolerance = _non_negative("tolerance", tolerance)
     given = {"pruning_ratio": pruning_ratio, "bandwidth_hz": bandwidth_hz, "tx_power_w": tx_power_w}
     rho, b, p = (_fit(name, value, problem.shape) for name, value in given.items())
     per_w = _fit("total_power_price_per_w", total_power_price_per_w, problem.batch_shape)
@@ -216,6 +218,13 @@ def _fit(name: str, value: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
         return np.broadcast_to(array, shape)
     except ValueError:
         raise ValueError(f"{name}: shape {array.shape} does not broadcast to the problem's {shape}") from None
+
+
+def _non_negative(name: str, value: float) -> float:
+    array = as_float64(name, value)
+    if array.ndim or not 0.0 <= array < np.inf:
+        raise ValueError(f"{name} = {value!r:.60}: must be one number >= 0 and finite")
+    return float(array)
 
 
 def outcome(problem: Problem, rho: FloatArray, b: FloatArray, p: FloatArray) -> dict[str, FloatArray]:

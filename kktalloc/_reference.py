@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kktalloc._arrays import takes_arrays
 from kktalloc._problem import Problem
 from kktalloc._pruning_error import Linear
 
@@ -52,6 +53,7 @@ class ReferenceSolution:
     solve_s: FloatArray
 
 
+@takes_arrays
 def solve_reference(problem: Problem, solver: str = "CLARABEL", **options: Any) -> ReferenceSolution:
     """Solve a problem, or each problem of a batch, with CVXPY.
 
@@ -85,6 +87,8 @@ def solve_reference(problem: Problem, solver: str = "CLARABEL", **options: Any) 
     ------
     ValueError
         If the solver is not installed, or the pruning error is not linear.
+    TypeError
+        What it got is no problem.
     """
     cvxpy = import_module("cvxpy")
     if solver not in cvxpy.installed_solvers():

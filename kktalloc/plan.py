@@ -138,6 +138,8 @@ def plan(
     ValueError
         The problem is a batch or has no devices, an argument is out of range, or the theorem's preconditions do not
         hold.
+    TypeError
+        Something else than a problem, constants, a schedule and Young's parameters.
     """
     planner = _Planner(problem, constants, schedule, young, scan)
     total_time_s = _positive("total_time_s", total_time_s)
@@ -185,6 +187,8 @@ def time_to_target(
     ------
     ValueError
         No number of rounds of any length meets the target: the message says what can be met.
+    TypeError
+        As in `plan`.
     """
     gradient_bound = _positive("gradient_bound", gradient_bound)
     planner = _Planner(problem, constants, schedule, young, scan)
@@ -240,6 +244,14 @@ class _Planner:
     def __init__(
         self, problem: Problem, constants: Constants, schedule: Schedule, young: Young | None, scan: int
     ) -> None:
+        asked = {
+            "constants": (constants, Constants),
+            "schedule": (schedule, Schedule),
+            "young": (young or Young(), Young),
+        }
+        for name, (given, kind) in asked.items():
+            if not isinstance(given, kind):
+                raise TypeError(f"{name}: expected {kind.__name__}, got {type(given).__name__}")
         if problem.batch_shape:
             raise ValueError(f"problem: one at a time, got a batch of shape {problem.batch_shape}")
         if not problem.shape[-1]:

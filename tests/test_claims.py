@@ -47,6 +47,10 @@ def judge(solution: ka.Solution, **changes: Any) -> ka.Certificate:
         ({"bandwidth_price_per_hz": [1.0, 2.0]}, r"^bandwidth_price_per_hz: shape \(2,\) does not broadcast"),
         ({"bandwidth_price_per_hz": "free"}, "^bandwidth_price_per_hz: expected numbers, got 'free'$"),
         ({"total_power_price_per_w": "free"}, "^total_power_price_per_w: expected numbers, got 'free'$"),
+        ({"tolerance": -1}, "^tolerance = -1: must be one number >= 0 and finite$"),
+        ({"tolerance": np.nan}, "^tolerance = nan: must be one number >= 0 and finite$"),
+        ({"tolerance": [1e-9, 1e-9]}, r"^tolerance = \[1e-09, 1e-09\]: must be one number >= 0 and finite$"),
+        ({"tolerance": "a"}, "^tolerance: expected numbers, got 'a'$"),
     ],
 )
 def test_what_makes_no_sense_is_named(changes: dict[str, Any], message: str) -> None:

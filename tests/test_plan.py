@@ -185,6 +185,13 @@ def test_refusals() -> None:
         time_to_target(problem, CONSTANTS, SCHEDULE, 1e-9)
     with pytest.raises(ValueError, match=r"gradient_bound = 0.0: must be > 0"):
         time_to_target(problem, CONSTANTS, SCHEDULE, 0.0)
+    for search in (plan, time_to_target):
+        with pytest.raises(TypeError, match=r"^constants: expected Constants, got Schedule$"):
+            search(problem, SCHEDULE, CONSTANTS, 1.0)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"^schedule: expected Schedule, got float$"):
+            search(problem, CONSTANTS, 600.0, 1.0)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"^young: expected Young, got dict$"):
+            search(problem, CONSTANTS, SCHEDULE, 1.0, young={"s": 1.0})  # type: ignore[arg-type]
     mute = variant(problem, channel_gain=0.0, pruning_ratio_max=0.5)
     with pytest.raises(ka.InfeasibleError, match="peak_power"):
         time_to_target(mute, CONSTANTS, SCHEDULE, 1.0)

@@ -125,6 +125,11 @@ def test_infeasible_problems_are_infeasible(resource: str):
         assert np.isnan(found.objective)
 
 
+def test_what_is_no_problem_is_named():
+    with pytest.raises(TypeError, match=r"^problem: expected a Problem, got int$"):
+        solve_reference(1)  # type: ignore[arg-type]
+
+
 def test_a_batch_is_solved_one_by_one():
     gain = np.array([[1e-11, 2e-12], [3e-12, 5e-11], [1e-11, 2e-12]])
     devices = Devices(gain, 0.1, 5e5, 0.2, pruning_ratio_max=0.9)
