@@ -62,7 +62,7 @@ class Certificate:
 
     @cached_property
     def passed(self) -> np.ndarray:
-        """Per problem, shape ``(...)``: every residual and the gap are within tolerance."""
+        """Per problem, shape ``(...)``: it is feasible, and every residual and the gap are within tolerance."""
         good = self.duality_gap <= self.tolerance + self.resolution
         for name, residual in self.residuals.items():
             good = good & (residual <= self.tolerance + (self.resolution if name == "complementarity" else 0.0))

@@ -30,8 +30,13 @@ class Diagnosis:
         Per device, shape ``(..., K)``: what it lacks to meet its floor; ``"deadline"``, ``"energy"``, ``"peak_power"``
         by itself, ``"bandwidth"`` or ``"total_power"`` where all could be served alone but not together, ``""`` where
         nothing.
-    bandwidth_needed_hz, total_power_needed_w
-        Least cell bandwidth, or else least total power, that would do, shape ``(...)``; ``inf`` where none would.
+    bandwidth_needed_hz
+        Least cell bandwidth that would do, shape ``(...)``; ``inf`` where none would.
+    total_power_needed_w
+        Least total power that would do with the bandwidth there is, shape ``(...)``. 0 where there is no cap on it, and
+        where another resource is lacking, so that no total power would do.
+
+    The least deadline that would do, ``deadline_needed_s``, takes a search; it is made when asked for.
     """
 
     problem: Problem

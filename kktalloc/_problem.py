@@ -164,6 +164,8 @@ class Problem:
     changes the problem, unvalidated. PyTorch tensors (detached from their graph) and arrays that follow the array API
     standard may be mixed with NumPy and numbers; the computation is NumPy in float64, the results are of their kind.
 
+    A cell with no devices, K = 0, is a problem too; its solution is empty.
+
     Raises
     ------
     ValueError

@@ -46,7 +46,8 @@ class Selection:
         search finished, which proves it optimal.
     solution
         The optimal allocation of the kept devices, their weights normalised to sum 1. Dropped devices are in its
-        arrays with pruning ratio 1 and no bandwidth, power, time or energy.
+        arrays with pruning ratio 1 and no bandwidth, power, time or energy. Where nobody is kept it is ``OPTIMAL`` all
+        the same, the solution of an empty cell: `kept` tells.
     """
 
     problem: Problem
@@ -72,7 +73,7 @@ def select(problem: Problem, by: Literal["count", "weight"] = "count") -> Select
     Parameters
     ----------
     problem
-        One problem or a batch, with no cap on total power that binds.
+        One problem or a batch. A cap on total power binds the solution, but must not cost a device its place.
     by
         ``"count"`` drops the fewest devices, exactly; of equal floors the lighter go first. ``"weight"`` drops the
         least aggregation weight: exactly as long as no more than 5,000 partial selections have to be kept apart at a
@@ -81,7 +82,8 @@ def select(problem: Problem, by: Literal["count", "weight"] = "count") -> Select
     Raises
     ------
     ValueError
-        If `by` is neither, or those that fit the bandwidth need more than the total power.
+        If `by` is neither, or those whose floors fit the bandwidth need more than the total power: then somebody would
+        have to go for power's sake.
     """
     if by not in ("count", "weight"):
         raise ValueError(f"by = {by!r}: one of 'count', 'weight'")

@@ -4,7 +4,8 @@ Case i of a seed is always the same problem: ``--first i --count 1`` draws it ag
 solution, an infeasibility that a search without the solver confirms (or cannot tell from feasible in doubles), or,
 for input made bad on purpose, a ValueError that names the field. One problem in twenty also goes through blocks,
 min-max, the least of each budget, selection and (some) plans, which searches of their own judge (`fuzz_variants`).
-Exit code 1 if anything else happened.
+The summary counts ``optimal`` and ``infeasible`` in problems, of which a case that is a batch has several, the rest in
+cases. Exit code 1 if anything else happened.
 """
 
 from __future__ import annotations

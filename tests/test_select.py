@@ -110,6 +110,7 @@ def test_nobody_left() -> None:
         assert not selection.kept.any()
         assert selection.kept_weight == selection.weight_bound == 0.0
         assert selection.solution.objective == 1.0
+        assert selection.solution.status is ka.Status.OPTIMAL
     empty = ka.select(ka.Problem(ka.Cell(1e6, 4e-21, 1.0), ka.Devices(np.ones(0), 0.1, 1e6, 0.1)))
     assert empty.kept.shape == (0,)
 

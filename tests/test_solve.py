@@ -174,6 +174,16 @@ def test_one_device_alone_needs_nothing_together() -> None:
         ka.solve(ka.Problem(ka.Cell(1.1 * needed, 4e-21, 1.0, total_power_w=0.01), phone))
 
 
+def test_total_power_needed_is_zero_where_it_is_not_what_lacks() -> None:
+    phone = ka.Devices([2e-12], 0.1, 4e6, 0.2, pruning_ratio_max=0.5)
+    roomy = float(ka.least_bandwidth(ka.Problem(ka.Cell(1e6, 4e-21, 1.0), phone))) * 1.1
+    for bandwidth, cap, lacks in ((1e5, None, "bandwidth"), (1e5, 0.01, "bandwidth"), (roomy, 0.01, "total_power")):
+        d = ka.solve(ka.Problem(ka.Cell(bandwidth, 4e-21, 1.0, cap), phone), throw=False).diagnosis
+        assert d is not None
+        assert d.resource[0] == lacks
+        assert (d.total_power_needed_w > 0.01) if lacks == "total_power" else (d.total_power_needed_w == 0.0)
+
+
 def test_feasible_problems_are_never_called_infeasible(solved: list[ka.Solution]) -> None:
     for s in solved[::5]:
         assert is_feasible(s.problem)
