@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,18 @@ def ours(given: tuple[ka.Cell, ka.Devices]) -> ka.Certificate:
     certificate = ka.solve(ka.Problem(*given)).certificate
     assert certificate.ok
     return certificate
+
+
+def of_numpy(problems: int | None) -> dict[str, ka.Problem]:
+    """The kinds of problems that the compiled kernel leaves to NumPy, of 10 devices each."""
+    cell, devices = cell_of(10, problems=problems)
+    half = 0.5 * ka.solve(ka.Problem(cell, devices)).tx_power_w.sum(axis=-1)
+    ratios = np.linspace(0.0, 1.0, 6)
+    return {
+        "square error": ka.Problem(cell, devices, ka.PowerLaw(2.0)),
+        "error from a table of 6 points": ka.Problem(cell, devices, ka.Table(ratios, ratios**2)),
+        "half the total power": ka.Problem(replace(cell, total_power_w=half), devices),
+    }
 
 
 def main() -> None:
@@ -125,6 +139,13 @@ def main() -> None:
     row("10,000 x 10 in one call / 1 x 100,000", "<= 2", t["many"] / t["middle"],
         f"{t['many'] * 1e3:.3g} ms / {t['middle'] * 1e3:.3g} ms")  # fmt: skip
     row("time per device, 10^6 / 10^4", "<= 2", t["all"] / t["small"] / 100, f"{t['small'] * 1e3:.3g} ms at 10^4")
+    t = interleaved(
+        {f"{kind} {n}": partial(ka.solve, problem) for n in (None, 1000) for kind, problem in of_numpy(n).items()},
+        options.repeats,
+    )
+    for kind in of_numpy(None):
+        row(f"K = 10: {kind}, by the NumPy engine", "", t[f"{kind} None"] * 1e3,
+            f"ms; {t[f'{kind} 1000']:.3g} ms each where 1000 are solved in one call")  # fmt: skip
     here = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     # Freed arrays go back at once, so that the high-water mark counts those alive.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000"}
