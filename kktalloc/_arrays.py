@@ -114,7 +114,7 @@ def _offence(value: Any) -> str:
             break
         culprit = next((i for i, entry in enumerate(entries) if _as_numbers(entry) is None), None)
         if culprit is None:
-            shapes = [np.shape(entry) for entry in entries]
+            shapes = [tuple(np.shape(entry)) for entry in entries]
             odd = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None)
             if odd is None:
                 break

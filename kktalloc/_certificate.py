@@ -181,9 +181,15 @@ def read_verdict(verdict: FloatArray, bandwidth_price_per_hz: FloatArray, tolera
 
 
 def _spoilt(problem: Problem) -> np.ndarray:
-    """Which problems hold a NaN, shape ``(...)``: written into their arrays since these were validated."""
-    given = [getattr(table, f.name) for table in (problem.cell, problem.devices) for f in fields(table)]
-    return np.any([np.isnan(np.asarray(values)).any(axis=-1) for values in given if values is not None], axis=0)
+    """Which problems hold what is no finite number, shape ``(...)``: written there since they were validated."""
+    spoilt = np.zeros(problem.batch_shape, dtype=bool)
+    for table in (problem.cell, problem.devices):
+        for f in fields(table):
+            if (given := getattr(table, f.name)) is not None:
+                values = np.asarray(given)
+                unlimited = f.name == "energy_budget_j"
+                spoilt |= ~(np.isfinite(values) | ((values == np.inf) & unlimited)).all(axis=-1)
+    return spoilt
 
 
 def _worth_of_budgets(problem: Problem, worth: Prices) -> FloatArray:

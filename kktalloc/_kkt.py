@@ -57,10 +57,10 @@ def _settle(form: Reduced, response: Response) -> Response:
     with np.errstate(all="ignore"):
         carried = response.b * np.log1p(form.snr * response.p / response.b)
         s = np.clip(np.nan_to_num((carried - form.rate0) / form.rate1), form.s_min, form.s_max)
-    moving = np.isin(response.regime, (Regime.ENERGY, Regime.PEAK))
+    moving = np.isin(response.regime, (Regime.ENERGY, Regime.PEAK)) & (response.held < 0)
     return replace(
         response,
-        s=np.select([moving, below], [at.s, s], response.s),
+        s=np.select([moving, below & (response.held < 0)], [at.s, s], response.s),
         p=np.where(moving, at.p, response.p),
     )
 
@@ -225,7 +225,8 @@ def _mix(ratio: FloatArray, share: FloatArray, one: Response, other: Response) -
     between = np.select([same, *along], [one.regime, one.regime, other.regime], Regime.TOTAL_POWER)
     regime = np.where(mixed, between, np.where(w >= 0.5, one.regime, other.regime))
     arrays = {name: blend(getattr(one, name), getattr(other, name)) for name in ("y", "s", "p", "b", "flow")}
-    return Response(regime=regime, held=np.where(w >= 0.5, one.held, other.held), **arrays)
+    held = np.where((one.held == other.held) & (one.s == other.s), one.held, -1)
+    return Response(regime=regime, held=held, **arrays)
 
 
 def _merge(whole: Response, rows: np.ndarray, part: Response) -> Response:

@@ -145,7 +145,7 @@ class Table:
 
     @property
     def slopes(self) -> FloatArray:
-        """Slope of each piece, one more than there are breaks, strictly increasing."""
+        """Slope of each piece, one more than there are breaks, non-decreasing but for rounding."""
         return np.asarray(np.diff(self.error) / np.diff(self.pruning_ratio))
 
     def value(self, rho: FloatArray) -> FloatArray:

@@ -157,7 +157,7 @@ def corners(form: Reduced, ratio: FloatArray) -> Corners:
     for j in range(s_break.shape[-1]):
         s = s_break[..., j]
         s = np.where(np.isfinite(s), s, s_max)
-        energy = energy_first ^ (kinked & (s > s_kink))
+        energy = energy_first ^ (kinked & (s >= s_kink))
         y = np.clip(efficiency_for(load(form, s, form.power_limit(s))), 1e-300, EFFICIENCY_MAX)
         y_break[..., j], log_m_break[..., j] = y, marginal(plain, ratio, energy, y, s).log_value
         log_m_break_star[..., j] = stretch_marginal(plain, y_star, s)
@@ -185,11 +185,6 @@ def breaks(form: Reduced) -> FloatArray:
     room = 1.0 - form.compute[..., None] * q
     with np.errstate(divide="ignore"):
         return np.where(room > 0.0, q / room, np.inf)
-
-
-def _on_piece(form: Reduced, slope: FloatArray) -> Reduced:
-    """Where the error rises at a slope per device all is as for the linear error with other weights."""
-    return replace(form, weight=form.weight * slope, error=Linear())
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,10 +267,9 @@ def respond(form: Reduced, at: Corners, log_price: FloatArray, start: FloatArray
     high = np.where(second, at.y_kink, at.y_star)
     held, piece = np.full(corner.shape, -1), form
     if isinstance(form.error, Table):
-        held, low, high = _between_breaks(form.error, at, price, low, high)
+        held, number, low, high = _between_breaks(form.error, at, price, low, high)
         held = np.where(corner, -1, held)
-        middle = marginal(form, at.ratio, energy, np.where(low > 0.0, np.sqrt(low * high), 0.5 * high)).s
-        piece = _on_piece(form, form.error.slope(np.clip(1.0 - form.keep_ratio(middle), 0.0, 1.0)))
+        piece = replace(form, weight=form.weight * form.error.slopes[number], error=Linear())
     rest = held >= 0
     y = _efficiency_at(piece, at.ratio, energy, price, start, low, high, ~(corner | rest))
     on = marginal(piece, at.ratio, energy, y)
@@ -315,17 +309,22 @@ def respond(form: Reduced, at: Corners, log_price: FloatArray, start: FloatArray
 
 def _between_breaks(
     error: Table, at: Corners, log_price: FloatArray, low: FloatArray, high: FloatArray
-) -> tuple[np.ndarray, FloatArray, FloatArray]:
-    """The break between `low` and `high` that the price holds each device at, else -1; and the ends of its piece."""
-    held, bottom, top = np.full(low.shape, -1), low, high
+) -> tuple[np.ndarray, np.ndarray, FloatArray, FloatArray]:
+    """The break between `low` and `high` that the price holds each device at, else -1; its piece, and the ends of that.
+
+    A floor or a kink may lie at a break, which then is `high`: their own prices leave the drop of the slope out.
+    """
+    held, number, bottom, top = np.full(low.shape, -1), np.zeros(low.shape, dtype=int), low, high
     for j in range(error.breaks.size):
         y = at.y_break[..., j]
         cheap, dear = leaving(error, np.array(j), at.log_m_break[..., j])
-        inside = (y > low) & (y < high) & np.isfinite(at.s_break[..., j])
+        reached = np.isfinite(at.s_break[..., j])
+        inside = (y > low) & (y <= high) & reached
         above, below = inside & (log_price > dear), inside & (log_price < cheap)
         held = np.where(inside & ~above & ~below, j, held)
+        number += above | (y <= low) | ~reached
         bottom, top = np.where(above, np.maximum(bottom, y), bottom), np.where(below, np.minimum(top, y), top)
-    return held, bottom, top
+    return held, number, bottom, top
 
 
 def leaving(error: Table, held: np.ndarray, log_m: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -136,7 +136,7 @@ class Solution:
 def solve(problem: Problem, throw: bool = True) -> Solution:
     """Allocate pruning, bandwidth and power exactly, by the KKT conditions of the convex form.
 
-    What the certificate refuses is solved by the other engine, then priced anew, before it counts as uncertified.
+    What the certificate refuses of the compiled engine is solved by NumPy; what it refuses still is priced anew.
 
     Parameters
     ----------

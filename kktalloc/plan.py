@@ -247,7 +247,7 @@ class _Planner:
         asked = {
             "constants": (constants, Constants),
             "schedule": (schedule, Schedule),
-            "young": (young or Young(), Young),
+            "young": (Young() if young is None else young, Young),
         }
         for name, (given, kind) in asked.items():
             if not isinstance(given, kind):
@@ -256,8 +256,8 @@ class _Planner:
             raise ValueError(f"problem: one at a time, got a batch of shape {problem.batch_shape}")
         if not problem.shape[-1]:
             raise ValueError("problem: has no devices to plan for")
-        if scan < 3:
-            raise ValueError(f"scan = {scan}: must be at least 3")
+        if not isinstance(scan, int | np.integer) or scan < 3:
+            raise ValueError(f"scan = {scan!r:.60}: must be a whole number, at least 3")
         self.problem, self.constants, self.schedule, self.young = problem, constants, schedule, young
         # A measured error may exceed 1, which counts as that much more of D^2.
         self.most_error = float(np.max(problem.pruning_error.value(np.ones(problem.shape)), initial=1.0))

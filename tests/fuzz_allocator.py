@@ -96,11 +96,22 @@ def draw(rng: np.random.Generator) -> Case:
         share = 10 ** rng.uniform(-3, 0.3) if hidden else scale(rng, decades=decades)
         case.cell["total_power_w"] = np.asarray(d["tx_power_max_w"]).sum(axis=-1) * share
     if rng.random() < 0.15:
-        table = ka.Table([0.0, 0.3, 0.8, 1.0], np.cumsum([0.0, *rng.random(3)]))
+        table = _table(rng.random(3), float(np.min(d["pruning_ratio_max"], initial=1.0)))
         case.curve = table if rng.random() < 0.5 else ka.PowerLaw(float(rng.choice([1.0, 1.5, 2.0, 4.0])))
     if rng.random() < 0.1:
         _spoil(rng, case)
     return case
+
+
+def _table(steps: FloatArray, floor: float) -> ka.Table:
+    """A table of three pieces or of twenty; it may start flat, and have a break where pruning may go no further."""
+    ratios = [0.0, 0.3, 0.8, 1.0]
+    if steps[1] < 0.3 and 0.0 < floor < 0.8:
+        ratios[1] = floor
+    if steps[2] < 0.2:
+        many = np.linspace(0.0, 1.0, 21)
+        return ka.Table(many, many ** (1.0 + 3.0 * steps[0]))
+    return ka.Table(ratios, np.cumsum([0.0, steps[0] if steps[0] > 0.3 else 0.0, *steps[1:]]))
 
 
 def _around_a_point(rng: np.random.Generator, shape: tuple[int, ...], decades: float) -> Case:
