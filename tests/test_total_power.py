@@ -188,6 +188,21 @@ def test_bad_curves_are_named(make: object, match: str) -> None:
         make()  # type: ignore[operator]
 
 
+def test_who_is_held_at_a_break_is_there_to_the_last_digit() -> None:
+    """An ulp beside it the slopes on both sides are those of one piece, which no price need agree with."""
+    ratios = np.linspace(0.0, 1.0, 31)
+    curve, held = ka.Table(ratios, ratios**2), 0
+    for seed in range(20):
+        problem = random_problem(np.random.default_rng(seed), 12, "mixed", stress=False)
+        for share in (None, 0.7):
+            total = None if share is None else share * float(ka.solve(problem).tx_power_w.sum())
+            rho = ka.solve(variant(problem, pruning_error=curve, total_power_w=total), throw=False).pruning_ratio
+            off = np.abs(rho[:, None] - curve.breaks).min(axis=1)
+            held += (near := off < 1e-13).sum()
+            assert off[near].max(initial=0.0) < 3e-16
+    assert held > 50
+
+
 def test_a_floor_at_a_break_is_a_corner_too(monkeypatch: pytest.MonkeyPatch) -> None:
     curve = ka.Table([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.0, 0.02, 0.1, 0.25, 0.5, 1.0])
     devices = ka.Devices([3e-12, 5e-12, 1e-11], 0.1, 4e6, 0.2, pruning_ratio_max=0.4)
