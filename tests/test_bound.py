@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -295,3 +297,13 @@ def test_refusals_name_what_is_violated(
     with pytest.raises(ValueError, match=message) as caught:
         b.bound(replace(CONSTANTS, **constants), replace(SCHEDULE, **schedule), **arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_the_snippet_of_the_page_runs() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "verification.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    namespace: dict[str, Any] = {}
+    exec(compile(snippet, "verification.md", "exec"), namespace)
+    constants, schedule, ratio = namespace["constants"], namespace["schedule"], np.array([0.1, 0.5, 0.3])
+    sharper = b.bound(constants, schedule, ratio, young=namespace["best_young"](constants, schedule, ratio))
+    assert sharper.gradient_bound < b.bound(constants, schedule, ratio).gradient_bound
