@@ -17,7 +17,7 @@ from kktalloc._arrays import as_float64
 from kktalloc._dual import LN2, ConvexRows, Multipliers, convex_rows, dual_terms
 from kktalloc._efficiency import phi
 from kktalloc._prices import Prices, prices_from, split_prices
-from kktalloc._problem import FloatArray, Problem
+from kktalloc._problem import FloatArray, Problem, unlimited
 from kktalloc._regime import Regime
 
 Q_ULP = 1e-15  # what rounding leaves open of rho = 1 - q, and of the terms of a slope
@@ -187,8 +187,7 @@ def _spoilt(problem: Problem) -> np.ndarray:
         for f in fields(table):
             if (given := getattr(table, f.name)) is not None:
                 values = np.asarray(given)
-                unlimited = f.name == "energy_budget_j"
-                spoilt |= ~(np.isfinite(values) | ((values == np.inf) & unlimited)).all(axis=-1)
+                spoilt |= ~(np.isfinite(values) | ((values == np.inf) & unlimited(f.name))).all(axis=-1)
     return spoilt
 
 

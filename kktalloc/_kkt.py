@@ -57,10 +57,11 @@ def _settle(form: Reduced, response: Response) -> Response:
     with np.errstate(all="ignore"):
         carried = response.b * np.log1p(form.snr * response.p / response.b)
         s = np.clip(np.nan_to_num((carried - form.rate0) / form.rate1), form.s_min, form.s_max)
-    moving = np.isin(response.regime, (Regime.ENERGY, Regime.PEAK)) & (response.held < 0)
+    free = response.held < 0
+    moving = np.isin(response.regime, (Regime.ENERGY, Regime.PEAK)) & free
     return replace(
         response,
-        s=np.select([moving, below & (response.held < 0)], [at.s, s], response.s),
+        s=np.select([moving, below & free], [at.s, s], response.s),
         p=np.where(moving, at.p, response.p),
     )
 

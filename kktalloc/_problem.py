@@ -147,6 +147,17 @@ def _as_float64(table: str, name: str, value: Any, homes: dict[str, Home]) -> Fl
     return as_float64(f"{table}.{name}", value)
 
 
+def expect(name: str, given: Any, kind: type) -> None:
+    """Raise a TypeError that names an argument which is not of its kind."""
+    if not isinstance(given, kind):
+        raise TypeError(f"{name}: expected {kind.__name__}, got {type(given).__name__}")
+
+
+def unlimited(name: str) -> bool:
+    """Whether a field may be infinite, which is no limit then."""
+    return _RANGES[name][2] == inf
+
+
 @dataclass(frozen=True, eq=False, init=False)
 class Problem:
     """A validated allocation problem, or a batch of them.
@@ -182,9 +193,8 @@ class Problem:
     _devices: dict[str, FloatArray] = field(repr=False)
 
     def __init__(self, cell: Cell, devices: Devices, pruning_error: PruningError | None = None) -> None:
-        for asked, table in zip((Cell, Devices), (cell, devices), strict=True):
-            if not isinstance(table, asked):
-                raise TypeError(f"{asked.__name__.lower()}: expected {asked.__name__}, got {type(table).__name__}")
+        expect("cell", cell, Cell)
+        expect("devices", devices, Devices)
         module, homes = kernel(), dict[str, Home]()
         cell_values, device_values = (
             {

@@ -315,12 +315,12 @@ def _between_breaks(
     A floor or a kink may lie at a break, which then is `high`: their own prices leave the drop of the slope out.
     """
     held, number, bottom, top = np.full(low.shape, -1), np.zeros(low.shape, dtype=int), low, high
+    cheap, dear = leaving(error, np.arange(error.breaks.size), at.log_m_break)
     for j in range(error.breaks.size):
         y = at.y_break[..., j]
-        cheap, dear = leaving(error, np.array(j), at.log_m_break[..., j])
         reached = np.isfinite(at.s_break[..., j])
         inside = (y > low) & (y <= high) & reached
-        above, below = inside & (log_price > dear), inside & (log_price < cheap)
+        above, below = inside & (log_price > dear[..., j]), inside & (log_price < cheap[..., j])
         held = np.where(inside & ~above & ~below, j, held)
         number += above | (y <= low) | ~reached
         bottom, top = np.where(above, np.maximum(bottom, y), bottom), np.where(below, np.minimum(top, y), top)

@@ -162,8 +162,7 @@ def solve(problem: Problem, throw: bool = True) -> Solution:
     if kernel is not None and (retry := kernel.solved & _refused(solution)).any():
         found, diagnosis = _solve_numpy(problem, throw, replace(found, solved=found.solved & ~retry))
         solution = _judged(problem, found, diagnosis)
-    if _refused(solution).any():
-        solution = _priced_anew(solution, found)
+    solution = _priced_anew(solution, found)
     if throw and not solution.certificate.ok:
         raise UncertifiedError(solution if problem.home is None else problem.home.receive(solution))
     return solution
@@ -204,6 +203,8 @@ def _priced_anew(solution: Solution, found: Allocation) -> Solution:
     efficiency: the bandwidth still settles that, but the efficiency no longer tells the price.
     """
     refused = _refused(solution)
+    if not refused.any():
+        return solution
     allocation = (values[refused] for values in (solution.pruning_ratio, solution.bandwidth_hz, solution.tx_power_w))
     best = certify(rows(solution.problem, refused.ravel()), *allocation)
     if not best.passed.any():

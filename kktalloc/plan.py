@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kktalloc._arrays import speaks_arrays
 from kktalloc._least import LeastEnergy, least_bandwidth, least_deadline, least_energy
-from kktalloc._problem import FloatArray, Problem
+from kktalloc._problem import FloatArray, Problem, expect
 from kktalloc._solution import Solution, solve
 from kktalloc._variant import variant
 from kktalloc.bound import BoundTerms, Constants, Schedule, Young, bound
@@ -244,14 +244,10 @@ class _Planner:
     def __init__(
         self, problem: Problem, constants: Constants, schedule: Schedule, young: Young | None, scan: int
     ) -> None:
-        asked = {
-            "constants": (constants, Constants),
-            "schedule": (schedule, Schedule),
-            "young": (Young() if young is None else young, Young),
-        }
-        for name, (given, kind) in asked.items():
-            if not isinstance(given, kind):
-                raise TypeError(f"{name}: expected {kind.__name__}, got {type(given).__name__}")
+        expect("constants", constants, Constants)
+        expect("schedule", schedule, Schedule)
+        if young is not None:
+            expect("young", young, Young)
         if problem.batch_shape:
             raise ValueError(f"problem: one at a time, got a batch of shape {problem.batch_shape}")
         if not problem.shape[-1]:
