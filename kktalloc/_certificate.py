@@ -75,6 +75,9 @@ class Certificate:
         """All problems passed."""
         return bool(self.passed.all())
 
+    def __bool__(self) -> bool:
+        return self.ok
+
     @property
     def worst(self) -> tuple[str, float]:
         """Name and value of the largest residual (the gap included) over all problems."""
@@ -84,6 +87,7 @@ class Certificate:
         return max(values.items(), key=lambda item: np.inf if np.isnan(item[1]) else item[1])
 
 
+@np.errstate(all="ignore")  # what is no number is judged as such, in silence
 def certify(
     problem: Problem,
     pruning_ratio: ArrayLike,
@@ -151,23 +155,20 @@ def certify(
     if regime is not None:
         wrong = _regime_mismatch(problem, regime, q, p, implied["energy_j"], mu, flat == 0.0)
         residuals["consistency"] = np.maximum(residuals["consistency"], _worst(wrong))
-    with np.errstate(all="ignore"):
-        scale = (c.alpha * (c.error.value(np.ones_like(q)) - c.error.value(np.zeros_like(q)))).sum(axis=-1)
-        scale = np.where(scale > 0.0, scale, 1.0)
-        paid = _paid(c, lam_pos, mu_pos)
-        gap = (implied["objective"] - (best.value.sum(axis=-1) - paid)) / scale
-        residuals["dual"] = np.maximum(np.maximum(-lam * c.bandwidth, -mu * np.minimum(c.total_power, 1e300)), 0.0)[
-            ..., 0
-        ]
-        rate = c.carried(b, p)
-        residuals["complementarity"] = _complementarity(c, b, p, u, rate, lam_pos, mu_pos, best) / scale
-        # No marginal term agrees with a spread outside those of the q next to this one (a corner of the curve, or a q
-        # that a double hardly resolves). Or else q is the best at these prices (a bound, or as close as rho can say).
-        off = np.maximum(np.maximum(flat - best.spread, best.spread - steep) - _spread_ulp(c, best, mu_pos), 0.0)
-        mismatch = off / np.maximum(np.maximum(np.abs(best.spread), steep), 1e-300)
-        residuals["stationarity"] = _worst(np.minimum(mismatch, np.abs(q - best.keep_ratio)))
-        moved = (best.rate * rate).sum(axis=-1) + paid + _worth_of_budgets(problem, worth)
-        resolution = 8.0 * np.finfo(np.float64).eps * (1.0 + moved / scale)
+    scale = (c.alpha * (c.error.value(np.ones_like(q)) - c.error.value(np.zeros_like(q)))).sum(axis=-1)
+    scale = np.where(scale > 0.0, scale, 1.0)
+    paid = _paid(c, lam_pos, mu_pos)
+    gap = (implied["objective"] - (best.value.sum(axis=-1) - paid)) / scale
+    residuals["dual"] = np.maximum(np.maximum(-lam * c.bandwidth, -mu * np.minimum(c.total_power, 1e300)), 0.0)[..., 0]
+    rate = c.carried(b, p)
+    residuals["complementarity"] = _complementarity(c, b, p, u, rate, lam_pos, mu_pos, best) / scale
+    # No marginal term agrees with a spread outside those of the q next to this one (a corner of the curve, or a q
+    # that a double hardly resolves). Or else q is the best at these prices (a bound, or as close as rho can say).
+    off = np.maximum(np.maximum(flat - best.spread, best.spread - steep) - _spread_ulp(c, best, mu_pos), 0.0)
+    mismatch = off / np.maximum(np.maximum(np.abs(best.spread), steep), 1e-300)
+    residuals["stationarity"] = _worst(np.minimum(mismatch, np.abs(q - best.keep_ratio)))
+    moved = (best.rate * rate).sum(axis=-1) + paid + _worth_of_budgets(problem, worth)
+    resolution = 8.0 * np.finfo(np.float64).eps * (1.0 + moved / scale)
     clean = {name: np.where(np.isnan(v), np.inf, v) for name, v in residuals.items()}
     return Certificate(clean, gap, lam[..., 0], mu[..., 0], resolution, tolerance)
 
@@ -232,17 +233,17 @@ def _non_negative(name: str, value: float) -> float:
     return float(array)
 
 
+@np.errstate(all="ignore")
 def outcome(problem: Problem, rho: FloatArray, b: FloatArray, p: FloatArray) -> dict[str, FloatArray]:
     """Upload time, latency, energy (``(..., K)``) and objective (``(...)``) that an allocation implies."""
     d = problem.devices
     q = 1.0 - rho
     bits = np.asarray(d.payload_bits) * q + np.asarray(d.overhead_bits)
-    with np.errstate(all="ignore"):
-        snr = np.asarray(d.channel_gain) * p / (np.asarray(problem.cell.noise_psd_w_per_hz) * b)
-        # Compared so that the NaN of an infeasible problem stays NaN.
-        rate = np.where(b <= 0.0, 0.0, b * np.log1p(snr) / LN2)
-        upload = np.where(bits <= 0.0, 0.0, bits / rate)
-        energy = np.where(upload <= 0.0, 0.0, p * upload / np.asarray(d.pa_efficiency))
+    snr = np.asarray(d.channel_gain) * p / (np.asarray(problem.cell.noise_psd_w_per_hz) * b)
+    # Compared so that the NaN of an infeasible problem stays NaN.
+    rate = np.where(b <= 0.0, 0.0, b * np.log1p(snr) / LN2)
+    upload = np.where(bits <= 0.0, 0.0, bits / rate)
+    energy = np.where(upload <= 0.0, 0.0, p * upload / np.asarray(d.pa_efficiency))
     return {
         "upload_s": upload,
         "latency_s": np.asarray(d.fixed_latency_s) + np.asarray(d.pruned_compute_s) * q + upload,
@@ -267,15 +268,17 @@ def _primal(
         peak_over = np.where(p > peak, (p - peak) / np.maximum(peak, 1e-300), 0.0)
     B = B[..., 0]
     total = np.inf if cell.total_power_w is None else np.asarray(cell.total_power_w)[..., 0]
-    radiated = p.sum(axis=-1)
+    # Nobody hands out what another gives back: the positive parts count.
     with np.errstate(all="ignore"):
+        radiated, handed_out = (np.maximum(v, 0.0).sum(axis=-1) for v in (p, b))
+        below = -p / np.maximum(peak, 1e-300)
         total_over = np.where(radiated > total, (radiated - total) / np.maximum(total, 1e-300), 0.0)
     return {
         # Lateness is a shortfall of rate, relative to the window that the device decides over.
         "primal_rate": _worst((implied["upload_s"] - (window - a * q)) / np.maximum(window, 1e-300)),
         "primal_energy": _worst(spent),
-        "primal_peak_power": _worst(np.maximum(peak_over, -p)),
-        "primal_bandwidth": np.maximum((b.sum(axis=-1) - B) / B, _worst(-b) / B),
+        "primal_peak_power": _worst(np.maximum(peak_over, below)),
+        "primal_bandwidth": np.maximum((handed_out - B) / B, _worst(-b) / B),
         "primal_total_power": total_over,
         "primal_pruning": _worst(np.maximum(1.0 - np.asarray(d.pruning_ratio_max) - q, np.maximum(q - 1.0, -q))),
     }

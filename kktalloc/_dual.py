@@ -89,12 +89,12 @@ def convex_rows(problem: Problem) -> ConvexRows:
     B, peak = np.asarray(cell.bandwidth_hz), np.asarray(d.tx_power_max_w)
     total = np.full_like(B, np.inf) if cell.total_power_w is None else np.asarray(cell.total_power_w)
     window = np.asarray(cell.deadline_s) - np.asarray(d.fixed_latency_s)
-    # Without any time a device can keep nothing; its rows take another window to be numbers.
+    # Without any time a device can send nothing, as if it had no gain; its rows take another window to be numbers.
     on_time = window > 0.0
     window = np.where(on_time, window, np.asarray(cell.deadline_s))
     q_min = 1.0 - np.asarray(d.pruning_ratio_max)
     with np.errstate(all="ignore"):
-        g = np.asarray(d.channel_gain) / np.asarray(cell.noise_psd_w_per_hz)
+        g = np.where(on_time, np.asarray(d.channel_gain) / np.asarray(cell.noise_psd_w_per_hz), 0.0)
         energy = np.asarray(d.energy_budget_j) - np.asarray(d.fixed_energy_j)
         eta = np.asarray(d.pa_efficiency)
         r0, r1 = extra / window, bits + a * extra / window

@@ -71,7 +71,9 @@ LANE_LOOP void reduce(Block *v, const Problem *problem, const Strip *at)
         const double weight = v->field[WEIGHT][i], payload = v->field[PAYLOAD_BITS][i], overhead = v->field[OVERHEAD_BITS][i];
         const double compute_j = v->field[PRUNED_COMPUTE_J][i], eta = v->field[PA_EFFICIENCY][i], deadline = v->deadline[i];
         const double time = deadline - v->field[FIXED_LATENCY_S][i], window = time > 0.0 ? time : deadline;
-        const double late = time - compute_s * q_min <= 0.0 ? 1.0 : 0.0;
+        /* Who has nothing to send and nothing to compute needs no time. */
+        const double idle = q_min + overhead > 0.0 ? 0.0 : 1.0, untimely = time - compute_s * q_min <= 0.0 ? 1.0 : 0.0;
+        const double late = idle > 0.0 ? (time < 0.0 ? 1.0 : 0.0) : untimely;
         const double per_window = 1.0 / window, A = compute_s * per_window;
         const double left = v->field[ENERGY_BUDGET_J][i] - v->field[FIXED_ENERGY_J][i], energy = most(left, 0.0);
         const double drained = left - compute_j * q_min < 0.0 ? 1.0 : 0.0;
@@ -83,7 +85,9 @@ LANE_LOOP void reduce(Block *v, const Problem *problem, const Strip *at)
         const double drain = eta * per_window / (peak > 0.0 ? peak : 1.0), heat = drain * compute_j;
         const double F0 = limited > 0.0 ? drain * energy : 2.0, F1 = limited > 0.0 ? A * F0 - heat : 0.0;
         const double mixed = limited > 0.0 ? heat : 2.0 * A;  /* A F0 - F1 */
-        const double received = energy > 0.0 ? gain * peak : 0.0, gamma = received * v->per_noise[i];
+        /* Without gain, power, energy or time a device can send nothing: it stays at its floor. */
+        const double able = energy > 0.0 ? gain * peak : 0.0, received = time > 0.0 ? able : 0.0;
+        const double gamma = received * v->per_noise[i];
         /* In seconds: next to nothing may be left of the window, and is all rounding in shares of it. */
         const double spare = window - compute_s * q_min, room = window - compute_s;
         const double s_min = q_min * window / (late > 0.0 ? window : spare);

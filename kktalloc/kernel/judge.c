@@ -83,7 +83,7 @@ LANE_LOOP void imply(Block *v)
         const double spent = (energy - budget) * per_budget, excess = (p - peak) * per_peak;
         const double over = p > peak ? excess : 0.0, range = most(q - 1.0, -q);
         v->worst[ENERGY][i] = budget < INFINITY ? no_nan(spent) : 0.0;
-        v->worst[PEAK][i] = no_nan(most(over, -p) + 0.0 * p);
+        v->worst[PEAK][i] = no_nan(most(over, -p * per_peak) + 0.0 * p);
         /* 0, or NaN where the problem has been spoilt since it was validated. */
         const double limit = budget == INFINITY ? 0.0 : budget, of_cell = 0.0 * deadline + 0.0 * v->bandwidth[i];
         const double of_uplink = 0.0 * g + 0.0 * peak + 0.0 * payload + 0.0 * extra + 0.0 * eta;
@@ -92,7 +92,7 @@ LANE_LOOP void imply(Block *v)
         v->worst[NEGATIVE][i] = -b;
         v->sum[OBJECTIVE][i] = alpha * rho;
         v->sum[SHARE][i] = alpha;
-        v->sum[BANDWIDTH][i] = b;
+        v->sum[BANDWIDTH][i] = b < 0.0 ? 0.0 : b;  /* nobody hands out what another gives back */
         v->implied[UPLOAD_S][i] = upload;
         v->implied[LATENCY_S][i] = latency;
         v->implied[ENERGY_J][i] = energy;
@@ -145,7 +145,9 @@ LANE_LOOP void weigh(Block *v)
         const double a = v->field[PRUNED_COMPUTE_S][i], peak = v->field[TX_POWER_MAX_W][i], per_a = 1.0 / a;
         const double budget = v->field[ENERGY_BUDGET_J][i], fixed_j = v->field[FIXED_ENERGY_J][i];
         const double compute_j = v->field[PRUNED_COMPUTE_J][i], q_min = 1.0 - v->field[PRUNING_RATIO_MAX][i];
-        const double alpha = v->field[WEIGHT][i], g = v->field[CHANNEL_GAIN][i] * v->per_noise[i];
+        /* Who has no time can send nothing, as if there were no gain. */
+        const double on_time = v->deadline[i] > v->field[FIXED_LATENCY_S][i] ? 1.0 : 0.0;
+        const double alpha = v->field[WEIGHT][i], g = on_time > 0.0 ? v->field[CHANNEL_GAIN][i] * v->per_noise[i] : 0.0;
         const double p = v->p[i], q = 1.0 - v->rho[i], rate = v->rate[i];
 
         /* The convex rows. */
@@ -153,7 +155,7 @@ LANE_LOOP void weigh(Block *v)
         const double most_rate = B * natural_log1p(g * (left > 0.0 ? peak : 0.0) * v->per_bandwidth[i]) * PER_LN2;
         const double u_min = q_min / (window - a * q_min), u_max = window > a ? 1.0 / (window - a) : INFINITY;
         const double highest = most(least(u_max, (most_rate - r0) / r1), u_min);
-        const double u_cap = v->deadline[i] > v->field[FIXED_LATENCY_S][i] ? highest : u_min;
+        const double u_cap = on_time > 0.0 ? highest : u_min;
         /* What is left of the peak at the kink may be small: rounded as in NumPy. */
         const double limited = left < INFINITY ? 1.0 : 0.0, e_left = limited > 0.0 ? left : 0.0;
         const double e0 = eta * e_left / window, e1 = limited > 0.0 ? eta * (a * e_left / window - compute_j) : 0.0;
