@@ -1,18 +1,18 @@
 """Exact joint pruning, bandwidth, power and energy allocation for federated learning over wireless networks."""
 
-from kktalloc._blocks import BlockSolution, solve_blocks
-from kktalloc._certificate import Certificate
-from kktalloc._diagnosis import Diagnosis
-from kktalloc._files import load_scenario
-from kktalloc._least import LeastEnergy, least_bandwidth, least_deadline, least_energy
-from kktalloc._minmax import MinMaxSolution, solve_minmax
-from kktalloc._prices import Prices
-from kktalloc._problem import Cell, Devices, Problem
-from kktalloc._pruning_error import Linear, PowerLaw, PruningError, Table
-from kktalloc._reference import ReferenceSolution, solve_reference
-from kktalloc._regime import Regime
-from kktalloc._select import Selection, select
-from kktalloc._solution import InfeasibleError, Solution, Status, UncertifiedError, certify, solve
+from kktalloc._certificate.certificate import Certificate, certify
+from kktalloc._certificate.prices import Prices
+from kktalloc._certificate.reference import ReferenceSolution, solve_reference
+from kktalloc._problem.curves import Linear, PowerLaw, PruningError, Table
+from kktalloc._problem.problem import Cell, Devices, Problem
+from kktalloc._problem.regime import Regime
+from kktalloc._problem.scenario import load_scenario
+from kktalloc._questions.blocks import BlockSolution, solve_blocks
+from kktalloc._questions.diagnosis import Diagnosis
+from kktalloc._questions.least import LeastEnergy, least_bandwidth, least_deadline, least_energy
+from kktalloc._questions.minmax import MinMaxSolution, solve_minmax
+from kktalloc._questions.select import Selection, select
+from kktalloc._questions.solution import InfeasibleError, Solution, Status, UncertifiedError, solve
 
 __all__ = [
     "BlockSolution",

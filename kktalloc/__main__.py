@@ -92,8 +92,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _solve(args: argparse.Namespace) -> int:
-    from kktalloc._files import load_scenario
-    from kktalloc._solution import Status, solve
+    from kktalloc._problem.scenario import load_scenario
+    from kktalloc._questions.solution import Status, solve
 
     solution = solve(load_scenario(args.scenario), throw=False)
     statuses = set(np.atleast_1d(np.asarray(solution.status, dtype=object)).flat)
@@ -158,7 +158,7 @@ def _rows(array: np.ndarray) -> np.ndarray:
 
 
 def _regime_name(code: int) -> str | None:
-    from kktalloc._regime import Regime
+    from kktalloc._problem.regime import Regime
 
     return Regime(code).name.lower() if code >= 0 else None
 
@@ -198,7 +198,7 @@ _LIMITS = {
 
 def _table(solution: Solution) -> str:
     """For a human: one line per device, the objective, prices and certificate, problem by problem."""
-    from kktalloc._regime import Regime
+    from kktalloc._problem.regime import Regime
 
     columns = []
     for heading, name, prefixes in _COLUMNS:

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kktalloc._arrays import speaks_arrays
-from kktalloc._least import LeastEnergy, least_bandwidth, least_deadline, least_energy
-from kktalloc._problem import FloatArray, Problem, expect
-from kktalloc._solution import Solution, solve
-from kktalloc._variant import variant
+from kktalloc._problem.arrays import FloatArray, speaks_arrays
+from kktalloc._problem.problem import Problem, expect
+from kktalloc._problem.variant import variant
+from kktalloc._questions.least import LeastEnergy, least_bandwidth, least_deadline, least_energy
+from kktalloc._questions.solution import Solution, solve
 from kktalloc.bound import BoundTerms, Constants, Schedule, Young, bound
 
 __all__ = [

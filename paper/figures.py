@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 import kktalloc as ka
-from kktalloc._files import load_scenario
+from kktalloc._problem.scenario import load_scenario
 from kktalloc.bound import Constants, Schedule
 from kktalloc.plan import plan
 from validation.summary import SAVING, smooth

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import kktalloc as ka
-from kktalloc._variant import rows
+from kktalloc._problem.variant import rows
 
 FloatArray = NDArray[np.float64]
 CHUNK = 200

@@ -15,7 +15,7 @@ from independent import best_keep_ratio, floor_bandwidth_hz, physical
 from numpy.typing import NDArray
 
 import kktalloc as ka
-from kktalloc._variant import variant
+from kktalloc._problem.variant import variant
 from kktalloc.bound import Constants, Schedule, bound
 from kktalloc.plan import plan, time_to_target
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from kktalloc._problem import Problem
+from kktalloc._problem.problem import Problem
 
 FloatArray = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from independent import best_keep_ratio, objective_at, physical
 from problems import REGIMES, random_problem
 
 import kktalloc as ka
-from kktalloc._reference import solve_reference
+from kktalloc._certificate.reference import solve_reference
 
 
 @pytest.mark.parametrize("regime", REGIMES)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import kktalloc as ka
-from kktalloc import _engine
+from kktalloc._problem import kernel
 
 CELL = ka.Cell(1e6, 4e-21, 1.0)
 PHONES = ka.Devices([2e-12, 5e-12, 1e-11], 0.1, 4e6, 0.2, pruning_ratio_max=0.9)
@@ -59,7 +59,7 @@ def numbers(answer: Any, path: str = "") -> Iterator[tuple[str, np.ndarray]]:
 def test_nothing_of_an_infeasible_problem_is_a_number(
     engine: str, cap_w: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if engine == "compiled" and _engine._KERNEL is None:
+    if engine == "compiled" and kernel._KERNEL is None:
         pytest.skip("installed without a C compiler")
     monkeypatch.setenv("KKTALLOC_ENGINE", engine)
     batch = ka.Problem(replace(CELL, bandwidth_hz=[1e6, 1e3], total_power_w=cap_w), PHONES)

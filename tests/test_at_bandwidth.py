@@ -8,9 +8,9 @@ from independent import best_keep_ratio, physical
 from problems import REGIMES, random_problem
 
 import kktalloc as ka
-from kktalloc._at_bandwidth import bandwidth_for, best_at, pruning_ratio_at
-from kktalloc._diagnosis import floor_bandwidth
-from kktalloc._reduced import reduce
+from kktalloc._device.at_bandwidth import bandwidth_for, best_at, pruning_ratio_at
+from kktalloc._device.feasibility import floor_bandwidth
+from kktalloc._device.reduced import reduce
 
 
 @pytest.mark.parametrize("regime", REGIMES)

@@ -12,7 +12,7 @@ from independent import best_keep_ratio, floor_bandwidth_hz, physical
 from problems import REGIMES, infeasible_problem, random_problem
 
 import kktalloc as ka
-from kktalloc._variant import variant
+from kktalloc._problem.variant import variant
 
 
 def brute_force(problem: ka.Problem, block_hz: float) -> float:

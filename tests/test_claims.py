@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import kktalloc as ka
-from kktalloc import _engine
+from kktalloc._problem import kernel
 
 PHONES = ka.Devices([2e-12, 5e-12], 0.1, 4e6, 0.2)
 PROBLEM = ka.Problem(ka.Cell(1e6, 4e-21, 1.0), PHONES)
@@ -17,7 +17,7 @@ BATCH = ka.Problem(ka.Cell([[1e6], [2e6]], 4e-21, [1.0, 1.1, 1.2]), PHONES)
 
 @pytest.fixture(params=["numpy", "compiled"], autouse=True)
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "compiled" and _engine._KERNEL is None:
+    if request.param == "compiled" and kernel._KERNEL is None:
         pytest.skip("installed without a C compiler")
     monkeypatch.setenv("KKTALLOC_ENGINE", request.param)
 

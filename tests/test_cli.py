@@ -15,9 +15,9 @@ import pytest
 from problems import infeasible_problem
 
 import kktalloc as ka
-from kktalloc import _engine
 from kktalloc.__main__ import _LIMITS, main
-from kktalloc._files import load_scenario
+from kktalloc._problem import kernel
+from kktalloc._problem.scenario import load_scenario
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "ten_devices.toml"
 
@@ -138,10 +138,10 @@ def test_an_unknown_engine_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_kernel_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.setattr(_engine, "_KERNEL", None)
+    monkeypatch.setattr(kernel, "_KERNEL", None)
     monkeypatch.setenv("KKTALLOC_ENGINE", "compiled")
     assert main(["solve", str(EXAMPLE)]) == 2
-    folder = Path(_engine.__file__).parent
+    folder = Path(kernel.__file__).parents[1]
     assert capsys.readouterr().err.splitlines() == [
         f"kktalloc: error: KKTALLOC_ENGINE=compiled, but the kktalloc in {folder} has no compiled kernel: it was"
         " installed without a C compiler, or is a source tree without `pip install -e .`"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import kktalloc as ka
-from kktalloc._dual import convex_rows, dual_terms
+from kktalloc._certificate.dual import convex_rows, dual_terms
 
 N0 = 4e-21
 USUAL: dict[str, Any] = {

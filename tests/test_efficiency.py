@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import lambertw
 
-from kktalloc._efficiency import efficiency_for, phi
+from kktalloc._device.efficiency import efficiency_for, phi
 
 
 def exact_phi(y: float) -> float:

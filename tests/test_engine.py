@@ -15,11 +15,13 @@ import pytest
 from problems import REGIMES, infeasible_problem, known_answers, random_problem
 
 import kktalloc as ka
-from kktalloc import _engine
-from kktalloc._prices import prices
-from kktalloc._solution import _judged, _priced_anew
+from kktalloc._certificate.prices import prices
+from kktalloc._engine import compiled as compiled_engine
+from kktalloc._problem import kernel as loader
+from kktalloc._problem.allocation import Allocation
+from kktalloc._questions.solution import _judged, _priced_anew
 
-pytestmark = pytest.mark.skipif(_engine._KERNEL is None, reason="installed without a C compiler")
+pytestmark = pytest.mark.skipif(loader._KERNEL is None, reason="installed without a C compiler")
 
 
 @contextmanager
@@ -75,7 +77,7 @@ def test_known_answers_come_from_the_kernel_itself() -> None:
         if known.total_power_price_per_w:
             continue
         with engine("compiled"):
-            found = _engine.solve(known.problem)
+            found = compiled_engine.solve(known.problem)
         assert found is not None
         assert found.solved, known.name
         assert float(found.objective) == pytest.approx(known.objective, abs=1e-13)
@@ -142,15 +144,15 @@ def accepted(solution: ka.Solution, claims: dict[str, np.ndarray]) -> bool:
 def test_what_the_certificate_refuses_of_the_kernel_is_solved_by_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     batch = stacked([random_problem(rng, 5, "mixed") for _ in range(4)])
-    right, kernel = ka.solve(batch), _engine.solve
+    right, kernel = ka.solve(batch), compiled_engine.solve
 
-    def spoiled(problem: ka.Problem) -> _engine.Allocation | None:
+    def spoiled(problem: ka.Problem) -> Allocation | None:
         found = kernel(problem)
         assert found is not None
         found.bandwidth_hz[1] *= 0.99
         return found
 
-    monkeypatch.setattr(_engine, "solve", spoiled)
+    monkeypatch.setattr(compiled_engine, "solve", spoiled)
     solution = ka.solve(batch)
     assert solution.certificate.ok
     np.testing.assert_array_equal(solution.bandwidth_hz[[0, 2, 3]], right.bandwidth_hz[[0, 2, 3]])
@@ -162,7 +164,7 @@ def test_ordinary_problems_need_neither_a_second_engine_nor_other_prices(regime:
     rng = np.random.default_rng(31)
     for K in (1, 3, 10, 40):
         batch = stacked([random_problem(rng, K, regime, stress=False) for _ in range(10)])
-        found = _engine.solve(batch)
+        found = compiled_engine.solve(batch)
         assert found is not None
         assert found.solved.all()
         assert _judged(batch, found, None).certificate.ok
@@ -173,7 +175,7 @@ def test_prices_that_do_not_suit_are_found_anew(problems: int) -> None:
     rng = np.random.default_rng(1)
     draws = [random_problem(rng, 5, "mixed") for _ in range(problems)]
     problem = stacked(draws) if problems > 1 else draws[0]
-    found = _engine.solve(problem)
+    found = compiled_engine.solve(problem)
     assert found is not None
     spoiled = found.price_per_hz.copy()
     spoiled.reshape(-1)[-1] *= 1.01
@@ -188,7 +190,7 @@ def test_prices_that_do_not_suit_are_found_anew(problems: int) -> None:
 
 @pytest.mark.parametrize("shape", [(3, 7), (2, 300_001)])
 def test_large_arrays_start_on_a_huge_page(shape: tuple[int, ...]) -> None:
-    array = _engine._on_huge_pages(shape)
+    array = compiled_engine._on_huge_pages(shape)
     array[...] = 1.0
     assert array.shape == shape
     assert array.flags.c_contiguous
@@ -269,7 +271,7 @@ def test_a_large_problem_in_chunks_threads_and_from_a_sample() -> None:
 def test_many_random_problems_need_no_help_from_numpy() -> None:
     rng = np.random.default_rng(13)
     problems = [random_problem(rng, 8, REGIMES[i % len(REGIMES)]) for i in range(700)]
-    found = _engine.solve(stacked(problems))
+    found = compiled_engine.solve(stacked(problems))
     assert found is not None
     assert found.solved.mean() >= 0.99
 
@@ -277,9 +279,9 @@ def test_many_random_problems_need_no_help_from_numpy() -> None:
 def test_numpy_serves_where_it_is_asked_for_and_where_the_kernel_does_not_reach() -> None:
     problem = known_answers()[0].problem
     with engine("numpy"):
-        assert _engine.solve(problem) is None
+        assert compiled_engine.solve(problem) is None
     capped = next(k for k in known_answers() if k.total_power_price_per_w).problem
-    assert _engine.solve(capped) is None
+    assert compiled_engine.solve(capped) is None
     with engine("fortran"), pytest.raises(ValueError, match="KKTALLOC_ENGINE = fortran"):
         ka.solve(problem)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kktalloc._files import load_scenario
+from kktalloc._problem.scenario import load_scenario
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

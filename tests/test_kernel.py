@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kktalloc import _engine
+from kktalloc._problem import kernel
 
 pytestmark = pytest.mark.skipif(
-    _engine._KERNEL is None or shutil.which("cc") is None, reason="installed without a C compiler"
+    kernel._KERNEL is None or shutil.which("cc") is None, reason="installed without a C compiler"
 )
 ROOT = Path(__file__).parents[1]
 LANES = 32

@@ -12,9 +12,9 @@ from independent import floor_bandwidth_hz
 from problems import REGIMES, infeasible_problem, random_problem
 
 import kktalloc as ka
-from kktalloc._diagnosis import floor_power
-from kktalloc._reduced import reduce
-from kktalloc._variant import variant
+from kktalloc._device.feasibility import floor_power
+from kktalloc._device.reduced import reduce
+from kktalloc._problem.variant import variant
 
 
 def feasible(problem: ka.Problem) -> bool:

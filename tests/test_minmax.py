@@ -10,10 +10,10 @@ import pytest
 from problems import REGIMES, infeasible_problem, random_problem
 
 import kktalloc as ka
-from kktalloc._at_bandwidth import bandwidth_for
-from kktalloc._diagnosis import floor_power
-from kktalloc._reduced import reduce
-from kktalloc._variant import variant
+from kktalloc._device.at_bandwidth import bandwidth_for
+from kktalloc._device.feasibility import floor_power
+from kktalloc._device.reduced import reduce
+from kktalloc._problem.variant import variant
 
 
 def cvxpy_level(problem: ka.Problem) -> float:

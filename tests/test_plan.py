@@ -10,7 +10,7 @@ from problems import REGIMES, random_problem
 from scipy.optimize import brentq
 
 import kktalloc as ka
-from kktalloc._variant import variant
+from kktalloc._problem.variant import variant
 from kktalloc.bound import Constants, Schedule, bound
 from kktalloc.plan import Plan, plan, time_to_target
 

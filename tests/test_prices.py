@@ -7,7 +7,7 @@ import pytest
 from problems import random_problem
 
 import kktalloc as ka
-from kktalloc._variant import variant
+from kktalloc._problem.variant import variant
 
 STEP = 1e-5
 

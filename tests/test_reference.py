@@ -10,8 +10,8 @@ import pytest
 from independent import floor_bandwidth_hz, is_feasible, objective_at, physical, rate_bps, slsqp
 from problems import REGIMES, RESOURCES, KnownAnswer, infeasible_problem, known_answers, random_problem
 
-from kktalloc._problem import Cell, Devices, Problem
-from kktalloc._reference import solve_reference
+from kktalloc._certificate.reference import solve_reference
+from kktalloc._problem.problem import Cell, Devices, Problem
 
 KNOWN = known_answers()
 
@@ -176,5 +176,5 @@ def test_made_feasible_is_never_better_than_the_optimum():
 
 
 def test_cvxpy_is_imported_only_when_asked_for():
-    code = "import sys, kktalloc._reference; sys.exit('cvxpy' in sys.modules)"
+    code = "import sys, kktalloc._certificate.reference; sys.exit('cvxpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,10 +13,10 @@ from independent import floor_bandwidth_hz
 from problems import infeasible_problem, random_problem
 
 import kktalloc as ka
-from kktalloc import _select
-from kktalloc._diagnosis import floor_power
-from kktalloc._reduced import reduce
-from kktalloc._variant import variant
+from kktalloc._device.feasibility import floor_power
+from kktalloc._device.reduced import reduce
+from kktalloc._problem.variant import variant
+from kktalloc._questions import select as search
 
 
 def crowded(rng: np.random.Generator, devices: int, alone: bool = False) -> ka.Problem:
@@ -130,7 +130,7 @@ def test_a_search_cut_short_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = crowded(np.random.default_rng(6), 40)
     exact = ka.select(problem, by="weight")
     assert exact.weight_bound == exact.kept_weight
-    monkeypatch.setattr(_select, "STATES", 1)
+    monkeypatch.setattr(search, "STATES", 1)
     rough = ka.select(problem, by="weight")
     assert rough.kept_weight <= exact.kept_weight <= rough.weight_bound
     assert rough.kept_weight < rough.weight_bound

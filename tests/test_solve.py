@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from problems import REGIMES, RESOURCES, KnownAnswer, infeasible_problem, known_answers, random_problem
 
 import kktalloc as ka
-from kktalloc._variant import variant
+from kktalloc._problem.variant import variant
 
 # Clarabel's stated feasibility and gap tolerance is 1e-8 on the scaled problem; the unscaled objective may lose
 # a digit of it.

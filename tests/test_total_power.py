@@ -11,9 +11,9 @@ from problems import REGIMES, known_answers, random_problem
 from scipy.optimize import minimize
 
 import kktalloc as ka
-from kktalloc import _response
-from kktalloc._regime import Regime
-from kktalloc._variant import variant
+from kktalloc._device import at_price
+from kktalloc._problem.regime import Regime
+from kktalloc._problem.variant import variant
 
 
 def capped(problem: ka.Problem, total_power_w: float | None, curve: ka.PruningError | None = None) -> ka.Problem:
@@ -216,14 +216,14 @@ def test_a_floor_at_a_break_is_a_corner_too(monkeypatch: pytest.MonkeyPatch) -> 
 def counted_marginals(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How often marginal values have been evaluated from here on."""
     calls = 0
-    evaluate = _response.marginal
+    evaluate = at_price.marginal
 
-    def counted(*args: object, **kwargs: object) -> _response.Marginal:
+    def counted(*args: object, **kwargs: object) -> at_price.Marginal:
         nonlocal calls
         calls += 1
         return evaluate(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(_response, "marginal", counted)
+    monkeypatch.setattr(at_price, "marginal", counted)
     return lambda: calls
 
 

@@ -28,7 +28,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from validation_runs import small_study, write_study
 
 import kktalloc as ka
-from kktalloc._files import load_scenario
+from kktalloc._problem.scenario import load_scenario
 from kktalloc.bound import bound
 from kktalloc.plan import plan, time_to_target
 from validation.cases import run_cases

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kktalloc as ka
-from kktalloc._files import load_scenario
+from kktalloc._problem.scenario import load_scenario
 from kktalloc.bound import bound
 from kktalloc.plan import plan, time_to_target
 from validation.__main__ import main

@@ -131,7 +131,7 @@ def test_engines_are_recorded_and_another_one_is_other_code(
 
     def serve(module: object) -> str:
         served[package] = module
-        monkeypatch.setattr("kktalloc._engine.kernel", lambda: served["kktalloc"])
+        monkeypatch.setattr("kktalloc._problem.kernel.kernel", lambda: served["kktalloc"])
         monkeypatch.setattr("fltrain.chain._chain", served["fltrain"])
         assert results.provenance()["engines"][package] == ("compiled" if module else "python")
         return results.source_digest()

@@ -128,7 +128,7 @@ def engines() -> dict[str, str]:
 
 def _compiled() -> dict[str, Any]:
     """By package, the compiled module that serves it in this process, or None."""
-    kernel = import_module("kktalloc._engine").kernel()
+    kernel = import_module("kktalloc._problem.kernel").kernel()
     try:
         chain = import_module("fltrain.chain")._chain
     except ModuleNotFoundError as error:

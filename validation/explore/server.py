@@ -17,7 +17,7 @@ from bokeh.server.util import bind_sockets
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 
-from kktalloc._files import load_scenario
+from kktalloc._problem.scenario import load_scenario
 
 from .controls import Scenario
 from .page import Page

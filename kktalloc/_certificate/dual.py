@@ -19,9 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kktalloc._efficiency import efficiency_at_power_price
-from kktalloc._problem import FloatArray, Problem
-from kktalloc._pruning_error import Linear, PruningError
+from kktalloc._device.efficiency import efficiency_at_power_price
+from kktalloc._problem.arrays import FloatArray
+from kktalloc._problem.curves import Linear, PruningError
+from kktalloc._problem.problem import Problem
 
 LN2 = float(np.log(2.0))
 ROUNDING = 2e-14  # relative; below it the worth of a watt, and what a limit leaves of the peak, are not resolved

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kktalloc._dual import ConvexRows, Multipliers, convex_rows, dual_terms
-from kktalloc._problem import FloatArray, Problem
+from kktalloc._certificate.dual import ConvexRows, Multipliers, convex_rows, dual_terms
+from kktalloc._problem.arrays import FloatArray
+from kktalloc._problem.problem import Problem
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,11 +24,11 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from kktalloc._efficiency import EFFICIENCY_MAX, efficiency_at_power_price, efficiency_for, phi
-from kktalloc._problem import FloatArray
-from kktalloc._pruning_error import Linear, Table
-from kktalloc._reduced import Reduced
-from kktalloc._regime import Regime
+from kktalloc._device.efficiency import EFFICIENCY_MAX, efficiency_at_power_price, efficiency_for, phi
+from kktalloc._device.reduced import Reduced
+from kktalloc._problem.arrays import FloatArray
+from kktalloc._problem.curves import Linear, Table
+from kktalloc._problem.regime import Regime
 
 EFFICIENCY_ITERATIONS = 200
 

@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from kktalloc._arrays import as_float64
-
-FloatArray = NDArray[np.float64]
+from kktalloc._problem.arrays import FloatArray, as_float64
 
 
 class PruningError(Protocol):

@@ -13,14 +13,14 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from kktalloc._at_bandwidth import best_at
-from kktalloc._diagnosis import ROUNDING
-from kktalloc._efficiency import phi
-from kktalloc._problem import FloatArray
-from kktalloc._pruning_error import Table
-from kktalloc._reduced import Reduced
-from kktalloc._regime import Regime
-from kktalloc._response import Corners, Response, at_break, corners, leaving, marginal, respond
+from kktalloc._device.at_bandwidth import best_at
+from kktalloc._device.at_price import Corners, Response, at_break, corners, leaving, marginal, respond
+from kktalloc._device.efficiency import phi
+from kktalloc._device.feasibility import ROUNDING
+from kktalloc._device.reduced import Reduced
+from kktalloc._problem.arrays import FloatArray
+from kktalloc._problem.curves import Table
+from kktalloc._problem.regime import Regime
 
 PRICE_ITERATIONS = 200
 RATIO_ITERATIONS = 200

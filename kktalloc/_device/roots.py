@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kktalloc._problem import FloatArray
+from kktalloc._problem.arrays import FloatArray
 
 ITERATIONS = 100
 REACH = 80.0

@@ -8,20 +8,22 @@ from functools import cached_property
 
 import numpy as np
 
-from kktalloc import _certificate, _engine
-from kktalloc._arrays import speaks_arrays, takes_arrays
-from kktalloc._certificate import Certificate, outcome, read_verdict
-from kktalloc._diagnosis import Diagnosis, diagnose
-from kktalloc._engine import Allocation
-from kktalloc._kkt import clear
-from kktalloc._prices import Prices, prices
-from kktalloc._problem import FloatArray, Problem
-from kktalloc._reduced import reduce
-from kktalloc._regime import Regime
-from kktalloc._variant import rows
+from kktalloc._certificate import certificate as judging
+from kktalloc._certificate import compiled as compiled_judge
+from kktalloc._certificate.certificate import Certificate, read_verdict
+from kktalloc._certificate.prices import Prices, prices
+from kktalloc._device.reduced import reduce
+from kktalloc._engine import compiled
+from kktalloc._engine.clearing import clear
+from kktalloc._problem.allocation import Allocation, outcome
+from kktalloc._problem.arrays import FloatArray, speaks_arrays, takes_arrays
+from kktalloc._problem.problem import Problem
+from kktalloc._problem.regime import Regime
+from kktalloc._problem.variant import rows
+from kktalloc._questions.diagnosis import Diagnosis, diagnose
 
 # The certificate knows NumPy alone; this is what callers get, whatever their arrays are.
-certify = takes_arrays(_certificate.certify)
+certify = takes_arrays(judging.certify)
 
 
 class Status(StrEnum):
@@ -152,7 +154,7 @@ def solve(problem: Problem, throw: bool = True) -> Solution:
     UncertifiedError
         The certificate refuses the answer (numerically hopeless input).
     """
-    kernel = found = _engine.solve(problem)
+    kernel = found = compiled.solve(problem)
     diagnosis: Diagnosis | None = None
     if found is None or not found.solved.all():
         found, diagnosis = _solve_numpy(problem, throw, kernel)
@@ -172,7 +174,7 @@ def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None) ->
     """What was found, with its shadow prices; the certificate comes with them where the kernel serves."""
     allocation = found.pruning_ratio, found.bandwidth_hz, found.tx_power_w
     arrays = (*allocation, found.upload_s, found.latency_s, found.energy_j, found.objective)
-    judged = _engine.judge_and_price(problem, found)
+    judged = compiled_judge.judge_and_price(problem, found)
     if judged is None:
         worth = prices(problem, *allocation, found.price_per_hz, found.price_per_w)
     else:

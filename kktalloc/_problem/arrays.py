@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import wraps
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from kktalloc._problem import Problem
-
+FloatArray = NDArray[np.float64]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _FLOAT64 = np.dtype(np.float64)
@@ -142,6 +141,14 @@ def common_home(homes: Mapping[str, Home]) -> Home | None:
     return homes[first]
 
 
+class HasHome(Protocol):
+    """What was asked, as far as this module is concerned: something that knows where its arrays came from."""
+
+    @property
+    def home(self) -> Home | None:
+        """Library and device, None for NumPy."""
+
+
 def takes_arrays(function: Function) -> Function:
     """Let a function of a problem take arrays of its library and device for its other arguments; it returns NumPy."""
     return _at_the_door(function, lambda home, result: result)
@@ -156,7 +163,7 @@ def _at_the_door(function: Function, returned: Callable[[Home, Any], Any]) -> Fu
     signature = inspect.signature(function)
 
     @wraps(function)
-    def wrapped(problem: Problem, *args: Any, **kwargs: Any) -> Any:
+    def wrapped(problem: HasHome, *args: Any, **kwargs: Any) -> Any:
         try:
             home = problem.home
         except AttributeError:

@@ -17,12 +17,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kktalloc._arrays import speaks_arrays
-from kktalloc._diagnosis import ROUNDING, diagnose, floor_bandwidth
-from kktalloc._problem import FloatArray, Problem
-from kktalloc._reduced import reduce
-from kktalloc._solution import InfeasibleError, Solution, solve
-from kktalloc._variant import refuse_total_power, variant
+from kktalloc._device.feasibility import ROUNDING, floor_bandwidth
+from kktalloc._device.reduced import reduce
+from kktalloc._problem.arrays import FloatArray, speaks_arrays
+from kktalloc._problem.problem import Problem
+from kktalloc._problem.variant import refuse_total_power, variant
+from kktalloc._questions.diagnosis import diagnose
+from kktalloc._questions.solution import InfeasibleError, Solution, solve
 
 STATES = 5_000
 

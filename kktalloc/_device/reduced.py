@@ -16,8 +16,9 @@ from math import log
 
 import numpy as np
 
-from kktalloc._problem import FloatArray, Problem
-from kktalloc._pruning_error import PruningError
+from kktalloc._problem.arrays import FloatArray
+from kktalloc._problem.curves import PruningError
+from kktalloc._problem.problem import Problem
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kktalloc._arrays import Home, as_float64, common_home, home_of
-from kktalloc._engine import kernel
-from kktalloc._pruning_error import FloatArray as FloatArray
-from kktalloc._pruning_error import Linear, PowerLaw, PruningError
+from kktalloc._problem.arrays import FloatArray, Home, as_float64, common_home, home_of
+from kktalloc._problem.curves import Linear, PowerLaw, PruningError
+from kktalloc._problem.kernel import kernel
 
 
 @dataclass(frozen=True, eq=False)

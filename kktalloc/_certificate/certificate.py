@@ -1,7 +1,8 @@
 """Judge an allocation, whoever made it: KKT residuals by name and a rigorous duality gap.
 
-Nothing here knows the solver. The gap is the objective minus a lower bound from weak duality (`kktalloc._dual`),
-which holds for any prices, so a small gap is a proof; the named residuals say where a large one comes from.
+Nothing here knows the solver. The gap is the objective minus a lower bound from weak duality
+(`kktalloc._certificate.dual`), which holds for any prices, so a small gap is a proof; the named residuals say where a
+large one comes from.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kktalloc import _engine
-from kktalloc._arrays import as_float64
-from kktalloc._dual import LN2, ConvexRows, Multipliers, convex_rows, dual_terms
-from kktalloc._efficiency import phi
-from kktalloc._prices import Prices, prices_from, split_prices
-from kktalloc._problem import FloatArray, Problem, unlimited
-from kktalloc._regime import Regime
+from kktalloc._certificate import compiled
+from kktalloc._certificate.dual import ConvexRows, Multipliers, convex_rows, dual_terms
+from kktalloc._certificate.prices import Prices, prices_from, split_prices
+from kktalloc._device.efficiency import phi
+from kktalloc._problem.allocation import outcome
+from kktalloc._problem.arrays import FloatArray, as_float64
+from kktalloc._problem.problem import Problem, unlimited
+from kktalloc._problem.regime import Regime
 
 Q_ULP = 1e-15  # what rounding leaves open of rho = 1 - q, and of the terms of a slope
 
@@ -130,7 +132,7 @@ def certify(
     claims = {name: _claim(problem, name, value) for name, value in claimed.items()}
     if bandwidth_price_per_hz is not None:
         per_hz = _fit("bandwidth_price_per_hz", bandwidth_price_per_hz, problem.batch_shape)
-        verdict = None if np.any(per_w) else _engine.judge(problem, rho, b, p, per_hz, claims)
+        verdict = None if np.any(per_w) else compiled.judge(problem, rho, b, p, per_hz, claims)
         if verdict is not None:
             return read_verdict(verdict, per_hz, tolerance)
     c = convex_rows(problem)
@@ -174,10 +176,10 @@ def certify(
 
 
 def read_verdict(verdict: FloatArray, bandwidth_price_per_hz: FloatArray, tolerance: float = 1e-9) -> Certificate:
-    """Certificate from the rows that the compiled kernel found (`kktalloc._engine.judge`)."""
-    residuals = dict(zip(_engine.RESIDUALS, verdict, strict=False))
+    """Certificate from the rows that the compiled kernel found (`kktalloc._certificate.compiled.judge`)."""
+    residuals = dict(zip(compiled.RESIDUALS, verdict, strict=False))
     residuals["primal_total_power"] = nothing = np.zeros(np.shape(bandwidth_price_per_hz))
-    gap, resolution = verdict[len(_engine.RESIDUALS) :]
+    gap, resolution = verdict[len(compiled.RESIDUALS) :]
     return Certificate(residuals, gap, bandwidth_price_per_hz, nothing, resolution, tolerance)
 
 
@@ -231,25 +233,6 @@ def _non_negative(name: str, value: float) -> float:
     if array.ndim or not 0.0 <= array < np.inf:
         raise ValueError(f"{name} = {value!r:.60}: must be one number >= 0 and finite")
     return float(array)
-
-
-@np.errstate(all="ignore")
-def outcome(problem: Problem, rho: FloatArray, b: FloatArray, p: FloatArray) -> dict[str, FloatArray]:
-    """Upload time, latency, energy (``(..., K)``) and objective (``(...)``) that an allocation implies."""
-    d = problem.devices
-    q = 1.0 - rho
-    bits = np.asarray(d.payload_bits) * q + np.asarray(d.overhead_bits)
-    snr = np.asarray(d.channel_gain) * p / (np.asarray(problem.cell.noise_psd_w_per_hz) * b)
-    # Compared so that the NaN of an infeasible problem stays NaN.
-    rate = np.where(b <= 0.0, 0.0, b * np.log1p(snr) / LN2)
-    upload = np.where(bits <= 0.0, 0.0, bits / rate)
-    energy = np.where(upload <= 0.0, 0.0, p * upload / np.asarray(d.pa_efficiency))
-    return {
-        "upload_s": upload,
-        "latency_s": np.asarray(d.fixed_latency_s) + np.asarray(d.pruned_compute_s) * q + upload,
-        "energy_j": np.asarray(d.fixed_energy_j) + np.asarray(d.pruned_compute_j) * q + energy,
-        "objective": (np.asarray(d.weight) * problem.pruning_error.value(rho)).sum(axis=-1),
-    }
 
 
 def _worst(excess: FloatArray) -> FloatArray:

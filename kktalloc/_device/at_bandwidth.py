@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kktalloc._diagnosis import floor_bandwidth
-from kktalloc._efficiency import EFFICIENCY_MAX, efficiency_for, phi
-from kktalloc._problem import FloatArray
-from kktalloc._reduced import Reduced
-from kktalloc._response import floor_load
+from kktalloc._device.at_price import floor_load
+from kktalloc._device.efficiency import EFFICIENCY_MAX, efficiency_for, phi
+from kktalloc._device.feasibility import floor_bandwidth
+from kktalloc._device.reduced import Reduced
+from kktalloc._problem.arrays import FloatArray
 
 NEWTON_ITERATIONS = 100
 EPS = np.finfo(np.float64).eps

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kktalloc._problem import Cell, Devices, Problem
-from kktalloc._pruning_error import PruningError
+from kktalloc._problem.curves import PruningError
+from kktalloc._problem.problem import Cell, Devices, Problem
 
 
 def variant(problem: Problem, pruning_error: PruningError | None = None, **changes: ArrayLike | None) -> Problem:

@@ -14,31 +14,32 @@ from functools import wraps
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kktalloc import _diagnosis
-from kktalloc._arrays import speaks_arrays
-from kktalloc._blocks import block_size
-from kktalloc._certificate import outcome
-from kktalloc._diagnosis import Diagnosis, diagnose, least_cells
-from kktalloc._efficiency import EFFICIENCY_MAX, efficiency_at_power_price, efficiency_for, phi
-from kktalloc._problem import FloatArray, Problem
-from kktalloc._reduced import Reduced, reduce
-from kktalloc._response import floor_load
-from kktalloc._root import CLOSED, crossing
-from kktalloc._solution import InfeasibleError
-from kktalloc._variant import at_level, refuse_total_power
+from kktalloc._device import feasibility
+from kktalloc._device.at_price import floor_load
+from kktalloc._device.efficiency import EFFICIENCY_MAX, efficiency_at_power_price, efficiency_for, phi
+from kktalloc._device.feasibility import least_cells
+from kktalloc._device.reduced import Reduced, reduce
+from kktalloc._device.roots import CLOSED, crossing
+from kktalloc._problem.allocation import outcome
+from kktalloc._problem.arrays import FloatArray, speaks_arrays
+from kktalloc._problem.problem import Problem
+from kktalloc._problem.variant import at_level, refuse_total_power
+from kktalloc._questions.blocks import block_size
+from kktalloc._questions.diagnosis import Diagnosis, diagnose
+from kktalloc._questions.solution import InfeasibleError
 
 PRICE_ITERATIONS = 200
 
 
 @speaks_arrays
-@wraps(_diagnosis.least_deadline)
+@wraps(feasibility.least_deadline)
 def least_deadline(
     problem: Problem, pruning_ratio: ArrayLike | None = None, *, block_hz: ArrayLike | None = None
 ) -> FloatArray:
     if block_hz is not None:
         refuse_total_power(problem, np.sum(problem.devices.tx_power_max_w, axis=-1), "least_deadline in blocks")
         block_hz = block_size(problem, block_hz)
-    return _diagnosis.least_deadline(problem, pruning_ratio, block_hz=block_hz)
+    return feasibility.least_deadline(problem, pruning_ratio, block_hz=block_hz)
 
 
 @speaks_arrays

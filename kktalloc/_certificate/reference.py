@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kktalloc._arrays import takes_arrays
-from kktalloc._problem import Problem
-from kktalloc._pruning_error import Linear
+from kktalloc._problem.arrays import takes_arrays
+from kktalloc._problem.curves import Linear
+from kktalloc._problem.problem import Problem
 
 FloatArray = NDArray[np.float64]
 StrArray = NDArray[np.str_]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kktalloc._problem import FloatArray
+from kktalloc._problem.arrays import FloatArray
 
 # Beyond this, 1/SNR underflows: the device holds no bandwidth worth the name.
 EFFICIENCY_MAX = 690.0

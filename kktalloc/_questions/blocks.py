@@ -15,14 +15,15 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kktalloc._arrays import as_float64, speaks_arrays
-from kktalloc._at_bandwidth import best_at, pruning_ratio_at
-from kktalloc._certificate import outcome
-from kktalloc._diagnosis import Diagnosis, diagnose, floor_bandwidth, least_deadline, whole_blocks
-from kktalloc._problem import FloatArray, Problem
-from kktalloc._reduced import Reduced, reduce
-from kktalloc._solution import InfeasibleError, solve
-from kktalloc._variant import refuse_total_power, rows, variant
+from kktalloc._device.at_bandwidth import best_at, pruning_ratio_at
+from kktalloc._device.feasibility import floor_bandwidth, least_deadline, whole_blocks
+from kktalloc._device.reduced import Reduced, reduce
+from kktalloc._problem.allocation import outcome
+from kktalloc._problem.arrays import FloatArray, as_float64, speaks_arrays
+from kktalloc._problem.problem import Problem
+from kktalloc._problem.variant import refuse_total_power, rows, variant
+from kktalloc._questions.diagnosis import Diagnosis, diagnose
+from kktalloc._questions.solution import InfeasibleError, solve
 
 IntArray = NDArray[np.int64]
 START_ITERATIONS = 30

@@ -9,9 +9,9 @@ the optimum all devices at the level share one price of bandwidth, ``theta_k w_k
 
     theta_k = lambda / (w_k dq_k/db_k),      1 / lambda = sum_k 1 / (w_k dq_k/db_k) = -d(sum b)/dt.
 
-A cap on total power enters as in `kktalloc._kkt`: at a fixed ratio of the two prices the devices pay for bandwidth and
-power out of one budget, of which each uses the least that its keep ratio takes. The level that this one budget allows
-never exceeds that of both, and reaches it at the ratio at which the power just suffices.
+A cap on total power enters as in `kktalloc._engine.clearing`: at a fixed ratio of the two prices the devices pay for
+bandwidth and power out of one budget, of which each uses the least that its keep ratio takes. The level that this one
+budget allows never exceeds that of both, and reaches it at the ratio at which the power just suffices.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kktalloc._arrays import speaks_arrays
-from kktalloc._at_bandwidth import bandwidth_for
-from kktalloc._certificate import certify
-from kktalloc._diagnosis import ROUNDING, diagnose, floor_power
-from kktalloc._efficiency import efficiency_at_power_price
-from kktalloc._problem import FloatArray, Problem
-from kktalloc._pruning_error import Linear
-from kktalloc._reduced import Reduced, reduce
-from kktalloc._root import crossing
-from kktalloc._solution import InfeasibleError, Solution, solve
-from kktalloc._variant import variant
+from kktalloc._certificate.certificate import certify
+from kktalloc._device.at_bandwidth import bandwidth_for
+from kktalloc._device.efficiency import efficiency_at_power_price
+from kktalloc._device.feasibility import ROUNDING, floor_power
+from kktalloc._device.reduced import Reduced, reduce
+from kktalloc._device.roots import crossing
+from kktalloc._problem.arrays import FloatArray, speaks_arrays
+from kktalloc._problem.curves import Linear
+from kktalloc._problem.problem import Problem
+from kktalloc._problem.variant import variant
+from kktalloc._questions.diagnosis import diagnose
+from kktalloc._questions.solution import InfeasibleError, Solution, solve
 
 LEVEL_ITERATIONS = 200
 LOOSE = 1e-10  # a gap above this is worth a search for better prices

@@ -11,8 +11,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from kktalloc._engine import kernel
-from kktalloc._problem import Cell, Devices, Problem
+from kktalloc._problem.kernel import kernel
+from kktalloc._problem.problem import Cell, Devices, Problem
 
 _TABLES: dict[str, type[Cell] | type[Devices]] = {"cell": Cell, "devices": Devices}
 _INFINITE = frozenset({"energy_budget_j"})  # the one field whose infinity means something: no limit

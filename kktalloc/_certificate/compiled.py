@@ -1,0 +1,86 @@
+"""The compiled judge, a fast twin of `kktalloc._certificate.certificate` for the problems that the kernel takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kktalloc._problem.allocation import Allocation
+from kktalloc._problem.arrays import FloatArray
+from kktalloc._problem.problem import Problem
+from kktalloc._problem.served import serving, threads
+
+# Rows of what `judge` finds, in the order of kernel/problem.h; the gap and the resolution follow.
+RESIDUALS = (
+    "primal_rate", "primal_energy", "primal_peak_power", "primal_bandwidth", "primal_pruning", "dual",
+    "complementarity", "stationarity", "consistency",
+)  # fmt: skip
+_DEVICE_CLAIMS = ("upload_s", "latency_s", "energy_j", "energy_per_j", "peak_power_per_w")
+_CLAIMS = frozenset((*_DEVICE_CLAIMS, "objective", "deadline_per_s", "regime"))
+
+
+def judge(
+    problem: Problem, rho: FloatArray, b: FloatArray, p: FloatArray, per_hz: FloatArray, claimed: dict[str, FloatArray]
+) -> FloatArray | None:
+    """Certificate by the compiled kernel: `RESIDUALS`, gap and resolution stacked, ``(11, ...)``; None if not served.
+
+    `claimed` holds arrays of full shape under the names that `kktalloc.certify` takes.
+    """
+    module = serving(problem)
+    if module is None or not claimed.keys() <= _CLAIMS:
+        return None
+    verdict = np.empty((len(RESIDUALS) + 2, *problem.batch_shape))
+    _call_judge(module, problem, rho, b, p, per_hz, claimed, verdict, (None, None, None))
+    return verdict
+
+
+def judge_and_price(
+    problem: Problem, found: Allocation
+) -> tuple[FloatArray, tuple[FloatArray, FloatArray, FloatArray]] | None:
+    """The verdict of `judge` on an allocation, and the shadow prices that belong to it, in one pass.
+
+    The prices are those of the deadline, ``(...)``, and of energy and peak power, ``(..., K)``.
+    """
+    module = serving(problem)
+    if module is None:
+        return None
+    verdict = np.empty((len(RESIDUALS) + 2, *problem.batch_shape))
+    per_device = np.empty((2, *problem.shape)) if found.scratch is None else found.scratch
+    priced = np.empty(problem.batch_shape), per_device[0], per_device[1]
+    claimed = {name: getattr(found, name) for name in ("upload_s", "latency_s", "energy_j", "objective", "regime")}
+    allocation = found.pruning_ratio, found.bandwidth_hz, found.tx_power_w, found.price_per_hz
+    _call_judge(module, problem, *allocation, claimed, verdict, priced)
+    return verdict, priced
+
+
+def _call_judge(
+    module: Any,
+    problem: Problem,
+    rho: FloatArray,
+    b: FloatArray,
+    p: FloatArray,
+    per_hz: FloatArray,
+    claimed: dict[str, FloatArray],
+    verdict: FloatArray,
+    priced: tuple[FloatArray | None, FloatArray | None, FloatArray | None],
+) -> None:
+    N, K = problem.sizes
+
+    def flat(values: FloatArray | None, *size: int) -> FloatArray | None:
+        return values if values is None or values.ndim <= len(size) else values.reshape(size)
+
+    module.judge(
+        *problem.columns, N, K, threads(problem),
+        flat(rho, N, K), flat(b, N, K), flat(p, N, K), flat(per_hz, N),
+        *(flat(claimed.get(name), N, K) for name in _DEVICE_CLAIMS),
+        flat(claimed.get("objective"), N), flat(claimed.get("deadline_per_s"), N), _codes(claimed.get("regime")),
+        verdict, *priced,
+    )  # fmt: skip
+
+
+def _codes(regime: np.ndarray | None) -> np.ndarray | None:
+    """Regimes as the kernel takes them; what is no whole small number becomes a code that no regime has."""
+    if regime is None or regime.dtype == np.int8:
+        return regime
+    return np.where(np.isin(regime, np.arange(6)), regime, -1).astype(np.int8, order="C")

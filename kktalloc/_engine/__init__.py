@@ -1,0 +1,1 @@
+"""From a problem to an allocation: the NumPy engine and the compiled one."""

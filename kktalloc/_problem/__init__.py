@@ -1,0 +1,1 @@
+"""What is asked, and what an answer means: fields, curves, files, the implied times and energies."""

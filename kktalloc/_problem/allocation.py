@@ -1,0 +1,53 @@
+"""An allocation: what an engine hands back, and what bandwidth, power and pruning ratio imply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kktalloc._problem.arrays import FloatArray
+from kktalloc._problem.problem import Problem
+
+LN2 = float(np.log(2.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Allocation:
+    """What an engine found; arrays of shape ``(..., K)``, or ``(...)`` for objective, prices and ``solved``.
+
+    Where ``solved`` is False the other entries are void: the problem is infeasible, or beyond the kernel, so that NumPy
+    has the last word.
+    """
+
+    pruning_ratio: FloatArray
+    bandwidth_hz: FloatArray
+    tx_power_w: FloatArray
+    upload_s: FloatArray
+    latency_s: FloatArray
+    energy_j: FloatArray
+    objective: FloatArray
+    regime: np.ndarray
+    price_per_hz: FloatArray
+    price_per_w: FloatArray
+    solved: np.ndarray
+    scratch: FloatArray | None = None  # (2, ..., K), free for what comes next
+
+
+@np.errstate(all="ignore")
+def outcome(problem: Problem, rho: FloatArray, b: FloatArray, p: FloatArray) -> dict[str, FloatArray]:
+    """Upload time, latency, energy (``(..., K)``) and objective (``(...)``) that an allocation implies."""
+    d = problem.devices
+    q = 1.0 - rho
+    bits = np.asarray(d.payload_bits) * q + np.asarray(d.overhead_bits)
+    snr = np.asarray(d.channel_gain) * p / (np.asarray(problem.cell.noise_psd_w_per_hz) * b)
+    # Compared so that the NaN of an infeasible problem stays NaN.
+    rate = np.where(b <= 0.0, 0.0, b * np.log1p(snr) / LN2)
+    upload = np.where(bits <= 0.0, 0.0, bits / rate)
+    energy = np.where(upload <= 0.0, 0.0, p * upload / np.asarray(d.pa_efficiency))
+    return {
+        "upload_s": upload,
+        "latency_s": np.asarray(d.fixed_latency_s) + np.asarray(d.pruned_compute_s) * q + upload,
+        "energy_j": np.asarray(d.fixed_energy_j) + np.asarray(d.pruned_compute_j) * q + energy,
+        "objective": (np.asarray(d.weight) * problem.pruning_error.value(rho)).sum(axis=-1),
+    }
