@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 import cvxpy as cp
 import numpy as np
 import pytest
+from peers import conic_value
 from problems import REGIMES, infeasible_problem, random_problem
 
 import kktalloc as ka
@@ -17,7 +16,7 @@ from kktalloc._problem.variant import variant
 
 
 def cvxpy_level(problem: ka.Problem) -> float:
-    """The same question for a conic solver, in the reduced form's numbers."""
+    """The same question for a conic solver, in the reduced form's numbers; NaN where it gives up."""
     form = reduce(problem)
     A, r0, r1, F0, F1, snr, s_min, s_max, alpha = (
         getattr(form, n)[0]
@@ -36,14 +35,7 @@ def cvxpy_level(problem: ka.Problem) -> float:
     ]  # fmt: skip
     if form.power_share.any():
         constraints.append(form.power_share[0] @ p <= 1)
-    program = cp.Problem(cp.Minimize(t), constraints)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Solution may be inaccurate")  # the status says it
-        try:
-            program.solve(solver="CLARABEL")
-        except cp.SolverError:
-            return np.nan
-    return float(program.value) if program.status == "optimal" else np.nan
+    return conic_value(cp.Problem(cp.Minimize(t), constraints))
 
 
 def capped(problem: ka.Problem, share: float) -> ka.Problem:

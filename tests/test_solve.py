@@ -63,9 +63,14 @@ def test_every_residual_and_the_gap_are_within_1e_9(solved: list[ka.Solution]) -
 
 
 def test_never_worse_than_cvxpy(solved: list[ka.Solution]) -> None:
+    compared = 0
     for s in solved[::10]:
-        # Its bandwidths, made exactly feasible: an upper bound on the optimum that no tolerance blurs.
-        assert s.objective <= objective_at(s.problem, ka.solve_reference(s.problem).bandwidth_hz) + 1e-9
+        reference = ka.solve_reference(s.problem)
+        if reference.status in ("optimal", "optimal_inaccurate"):
+            compared += 1
+            # Its bandwidths, made exactly feasible: an upper bound on the optimum that no tolerance blurs.
+            assert s.objective <= objective_at(s.problem, reference.bandwidth_hz) + 1e-9
+    assert compared >= 40
 
 
 def test_cvxpy_agrees_on_realistic_cells() -> None:
