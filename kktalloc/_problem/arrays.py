@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import wraps
@@ -22,6 +23,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _FLOAT64 = np.dtype(np.float64)
 _OURS = (int, float, np.ndarray, np.generic, list, tuple, str)  # bool is an int
+_PLAIN = frozenset({int, float})
+_MOST_DIMENSIONS = 64  # of a NumPy array; a list that holds itself has more
 
 # What was asked, and what is missing where there is no answer, stay NumPy.
 _ON_THE_HOST = frozenset({"problem", "diagnosis"})
@@ -37,6 +40,24 @@ class Home:
     def __reduce__(self) -> tuple[Callable[[str, Any], Home], tuple[str, Any]]:
         # A module is pickled by its name.
         return _home_named, (self.library.__name__, self.device)
+
+    def __str__(self) -> str:
+        return f"{self.library.__name__} on {self.device}"
+
+    @property
+    def holds_float64(self) -> bool:
+        """Whether results keep all their digits there: jax, as it comes, and some devices know 32 bits alone."""
+        fine = np.array([1.0 + 2.0**-50])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # jax warns that it rounds
+            try:
+                there = self.library.asarray(fine, device=self.device)
+            except TypeError:  # torch on Apple's devices has no 64-bit numbers at all
+                return False
+            try:
+                return bool(as_numpy(there, self)[0] == fine[0])
+            except (TypeError, ValueError, RuntimeError, BufferError):
+                return True  # what can't be read is refused as that
 
     def receive(self, value: Any) -> Any:
         """`value` with its numeric arrays, those of nested dataclasses too, as arrays of this library and device."""
@@ -83,10 +104,13 @@ def as_float64(name: str, value: Any) -> np.ndarray:
     Raises
     ------
     ValueError
-        One line that names the first entry that is no number, or whose shape is not that of those before it.
+        One line that names the first entry that is no number, is masked or has a unit, or whose shape is not that of
+        those before it.
     """
     if type(value) is np.ndarray and value.dtype is _FLOAT64 and value.flags.c_contiguous and value.flags.aligned:
         return value  # nearly always: the rest takes as long as a small problem's solution
+    if (found := _beyond_numbers(value)) is not None:
+        raise ValueError(f"{name}{found[0] or ''}: {found[1]}")
     given = _as_numbers(value)
     if given is None:
         raise ValueError(f"{name}{_offence(value)}")
@@ -98,16 +122,57 @@ def _as_numbers(value: Any) -> np.ndarray | None:
     """An array of real numbers as one of NumPy's, None if it is none."""
     try:
         home = home_of(value)
-        given = np.asarray(value) if home is None else as_numpy(value, home)
-    except (TypeError, ValueError, RuntimeError, BufferError):  # the last two: not for NumPy to hold
+        given = _converted(value) if home is None else as_numpy(value, home)
+    except (TypeError, ValueError, RuntimeError, BufferError, Warning):  # runtime, buffer: not for NumPy to hold
         return None
     return given if given.dtype.kind in "iuf" else None
+
+
+def _converted(value: Any) -> np.ndarray:
+    """`value` as NumPy has it. Other libraries' classes warn where something is lost on the way, which is an error."""
+    if isinstance(value, _OURS):
+        return np.asarray(value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return np.asarray(value)
+
+
+def _beyond_numbers(value: Any, depth: int = 0) -> tuple[list[int], str] | None:
+    """Where and why bare numbers would not say what `value` says: a mask, a unit. None if they would."""
+    if isinstance(value, list | tuple):
+        if depth == _MOST_DIMENSIONS or all(type(entry) in _PLAIN for entry in value):
+            return None
+        for i, entry in enumerate(value):
+            found = _beyond_numbers(entry, depth + 1)
+            if found is not None:
+                return [i, *found[0]], found[1]
+        return None
+    if type(value) in _PLAIN or type(value) is np.ndarray:
+        return None
+    if isinstance(value, np.ma.MaskedArray):
+        masked = np.argwhere(np.ma.getmaskarray(value))
+        return (masked[0].tolist(), "masked, so there is no number to use") if len(masked) else None
+    unit = _unit_of(value)
+    if unit is None:
+        return None
+    return [], f"a quantity in {str(unit) or 'no unit'}; expected bare numbers, in the SI unit that the name ends in"
+
+
+def _unit_of(value: Any) -> Any:
+    """The unit that an array carries (astropy, pint, unyt, xarray's attributes), or None."""
+    for owner in (type(value), getattr(value, "__dict__", {})):
+        for name in ("unit", "units"):
+            if name in owner if isinstance(owner, dict) else hasattr(owner, name):
+                return getattr(value, name)
+    attributes = getattr(value, "attrs", None)
+    named = attributes if isinstance(attributes, Mapping) else {}
+    return named.get("units", named.get("unit"))
 
 
 def _offence(value: Any) -> str:
     """Why `value` is no array of numbers, to stand behind its name: the first entry at fault, where one is."""
     index: list[int] = []
-    while len(index) < 64:  # NumPy's most dimensions
+    while len(index) < _MOST_DIMENSIONS:
         entries = value.tolist() if isinstance(value, np.ndarray) else value
         if not isinstance(entries, list | tuple):
             break
@@ -129,15 +194,19 @@ def common_home(homes: Mapping[str, Home]) -> Home | None:
     Raises
     ------
     ValueError
-        They are spread over several devices, or libraries.
+        They are spread over several devices, or libraries, or lie where results would lose digits.
     """
     first = next(iter(homes), None)
     if first is None:
         return None
     for name, home in homes.items():
         if home != homes[first]:
-            where, there = (f"{h.library.__name__} on {h.device}" for h in (home, homes[first]))
-            raise ValueError(f"{name}: an array of {where}, but {first} is one of {there}")
+            raise ValueError(f"{name}: an array of {home}, but {first} is one of {homes[first]}")
+    if not homes[first].holds_float64:
+        raise ValueError(
+            f"{first}: an array of {homes[first]}, which rounds to 32 bits what is returned there: enable 64 bits "
+            '(jax: jax.config.update("jax_enable_x64", True)) or hand over NumPy arrays'
+        )
     return homes[first]
 
 

@@ -7,6 +7,7 @@ allocation problem convex, and the solver needs only its value, slope and curvat
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +30,63 @@ class PruningError(Protocol):
 
     def rows(self, keep: np.ndarray, shape: tuple[int, ...]) -> PruningError:
         """The curve of the problems that the boolean mask `keep` selects from a batch flattened to `shape`."""
+
+
+def check_curve(curve: PruningError, shape: tuple[int, ...]) -> None:
+    """Hold a handed curve against what a curve must be, at 33 ratios and next to them, for every device of `shape`.
+
+    Secants of a convex curve rise, and its slope at a point lies between those of the two secants that meet there.
+
+    Raises
+    ------
+    ValueError
+        It is not finite, not non-decreasing or not convex, or its slope is not that of its values.
+    """
+    name = type(curve).__name__
+    ratios = np.linspace(0.0, 1.0, 33)
+    step = 2.0**-20
+    points = np.unique(np.clip(np.concatenate([ratios - step, ratios, ratios + step]), 0.0, 1.0))
+
+    def at(rho: float, what: str) -> FloatArray:
+        found = getattr(curve, what)(np.full(shape, rho))
+        if np.shape(found) != shape:
+            raise ValueError(f"pruning_error ({name}): {what} has shape {np.shape(found)} for ratios of shape {shape}")
+        return np.asarray(found, dtype=float)
+
+    def refuse(where: np.ndarray, rho: float, why: str, *values: FloatArray) -> None:
+        if not where.any():
+            return
+        index = tuple(int(i) for i in np.argwhere(where)[0])
+        shown = why.format(*(f"{v[index]:.6g}" for v in values))
+        raise ValueError(f"pruning_error ({name}), device {list(index)} at a ratio of {rho:.6g}: {shown}")
+
+    with np.errstate(all="ignore"):
+        size = np.abs(at(1.0, "value"))
+        before, secant, steepest = at(points[0], "value"), np.zeros(shape), np.zeros(shape)
+        for low, high in pairwise(points):
+            after = at(high, "value")
+            refuse(~np.isfinite(before) | ~np.isfinite(after), low, "the value is {}", before)
+            rounding = 16.0 * np.finfo(np.float64).eps * np.maximum(np.abs(after), size) / (high - low)
+            rise = (after - before) / (high - low)
+            steepest = np.maximum(steepest, rise)
+            # A millionth is left to slopes that were themselves measured from values.
+            within = rounding + 1e-6 * steepest
+            refuse(rise < -within, low, "the value falls, by {} per unit of the ratio", -rise)
+            refuse(rise < secant - within, low, "not convex: the slope falls from {} to {}", secant, rise)
+            slope = at(low, "slope")
+            off = ~(slope >= secant - within) | ~(slope <= rise + within)
+            refuse(off, low, "the slope is said to be {}, but the value rises by {} per unit", slope, rise)
+            bend = at(low, "curvature")
+            refuse(~(bend >= -within), low, "the curvature is {}, not >= 0", bend)
+            before, secant = after, rise
+        slope = at(1.0, "slope")
+        refuse(
+            ~(slope >= secant - within),
+            1.0,
+            "the slope is said to be {}, but the value rises by {} per unit",
+            slope,
+            secant,
+        )
 
 
 @dataclass(frozen=True)

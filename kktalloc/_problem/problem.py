@@ -5,6 +5,7 @@ Field names, units and shapes are those of a scenario file; nothing here knows h
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from math import inf, prod
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kktalloc._problem.arrays import FloatArray, Home, as_float64, common_home, home_of
-from kktalloc._problem.curves import Linear, PowerLaw, PruningError
+from kktalloc._problem.curves import Linear, PowerLaw, PruningError, Table, check_curve
 from kktalloc._problem.kernel import kernel
 
 
@@ -166,8 +167,9 @@ class Problem:
     cell, devices
         What is shared, and who shares it.
     pruning_error
-        The curve ``e`` of the objective ``sum alpha_k e(rho_k)``: `Linear` (the default, the bound's own), `PowerLaw`
-        or a measured `Table`.
+        The curve ``e`` of the objective ``sum alpha_k e(rho_k)``: `Linear` (the default, the bound's own), `PowerLaw`,
+        a measured `Table`, or any other with the methods of `PruningError`, whose values and slopes are held against
+        each other.
 
     Every device field is broadcast to ``(..., K)`` and every cell field to ``(..., 1)``, so that they combine
     without further care; these views are read-only. Float64 arrays are not copied: what is written into them later
@@ -180,9 +182,15 @@ class Problem:
     ------
     ValueError
         One line that names the first offending field, its index and its value, or the shapes that do not match, or
-        the array that lies on another device than those before it.
+        the array that lies on another device than those before it. A curve that is not convex or not non-decreasing,
+        or whose slope is not that of its values.
     TypeError
         Something else than a cell, devices and a curve.
+
+    Warns
+    -----
+    UserWarning
+        A channel gain above 1, as a path loss in dB would be.
     """
 
     pruning_error: PruningError
@@ -205,6 +213,7 @@ class Problem:
         )
         shape = _common_shape(cell_values, device_values)
         device_values["weight"] = _normalised(device_values.get("weight"), shape, module)
+        _warn_of_gain(devices.channel_gain, device_values["channel_gain"])
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "home", common_home(homes))
         object.__setattr__(self, "pruning_error", _spread_curve(pruning_error or Linear(), shape))
@@ -250,10 +259,24 @@ class Problem:
         return self.shape[:-1]
 
 
+def _warn_of_gain(given: ArrayLike, gain: FloatArray) -> None:
+    """Warn of a gain above 1, unless it was given as another problem's field, which is read-only: that one warned."""
+    if not (gain > 1.0).any() or (type(given) is np.ndarray and not given.flags.writeable):
+        return
+    index = np.argwhere(gain > 1.0)[0].tolist()
+    warnings.warn(
+        f"devices.channel_gain{index or ''} = {gain[tuple(index)]!s}: more than 1, so that more power would arrive "
+        "than was sent; if this is a path loss in dB, take kktalloc.channel.db_to_linear(-loss_db)",
+        stacklevel=3,
+    )
+
+
 def _spread_curve(curve: PruningError, shape: tuple[int, ...]) -> PruningError:
     """The curve with its per-device exponents, if it has any, broadcast to the problem's shape."""
     if not callable(getattr(curve, "value", None)):
         raise TypeError(f"pruning_error: expected a curve such as Linear or PowerLaw, got {curve!r:.60}")
+    if not isinstance(curve, Linear | PowerLaw | Table):
+        check_curve(curve, shape)
     if not isinstance(curve, PowerLaw) or np.ndim(curve.exponent) == 0:
         return curve
     try:
