@@ -18,7 +18,7 @@ from kktalloc._certificate.dual import ConvexRows, Multipliers, convex_rows, dua
 from kktalloc._certificate.prices import Prices, prices_from, split_prices
 from kktalloc._device.efficiency import phi
 from kktalloc._problem.allocation import outcome
-from kktalloc._problem.arrays import FloatArray, as_float64
+from kktalloc._problem.arrays import FloatArray, as_float64, takes_arrays
 from kktalloc._problem.problem import Problem, unlimited
 from kktalloc._problem.regime import Regime
 
@@ -89,6 +89,7 @@ class Certificate:
         return max(values.items(), key=lambda item: np.inf if np.isnan(item[1]) else item[1])
 
 
+@takes_arrays
 @np.errstate(all="ignore")  # what is no number is judged as such, in silence
 def certify(
     problem: Problem,

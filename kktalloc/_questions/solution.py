@@ -8,22 +8,18 @@ from functools import cached_property
 
 import numpy as np
 
-from kktalloc._certificate import certificate as judging
 from kktalloc._certificate import compiled as compiled_judge
-from kktalloc._certificate.certificate import Certificate, read_verdict
+from kktalloc._certificate.certificate import Certificate, certify, read_verdict
 from kktalloc._certificate.prices import Prices, prices
 from kktalloc._device.reduced import reduce
 from kktalloc._engine import compiled
 from kktalloc._engine.clearing import clear
 from kktalloc._problem.allocation import Allocation, outcome
-from kktalloc._problem.arrays import FloatArray, speaks_arrays, takes_arrays
+from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.regime import Regime
 from kktalloc._problem.variant import rows
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
-
-# The certificate knows NumPy alone; this is what callers get, whatever their arrays are.
-certify = takes_arrays(judging.certify)
 
 
 class Status(StrEnum):
