@@ -9,6 +9,8 @@ from fltrain.accounting import Workload as Workload
 from fltrain.accounting import count_workload as count_workload
 from fltrain.checkpoint import Checkpoint as Checkpoint
 from fltrain.config import TrainConfig as TrainConfig
+from fltrain.curve import ERROR_RATIOS as ERROR_RATIOS
+from fltrain.curve import Changes as Changes
 from fltrain.data import Dataset as Dataset
 from fltrain.data import load_digits as load_digits
 from fltrain.data import load_idx as load_idx

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -86,6 +86,7 @@ def client_app(set_up: Callable[[Context], Device]) -> ClientApp:
     def train(message: Message, context: Context) -> Message:
         device = set_up(context)
         ask = numbers(message.content, "ask", ["round", "pruning_ratio", "label", "saved"])
+        config = replace(device.config, update=message.content["ask"]["update"])
         t, label, saved = int(ask["round"]), int(ask["label"]), int(ask["saved"])
         kept = _kept(context, device)
         with one_thread():
@@ -94,7 +95,7 @@ def client_app(set_up: Callable[[Context], Device]) -> ClientApp:
                 torch.from_numpy(ndarrays(message.content, "u")[0]),
                 _recall(kept, label, device),
                 device.share,
-                device.config,
+                config,
                 ask["pruning_ratio"],
                 t,
                 device.number,
@@ -136,7 +137,7 @@ def _kept(context: Context, device: Device) -> _Kept:
     if device.state_file is None or not device.state_file.exists():
         return {}
     content = torch.load(device.state_file, weights_only=True)
-    return {label: PersonalState(v, tuple(buffers)) for label, (v, *buffers) in content.items()}
+    return {label: PersonalState.of(tensors) for label, tensors in content.items()}
 
 
 def _keep(context: Context, device: Device, kept: _Kept) -> None:
@@ -145,4 +146,4 @@ def _keep(context: Context, device: Device, kept: _Kept) -> None:
     for label, state in kept.items():
         context.state[f"{_PERSONAL}{label}"] = write_personal(state)
     if device.state_file is not None:
-        write_whole(device.state_file, {label: (s.v, *s.buffers) for label, s in kept.items()})
+        write_whole(device.state_file, {label: state.tensors() for label, state in kept.items()})

@@ -13,10 +13,14 @@ import torch
 from flwr.app import ArrayRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from fltrain.curve import ERROR_RATIOS, ChangeReport
 from fltrain.local import Upload
 from fltrain.split import PersonalState
 
-WORK = ("personal_flops", "probe_flops", "pruned_flops", "payload_bits", "overhead_bits", "broadcast_bits")
+WORK = (
+    "personal_flops", "probe_flops", "dense_flops", "pruned_flops", "passes_flops", "probing_flops",
+    "payload_bits", "overhead_bits", "broadcast_bits", "mask_size",
+)  # fmt: skip
 """Fields of `Workload` that a device counts for itself."""
 LABELS = 2**53
 """Labels are whole numbers below this, which a float64 holds exactly."""
@@ -55,13 +59,12 @@ def ndarrays(content: Any, record: str) -> list[NDArray[Any]]:
 
 def write_personal(state: PersonalState) -> ArrayRecord:
     """A personal part for ``context.state``."""
-    return ArrayRecord(numpy_ndarrays=[state.v.numpy(), *(b.numpy() for b in state.buffers)])
+    return ArrayRecord(numpy_ndarrays=[t.numpy() for t in state.tensors()])
 
 
 def read_personal(content: Any, record: str) -> PersonalState:
     """What `write_personal` wrote."""
-    v, *buffers = (torch.from_numpy(a) for a in ndarrays(content, record))
-    return PersonalState(v, tuple(buffers))
+    return PersonalState.of([torch.from_numpy(a) for a in ndarrays(content, record)])
 
 
 def reference(label: int) -> PersonalState:
@@ -77,7 +80,8 @@ def label(state: PersonalState) -> int:
 def write_upload(upload: Upload, label: int, next_channel_gain: float) -> RecordDict:
     """A device's answer to a training message.
 
-    Only what was kept travels: its values, and one bit per coordinate that says where they belong.
+    Only what was kept travels: its values, and where they belong, as one bit per coordinate or, if that is shorter, as
+    the numbers of the kept ones.
     """
     about: dict[str, float] = {
         "loss": upload.loss,
@@ -86,11 +90,17 @@ def write_upload(upload: Upload, label: int, next_channel_gain: float) -> Record
         "label": label,
         "next_channel_gain": next_channel_gain,
     }
+    if upload.report is not None:
+        about["change_sq"] = upload.report.change_sq
     content = RecordDict({"about": MetricRecord({**about})})
     if upload.values is not None:
         sent = [upload.values.numpy()]
         if upload.mask is not None:
-            sent = [upload.values[upload.mask].numpy(), np.packbits(upload.mask.numpy())]
+            kept = np.flatnonzero(upload.mask.numpy()).astype(np.uint32)
+            bits = np.packbits(upload.mask.numpy())
+            sent = [upload.values.numpy()[kept], bits if bits.nbytes <= kept.nbytes else kept]
+        if upload.report is not None:
+            content["report"] = ArrayRecord(numpy_ndarrays=[upload.report.error])
         content["sent"] = ArrayRecord(numpy_ndarrays=sent)
     return content
 
@@ -129,10 +139,28 @@ def read_upload(content: Any, device: int, n: int) -> Upload:
         about["loss"],
         error_sq,
         bits,
+        _read_report(content) if "report" in content else None,
     )
 
 
 def _read_mask(coded: NDArray[Any], n: int) -> NDArray[np.bool_]:
-    if coded.dtype != np.uint8 or coded.shape != (-(-n // 8),):
-        raise ValueError(f"sent a mask of {coded.dtype} {coded.shape}, expected one bit for each of {n}")
-    return np.unpackbits(coded, count=n).astype(np.bool_)
+    """A mask of `n` coordinates: one bit each, or the numbers of those kept, ascending."""
+    if coded.dtype == np.uint8 and coded.shape == (-(-n // 8),):
+        return np.unpackbits(coded, count=n).astype(np.bool_)
+    ascending = coded.dtype == np.uint32 and coded.ndim == 1 and bool(np.all(coded[1:] > coded[:-1]))
+    if not ascending or (coded.size and coded[-1] >= n):
+        raise ValueError(
+            f"sent a mask of {coded.dtype} {coded.shape}, expected one bit for each of {n}, or numbers of those kept"
+        )
+    mask = np.zeros(n, dtype=np.bool_)
+    mask[coded] = True
+    return mask
+
+
+def _read_report(content: Any) -> ChangeReport:
+    change_sq = numbers(content, "about", ["change_sq"])["change_sq"]
+    error, *more = ndarrays(content, "report")
+    shaped = not more and error.dtype == np.float64 and error.shape == ERROR_RATIOS.shape
+    if not (shaped and 0.0 <= change_sq < math.inf and bool(np.all((error >= 0.0) & (error <= 1.0)))):
+        raise ValueError(f"sent a malformed report: squared change {change_sq}, {error.dtype} {error.shape}")
+    return ChangeReport(change_sq, error)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from fltrain.config import TrainConfig
+from fltrain.config import TrainConfig, UpdateKind
+from fltrain.curve import REPORT_BITS, Changes
 from fltrain.partition import DeviceData
 from fltrain.replica import Replica
 from fltrain.split import Split
@@ -37,18 +40,30 @@ class Workload:
     probe_flops : float64 (K,)
         All probe steps; 0 where the configuration needs no probe.
     pruned_flops : float64 (K,)
-        All pruned steps, if nothing were pruned (keep ratio 1).
+        What pruning saves of the pruned steps, at keep ratio 1; at keep ratio q it is q times this. Zeroed: all of
+        them. Frozen: the gradients of global weights. Sparse: 0.
     payload_bits : float64 (K,)
-        Values of the global part, at keep ratio 1; at keep ratio q it is q times this.
+        Values of the global part, at keep ratio 1; at keep ratio q it is q times this. With the part of the mask's
+        size that is counted per kept coordinate (see `mask_law`).
     overhead_bits : float64 (K,)
-        Sent besides the values: header, and the mask at its worst, one bit per coordinate or, if units are
-        dropped, per unit (its entropy at keep ratio 1/2). Without pruning, the header alone.
+        Sent besides: header, error curve where devices report one, and the rest of the mask, if any round prunes.
     broadcast_bits : float64 (K,)
         The dense global part that each device receives, header included.
     weight : float64 (K,)
         Aggregation weights alpha_k, sum 1.
     selected : bool (K,)
         Devices drawn for this round (see ``TrainConfig.participation``).
+    dense_flops : float64 (K,)
+        The rest of the pruned steps, which no pruning saves. Zeroed: 0. Frozen: the passes through the model. Sparse:
+        all of them.
+    passes_flops : float64 (K,)
+        The pruned steps without the gradients of global weights, whatever the kind of round.
+    probing_flops : float64 (K,)
+        All probe steps of a kind of round that probes.
+    mask_size : float64 (K,)
+        Coordinates, or units, of which a mask tells; 0 if no round prunes.
+    changes : Changes, or None
+        What devices last reported of their changes (see `fltrain.curve`); None: nothing yet.
     """
 
     personal_flops: NDArray[np.float64]
@@ -59,46 +74,109 @@ class Workload:
     broadcast_bits: NDArray[np.float64]
     weight: NDArray[np.float64]
     selected: NDArray[np.bool_]
+    dense_flops: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    passes_flops: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    probing_flops: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    mask_size: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    changes: Changes | None = None
+
+    def __post_init__(self) -> None:
+        """Fill in for all devices what was not given."""
+        K = len(self.weight)
+        for name in ("dense_flops", "passes_flops", "probing_flops", "mask_size"):
+            object.__setattr__(self, name, np.broadcast_to(getattr(self, name), (K,)))
+
+    def of(self, devices: NDArray[np.bool_] | NDArray[np.int64]) -> Workload:
+        """The workload of some devices, in this order."""
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        part = {name: value[devices] for name, value in named.items() if isinstance(value, np.ndarray)}
+        known = self.changes
+        return replace(self, **part, changes=known and Changes(known.change_sq[devices], known.error[devices]))
+
+    def as_round(self, update: UpdateKind, keep_ratio: float = 0.5) -> Workload:
+        """The same work in another kind of round, its masks counted by the tangent at `keep_ratio` (see `mask_law`).
+
+        Only of a workload in which some rounds prune.
+        """
+        whole = self.dense_flops + self.pruned_flops
+        dense = {"zeroed": np.zeros_like(whole), "frozen": self.passes_flops, "sparse": whole}[update]
+        fixed, kept = mask_law(keep_ratio)
+        report = 0 if update == "zeroed" else REPORT_BITS
+        return replace(
+            self,
+            probe_flops=np.zeros_like(whole) if update == "sparse" else self.probing_flops,
+            dense_flops=dense,
+            pruned_flops=whole - dense,
+            payload_bits=self.broadcast_bits - HEADER_BITS + kept * self.mask_size,
+            overhead_bits=HEADER_BITS + report + fixed * self.mask_size,
+        )
 
 
-def count_workload(split: Split, config: TrainConfig, shares: Sequence[DeviceData]) -> Workload:
-    """Count one round of `config` on every device's real data and batch size."""
+def count_workload(
+    split: Split, config: TrainConfig, shares: Sequence[DeviceData], *, keep_ratio: float = 0.5
+) -> Workload:
+    """Count one round of `config` on every device's real data and batch size.
+
+    `keep_ratio` in (0, 1/2] is where the size of masks is counted exactly; elsewhere it is an upper bound. At 1/2 that
+    is one bit per coordinate; uploads that keep few need a smaller one, or masks would be most of what is planned for.
+    """
     replica = Replica(split, structure=config.structure if config.pruning else "weights")
     replica.load(split.initial_global(), split.initial_personal())
     replica.model.train()
     joint = config.algorithm == "simultaneous"
-    step_flops: dict[tuple[int, bool, bool], float] = {}
+    step_flops: dict[tuple[int, bool, bool, bool], float] = {}
 
-    def flops(share: DeviceData, *, train_u: bool, train_v: bool) -> float:
+    def flops(share: DeviceData, *, train_u: bool, train_v: bool, passes_only: bool = False) -> float:
         size = min(config.batch_size, len(share.train_y))
-        key = (size, train_u, train_v)
+        key = (size, train_u, train_v, passes_only)
         if key not in step_flops:
             replica.train_only(train_u=train_u, train_v=train_v)
-            step_flops[key] = _step_flops(replica, share, size)
+            with _slopes_reach_layers(replica) if passes_only else nullcontext():
+                step_flops[key] = _step_flops(replica, share, size)
         return step_flops[key]
 
     K = len(shares)
-    personal, probe, pruned = np.zeros(K), np.zeros(K), np.zeros(K)
+    personal, probing, whole, passes = np.zeros(K), np.zeros(K), np.zeros(K), np.zeros(K)
     for k, share in enumerate(shares):
         if config.personal_steps and split.n_personal:
             personal[k] = config.personal_steps * flops(share, train_u=False, train_v=True)
-        if config.probes:
-            probe[k] = config.probe_steps * flops(share, train_u=True, train_v=False)
-        pruned[k] = config.pruned_steps * flops(share, train_u=True, train_v=joint)
+        whole[k] = config.pruned_steps * flops(share, train_u=True, train_v=joint)
+        if not config.pruning:
+            continue
+        if config.importance in ("movement", "taylor"):
+            probing[k] = config.probe_steps * flops(share, train_u=True, train_v=False)
+        passes[k] = config.pruned_steps * flops(share, train_u=False, train_v=joint, passes_only=True)
     samples = np.array([len(share.train_y) for share in shares], dtype=np.float64)
     weight = np.full(K, 1.0 / K) if config.aggregation == "uniform" else samples / samples.sum()
     payload = float(VALUE_BITS * split.n_global)
-    masked = replica.units.count if replica.units else split.n_global
-    return Workload(
+    named = replica.units.count if replica.units else split.n_global
+    unpruned = Workload(
         personal_flops=personal,
-        probe_flops=probe,
-        pruned_flops=pruned,
+        probe_flops=np.zeros(K),
+        pruned_flops=whole,
         payload_bits=np.full(K, payload),
-        overhead_bits=np.full(K, float(HEADER_BITS + (masked if config.pruning else 0))),
+        overhead_bits=np.full(K, float(HEADER_BITS)),
         broadcast_bits=np.full(K, payload + HEADER_BITS),
         weight=weight,
         selected=np.ones(K, dtype=np.bool_),
+        dense_flops=np.zeros(K),
+        passes_flops=passes,
+        probing_flops=probing,
+        mask_size=np.full(K, float(named if config.pruning else 0)),
     )
+    return unpruned.as_round(config.update, keep_ratio) if config.pruning else unpruned
+
+
+def mask_law(keep_ratio: float) -> tuple[float, float]:
+    """Bits (a, b) per coordinate such that a mask that keeps the share q takes at most a + b q of them.
+
+    The entropy H(q) is concave, so its tangent at `keep_ratio` lies above it: (1, 0) at 1/2, that is one bit each; the
+    further below, the nearer to what indices of the kept ones would take, (0, log2 n).
+    """
+    if not 0.0 < keep_ratio <= 0.5:
+        raise ValueError(f"keep_ratio must be in (0, 0.5], got {keep_ratio!r}")
+    rest = 1.0 - keep_ratio
+    return -math.log2(rest), math.log2(rest / keep_ratio)
 
 
 def mask_bits(kept: Sequence[torch.Tensor]) -> float:
@@ -118,6 +196,27 @@ def subset_bits(n: int, kept: int) -> float:
     q = kept / n
     entropy = -n * sum(p * math.log2(p) for p in (q, 1.0 - q) if p > 0.0)
     return min(entropy, float(indices))
+
+
+@contextmanager
+def _slopes_reach_layers(replica: Replica) -> Iterator[None]:
+    """Inside, slopes are computed down to the outputs of all modules that own global parameters.
+
+    That is what training these needs besides the gradients of the parameters themselves.
+    """
+    shared = {id(p) for p in replica.global_parameters}
+    one = torch.ones((), requires_grad=True)
+
+    def pass_on(module: nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
+        return output * one
+
+    owners = [m for m in replica.model.modules() if any(id(p) in shared for p in m.parameters(recurse=False))]
+    handles = [owner.register_forward_hook(pass_on) for owner in owners]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _step_flops(replica: Replica, share: DeviceData, size: int) -> float:

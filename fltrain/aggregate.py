@@ -1,4 +1,4 @@
-"""Server side: which uploads count, and the coverage-weighted mean of those that do."""
+"""Server side: which uploads count, and what becomes of the global part by those that do."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import math
 import numpy as np
 import torch
 
+from fltrain.config import Averaging
+
 
 class CoverageMean:
-    """Each coordinate becomes the weighted mean over the devices that kept it (theory section 1, step 4).
+    """Each coordinate moves by a mean of the devices' changes (theory section 1, step 4).
+
+    With ``covered`` and rate 1 it becomes the weighted mean over the devices that kept it. With ``fill`` the mean is
+    over all devices of the round, and one that dropped the coordinate did not move it.
 
     Uploads are added one at a time, in device order, and only running sums are stored: memory does not grow
     with the number of devices, and the order of the sums, hence every bit of the result, is fixed. Sums are
@@ -19,15 +24,22 @@ class CoverageMean:
     ----------
     n : int
         Length of the global vector.
+    averaging : str
+        ``covered`` or ``fill``, as in `TrainConfig`.
+    rate : float
+        The global part moves by this many times the mean change.
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, averaging: Averaging = "covered", rate: float = 1.0) -> None:
+        self._averaging, self._rate = averaging, rate
+        self._total = 0.0
         self._sum = torch.zeros(n, dtype=torch.float64)
         self.weight = torch.zeros(n, dtype=torch.float64)
         """alpha(j), the aggregation weight that kept coordinate j so far, (n,)."""
 
     def add(self, values: torch.Tensor, mask: torch.Tensor | None, weight: float) -> None:
         """Add one device's `values` (n,), kept where `mask` (n,) is True (None: everywhere)."""
+        self._total += weight
         if mask is None:
             self._sum.add_(values, alpha=weight)
             self.weight.add_(weight)
@@ -38,8 +50,12 @@ class CoverageMean:
 
     def result(self, u: torch.Tensor) -> torch.Tensor:
         """The new global vector float32 (n,); a coordinate of `u` that nobody kept stays as it is."""
-        mean = (self._sum / self.weight).to(torch.float32)
-        return torch.where(self.weight > 0, mean, u)
+        if self._averaging == "covered" and self._rate == 1.0:
+            mean = (self._sum / self.weight).to(torch.float32)
+            return torch.where(self.weight > 0, mean, u)
+        over = self.weight if self._averaging == "covered" else self._total
+        moved = u + self._rate * (self._sum - self.weight * u) / over
+        return torch.where(self.weight > 0, moved.to(torch.float32), u)
 
     def coverage(self) -> tuple[float, float]:
         """Gamma, the least weight among covered coordinates (0 if there is none), and the uncovered share."""

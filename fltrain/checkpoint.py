@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fltrain.config import TrainConfig
+from fltrain.curve import ChangeReport
 from fltrain.partition import DeviceData
 from fltrain.split import PersonalState, Split
 
@@ -44,13 +46,15 @@ class RunState:
     """Everything a run carries from one round to the next.
 
     Remote devices keep their personal parts; here, `personal` then holds what the engine needs to name them, and
-    `reports` what each of them reported before the first round.
+    `reports` what each of them reported before the first round. `changes` is what each device last
+    reported of its change.
     """
 
     u: torch.Tensor
     personal: list[PersonalState]
     records: list[dict[str, Any]]
     reports: dict[int, dict[str, float]] = field(default_factory=dict)
+    changes: dict[int, ChangeReport] = field(default_factory=dict)
 
 
 def write_whole(path: str | Path, content: object) -> None:
@@ -68,9 +72,10 @@ def save(path: str | Path, state: RunState, identity: dict[str, Any]) -> None:
     content = {
         "identity": identity,
         "u": state.u,
-        "personal": [(p.v, *p.buffers) for p in state.personal],
+        "personal": [p.tensors() for p in state.personal],
         "records": state.records,
         "reports": state.reports,
+        "changes": {k: [c.change_sq, *c.error.tolist()] for k, c in state.changes.items()},
     }
     write_whole(path, content)
 
@@ -88,7 +93,8 @@ def load(path: str | Path, identity: dict[str, Any]) -> RunState | None:
     try:
         content = torch.load(path, weights_only=True)
         known, u, records, reports = (content[name] for name in ("identity", "u", "records", "reports"))
-        personal = [PersonalState(v, tuple(buffers)) for v, *buffers in content["personal"]]
+        changes = {k: ChangeReport(first, np.array(rest)) for k, (first, *rest) in content["changes"].items()}
+        personal = [PersonalState.of(tensors) for tensors in content["personal"]]
     except (EOFError, KeyError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError):
         raise ValueError(f"{path} is no checkpoint of this version of fltrain") from None
     if len(records) > identity["rounds"]:
@@ -96,7 +102,7 @@ def load(path: str | Path, identity: dict[str, Any]) -> RunState | None:
     for name, value in identity.items():
         if name != "rounds" and known.get(name) != value:
             raise ValueError(f"checkpoint {path} is of another run: {name} was {known.get(name)!r}, is {value!r}")
-    return RunState(u, personal, records, reports)
+    return RunState(u, personal, records, reports, changes)
 
 
 def identity(split: Split, shares: Sequence[DeviceData], config: TrainConfig) -> dict[str, Any]:

@@ -9,6 +9,9 @@ Importance = Literal["movement", "magnitude", "taylor", "random"]
 Algorithm = Literal["alternating", "simultaneous"]
 Structure = Literal["weights", "units"]
 Aggregation = Literal["uniform", "samples"]
+UpdateKind = Literal["zeroed", "frozen", "sparse"]
+Averaging = Literal["covered", "fill"]
+Sampling = Literal["epochs", "replacement"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,16 @@ class TrainConfig:
     """eta: step size on the global part, in probe and pruned steps."""
     learning_rate_personal: float = 0.1
     """eta_v: step size on the personal part."""
+    update: UpdateKind = "zeroed"
+    """What pruning means. ``zeroed``: dropped weights are set to zero before the pruned steps, which then cost less.
+    ``frozen``: the pruned steps run through the whole model and move the kept weights only; the gradients of dropped
+    weights are not computed. ``sparse``: all of the global part trains, without a probe, and the largest changes are
+    sent."""
+    error_feedback: bool = False
+    """What a device did not send in a sparse upload is kept and added to its next change."""
+    sampling: Sampling = "epochs"
+    """How mini-batches are drawn: shuffled ``epochs`` of each round, or every sample with ``replacement``, as the
+    convergence bound assumes."""
     algorithm: Algorithm = "alternating"
     """``alternating``: personal steps first, then global steps with the personal part frozen.
     ``simultaneous``: each pruned step moves both parts at once, and `personal_steps` must be 0."""
@@ -53,15 +66,18 @@ class TrainConfig:
     convolutions), which makes the pruned steps smaller in fact."""
     aggregation: Aggregation = "uniform"
     """Aggregation weight alpha_k: ``uniform`` 1/K, or in proportion to training ``samples``."""
+    averaging: Averaging = "covered"
+    """What the server makes of a coordinate that some devices dropped: the mean change over those that kept it
+    (``covered``), so that the step grows as fewer keep it; or the mean over all, a dropped change counting as zero
+    (``fill``), so that the size of the step does not depend on the masks."""
+    server_rate: float = 1.0
+    """The global part moves by this many times the mean change."""
     participation: float = 1.0
     """Share of the devices drawn at random each round (at least one), before the planner is asked."""
     evaluate_every: int = 1
     """Accuracy is measured every this many rounds and after the last; the other rounds hold null."""
     fast: bool = True
     """Take the exact shortcuts of the fast path; results differ from plain autograd by rounding only."""
-    batched_on: str = ""
-    """Torch device, such as ``cuda``, on which all devices of a round train at once; results differ from plain
-    autograd by rounding only. Empty: one after the other on the CPU. Masks drop single weights only."""
     seed: int = 0
     """Seeds batches, random scores, dropout and participation; one generator per (seed, round, device)."""
 
@@ -78,7 +94,7 @@ class TrainConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
-        for name in ("learning_rate_global", "learning_rate_personal"):
+        for name in ("learning_rate_global", "learning_rate_personal", "server_rate"):
             value = getattr(self, name)
             if not 0.0 < value < float("inf"):
                 raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
@@ -89,21 +105,35 @@ class TrainConfig:
             ("importance", Importance),
             ("structure", Structure),
             ("aggregation", Aggregation),
+            ("update", UpdateKind),
+            ("averaging", Averaging),
+            ("sampling", Sampling),
         ):
             value = getattr(self, name)
             if value not in get_args(allowed):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}")
         if self.algorithm == "simultaneous" and self.personal_steps:
             raise ValueError(f"personal_steps must be 0 when algorithm is simultaneous, got {self.personal_steps}")
-        if not isinstance(self.batched_on, str):
-            raise ValueError(f"batched_on must be the name of a torch device or empty, got {self.batched_on!r}")
-        if self.batched_on and self.pruning and self.structure == "units":
-            raise ValueError(f"batched_on must be empty when structure is units, got {self.batched_on!r}")
+        if not isinstance(self.error_feedback, bool):
+            raise ValueError(f"error_feedback must be True or False, got {self.error_feedback!r}")
+        if self.update == "sparse" and self.structure != "weights":
+            raise ValueError(f"structure must be weights when update is sparse, got {self.structure!r}")
 
     @property
     def probes(self) -> bool:
         """Whether a device that is told to prune runs the probe."""
-        return self.pruning and self.probe_steps > 0 and self.importance in ("movement", "taylor")
+        probed = self.importance in ("movement", "taylor")
+        return self.pruning and self.update != "sparse" and self.probe_steps > 0 and probed
+
+    @property
+    def reports(self) -> bool:
+        """Whether devices report how much of their change pruning would lose (see `fltrain.curve`).
+
+        A sparse upload knows its whole change, a frozen round that of its probe. Zeroing changes the gradient itself,
+        of which the change says nothing.
+        """
+        known = self.update == "sparse" or (self.update == "frozen" and self.importance == "movement")
+        return self.pruning and known
 
     def to_dict(self) -> dict[str, int | float | str | bool]:
         """Field names and values, for result files and checkpoints."""

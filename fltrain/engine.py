@@ -1,6 +1,6 @@
-"""Where device rounds run: in this process, in worker processes with one thread each, or all at once (`batched`).
+"""Where device rounds run: in this process, or in worker processes with one thread each.
 
-The first two give the same bits. A device round starts from loaded state alone, `train` holds torch to one thread, and
+Both give the same bits. A device round starts from loaded state alone, `train` holds torch to one thread, and
 uploads are handed over in the order of the devices, whoever computed them.
 """
 
@@ -18,7 +18,6 @@ from typing import Any, Protocol
 import torch
 import torch.multiprocessing
 
-from fltrain.batched import Batched
 from fltrain.config import TrainConfig
 from fltrain.local import Job, Upload, device_round, evaluate
 from fltrain.partition import DeviceData
@@ -54,8 +53,9 @@ class InProcess:
         self, round_index: int, u: torch.Tensor, personal: Sequence[PersonalState], jobs: Sequence[Job]
     ) -> Iterator[Upload]:
         """One upload per job, in their order; its tensors are valid until the next one is asked for."""
-        for k, rho in jobs:
-            yield device_round(self._replica, u, personal[k], self._shares[k], self._config, rho, round_index, k)
+        for k, rho, update in jobs:
+            config = replace(self._config, update=update)
+            yield device_round(self._replica, u, personal[k], self._shares[k], config, rho, round_index, k)
 
     def accuracies(self, u: torch.Tensor, personal: Sequence[PersonalState]) -> list[float]:
         """Accuracy of every device's model on its own held-out data."""
@@ -111,14 +111,14 @@ class Workers:
 
         def give(w: int, slot: int) -> None:
             if waiting:
-                k, rho = waiting.popleft()
-                self._pipes[w].send(("round", slot, round_index, k, rho, _packed(personal[k])))
+                job = waiting.popleft()
+                self._pipes[w].send(("round", slot, round_index, job, _packed(personal[job.device])))
 
         for slot in range(_SLOTS):
             for w in range(len(self._pipes)):
                 give(w, slot)
         done: dict[int, tuple[int, int, dict[str, Any]]] = {}
-        for k, _ in jobs:
+        for k, _, _ in jobs:
             while k not in done:
                 for w, (slot, answer) in self._answers():
                     done[answer["device"]] = (w, slot, answer)
@@ -184,22 +184,16 @@ class _SharedData:
         return [DeviceData(xs[i], ys[i], xs[i + 1], ys[i + 1]) for i in range(0, len(self.sizes), 2)]
 
 
-def make_engine(
-    split: Split, shares: Sequence[DeviceData], config: TrainConfig, workers: int
-) -> InProcess | Workers | Batched:
-    """The engine that `config` and `workers` ask for.
+def make_engine(split: Split, shares: Sequence[DeviceData], config: TrainConfig, workers: int) -> InProcess | Workers:
+    """The engine that `workers` asks for.
 
     Raises
     ------
     ValueError
-        A number of workers that is not positive or not wanted, or a model that cannot be batched.
+        A number of workers that is not positive.
     """
     if workers < 1:
         raise ValueError(f"workers must be >= 1, got {workers}")
-    if config.batched_on:
-        if workers > 1:
-            raise ValueError(f"workers must be 1 when batched_on is set, got {workers}")
-        return Batched(split, shares, config)
     return InProcess(split, shares, config) if workers == 1 else Workers(split, shares, config, workers)
 
 
@@ -230,8 +224,9 @@ def _serve(
                 _, k, packed = job
                 answer: Any = (k, evaluate(replica, u, _unpacked(packed), shares[k]))
             else:
-                _, slot, t, k, rho, packed = job
-                upload = device_round(replica, u, _unpacked(packed), shares[k], config, rho, t, k)
+                _, slot, t, (k, rho, update), packed = job
+                asked = replace(config, update=update)
+                upload = device_round(replica, u, _unpacked(packed), shares[k], asked, rho, t, k)
                 answer = (slot, _handed_over(upload, values[slot], masks[slot]))
             pipe.send((None, answer))
         except KeyboardInterrupt:
@@ -252,12 +247,11 @@ def _handed_over(upload: Upload, values: torch.Tensor, mask: torch.Tensor) -> di
 
 def _packed(state: PersonalState) -> tuple[Any, ...]:
     """As NumPy arrays, which travel by value; a tensor in a pipe would become a shared file of its own."""
-    return (state.v.numpy(), *(b.numpy() for b in state.buffers))
+    return tuple(t.numpy() for t in state.tensors())
 
 
 def _unpacked(arrays: tuple[Any, ...]) -> PersonalState:
-    v, *buffers = (torch.from_numpy(a) if a.ndim else torch.tensor(a) for a in arrays)
-    return PersonalState(v, tuple(buffers))
+    return PersonalState.of([torch.from_numpy(a) if a.ndim else torch.tensor(a) for a in arrays])
 
 
 def _shared(tensor: torch.Tensor) -> torch.Tensor:

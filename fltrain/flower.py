@@ -30,7 +30,7 @@ from fltrain.accounting import Workload
 from fltrain.checkpoint import Checkpoint, RunState
 from fltrain.config import TrainConfig
 from fltrain.history import History
-from fltrain.local import Job, Upload
+from fltrain.local import Job, Upload, nothing_sent
 from fltrain.loop import one_thread, run_rounds
 from fltrain.plan import RoundPlan, check_plan
 from fltrain.split import PersonalState, Split
@@ -176,12 +176,13 @@ class _Messages:
             self._saved = labels  # the checkpoint, if there is one, has just been read or written
         broadcast = ArrayRecord(numpy_ndarrays=[u.numpy()])
         asks = []
-        for k, rho in jobs:
-            ask = {"round": round_index, "pruning_ratio": rho, "label": labels[k], "saved": self._saved[k]}
+        for k, rho, update in jobs:
+            ask: dict[str, float | str] = {"round": round_index, "pruning_ratio": rho, "update": update}
+            ask |= {"label": labels[k], "saved": self._saved[k]}
             asks.append((self._node[k], RecordDict({"u": broadcast, "ask": ConfigRecord({**ask})})))
         answers = dict(self._ask(asks, MessageType.TRAIN))
-        for k, _ in jobs:
-            nothing = Upload(k, None, None, reference(0), math.nan, math.nan, 0.0)
+        for k, _, _ in jobs:
+            nothing = nothing_sent(k, reference(0))
             content = answers.get(self._node[k])
             if content is None:
                 yield nothing
@@ -255,4 +256,5 @@ def _workload(reports: Reports, config: TrainConfig) -> Workload:
     arrays = {name: np.array([reports[k][name] for k in range(K)]) for name in WORK}
     samples = np.array([reports[k]["samples"] for k in range(K)])
     weight = np.full(K, 1.0 / K) if config.aggregation == "uniform" else samples / samples.sum()
-    return Workload(**arrays, weight=weight, selected=np.ones(K, dtype=np.bool_))
+    selected = np.ones(K, dtype=np.bool_)
+    return Workload(weight=weight, selected=selected, changes=None, **arrays)

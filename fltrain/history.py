@@ -26,8 +26,13 @@ COLUMNS = {
     "train_loss": "aggregation-weighted mean training loss over the pruned steps of accepted devices; null if none",
     "mean_pruning_ratio": "aggregation-weighted mean pruning ratio of participating devices; null if none",
     "pruning_ratio_per_device": "planned ratio (K); 0 for devices that do not participate",
-    "pruning_error_sq": "sum over accepted devices of alpha_k ||u - m_k u||^2 (the bound's sum of "
-    "alpha_k rho_k D^2); null if none",
+    "update": "kind of the round: zeroed, frozen or sparse",
+    "pruning_error_sq": "sum over accepted devices of alpha_k times what the mask took away: ||u - m_k u||^2 in zeroed "
+    "rounds (the bound's sum of alpha_k rho_k D^2), the squared norm of the unsent change in sparse ones, 0 in frozen "
+    "ones; null if none",
+    "change_sq_per_device": "squared norm of the change of the global part that each device reported (K), null: none",
+    "error_curve": "share of all reported squared change that pruning by each of fltrain.ERROR_RATIOS would lose; null "
+    "if none was reported",
     "global_norm_sq": "||u||^2 of the broadcast global part",
     "uploaded_bits": "bits of all uploads that arrived this round, masks and headers included",
     "coverage_min": "Gamma: least aggregation weight (of all K devices, sum 1) that kept a covered "

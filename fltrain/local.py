@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from fltrain._random import seeded
 from fltrain.accounting import HEADER_BITS, VALUE_BITS, mask_bits
 from fltrain.chain import Update
-from fltrain.config import TrainConfig
+from fltrain.config import Sampling, TrainConfig, UpdateKind
+from fltrain.curve import REPORT_BITS, ChangeReport, report_change
 from fltrain.masks import keep_mask
 from fltrain.partition import DeviceData
 from fltrain.replica import Replica
@@ -21,8 +22,14 @@ from fltrain.sgd import Stage
 from fltrain.split import PersonalState
 
 Batches = NDArray[np.int64]
-Job = tuple[int, float]
-"""A device and its pruning ratio."""
+
+
+class Job(NamedTuple):
+    """What a device is asked to do in a round."""
+
+    device: int
+    pruning_ratio: float
+    update: UpdateKind
 
 
 class Draws(NamedTuple):
@@ -45,7 +52,7 @@ class Upload:
     device : int
         Whose it is.
     values : float32 tensor (n_global,), or None
-        Sent: the trained global part, zero where dropped. None: nothing arrived.
+        Sent: the broadcast global part plus the device's change, zero where dropped. None: nothing arrived.
     mask : bool tensor (n_global,), or None
         Sent: True where kept. None: nothing was pruned.
     personal : PersonalState
@@ -53,9 +60,12 @@ class Upload:
     loss : float
         Mean training loss over the pruned steps.
     pruning_error_sq : float
-        ||u - m u||^2 of this round's mask on the broadcast u.
+        What the mask took away: ||u - m u||^2 of the broadcast u where dropped weights are zeroed, ||d - m d||^2 of the
+        change d for a sparse upload, 0 where dropped weights are frozen.
     bits : float
         Size of what was sent.
+    report : ChangeReport, or None
+        Sent where ``TrainConfig.reports``.
     """
 
     device: int
@@ -65,6 +75,12 @@ class Upload:
     loss: float
     pruning_error_sq: float
     bits: float
+    report: ChangeReport | None = None
+
+
+def nothing_sent(device: int, personal: PersonalState) -> Upload:
+    """The upload of a device from which nothing sensible came; its personal part stays as it was."""
+    return Upload(device, None, None, personal, float("nan"), float("nan"), 0.0)
 
 
 def device_round(
@@ -77,7 +93,10 @@ def device_round(
     round_index: int,
     device: int,
 ) -> Upload:
-    """Personal steps, probe, mask, pruned steps; deterministic in (config.seed, round_index, device).
+    """Personal steps, then global steps pruned as ``config.update`` says.
+
+    Zeroed and frozen: probe, mask, pruned steps. Sparse: dense steps, then the mask of the largest changes.
+    Deterministic in (config.seed, round_index, device).
 
     Parameters
     ----------
@@ -97,24 +116,83 @@ def device_round(
         if replica.personal_parameters and len(drawn.personal):
             _personal_steps(replica, share, drawn.personal, config.learning_rate_personal)
 
-        mask = kept_units = None
-        if pruning_ratio > 0.0:
-            scores = _importance(replica, u, share, config, drawn.probe, drawn.rng)
-            if not torch.isfinite(scores).all():  # the probe diverged; there is nothing sensible to send
-                return Upload(device, None, None, personal, float("nan"), float("nan"), 0.0)
-            if replica.units is None:
-                mask = keep_mask(scores, pruning_ratio)
-            else:
-                kept_units = replica.units.choose(scores, pruning_ratio)
-                mask = replica.units.mask(kept_units)
+        one_round = _sparse_round if config.update == "sparse" else _masked_round
+        return one_round(replica, u, personal, share, config, pruning_ratio, drawn, device)
+
+
+def _masked_round(
+    replica: Replica,
+    u: torch.Tensor,
+    personal: PersonalState,
+    share: DeviceData,
+    config: TrainConfig,
+    pruning_ratio: float,
+    drawn: Draws,
+    device: int,
+) -> Upload:
+    """Zeroed and frozen: a probe says what is kept, and only that trains."""
+    mask = kept_units = report = None
+    zeroed_sq = 0.0
+    if pruning_ratio > 0.0:
+        scores = _importance(replica, u, share, config, drawn.probe, drawn.rng)
+        if not torch.isfinite(scores).all():  # the probe diverged; there is nothing sensible to send
+            return nothing_sent(device, personal)
+        if replica.units is None:
+            mask = keep_mask(scores, pruning_ratio)
+        else:
+            kept_units = replica.units.choose(scores, pruning_ratio)
+            mask = replica.units.mask(kept_units)
+        if config.reports:  # the scores are the probe's changes
+            report = report_change(scores)
+        if config.update == "zeroed":
             replica.u.mul_(mask)
-        pruning_error_sq = float((u - replica.u).double().square().sum()) if mask is not None else 0.0
+            zeroed_sq = float((u - replica.u).double().square().sum())
 
-        loss = _pruned_steps(replica, share, drawn.pruned, mask, kept_units, config)
+    # Units that are frozen take part in every product, so only zeroed ones make the network smaller.
+    smaller = kept_units if config.update == "zeroed" else None
+    loss = _pruned_steps(replica, share, drawn.pruned, mask, smaller, config)
 
+    values = replica.u.clone()
+    if mask is None and config.reports:
+        report = report_change(values - u)
+    if mask is not None and config.update == "frozen":
+        values.masked_fill_(~mask, 0.0)
     coded = replica.units.droppable(kept_units) if replica.units and kept_units else None
-    bits = sent_bits(u.numel(), mask, coded)
-    return Upload(device, replica.u.clone(), mask, replica.personal_state(), loss, pruning_error_sq, bits)
+    bits = sent_bits(u.numel(), mask, coded, report)
+    state = replace(replica.personal_state(), unsent=personal.unsent)
+    return Upload(device, values, mask, state, loss, zeroed_sq, bits, report)
+
+
+def _sparse_round(
+    replica: Replica,
+    u: torch.Tensor,
+    personal: PersonalState,
+    share: DeviceData,
+    config: TrainConfig,
+    pruning_ratio: float,
+    drawn: Draws,
+    device: int,
+) -> Upload:
+    """Everything trains; the largest changes are sent, together with what earlier rounds left unsent."""
+    loss = _pruned_steps(replica, share, drawn.pruned, None, None, config)
+    values, state, unsent_sq = replica.u.clone(), replica.personal_state(), 0.0
+    change = values - u
+    if personal.unsent.numel():
+        change += personal.unsent
+        values = u + change
+    if not torch.isfinite(change).all():
+        return nothing_sent(device, personal)
+    mask, unsent = None, torch.zeros_like(u)
+    if pruning_ratio > 0.0:
+        mask = keep_mask(change.abs(), pruning_ratio)
+        unsent = change.masked_fill(mask, 0.0)
+        unsent_sq = float(unsent.double().square().sum())
+        values.masked_fill_(~mask, 0.0)
+    if config.error_feedback:
+        state = replace(state, unsent=unsent)
+    report = report_change(change) if config.reports else None
+    bits = sent_bits(u.numel(), mask, report=report)
+    return Upload(device, values, mask, state, loss, unsent_sq, bits, report)
 
 
 def evaluate(replica: Replica, u: torch.Tensor, personal: PersonalState, share: DeviceData) -> float:
@@ -125,11 +203,17 @@ def evaluate(replica: Replica, u: torch.Tensor, personal: PersonalState, share: 
     return float((predicted == share.test_y).double().mean())
 
 
-def sent_bits(n: int, mask: torch.Tensor | None, coded: Sequence[torch.Tensor] | None = None) -> float:
+def sent_bits(
+    n: int,
+    mask: torch.Tensor | None,
+    coded: Sequence[torch.Tensor] | None = None,
+    report: ChangeReport | None = None,
+) -> float:
     """Bits of an upload of `n` values, or of those kept by `mask`, which itself is sent as the masks `coded`."""
+    about = HEADER_BITS + (0 if report is None else REPORT_BITS)
     if mask is None:
-        return HEADER_BITS + float(VALUE_BITS * n)
-    return HEADER_BITS + float(VALUE_BITS * int(mask.sum())) + mask_bits([mask] if coded is None else coded)
+        return about + float(VALUE_BITS * n)
+    return about + float(VALUE_BITS * int(mask.sum())) + mask_bits([mask] if coded is None else coded)
 
 
 def draw(config: TrainConfig, n: int, round_index: int, device: int) -> Draws:
@@ -139,13 +223,20 @@ def draw(config: TrainConfig, n: int, round_index: int, device: int) -> Draws:
     """
     rng = np.random.default_rng((config.seed, round_index, device))
     steps = config.personal_steps, config.pruned_steps, config.probe_steps
-    personal, pruned, probe = (draw_batches(rng, n, config.batch_size, count) for count in steps)
+    personal, pruned, probe = (draw_batches(rng, n, config.batch_size, count, config.sampling) for count in steps)
     return Draws(personal, pruned, probe, int(rng.integers(2**63)), rng)
 
 
-def draw_batches(rng: np.random.Generator, n: int, batch_size: int, steps: int) -> Batches:
-    """Sample numbers (steps, min(batch_size, n)): shuffled epochs cut into whole batches, rest dropped."""
+def draw_batches(
+    rng: np.random.Generator, n: int, batch_size: int, steps: int, sampling: Sampling = "epochs"
+) -> Batches:
+    """Sample numbers (steps, min(batch_size, n)).
+
+    ``epochs``: shuffled epochs cut into whole batches, rest dropped. ``replacement``: each one drawn from all.
+    """
     size = min(batch_size, n)
+    if sampling == "replacement":
+        return rng.integers(n, size=(steps, size))
     per_epoch = n // size
     epochs = -(-steps // per_epoch)
     drawn = [rng.permutation(n)[: per_epoch * size].reshape(per_epoch, size) for _ in range(epochs)]

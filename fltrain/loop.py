@@ -19,8 +19,10 @@ from fltrain.accounting import Workload, count_workload
 from fltrain.aggregate import CoverageMean, refusal
 from fltrain.checkpoint import Checkpoint, RunState
 from fltrain.config import TrainConfig
+from fltrain.curve import ChangeReport, Changes
 from fltrain.engine import Engine, make_engine
 from fltrain.history import History
+from fltrain.local import Job
 from fltrain.partition import DeviceData
 from fltrain.plan import Planner, RoundPlan, check_plan
 from fltrain.split import PersonalState, Split
@@ -102,9 +104,11 @@ def run_rounds(
     first = len(state.records)
     with tqdm(total=config.rounds, initial=first, desc="train", unit="round", disable=not progress) as bar:
         for t in range(first, config.rounds):
-            asked = replace(workload, selected=select(config, t, len(workload.weight)))
+            K = len(workload.weight)
+            reported = Changes.of(state.changes, K) if state.changes else None
+            asked = replace(workload, selected=select(config, t, K), changes=reported)
             plan = check_plan(planner(t, asked), asked, config)
-            state.records.append(_one_round(t, engine, state, plan, workload))
+            state.records.append(_one_round(t, engine, state, plan, workload, config))
             if (t + 1) % config.evaluate_every == 0 or t + 1 == config.rounds:
                 scores = engine.accuracies(state.u, state.personal)
                 known = [score for score in scores if score is not None]
@@ -139,12 +143,16 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _one_round(t: int, engine: Engine, state: RunState, plan: RoundPlan, workload: Workload) -> dict[str, Any]:
+def _one_round(
+    t: int, engine: Engine, state: RunState, plan: RoundPlan, workload: Workload, config: TrainConfig
+) -> dict[str, Any]:
     """Move `state` on by one round; returns its record, columns as in ``history.COLUMNS``."""
-    jobs = [(k, float(plan.pruning_ratio[k])) for k in np.flatnonzero(plan.participates).tolist()]
-    mean = CoverageMean(len(state.u))
+    kind = config.update if plan.update is None else plan.update
+    jobs = [Job(k, float(plan.pruning_ratio[k]), kind) for k in np.flatnonzero(plan.participates).tolist()]
+    mean = CoverageMean(len(state.u), config.averaging, config.server_rate)
     weight = loss = pruning_error_sq = bits = 0.0
     left_out = []
+    changes: dict[int, ChangeReport] = {}
     # All devices start from the same u; each one's personal part changes only once its upload is accepted.
     for upload in engine.uploads(t, state.u, state.personal, jobs):
         k = upload.device
@@ -157,6 +165,8 @@ def _one_round(t: int, engine: Engine, state: RunState, plan: RoundPlan, workloa
         alpha = float(workload.weight[k])
         mean.add(upload.values, upload.mask, alpha)
         state.personal[k] = upload.personal
+        if upload.report is not None:
+            changes[k] = upload.report
         weight += alpha
         loss += alpha * upload.loss
         pruning_error_sq += alpha * upload.pruning_error_sq
@@ -165,6 +175,8 @@ def _one_round(t: int, engine: Engine, state: RunState, plan: RoundPlan, workloa
     coverage_min, uncovered_share = mean.coverage()
     latency_s = float(plan.latency_s.max())
     took_part = float(workload.weight[plan.participates].sum())
+    state.changes |= changes
+    error_curve = Changes.of(changes, len(workload.weight)).mean_error(workload.weight)
     return {
         "round": t,
         "wall_clock_s": (state.records[-1]["wall_clock_s"] if state.records else 0.0) + latency_s,
@@ -175,7 +187,10 @@ def _one_round(t: int, engine: Engine, state: RunState, plan: RoundPlan, workloa
         "train_loss": loss / weight if weight else None,
         "mean_pruning_ratio": float(workload.weight @ plan.pruning_ratio) / took_part if jobs else None,
         "pruning_ratio_per_device": plan.pruning_ratio.tolist(),
+        "update": kind,
         "pruning_error_sq": pruning_error_sq if weight else None,
+        "change_sq_per_device": [changes[k].change_sq if k in changes else None for k in range(len(workload.weight))],
+        "error_curve": None if error_curve is None else error_curve.tolist(),
         "global_norm_sq": norm_sq,
         "uploaded_bits": bits,
         "coverage_min": coverage_min,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fltrain.accounting import Workload
-from fltrain.config import TrainConfig
+from fltrain.config import TrainConfig, UpdateKind
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,15 @@ class RoundPlan:
         Energy the device spends in the round.
     participates : bool (K,)
         Who takes part. Entries of the others are ignored, as are devices not selected for the round.
+    update : str, optional
+        Kind of the round, as in `TrainConfig`; None: the configuration's.
     """
 
     pruning_ratio: NDArray[np.float64]
     latency_s: NDArray[np.float64]
     energy_j: NDArray[np.float64]
     participates: NDArray[np.bool_]
+    update: UpdateKind | None = None
 
 
 class Planner(Protocol):
@@ -69,13 +72,19 @@ def check_plan(plan: RoundPlan, workload: Workload, config: TrainConfig) -> Roun
             allowed = "in [0, 1]" if most == 1.0 else "finite and >= 0"
             raise ValueError(f"plan.{name}[{k}] must be {allowed}, got {value[k]}")
         clean[name] = np.where(participates, value, 0.0)
+    kind = config.update if plan.update is None else plan.update
+    if kind not in get_args(UpdateKind):
+        raise ValueError(f"plan.update must be one of {', '.join(get_args(UpdateKind))}, got {kind!r}")
+    if kind == "sparse" and config.structure == "units":
+        raise ValueError("plan.update must not be sparse when structure is units")
     prunes = np.flatnonzero(clean["pruning_ratio"])
     if prunes.size:
         k, rho = prunes[0], clean["pruning_ratio"][prunes[0]]
         if not config.pruning:
             raise ValueError(f"plan.pruning_ratio[{k}] is {rho}, but the configuration says pruning=False")
-        if config.importance in ("movement", "taylor") and not config.probe_steps:
+        probed = kind != "sparse" and config.importance in ("movement", "taylor")
+        if probed and not config.probe_steps:
             raise ValueError(
                 f"plan.pruning_ratio[{k}] is {rho}, but importance {config.importance} needs probe_steps >= 1"
             )
-    return RoundPlan(participates=participates, **clean)
+    return RoundPlan(participates=participates, update=kind, **clean)

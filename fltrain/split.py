@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -20,10 +20,23 @@ class PersonalState:
         Personal parameters.
     buffers : tuple of tensors
         The model's buffers, such as batch-norm statistics, in the model's order.
+    unsent : float32 tensor (n_global,), or (0,)
+        Change of the global part that was not sent so far, to be added to the next; empty without error feedback.
     """
 
     v: torch.Tensor
     buffers: tuple[torch.Tensor, ...]
+    unsent: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """All of it, for storage and transport; `of` is the inverse."""
+        return (self.v, self.unsent, *self.buffers)
+
+    @classmethod
+    def of(cls, tensors: Sequence[torch.Tensor]) -> PersonalState:
+        """From what `tensors` gave."""
+        v, unsent, *buffers = tensors
+        return cls(v, tuple(buffers), unsent)
 
 
 class Split:

@@ -15,6 +15,7 @@ from torch import nn
 import fltrain as ft
 import fltrain.engine
 from fltrain.engine import InProcess, Workers
+from fltrain.local import Job
 
 CONFIG = ft.TrainConfig(rounds=3, personal_steps=3, pruned_steps=3, participation=0.75)
 
@@ -49,7 +50,7 @@ def pool() -> Iterator[Workers]:
 def test_uploads_come_in_the_order_of_the_jobs(pool: Workers) -> None:
     split = with_batch_norm_and_dropout()
     u, personal = split.initial_global(), [split.initial_personal()] * 4
-    jobs = [(2, 0.5), (0, 0.0), (3, 0.9), (1, 0.1)]
+    jobs = [Job(k, rho, "zeroed") for k, rho in ((2, 0.5), (0, 0.0), (3, 0.9), (1, 0.1))]
     inside = InProcess(split, shares(), CONFIG)
     seen = []
     for mine, theirs in zip(pool.uploads(7, u, personal, jobs), inside.uploads(7, u, personal, jobs), strict=True):
@@ -69,19 +70,19 @@ def test_an_error_in_a_worker_is_shown(pool: Workers) -> None:
     split = with_batch_norm_and_dropout()
     u, personal = split.initial_global(), [split.initial_personal()] * 4
     with pytest.raises(RuntimeError, match=r"worker process \d failed:\n(.|\n)*ValueError: kth"):
-        list(pool.uploads(0, u, personal, [(0, 2.5)]))  # a ratio no plan can hold
+        list(pool.uploads(0, u, personal, [Job(0, 2.5, "zeroed")]))  # a ratio no plan can hold
 
 
 def test_a_dead_worker_ends_the_run_with_a_message() -> None:
     split = with_batch_norm_and_dropout()
     u, personal = split.initial_global(), [split.initial_personal()] * 4
     with closing(Workers(split, shares(), CONFIG, 1)) as engine:
-        list(engine.uploads(0, u, personal, [(0, 0.0)]))
+        list(engine.uploads(0, u, personal, [Job(0, 0.0, "zeroed")]))
         pid = engine._processes[0].pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(RuntimeError, match=r"^worker process 0 died with exit code -9; a script that "):
-            list(engine.uploads(1, u, personal, [(0, 0.0)]))
+            list(engine.uploads(1, u, personal, [Job(0, 0.0, "zeroed")]))
 
 
 def test_too_little_shared_memory_is_said_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ class _Work:
 
     personal_flops: Any
     probe_flops: Any
+    dense_flops: Any
     pruned_flops: Any
     payload_bits: Any
     overhead_bits: Any
@@ -36,6 +37,7 @@ def _work(devices: int = K) -> _Work:
     return _Work(
         personal_flops=2e7 * one,
         probe_flops=1e7 * one,
+        dense_flops=0 * one,
         pruned_flops=8e7 * rng.uniform(0.5, 1.0, devices),
         payload_bits=3e6 * one,
         overhead_bits=1e5 * one,

@@ -58,7 +58,7 @@ class Demand:
     broadcast_s: FloatArray
     """(R, 1): until the device with the worst downlink has the model."""
     local_s: FloatArray
-    """(K,) personal steps and probe."""
+    """(K,) personal steps, probe, and what pruning does not save of the others."""
     local_j: FloatArray
     pruned_s: FloatArray
     """(K,) pruned steps at keep ratio 1."""
@@ -77,7 +77,8 @@ def demand(radio: Radio, phones: Phones, workload: Workload) -> Demand:
     the uplink's, and an orthogonal space-time code gives it the mean of the antennas' gains, not their sum.
     """
     joule_per_cycle = radio.switched_capacitance * radio.clock_hz**2
-    local_cycles = (workload.personal_flops + workload.probe_flops) * phones.cycles_per_flop
+    local_flops = workload.personal_flops + workload.probe_flops + workload.dense_flops
+    local_cycles = local_flops * phones.cycles_per_flop
     pruned_cycles = workload.pruned_flops * phones.cycles_per_flop
     noise_psd = channel.noise_psd_w_per_hz(noise_figure_db=radio.device_noise_figure_db)
     server_w = channel.dbm_to_w(radio.server_tx_power_dbm)

@@ -53,7 +53,7 @@ def allocator(run: UserConfig) -> flower.Allocate:
         there = work.selected & np.isfinite(gain)
         ratio, latency_s, energy_j = np.zeros((3, len(gain)))
         if there.any():
-            local_flops = (work.personal_flops + work.probe_flops)[there]
+            local_flops = (work.personal_flops + work.probe_flops + work.dense_flops)[there]
             pruned_flops = work.pruned_flops[there]
             problem = ka.Problem(
                 cell,

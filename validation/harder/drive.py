@@ -155,7 +155,7 @@ def _phones(radio: Radio, fleet: Fleet, gain: FloatArray, of: NDArray[np.bool_])
 
 
 def _need(radio: Radio, fleet: Fleet, workload: Workload, gain: FloatArray, of: NDArray[np.bool_]) -> Demand:
-    part = replace(workload, **{f.name: getattr(workload, f.name)[of] for f in fields(workload)})
+    part = workload.of(of)
     return demand(radio, _phones(radio, fleet, gain, of), part)
 
 

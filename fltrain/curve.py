@@ -1,0 +1,85 @@
+"""What pruning would lose: the error curve that a device reports with its upload.
+
+A device whose change of the global part in a round is Delta loses, if it is pruned by the ratio rho, the rho n smallest
+squares of Delta. Their share of all squares, e(rho), is convex with e(0) = 0 and e(1) = 1 however Delta came about, for
+it is a sum of sorted numbers. A few points of it and the squared norm are all that an allocator needs to know of what a
+device learnt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+ERROR_RATIOS: NDArray[np.float64] = np.array(
+    [0.0, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99, 0.995, 1.0]
+)
+"""Pruning ratios at which a device reports the share of its squared change that pruning would lose, (n,)."""
+ERROR_RATIOS.setflags(write=False)
+REPORT_BITS = 32 * (len(ERROR_RATIOS) - 1)
+"""The squared norm and the shares between the ends, one float32 each."""
+
+
+@dataclass(frozen=True)
+class ChangeReport:
+    """How large a device's change of the global part was, and how much of it each pruning ratio would lose.
+
+    Parameters
+    ----------
+    change_sq : float
+        ||Delta||^2, the squared norm of the change.
+    error : float64 (len(ERROR_RATIOS),)
+        Share of it in the smallest squares that make up each share `ERROR_RATIOS` of the coordinates.
+    """
+
+    change_sq: float
+    error: NDArray[np.float64]
+
+
+def report_change(change: torch.Tensor) -> ChangeReport:
+    """The report of a change (n,), which must be finite."""
+    n = change.numel()
+    sizes = np.sort(np.abs(change.numpy()))  # sorted as float32, which is faster, and squared where nothing overflows
+    below = np.concatenate([[0.0], np.cumsum(np.square(sizes, dtype=np.float64))])
+    total = float(below[-1])
+    if total == 0.0:
+        return ChangeReport(0.0, ERROR_RATIOS.copy())
+    error = np.interp(ERROR_RATIOS * n, np.arange(n + 1), below) / total
+    return ChangeReport(total, error)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The latest report of each device, NaN where none has come yet.
+
+    Parameters
+    ----------
+    change_sq : float64 (K,)
+    error : float64 (K, len(ERROR_RATIOS))
+        As in `ChangeReport`.
+    """
+
+    change_sq: NDArray[np.float64]
+    error: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, known: Mapping[int, ChangeReport], devices: int) -> Changes:
+        """From the reports of some of `devices` devices."""
+        change_sq = np.full(devices, np.nan)
+        error = np.full((devices, len(ERROR_RATIOS)), np.nan)
+        for k, report in known.items():
+            change_sq[k], error[k] = report.change_sq, report.error
+        return cls(change_sq, error)
+
+    def mean_error(self, weight: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Share of all reported squared change that each ratio loses, (len(ERROR_RATIOS),); None if nothing is known.
+
+        `weight` (K,): of each device.
+        """
+        known = np.isfinite(self.change_sq)
+        share = weight[known] * self.change_sq[known]
+        return share @ self.error[known] / share.sum() if share.sum() > 0.0 else None
