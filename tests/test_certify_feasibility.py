@@ -47,8 +47,8 @@ def test_bandwidth_given_back_by_some_is_not_there_for_others(prices, each):
 def test_power_given_back_by_some_is_not_there_for_others(scale, priced):
     # A negative power is judged relative to the peak, so that a small network is held to the same digits.
     def problem(cap):
-        devices = ka.Devices([1e-3 / scale, 1e-3 / scale, 0.0], [scale, scale, 1e3 * scale], 4e7, 0.1)
-        return ka.Problem(ka.Cell(1e6, 4e-12, 1.0, total_power_w=cap * scale), devices)
+        devices = ka.Devices([1e-3, 1e-3, 0.0], [scale, scale, 1e3 * scale], 4e7, 0.1)
+        return ka.Problem(ka.Cell(1e6, 4e-12 * scale, 1.0, total_power_w=cap * scale), devices)
 
     few, many = problem(0.1), problem(0.25)
     more = ka.solve(many)

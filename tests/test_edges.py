@@ -125,6 +125,7 @@ def test_no_devices_at_all() -> None:
         assert certified(ka.Cell(1e6, N0, 1.0, total), channel_gain=np.ones(0)).objective == 0.0
 
 
+@pytest.mark.filterwarnings("ignore:devices.channel_gain")  # a gain beyond 1 is the point here
 @pytest.mark.parametrize("engine", ["numpy", ""], ids=["numpy", "default"])
 @pytest.mark.parametrize(
     ("cell", "gain", "power"),

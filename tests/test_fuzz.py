@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 import kktalloc as ka
 
+pytestmark = pytest.mark.filterwarnings("ignore:devices.channel_gain")  # fields of every scale
+
 BLOCKS = [(0, 120), (700, 60), (2200, 60)]
 EXTREME = st.one_of(
     st.sampled_from([0.0, 1e-12, 1e12, 1.0, -1.0, float("nan"), float("inf"), -float("inf")]),
