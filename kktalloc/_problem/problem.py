@@ -199,7 +199,10 @@ class Problem:
     _cell: dict[str, FloatArray] = field(repr=False)  # as given, not yet broadcast
     _devices: dict[str, FloatArray] = field(repr=False)
 
-    def __init__(self, cell: Cell, devices: Devices, pruning_error: PruningError | None = None) -> None:
+    def __init__(
+        self, cell: Cell, devices: Devices, pruning_error: PruningError | None = None, *, _derived: bool = False
+    ) -> None:
+        # `_derived` is a problem made of another's fields, which has warned of them.
         expect("cell", cell, Cell)
         expect("devices", devices, Devices)
         module, homes = kernel(), dict[str, Home]()
@@ -213,7 +216,8 @@ class Problem:
         )
         shape = _common_shape(cell_values, device_values)
         device_values["weight"] = _normalised(device_values.get("weight"), shape, module)
-        _warn_of_gain(devices.channel_gain, device_values["channel_gain"])
+        if not _derived:
+            _warn_of_gain(device_values["channel_gain"])
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "home", common_home(homes))
         object.__setattr__(self, "pruning_error", _spread_curve(pruning_error or Linear(), shape))
@@ -259,9 +263,9 @@ class Problem:
         return self.shape[:-1]
 
 
-def _warn_of_gain(given: ArrayLike, gain: FloatArray) -> None:
-    """Warn of a gain above 1, unless it was given as another problem's field, which is read-only: that one warned."""
-    if not (gain > 1.0).any() or (type(given) is np.ndarray and not given.flags.writeable):
+def _warn_of_gain(gain: FloatArray) -> None:
+    """Warn of a gain above 1."""
+    if not (gain > 1.0).any():
         return
     index = np.argwhere(gain > 1.0)[0].tolist()
     warnings.warn(

@@ -21,7 +21,7 @@ def variant(problem: Problem, pruning_error: PruningError | None = None, **chang
     devices = {f.name: changes.pop(f.name, getattr(problem.devices, f.name)) for f in fields(Devices)}
     if changes:
         raise TypeError(f"not a field of a problem: {', '.join(changes)}")
-    return Problem(Cell(**cell), Devices(**devices), pruning_error or problem.pruning_error)
+    return Problem(Cell(**cell), Devices(**devices), pruning_error or problem.pruning_error, _derived=True)
 
 
 def at_level(problem: Problem, pruning_ratio: ArrayLike | None) -> Problem:
@@ -61,4 +61,4 @@ def rows(problem: Problem, keep: np.ndarray) -> Problem:
     }
     each = {f.name: np.asarray(getattr(problem.devices, f.name)).reshape(count, devices)[keep] for f in fields(Devices)}
     curve = problem.pruning_error.rows(keep, (count, devices))
-    return Problem(Cell(**cell), Devices(**each), curve)
+    return Problem(Cell(**cell), Devices(**each), curve, _derived=True)
