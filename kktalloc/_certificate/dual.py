@@ -21,7 +21,7 @@ import numpy as np
 
 from kktalloc._device.efficiency import efficiency_at_power_price
 from kktalloc._problem.arrays import FloatArray
-from kktalloc._problem.curves import Linear, PruningError
+from kktalloc._problem.curves import PruningError, is_piecewise
 from kktalloc._problem.problem import Problem
 
 LN2 = float(np.log(2.0))
@@ -161,10 +161,18 @@ def dual_terms(c: ConvexRows, x: FloatArray, lam: FloatArray, mu: FloatArray) ->
 
 def _best_u(c: ConvexRows, spread: FloatArray) -> FloatArray:
     """The u in [u_min, u_cap] that minimises the convex ``alpha e(1 - q(u)) + spread u``."""
-    if isinstance(c.error, Linear):
-        # Stationary where alpha T/(1 + a u)^2 = spread.
-        root = np.sqrt(c.alpha * c.window / np.maximum(spread, 0.0))
-        u = np.where(c.compute > 0.0, (root - 1.0) / c.compute, np.where(root > 1.0, np.inf, 0.0))
+    if is_piecewise(c.error):
+        # Stationary where alpha e' T/(1 + a u)^2 = spread: of the pieces from the last to the first the one whose
+        # point lies on it, between two their break.
+        slopes, q = c.error.slopes, 1.0 - c.error.breaks
+        u = np.zeros_like(spread)
+        for j in range(slopes.shape[-1]):
+            root = np.sqrt(c.alpha * slopes[..., j] * c.window / np.maximum(spread, 0.0))
+            free = np.where(c.compute > 0.0, (root - 1.0) / c.compute, np.where(root > 1.0, np.inf, 0.0))
+            if j:
+                room = c.window - c.compute * q[..., j - 1]
+                free = np.minimum(free, np.where(room > 0.0, q[..., j - 1] / room, np.inf))
+            u = np.maximum(u, free)
     else:
         # The slope falls in u: bisection over q, where the interval is short.
         low = c.window * c.u_min / (1.0 + c.compute * c.u_min) + np.zeros_like(spread)

@@ -27,7 +27,7 @@ import numpy as np
 from kktalloc._device.efficiency import EFFICIENCY_MAX, efficiency_at_power_price, efficiency_for, phi
 from kktalloc._device.reduced import Reduced
 from kktalloc._problem.arrays import FloatArray
-from kktalloc._problem.curves import Linear, Table
+from kktalloc._problem.curves import Linear, PiecewiseLinear, is_piecewise, slope_of
 from kktalloc._problem.regime import Regime
 
 EFFICIENCY_ITERATIONS = 200
@@ -181,7 +181,7 @@ def corners(form: Reduced, ratio: FloatArray) -> Corners:
 
 def breaks(form: Reduced) -> FloatArray:
     """s at the breaks of a table, shape ``(N, K, breaks)``; no breaks for other curves."""
-    q = 1.0 - form.error.breaks if isinstance(form.error, Table) else np.empty(0)
+    q = 1.0 - form.error.breaks if is_piecewise(form.error) else np.empty(0)
     room = 1.0 - form.compute[..., None] * q
     with np.errstate(divide="ignore"):
         return np.where(room > 0.0, q / room, np.inf)
@@ -266,10 +266,10 @@ def respond(form: Reduced, at: Corners, log_price: FloatArray, start: FloatArray
     low = np.where(second, at.y_sat, at.y_kink)
     high = np.where(second, at.y_kink, at.y_star)
     held, piece = np.full(corner.shape, -1), form
-    if isinstance(form.error, Table):
+    if is_piecewise(form.error):
         held, number, low, high = _between_breaks(form.error, at, price, low, high)
         held = np.where(corner, -1, held)
-        piece = replace(form, weight=form.weight * form.error.slopes[number], error=Linear())
+        piece = replace(form, weight=form.weight * slope_of(form.error, number), error=Linear())
     rest = held >= 0
     y = _efficiency_at(piece, at.ratio, energy, price, start, low, high, ~(corner | rest))
     on = marginal(piece, at.ratio, energy, y)
@@ -308,15 +308,17 @@ def respond(form: Reduced, at: Corners, log_price: FloatArray, start: FloatArray
 
 
 def _between_breaks(
-    error: Table, at: Corners, log_price: FloatArray, low: FloatArray, high: FloatArray
+    error: PiecewiseLinear, at: Corners, log_price: FloatArray, low: FloatArray, high: FloatArray
 ) -> tuple[np.ndarray, np.ndarray, FloatArray, FloatArray]:
     """The break between `low` and `high` that the price holds each device at, else -1; its piece, and the ends of that.
 
     A floor or a kink may lie at a break, which then is `high`: their own prices leave the drop of the slope out.
     """
     held, number, bottom, top = np.full(low.shape, -1), np.zeros(low.shape, dtype=int), low, high
-    cheap, dear = leaving(error, np.arange(error.breaks.size), at.log_m_break)
-    for j in range(error.breaks.size):
+    with np.errstate(divide="ignore"):
+        log_slopes = np.log(error.slopes)
+    cheap, dear = at.log_m_break + log_slopes[..., :-1], at.log_m_break + log_slopes[..., 1:]
+    for j in range(error.breaks.shape[-1]):
         y = at.y_break[..., j]
         reached = np.isfinite(at.s_break[..., j])
         inside = (y > low) & (y <= high) & reached
@@ -327,11 +329,14 @@ def _between_breaks(
     return held, number, bottom, top
 
 
-def leaving(error: Table, held: np.ndarray, log_m: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Log prices below and above which a device leaves a break, from ln m there for a slope of 1."""
+def leaving(error: PiecewiseLinear, held: np.ndarray, log_m: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Log prices below and above which a device leaves the break that it is held at, from ln m there for a slope of 1.
+
+    Where it is held at none, which is -1, they mean nothing.
+    """
+    held = np.maximum(held, 0)
     with np.errstate(divide="ignore"):
-        slopes = np.log(error.slopes)
-    return log_m + slopes[held], log_m + slopes[held + 1]
+        return log_m + np.log(slope_of(error, held)), log_m + np.log(slope_of(error, held + 1))
 
 
 def at_break(values: FloatArray, held: np.ndarray) -> FloatArray:
@@ -342,12 +347,12 @@ def at_break(values: FloatArray, held: np.ndarray) -> FloatArray:
 def _stretch(form: Reduced, at: Corners, log_price: FloatArray) -> FloatArray:
     """s on the stretch at y*, where ``alpha e'(rho) / (1 + A s)^2 = price rate1 / phi(y*)``."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        if isinstance(form.error, Linear | Table):
+        if is_piecewise(form.error):
             # Of the pieces from the last to the first the one whose answer lies on it; between two their break.
-            slopes = form.error.slopes if isinstance(form.error, Table) else np.ones(1)
+            slopes = form.error.slopes
             s = np.zeros_like(at.s_star)
-            for j, slope in enumerate(slopes):
-                room = np.exp(0.5 * (np.log(form.weight * slope * phi(at.y_star) / form.rate1) - log_price))
+            for j in range(slopes.shape[-1]):
+                room = np.exp(0.5 * (np.log(form.weight * slopes[..., j] * phi(at.y_star) / form.rate1) - log_price))
                 free = np.where(form.compute > 0.0, (room - 1.0) / form.compute, np.where(room > 1.0, np.inf, 0.0))
                 s = np.maximum(s, np.minimum(free, at.s_break[..., j - 1]) if j else free)
             return np.clip(s, form.s_min, at.s_star)

@@ -19,7 +19,7 @@ from kktalloc._device.efficiency import phi
 from kktalloc._device.feasibility import ROUNDING
 from kktalloc._device.reduced import Reduced
 from kktalloc._problem.arrays import FloatArray
-from kktalloc._problem.curves import Table
+from kktalloc._problem.curves import is_piecewise
 from kktalloc._problem.regime import Regime
 
 PRICE_ITERATIONS = 200
@@ -263,7 +263,7 @@ def _next_corner(form: Reduced, at: Corners, answer: Response, up: np.ndarray) -
     )  # fmt: skip
     held = answer.held >= 0
     if held.any():
-        assert isinstance(form.error, Table)
+        assert is_piecewise(form.error)
         value = np.where(at_star, at_break(at.log_m_break_star, answer.held), at_break(at.log_m_break, answer.held))
         cheap, dear = leaving(form.error, answer.held, value)
         raise_to, lower_to = np.where(held, dear, raise_to), np.where(held, cheap, lower_to)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kktalloc._problem.arrays import FloatArray, Home, as_float64, common_home, home_of
-from kktalloc._problem.curves import Linear, PowerLaw, PruningError, Table, check_curve
+from kktalloc._problem.curves import Linear, PruningError, spread
 from kktalloc._problem.kernel import kernel
 
 
@@ -220,7 +220,7 @@ class Problem:
             _warn_of_gain(device_values["channel_gain"])
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "home", common_home(homes))
-        object.__setattr__(self, "pruning_error", _spread_curve(pruning_error or Linear(), shape))
+        object.__setattr__(self, "pruning_error", spread(pruning_error or Linear(), shape))
         object.__setattr__(self, "_cell", cell_values)
         object.__setattr__(self, "_devices", device_values)
 
@@ -273,20 +273,6 @@ def _warn_of_gain(gain: FloatArray) -> None:
         "than was sent; if this is a path loss in dB, take kktalloc.channel.db_to_linear(-loss_db)",
         stacklevel=3,
     )
-
-
-def _spread_curve(curve: PruningError, shape: tuple[int, ...]) -> PruningError:
-    """The curve with its per-device exponents, if it has any, broadcast to the problem's shape."""
-    if not callable(getattr(curve, "value", None)):
-        raise TypeError(f"pruning_error: expected a curve such as Linear or PowerLaw, got {curve!r:.60}")
-    if not isinstance(curve, Linear | PowerLaw | Table):
-        check_curve(curve, shape)
-    if not isinstance(curve, PowerLaw) or np.ndim(curve.exponent) == 0:
-        return curve
-    try:
-        return PowerLaw(np.broadcast_to(np.asarray(curve.exponent), shape))
-    except ValueError:
-        raise ValueError(f"pruning_error.exponent: shape {np.shape(curve.exponent)} does not fit {shape}") from None
 
 
 def _normalised(weight: FloatArray | None, shape: tuple[int, ...], module: Any) -> FloatArray:
