@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from fltrain.config import TrainConfig
 from fltrain.curve import ChangeReport
 from fltrain.partition import DeviceData
 from fltrain.split import PersonalState, Split
+from kktalloc._durable import write_durably
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,9 @@ class RunState:
 
 def write_whole(path: str | Path, content: object) -> None:
     """Write tensors and plain values so that whoever reads `path`, whenever, finds all of it or what was there."""
-    temporary = Path(f"{path}.tmp")
-    with temporary.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())  # the new name must not reach the disk before the content
-    temporary.replace(path)
+    buffer = BytesIO()
+    torch.save(content, buffer)
+    write_durably(path, buffer.getvalue())
 
 
 def save(path: str | Path, state: RunState, identity: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fltrain.split import PersonalState
+from kktalloc._durable import write_durably
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +74,5 @@ class History:
         """The records and the meaning of their columns as strict JSON; also written to `path` if given."""
         text = json.dumps({"columns": COLUMNS, "records": self.records}, allow_nan=False, indent=1)
         if path is not None:
-            temporary = Path(f"{path}.tmp")
-            temporary.write_text(text + "\n", encoding="utf-8")
-            temporary.replace(path)
+            write_durably(path, text + "\n")
         return text

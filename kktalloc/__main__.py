@@ -11,7 +11,6 @@ import json
 import math
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import fields
 from enum import Enum
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+
+from kktalloc._durable import write_durably
 
 if TYPE_CHECKING:
     from kktalloc import Diagnosis, Solution
@@ -40,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader left. Python flushes once more at exit and would complain: give it somewhere to flush to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:
+        print(f"kktalloc: error: {error.filename}: cannot write: {error.strerror}", file=sys.stderr)
+        return BAD_INPUT
     except (ValueError, ImportError) as error:  # an import fails where a part that was asked for is not installed
         print(f"kktalloc: error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -105,7 +109,7 @@ def _solve(args: argparse.Namespace) -> int:
     if args.out is None:
         sys.stdout.write(text)
     else:
-        _write_atomically(args.out, text)
+        write_durably(args.out, text)
     if Status.INFEASIBLE in statuses:
         return INFEASIBLE
     if Status.UNCERTIFIED in statuses:
@@ -231,28 +235,6 @@ def _table(solution: Solution) -> str:
 
 def _numbers(values: Any) -> str:
     return " ".join(f"{v:.4g}" for v in np.atleast_1d(values))
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """Write `text` under a temporary name beside `path`, then rename; nothing is left behind on failure."""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot write: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        # mkstemp makes files for the owner alone; give this one what any new file would get.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise ValueError(f"{path}: cannot write: {error.strerror}") from None
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from validation.results import write_atomic
+from kktalloc._durable import write_durably
 
 from . import proofs, tables
 from .assertions import check_words
@@ -50,10 +50,10 @@ def generate(results: Results, folder: Path = GENERATED_DIR) -> None:
     macros.write(folder / "macros.tex")
     proofs.write_steps(folder / "steps.tex", theories)
     for key in ("allocation", "convergence"):
-        write_atomic(folder / f"facts-{key}.tex", proofs.facts_list(theories[key]))
+        write_durably(folder / f"facts-{key}.tex", proofs.facts_list(theories[key]))
     for name, make in _TABLES.items():
-        write_atomic(folder / f"table-{name}.tex", make(results))
-    write_atomic(folder / "table-verification.tex", proofs.verification_table(report))
+        write_durably(folder / f"table-{name}.tex", make(results))
+    write_durably(folder / "table-verification.tex", proofs.verification_table(report))
     write_figures(folder, results)
 
 

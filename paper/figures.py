@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 import kktalloc as ka
+from kktalloc._durable import write_durably
 from kktalloc._problem.scenario import load_scenario
 from kktalloc.bound import Constants, Schedule
 from kktalloc.plan import plan
@@ -84,9 +86,9 @@ def write_figures(folder: Path, results: Results) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
-    temporary.replace(path)
+    drawn = BytesIO()
+    figure.savefig(drawn, format="pdf", metadata={"CreationDate": None})
+    write_durably(path, drawn.getvalue())
 
 
 def _legend_above(figure: Figure, axes: Axes, columns: int) -> None:

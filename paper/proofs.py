@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kktalloc import proof
-from validation.results import write_atomic
+from kktalloc._durable import write_durably
 
 from .tex import GENERATED, Macros, escape, fixed, table
 
@@ -115,7 +115,7 @@ def write_steps(path: Path, theories: dict[str, Printed]) -> None:
     for printed in theories.values():
         for label, (claim, certificate) in printed.steps.items():
             lines.append(rf"\definestep{{{label}}}{{{claim}}}{{{certificate}}}")
-    write_atomic(path, "\n".join(lines) + "\n")
+    write_durably(path, "\n".join(lines) + "\n")
 
 
 def facts_list(printed: Printed) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from validation.results import write_atomic
+from kktalloc._durable import write_durably
 
 GENERATED = "% Written by python -m paper; do not edit.\n"
 _ESCAPES = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"})
@@ -35,7 +35,7 @@ class Macros:
     def write(self, path: Path) -> None:
         """Write the definitions, atomically."""
         lines = [rf"\newcommand{{\{name}}}{{{text}}}" for name, text in self.by_name.items()]
-        write_atomic(path, GENERATED + "\n".join(lines) + "\n")
+        write_durably(path, GENERATED + "\n".join(lines) + "\n")
 
 
 def escape(text: str) -> str:

@@ -105,7 +105,10 @@ def test_results_of_other_code_are_made_again(finished: Path, monkeypatch: pytes
     assert len(study.pending(same, finished)) == 5
 
 
-@pytest.mark.parametrize("path", ["kktalloc/kernel/solve.c", "fltrain/kernel/tile.h", "setup.py", "fltrain/sgd.py"])
+@pytest.mark.parametrize(
+    "path",
+    ["kktalloc/kernel/solve.c", "kktalloc/_device/reduced.py", "fltrain/kernel/tile.h", "setup.py", "fltrain/sgd.py"],
+)
 def test_a_change_of_any_source_of_numbers_changes_the_fingerprint(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

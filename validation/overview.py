@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from kktalloc._durable import write_durably
+
 from .report import environment
-from .results import FORMAT, read_json, write_atomic, write_json
+from .results import FORMAT, read_json, write_json
 
 
 def write_overview(folders: list[Path], out: Path) -> Path:
@@ -42,7 +44,7 @@ def write_overview(folders: list[Path], out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "report.json", {"format": FORMAT, "studies": numbers})
     path = out / "report.html"
-    write_atomic(path, environment().get_template("overview.html.j2").render(parts=parts))
+    write_durably(path, environment().get_template("overview.html.j2").render(parts=parts))
     return path
 
 

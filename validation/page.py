@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kktalloc._durable import write_durably
+
 from .cases import Finished
 from .report import environment, settings
-from .results import FORMAT, write_atomic, write_json
+from .results import FORMAT, write_json
 from .summary import Claim
 
 
@@ -58,5 +60,5 @@ def write_page(out: Path, page: Page, finished: Finished) -> Path:
         "mixed": finished.mixed,
         "settings": settings(finished.config),
     }
-    write_atomic(path, environment().get_template("study.html.j2").render(context))
+    write_durably(path, environment().get_template("study.html.j2").render(context))
     return path

@@ -9,9 +9,11 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from kktalloc._durable import write_durably
+
 from . import figures
 from .config import JOINT, REFERENCE, Study, to_dict
-from .results import FORMAT, write_atomic, write_json
+from .results import FORMAT, write_json
 from .summary import (
     ENERGY,
     ENERGY_UNPRUNED,
@@ -56,7 +58,7 @@ def write_report(out: Path) -> Path:
         },
     )
     path = out / "report.html"
-    write_atomic(path, page)
+    write_durably(path, page)
     return path
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -18,32 +16,21 @@ from typing import Any
 
 import numpy as np
 
+from kktalloc._durable import write_durably
+
 FORMAT = 1
 _ROOT = Path(__file__).resolve().parent.parent
 # What a run's numbers come from; figures and texts may change without training again.
 _SOURCES = (
-    "kktalloc/*.py", "kktalloc/kernel/*.[ch]", "fltrain/*.py", "fltrain/kernel/*.[ch]", "setup.py",
+    "kktalloc/*.py", "kktalloc/_*/*.py", "kktalloc/kernel/*.[ch]", "fltrain/*.py", "fltrain/kernel/*.[ch]", "setup.py",
 )  # fmt: skip
 COMPARISON_SOURCES = ("config", "radio", "schemes", "study")
 """Modules of this package that make the numbers of a comparison of schemes."""
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write `text` to `path` through a temporary name in the same folder, so no reader sees half a file."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, atomically; NaN and infinity are refused."""
-    write_atomic(path, json.dumps(value, allow_nan=False, default=_plain) + "\n")
+    """Write `value` as JSON, whole or not at all; NaN and infinity are refused."""
+    write_durably(path, json.dumps(value, allow_nan=False, default=_plain) + "\n")
 
 
 def _plain(value: Any) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 
+from kktalloc._durable import write_durably
 from kktalloc.proof._language import Expr, Index, Step, Theory
 from kktalloc.proof._notation import Abbreviation, Notation
 from kktalloc.proof._theorem import AGREEING, GENERAL, round_terms
@@ -129,12 +128,4 @@ def _label(key: str, name: str) -> str:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_durably(path, text)
