@@ -2,8 +2,10 @@
 
 Case i of a seed is always the same problem: ``--first i --count 1`` draws it again. Every outcome must be a certified
 solution, an infeasibility that a search without the solver confirms (or cannot tell from feasible in doubles), or,
-for input made bad on purpose, a ValueError that names the field. One problem in twenty also goes through blocks,
-min-max, the least of each budget, selection and (some) plans, which searches of their own judge (`fuzz_variants`).
+for input made bad on purpose, a ValueError that names the field. One problem in twenty (every
+one with ``--beside 1``) also goes through blocks, min-max, the least of each budget, selection and (some) plans, which
+searches of their own judge (`fuzz_variants`). In one case of five some devices are made unable to send: without gain,
+power, energy, time or weight.
 The summary counts ``optimal`` and ``infeasible`` in problems, of which a case that is a batch has several, the rest in
 cases. Exit code 1 if anything else happened.
 """
@@ -20,6 +22,7 @@ import warnings
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import fuzz_variants
@@ -35,6 +38,7 @@ FloatArray = NDArray[np.float64]
 CHUNK = 200
 GAP = "gap in full"  # what an ulp of the data is worth included; the other figures are beyond that
 BESIDE = 20  # one problem in so many goes through the other solvers too
+DEAD = 0.2  # of the cases have devices that cannot send
 MAY_BE_ZERO = (
     "channel_gain", "tx_power_max_w", "pruned_compute_s", "overhead_bits", "fixed_latency_s", "energy_budget_j",
     "pruned_compute_j", "fixed_energy_j", "pruning_ratio_max", "weight",
@@ -101,6 +105,25 @@ def draw(rng: np.random.Generator) -> Case:
     if rng.random() < 0.1:
         _spoil(rng, case)
     return case
+
+
+def deaden(rng: np.random.Generator, case: Case) -> None:
+    """Make some devices unable to send, or worthless, each in one of the ways there are."""
+    d, shape = case.devices, np.shape(case.devices["channel_gain"])
+    ways: dict[str, Any] = {
+        "channel_gain": 0.0, "tx_power_max_w": 0.0, "energy_budget_j": 0.0, "fixed_energy_j": d["energy_budget_j"],
+        "fixed_latency_s": np.asarray(case.cell["deadline_s"])[..., None], "weight": 0.0,
+    }  # fmt: skip
+    which = np.where(rng.random(shape) < 0.4, rng.integers(len(ways), size=shape), -1)
+    # They may drop everything and have nothing else to send, or no problem with one of them has a solution.
+    idle = {"pruning_ratio_max": 1.0, "overhead_bits": 0.0, "pruned_compute_j": 0.0}
+    for way, (name, value) in enumerate(ways.items()):
+        if d[name] is not None:
+            d[name] = np.where((which == way) & np.isfinite(value), value, d[name])
+    for name, value in idle.items():
+        d[name] = np.where(which >= 0, value, d[name])
+    if d["weight"] is not None and not d["weight"].any(axis=-1).all():
+        d["weight"] = None
 
 
 def _table(steps: FloatArray, floor: float) -> ka.Table:
@@ -179,7 +202,7 @@ def _spoil(rng: np.random.Generator, case: Case) -> None:
         table[name], case.bad = values, name
 
 
-def judge(case: Case, number: int, deep: bool) -> Tally:
+def judge(case: Case, number: int, deep: bool, every: int = BESIDE, planned: float = fuzz_variants.PLANNED) -> Tally:
     """Solve a case and hold the outcome against what is known of it."""
     tally = Tally()
     try:
@@ -193,9 +216,10 @@ def judge(case: Case, number: int, deep: bool) -> Tally:
     if case.bad:
         tally.wrong.append(f"case {number}: bad {case.bad} was accepted")
         return tally
-    if number % BESIDE == BESIDE - 1:
-        tally.outcomes["other solvers"] += 1
-        for text in beside(problem, number).values():
+    if number % every == every - 1:
+        found, asked = beside(problem, number, planned)
+        tally.outcomes.update(asked)
+        for text in found.values():
             tally.wrong.append(f"case {number}: {text}")
     solution = ka.solve(problem, throw=False)
     status = np.asarray(solution.status, dtype=object).reshape(-1)
@@ -230,8 +254,8 @@ def judge(case: Case, number: int, deep: bool) -> Tally:
     return tally
 
 
-def beside(problem: ka.Problem, number: int) -> dict[str, str]:
-    """What the other solvers get wrong on a problem, or on the first of a batch."""
+def beside(problem: ka.Problem, number: int, planned: float) -> tuple[dict[str, str], list[str]]:
+    """What the other solvers get wrong on a problem, or on the first of a batch; and which were asked."""
     if problem.batch_shape:
         values = {"cell": CELL, "devices": tuple(ka.Devices.__dataclass_fields__)}
         cell, devices = (
@@ -241,7 +265,9 @@ def beside(problem: ka.Problem, number: int) -> dict[str, str]:
         cell = {n: None if v is None else v[0] for n, v in cell.items()}
         problem = ka.Problem(ka.Cell(**cell), ka.Devices(**devices), problem.pruning_error)
     whole = np.ones(1, dtype=bool)
-    return fuzz_variants.check(problem, np.random.default_rng([number, 1]), lambda p: infeasible(rows(p, whole)))
+    return fuzz_variants.check(
+        problem, np.random.default_rng([number, 1]), lambda p: infeasible(rows(p, whole)), planned
+    )
 
 
 def _fields() -> list[tuple[str, str]]:
@@ -290,16 +316,26 @@ def least_power_w(v: dict[str, Any], floors: FloatArray) -> float:
     return float((b * np.expm1(r / b) / g).sum())
 
 
-def run(seed: int, first: int, count: int) -> Tally:
+def run(
+    seed: int,
+    first: int,
+    count: int,
+    dead: float = 0.0,
+    every: int = BESIDE,
+    planned: float = fuzz_variants.PLANNED,
+) -> Tally:
     """Cases ``first`` to ``first + count`` of a seed."""
     tally = Tally()
     for number in range(first, first + count):
         case = draw(np.random.default_rng([seed, number]))
+        chance = np.random.default_rng([seed, number, 1])
+        if not case.bad and chance.random() < dead:
+            deaden(chance, case)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 warnings.filterwarnings("ignore", "devices.channel_gain")  # fields of every scale
-                tally.add(judge(case, number, deep=number % 50 == 0))
+                tally.add(judge(case, number, deep=number % 50 == 0, every=every, planned=planned))
         except Exception as error:  # whatever it is, it is a finding
             tally.wrong.append(f"case {number}: {type(error).__name__}: {error}")
     return tally
@@ -311,12 +347,20 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first case: where to go on, what to repeat")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--dead", type=float, default=DEAD, help="share of the cases with devices that cannot send")
+    parser.add_argument(
+        "--beside", type=int, default=BESIDE, help="one case in so many goes through the other questions"
+    )
+    parser.add_argument(
+        "--planned", type=float, default=fuzz_variants.PLANNED, help="share of those that is planned too"
+    )
     args = parser.parse_args()
     starts = range(args.first, args.first + args.count, CHUNK)
     sizes = [min(CHUNK, args.first + args.count - s) for s in starts]
     total = Tally()
     with ProcessPoolExecutor(args.workers) as pool, tqdm(total=args.count, unit="problem") as bar:
-        for size, tally in zip(sizes, pool.map(run, [args.seed] * len(sizes), starts, sizes), strict=True):
+        one = partial(run, args.seed, dead=args.dead, every=args.beside, planned=args.planned)
+        for size, tally in zip(sizes, pool.map(one, starts, sizes), strict=True):
             total.add(tally)
             for line in tally.wrong:
                 tqdm.write(line)

@@ -28,17 +28,21 @@ CONSTANTS = Constants(1.0, 1.0, 0.1, 0.1, 1.0, 0.1, 0.9, 0.05)
 SCHEDULE = Schedule(rounds=1, local_steps=5, personal_steps=5, learning_rate_u=0.01, learning_rate_v=0.1)
 
 
-def check(problem: ka.Problem, rng: np.random.Generator, infeasible: Infeasible) -> dict[str, str]:
-    """What is wrong, per solver; `infeasible` says of a problem whether no allocation exists."""
+def check(
+    problem: ka.Problem, rng: np.random.Generator, infeasible: Infeasible, planned: float = PLANNED
+) -> tuple[dict[str, str], list[str]]:
+    """What is wrong, per solver, and who was asked; `infeasible` says of a problem whether no allocation exists."""
     found = {
         "blocks": _blocks(problem, int(rng.choice([1, 2, 3, 7]))),
         "minmax": _minmax(problem, infeasible),
         "least": _least(problem, infeasible),
         "energy": _energy(problem, infeasible),
         "select": _select(problem),
-        "plan": _plan(problem, rng) if rng.random() < PLANNED else "",
+        "plan": _plan(problem, rng) if rng.random() < planned else None,
     }
-    return {name: text for name, text in found.items() if text}
+    return {name: text for name, text in found.items() if text}, [
+        name for name, text in found.items() if text is not None
+    ]
 
 
 def _slips(problem: ka.Problem, s: Any) -> dict[str, float]:
@@ -48,10 +52,10 @@ def _slips(problem: ka.Problem, s: Any) -> dict[str, float]:
     return {name: v for name, v in residuals.items() if not v <= TOLERANCE}
 
 
-def _blocks(problem: ka.Problem, n: int) -> str:
+def _blocks(problem: ka.Problem, n: int) -> str | None:
     v, K = physical(problem), problem.shape[-1]
     if K > 3 or problem.capped:
-        return ""
+        return None
     block = v["B"] / n
     s = ka.solve_blocks(problem, block, throw=False)
     ways = [np.array(w) for w in product(range(n + 1), repeat=K) if sum(w) <= n]
@@ -117,10 +121,10 @@ def _energy(problem: ka.Problem, infeasible: Infeasible) -> str:
     return ""
 
 
-def _select(problem: ka.Problem) -> str:
+def _select(problem: ka.Problem) -> str | None:
     K = problem.shape[-1]
     if K > 5 or problem.capped:
-        return ""
+        return None
     floors, B = floor_bandwidth_hz(problem), physical(problem)["B"]
     weight = np.asarray(problem.devices.weight)
     sets = [list(c) for r in range(K + 1) for c in combinations(range(K), r)]
@@ -135,10 +139,10 @@ def _select(problem: ka.Problem) -> str:
     return ""
 
 
-def _plan(problem: ka.Problem, rng: np.random.Generator) -> str:
+def _plan(problem: ka.Problem, rng: np.random.Generator) -> str | None:
     """Against every number of rounds up to 64; and whether the time it takes to get there is the time there was."""
     if not problem.shape[-1]:
-        return ""
+        return None
     shortest, own = float(ka.least_deadline(problem)), float(np.asarray(problem.cell.deadline_s)[0])
     total = (shortest if 0.0 < shortest < np.inf else own) * float(rng.uniform(1.0, 60.0))
     if not 0.0 < total < 1e300:
