@@ -5,6 +5,15 @@ server averages each coordinate over the devices that kept it. How much each dev
 `Planner`; this package knows nothing of radio or of how the ratios were found.
 """
 
+try:
+    import torch as _torch  # noqa: F401
+    import tqdm as _tqdm  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name not in ("torch", "tqdm"):
+        raise
+    message = f"fltrain needs {error.name}, which an extra brings: pip install 'kktalloc[train]'"
+    raise ModuleNotFoundError(message, name=error.name) from None
+
 from fltrain.accounting import Workload as Workload
 from fltrain.accounting import count_workload as count_workload
 from fltrain.checkpoint import Checkpoint as Checkpoint

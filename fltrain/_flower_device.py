@@ -25,10 +25,11 @@ from fltrain._flower_wire import (
 )
 from fltrain.accounting import count_workload
 from fltrain.checkpoint import write_whole
+from fltrain.checks import check_share, check_shares
 from fltrain.config import TrainConfig
 from fltrain.engine import make_replica
 from fltrain.local import device_round, evaluate
-from fltrain.loop import check_shares, one_thread
+from fltrain.loop import one_thread
 from fltrain.partition import DeviceData
 from fltrain.split import PersonalState, Split
 
@@ -63,6 +64,7 @@ class Device:
     state_file: Path | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "share", check_share(self.number, self.share))
         if self.state_file is not None and not self.state_file.resolve().parent.is_dir():
             raise ValueError(f"state_file must lie in an existing folder, got {self.state_file}")
 
@@ -77,7 +79,7 @@ def client_app(set_up: Callable[[Context], Device]) -> ClientApp:
         gain = device.channel_gain(int(ask["round"]))
         report: dict[str, float] = {"device": device.number, "channel_gain": gain}
         if ask["work"]:  # before the first round: what a round will cost it
-            check_shares(device.split, [device.share])
+            check_shares(device.split, [device.share], device.config)
             work = count_workload(device.split, device.config, [device.share])
             report |= {name: float(getattr(work, name)[0]) for name in WORK}
             report["samples"] = len(device.share.train_y)

@@ -222,7 +222,7 @@ def _slopes_reach_layers(replica: Replica) -> Iterator[None]:
 def _step_flops(replica: Replica, share: DeviceData, size: int) -> float:
     """FLOPs of one forward and backward pass, as the parts of `replica` that are set to train need it."""
     with FlopCounterMode(display=False) as counter:
-        loss = functional.cross_entropy(replica.model(share.train_x[:size]), share.train_y[:size])
+        loss = functional.cross_entropy(replica.model(share.train_x[:size].clone()), share.train_y[:size])
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
     replica.model.zero_grad(set_to_none=True)

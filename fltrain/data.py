@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ class Dataset:
     name : str
         Shown in reports.
     x : float32 (N, channels, height, width)
-        Inputs; the loaders of this module scale them to [0, 1].
+        Inputs; the loaders of this module scale them to [0, 1]. Whole numbers, such as tokens (N, length), stay whole:
+        int64. Any other number becomes float32.
     y : int64 (N,)
         Labels in 0 .. classes - 1.
     classes : int
@@ -35,29 +36,53 @@ class Dataset:
     Raises
     ------
     ValueError
-        Lengths differ, a label is out of range, or an input is not finite.
+        Lengths differ, a label is no whole number or out of range, or an input is no number or not finite.
     """
 
     name: str
-    x: NDArray[np.float32]
+    x: NDArray[np.float32] | NDArray[np.int64]
     y: NDArray[np.int64]
     classes: int
     users: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:  # noqa: D105
-        object.__setattr__(self, "x", np.ascontiguousarray(self.x, dtype=np.float32))
-        object.__setattr__(self, "y", np.ascontiguousarray(self.y, dtype=np.int64))
-        if self.y.ndim != 1 or len(self.x) != len(self.y):
-            raise ValueError(f"y must have shape ({len(self.x)},) to match x, got {self.y.shape}")
-        if self.users is not None and self.users.shape != self.y.shape:
-            raise ValueError(f"users must have shape {self.y.shape} to match y, got {self.users.shape}")
-        outside = np.flatnonzero((self.y < 0) | (self.y >= self.classes))
+        x, y = _numbers(self.x, "x"), _numbers(self.y, "y")
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused below
+            kept_as = np.int64 if x.dtype.kind in "iu" else np.float32
+            object.__setattr__(self, "x", np.ascontiguousarray(x, dtype=kept_as))
+        if y.ndim != 1 or not x.ndim or len(x) != len(y):
+            remedy = "; one-hot labels become numbers by y.argmax(1)" if y.ndim == 2 and y.shape[1] > 1 else ""
+            raise ValueError(f"y must have shape ({len(x) if x.ndim else 0},) to match x, got {y.shape}{remedy}")
+        broken = np.flatnonzero(y != np.floor(y)) if y.dtype.kind == "f" else np.empty(0, dtype=np.int64)
+        if broken.size:
+            raise ValueError(f"y[{broken[0]}] must be a whole number, got {y[broken[0]]}")
+        if not isinstance(self.classes, int | np.integer) or self.classes < 1:
+            raise ValueError(f"classes must be an integer >= 1, got {self.classes!r}")
+        if self.users is not None:
+            object.__setattr__(self, "users", np.asarray(self.users))
+            if self.users.shape != y.shape:
+                raise ValueError(f"users must have shape {y.shape} to match y, got {self.users.shape}")
+        outside = np.flatnonzero(~((y >= 0) & (y < self.classes)))
         if outside.size:
             i = outside[0]
-            raise ValueError(f"y[{i}] must be in 0..{self.classes - 1}, got {self.y[i]}")
+            raise ValueError(f"y[{i}] must be in 0..{self.classes - 1}, got {y[i]}")
+        object.__setattr__(self, "y", np.ascontiguousarray(y, dtype=np.int64))
         if not np.isfinite(self.x).all():
             i = int(np.flatnonzero(~np.isfinite(self.x).reshape(len(self.x), -1).all(axis=1))[0])
             raise ValueError(f"x[{i}] holds a value that is not finite")
+
+
+def _numbers(value: object, name: str) -> NDArray[Any]:
+    """An array of real numbers, from whatever holds them."""
+    if np.ma.is_masked(value):
+        raise ValueError(f"{name} has masked entries, which hold no number; drop them or fill them in")
+    if hasattr(value, "detach"):  # a torch tensor, wherever it lies
+        value = value.detach().cpu()
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        remedy = "; np.unique(y, return_inverse=True)[1] numbers them" if name == "y" and array.ndim == 1 else ""
+        raise ValueError(f"{name} must hold real numbers, got {type(value).__name__} of {array.dtype}{remedy}")
+    return array
 
 
 def load_digits() -> Dataset:

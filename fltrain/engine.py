@@ -7,9 +7,13 @@ uploads are handed over in the order of the devices, whoever computed them.
 from __future__ import annotations
 
 import os
+import pickle
+import signal
+import sys
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -26,6 +30,7 @@ from fltrain.split import PersonalState, Split
 
 _SLOTS = 2  # uploads a worker may have finished before the first of them is averaged in
 _SHARED_MEMORY = Path("/dev/shm")
+_REMEDY = "define its classes in a module file (a notebook's or a function's own cannot be imported), or use workers=1"
 
 
 class Engine(Protocol):
@@ -77,10 +82,12 @@ class Workers:
         Not enough shared memory for data and uploads.
     RuntimeError
         A worker process died, or failed with the error that is shown.
+    ValueError
+        The model cannot be sent to another process, or its class not be imported there.
     """
 
     def __init__(self, split: Split, shares: Sequence[DeviceData], config: TrainConfig, workers: int) -> None:
-        n = split.n_global
+        n, packed = split.n_global, _pickled(split)
         _require_shared_memory(4 * n * (1 + workers * _SLOTS) + workers * _SLOTS * n, shares)
         data = _SharedData.pack(shares)
         self._u = _shared(torch.empty(n))
@@ -94,10 +101,11 @@ class Workers:
             mine, theirs = context.Pipe()
             process = context.Process(
                 target=_serve,
-                args=(theirs, split, config, data, self._u, self._values[w], self._masks[w]),
+                args=(theirs, packed, config, data, self._u, self._values[w], self._masks[w]),
                 daemon=True,
             )
-            process.start()
+            with _importable_main():
+                process.start()
             theirs.close()
             self._pipes.append(mine)
             self._processes.append(process)
@@ -112,7 +120,7 @@ class Workers:
         def give(w: int, slot: int) -> None:
             if waiting:
                 job = waiting.popleft()
-                self._pipes[w].send(("round", slot, round_index, job, _packed(personal[job.device])))
+                self._tell(w, ("round", slot, round_index, job, _packed(personal[job.device])))
 
         for slot in range(_SLOTS):
             for w in range(len(self._pipes)):
@@ -133,7 +141,7 @@ class Workers:
         """Accuracy of every device's model on its own held-out data."""
         self._u.copy_(u)
         for k in range(self._devices):
-            self._pipes[k % len(self._pipes)].send(("evaluate", k, _packed(personal[k])))
+            self._tell(k % len(self._pipes), ("evaluate", k, _packed(personal[k])))
         accuracy: dict[int, float] = {}
         while len(accuracy) < self._devices:
             accuracy.update(answer for _, answer in self._answers())
@@ -148,6 +156,10 @@ class Workers:
             if process.is_alive():
                 process.terminate()
 
+    def _tell(self, w: int, job: tuple[Any, ...]) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has died: `_answers` says so, and why
+            self._pipes[w].send(job)
+
     def _answers(self) -> Iterator[tuple[int, Any]]:
         """What the workers have answered by now; waits for at least one answer."""
         for ready in wait(self._pipes):
@@ -156,10 +168,9 @@ class Workers:
                 failure, answer = self._pipes[w].recv()
             except (EOFError, OSError):
                 self._processes[w].join(timeout=5)
-                raise RuntimeError(
-                    f"worker process {w} died with exit code {self._processes[w].exitcode}; a script that "
-                    'trains with workers > 1 must start it under `if __name__ == "__main__":`'
-                ) from None
+                raise RuntimeError(_epitaph(w, self._processes[w].exitcode)) from None
+            if isinstance(failure, ValueError):
+                raise failure
             if failure:
                 raise RuntimeError(f"worker process {w} failed:\n{failure}")
             yield w, answer
@@ -204,7 +215,7 @@ def make_replica(split: Split, config: TrainConfig) -> Replica:
 
 def _serve(
     pipe: Connection,
-    split: Split,
+    split: bytes,
     config: TrainConfig,
     data: _SharedData,
     u: torch.Tensor,
@@ -213,7 +224,12 @@ def _serve(
 ) -> None:
     """A worker's life: answer jobs until the pipe closes."""
     torch.set_num_threads(1)
-    replica, shares = make_replica(split, config), data.unpack()
+    try:
+        replica, shares = make_replica(pickle.loads(split), config), data.unpack()
+    except Exception as error:
+        with suppress(OSError):  # another worker has said so already, and the run is over
+            pipe.send((_not_found(error), None))
+        return
     while True:
         try:
             job = pipe.recv()
@@ -233,6 +249,43 @@ def _serve(
             return
         except Exception:
             pipe.send((traceback.format_exc(), None))
+
+
+@contextmanager
+def _importable_main() -> Iterator[None]:
+    """Inside, new processes are not told to import a main program that is no file, such as one on standard input."""
+    main = sys.modules["__main__"]
+    path = vars(main).get("__file__")
+    if path is None or Path(path).exists():
+        yield
+        return
+    del main.__file__
+    try:
+        yield
+    finally:
+        main.__file__ = path
+
+
+def _pickled(split: Split) -> bytes:
+    """The split model for other processes, which thus can say what of it they cannot import."""
+    try:
+        return pickle.dumps(split)
+    except Exception as error:
+        raise ValueError(f"workers > 1 needs a model that can be sent to another process: {error}; {_REMEDY}") from None
+
+
+def _not_found(error: Exception) -> ValueError:
+    return ValueError(f"a worker process cannot import what the model is made of: {error}; {_REMEDY}")
+
+
+def _epitaph(w: int, code: int | None) -> str:
+    """What to say of a worker process that ended by itself."""
+    died = f"worker process {w} died with exit code {code}"
+    if code == -signal.SIGKILL:  # SIGKILL is how Linux takes memory back
+        return f"{died}: the system killed it, as it does when memory runs out; use fewer workers"
+    if code is not None and code < 0:
+        return f"{died}: signal {signal.Signals(-code).name}; workers=1 may show why"
+    return f'{died}; a script that trains with workers > 1 must start it under `if __name__ == "__main__":`'
 
 
 def _handed_over(upload: Upload, values: torch.Tensor, mask: torch.Tensor) -> dict[str, Any]:

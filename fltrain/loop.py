@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,6 +17,7 @@ from fltrain import checkpoint as disk
 from fltrain.accounting import Workload, count_workload
 from fltrain.aggregate import CoverageMean, refusal
 from fltrain.checkpoint import Checkpoint, RunState
+from fltrain.checks import check_shares
 from fltrain.config import TrainConfig
 from fltrain.curve import ChangeReport, Changes
 from fltrain.engine import Engine, make_engine
@@ -73,10 +73,10 @@ def train(
     Raises
     ------
     ValueError
-        A device without data, a plan with a wrong entry, a checkpoint of another run, or an engine that cannot
-        be had (see `make_engine`).
+        A device without data, data or a model that no round can run on (see `check_shares`), a plan with a wrong
+        entry, a checkpoint of another run, or an engine that cannot be had (see `make_engine`).
     """
-    check_shares(split, shares)
+    shares = check_shares(split, shares, config)
     workload = count_workload(split, config, shares)
     state = RunState(split.initial_global(), [split.initial_personal() for _ in shares], [])
     if checkpoint is not None:
@@ -198,42 +198,6 @@ def _one_round(
         "participants": len(jobs),
         "left_out": left_out,
     }
-
-
-def check_shares(split: Split, shares: Sequence[DeviceData]) -> None:
-    """Refuse, with one line, data that training could only fail on later.
-
-    Raises
-    ------
-    ValueError
-        No device, a device without training or held-out data, or data the model does not take.
-    """
-    if not shares:
-        raise ValueError("shares must hold at least one device, got none")
-    for k, share in enumerate(shares):
-        for part in ("train", "test"):
-            x, y = getattr(share, f"{part}_x"), getattr(share, f"{part}_y")
-            if len(y) == 0 or len(x) != len(y):
-                raise ValueError(f"shares[{k}] has {len(x)} {part} inputs and {len(y)} labels")
-            if x.shape[1:] != shares[0].test_x.shape[1:] or x.dtype != shares[0].test_x.dtype:
-                raise ValueError(
-                    f"shares[{k}].{part}_x has inputs of shape {tuple(x.shape[1:])} and {x.dtype}, shares[0].test_x of "
-                    f"{tuple(shares[0].test_x.shape[1:])} and {shares[0].test_x.dtype}"
-                )
-            if x.is_floating_point() and not bool(torch.isfinite(x).all()):
-                raise ValueError(f"shares[{k}].{part}_x holds a number that is not finite")
-            if y.is_floating_point() or int(y.min()) < 0:
-                raise ValueError(f"shares[{k}].{part}_y must hold labels 0, 1, ... as whole numbers, got {y.dtype}, "
-                                 f"least {y.min().item()}")  # fmt: skip
-    try:
-        with torch.no_grad():
-            logits = copy.deepcopy(split.model).eval()(shares[0].test_x[:1])
-    except RuntimeError as error:
-        shape = tuple(shares[0].test_x.shape[1:])
-        raise ValueError(f"the model does not take inputs of shape {shape}: {error}") from None
-    classes = 1 + max(int(max(share.train_y.max(), share.test_y.max())) for share in shares)
-    if logits.shape[1] < classes:
-        raise ValueError(f"the model has {logits.shape[1]} outputs, the labels need {classes}")
 
 
 def select(config: TrainConfig, round_index: int, devices: int) -> NDArray[np.bool_]:

@@ -55,14 +55,24 @@ def check_plan(plan: RoundPlan, workload: Workload, config: TrainConfig) -> Roun
     Raises
     ------
     ValueError
-        Names field, device and value of a wrong entry of a participating device.
+        What the planner returned is no plan, or has a wrong entry for a participating device: names field, device and
+        value.
     """
+    if not isinstance(plan, RoundPlan):
+        raise ValueError(_no_plan(plan))
     K = len(workload.selected)
     for name in ("pruning_ratio", "latency_s", "energy_j", "participates"):
-        shape = np.shape(getattr(plan, name))
+        value = getattr(plan, name)
+        if np.ma.is_masked(value) or np.asarray(value).dtype.kind not in "biuf":
+            raise ValueError(f"plan.{name} must hold one number for each of {K} devices, got {value!r:.200}")
+        shape = np.shape(value)
         if shape != (K,):
             raise ValueError(f"plan.{name} must have shape ({K},), got {shape}")
-    participates = np.asarray(plan.participates, dtype=np.bool_) & workload.selected
+    takes_part = np.asarray(plan.participates)
+    odd = np.flatnonzero((takes_part != 0) & (takes_part != 1))
+    if odd.size:
+        raise ValueError(f"plan.participates[{odd[0]}] must be True or False, got {takes_part[odd[0]]}")
+    participates = (takes_part != 0) & workload.selected
     clean = {}
     for name, most in (("pruning_ratio", 1.0), ("latency_s", np.inf), ("energy_j", np.inf)):
         value = np.asarray(getattr(plan, name), dtype=np.float64)
@@ -88,3 +98,13 @@ def check_plan(plan: RoundPlan, workload: Workload, config: TrainConfig) -> Roun
                 f"plan.pruning_ratio[{k}] is {rho}, but importance {config.importance} needs probe_steps >= 1"
             )
     return RoundPlan(participates=participates, update=kind, **clean)
+
+
+def _no_plan(returned: object) -> str:
+    """What to say of something else that a planner returned."""
+    said = f"the planner must return a RoundPlan, got {type(returned).__name__}"
+    if returned is None:
+        return f"{said}: it ends without a return"
+    if hasattr(returned, "pruning_ratio") and hasattr(returned, "latency_s"):  # a solution of kktalloc
+        return f"{said}: make it RoundPlan(s.pruning_ratio, s.latency_s, s.energy_j, participates) of that solution s"
+    return said

@@ -38,7 +38,8 @@ class Stage:
         if done is not None:
             return done
         with torch.no_grad():
-            return torch.cat([self.module(part) for part in torch.split(self._lay_out(x), _CHUNK)])
+            # A copy: a module may write into its input, and these are the user's own data.
+            return torch.cat([self.module(self._lay_out(part.clone())) for part in torch.split(x, _CHUNK)])
 
     def loss_and_slopes(
         self, parameters: Sequence[torch.Tensor], x: torch.Tensor, y: torch.Tensor

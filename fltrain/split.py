@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -54,24 +55,47 @@ class Split:
     Raises
     ------
     ValueError
-        A name that matches no parameter, a split that leaves nothing global, or a parameter type other
-        than float32.
+        A name that matches no parameter, a split that leaves nothing global, a parameter of another type than
+        float32 or with a value that is not finite, or one tensor that is both personal and global (tied weights).
     """
 
     def __init__(self, model: nn.Module, personal: Sequence[str] = ("head",)) -> None:
         if isinstance(personal, str):
             raise ValueError(f"personal must be a sequence of names, got the string {personal!r}")
-        self.model = copy.deepcopy(model)
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        _require_apart(model)
+        try:
+            self.model = copy.deepcopy(model)
+        except Exception as error:
+            raise ValueError(f"the model cannot be copied: {str(error).splitlines()[0]}") from None
         self.personal = tuple(personal)
         named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         for name, p in named.items():
             if p.dtype != torch.float32 or p.device.type != "cpu":
                 raise ValueError(f"parameter {name} must be float32 on the CPU, got {p.dtype} on {p.device}")
+            if not bool(torch.isfinite(p).all()):
+                raise ValueError(f"parameter {name} holds a number that is not finite")
+        # A tied parameter has several names, of which the model's own list gives the first alone.
+        names: dict[int, list[str]] = {id(p): [] for p in named.values()}
+        for name, p in self.model.named_parameters(remove_duplicate=False):
+            if p.requires_grad:
+                names[id(p)].append(name)
+        every = [name for aliases in names.values() for name in aliases]
         for prefix in self.personal:
-            if not any(_under(name, prefix) for name in named):
-                raise ValueError(f"personal names {prefix!r}, which is no parameter of {', '.join(named)}")
-        self.personal_names = tuple(n for n in named if any(_under(n, prefix) for prefix in self.personal))
-        self.global_names = tuple(n for n in named if n not in self.personal_names)
+            if not any(_under(name, prefix) for name in every):
+                raise ValueError(f"personal names {prefix!r}, which is no parameter of {', '.join(every)}")
+        home = [name for name in every if any(_under(name, prefix) for prefix in self.personal)]
+        for aliases in names.values():
+            away = [name for name in aliases if name not in home]
+            if away and len(away) < len(aliases):
+                mine = next(name for name in aliases if name in home)
+                raise ValueError(
+                    f"{mine} is personal and {away[0]} is not, but they are one tensor (tied weights): name both in "
+                    "personal, or neither"
+                )
+        self.personal_names = tuple(n for n in named if n in home)
+        self.global_names = tuple(n for n in named if n not in home)
         if not self.global_names:
             raise ValueError(f"personal={self.personal!r} leaves no global parameter to share")
         self.n_global = sum(named[n].numel() for n in self.global_names)
@@ -106,3 +130,18 @@ class Split:
 
 def _under(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(prefix + ".")
+
+
+def _require_apart(model: nn.Module) -> None:
+    """Refuse tensors that share memory: a copy of the model would hold them apart, and train another model."""
+    spans: list[tuple[int, int, str]] = []
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if nn.parameter.is_lazy(tensor):
+            raise ValueError(f"{name} has no shape yet: run the model once on an input before it is split")
+        if tensor.numel() and tensor.device.type == "cpu" and tensor.layout == torch.strided:
+            last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+            spans.append((tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size(), name))
+    spans.sort()
+    for (_, end, one), (begin, _, other) in pairwise(spans):
+        if begin < end:
+            raise ValueError(f"{one} and {other} share memory but are two tensors; tie them as one nn.Parameter")

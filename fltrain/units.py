@@ -28,12 +28,12 @@ _ZERO_TO_ZERO = (
     nn.Identity,
     nn.Dropout,
     nn.Dropout2d,
-    nn.Flatten,
     nn.MaxPool2d,
     nn.AvgPool2d,
     nn.AdaptiveAvgPool2d,
     nn.AdaptiveMaxPool2d,
 )
+_OF_IMAGES = _ZERO_TO_ZERO[-5:]  # these work along axes that are units after a linear layer
 _NORM = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -46,6 +46,9 @@ class _Layer:
     units: int
     inputs: int
     prunable: bool
+    interleaved: bool
+    """Whether the units below change fastest along its inputs (a linear layer per time step, then flattened), and
+    not slowest (channels of images, flattened)."""
 
 
 class UnitMap:
@@ -64,7 +67,7 @@ class UnitMap:
     """
 
     def __init__(self, split: Split) -> None:
-        self._layers = _layers(split)
+        self._layers, self._model = _layers(split), split.model
         if not any(layer.prunable for layer in self._layers):
             raise ValueError("structure=units needs a global layer before the last one; there is none")
         parameters = dict(split.model.named_parameters())
@@ -144,6 +147,43 @@ class UnitMap:
             _resize(module)
         return Compact(small, pairs)
 
+    def verify(self, x: torch.Tensor) -> None:
+        """Compare the smaller network with the masked one on real inputs.
+
+        What the names of layers cannot tell, such as along which axis batch norm works on these inputs, shows here.
+
+        Parameters
+        ----------
+        x : tensor (n, ...)
+            Inputs of the model.
+
+        Raises
+        ------
+        ValueError
+            Without half of its units, the two give other outputs.
+        """
+        keep = [torch.arange(layer.units) % 2 == 0 if layer.prunable else torch.ones(layer.units, dtype=torch.bool)
+                for layer in self._layers]  # fmt: skip
+        model = copy.deepcopy(self._model).eval()
+        parameters = dict(model.named_parameters())
+        parts = torch.split(self.mask(keep), [shape.numel() for _, shape in self._shapes])
+        draw = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for (name, shape), part in zip(self._shapes, parts, strict=True):
+                parameters[name].copy_(torch.randn(shape, generator=draw) * part.view(shape))
+            masked = model(x.clone())
+            try:
+                small = self.compact(model, keep).model(x.clone())
+            except Exception:
+                small = torch.full_like(masked, torch.nan)
+        if small.shape != masked.shape or not torch.allclose(
+            small, masked, rtol=1e-3, atol=1e-3 * float(masked.abs().max())
+        ):
+            raise ValueError(
+                "structure=units cannot see through this model on these inputs: without half of its units, the smaller "
+                "network gives other outputs than the masked one"
+            )
+
     def restore_statistics(self, model: nn.Module, keep: list[torch.Tensor], before: Sequence[torch.Tensor]) -> None:
         """Give dropped channels back the statistics they had: nothing was seen of them."""
         rows, _ = self._reach(keep)
@@ -165,9 +205,10 @@ class UnitMap:
             rows[layer.name] = keep[index]
             if layer.norm:
                 rows[layer.norm] = keep[index]
-            if index:  # a linear layer reads height x width values of each channel below it
+            if index:  # a linear layer reads height x width values of each channel, or one of each time step
                 below = keep[index - 1]
-                columns[layer.name] = below.repeat_interleave(layer.inputs // len(below))
+                times = layer.inputs // len(below)
+                columns[layer.name] = below.repeat(times) if layer.interleaved else below.repeat_interleave(times)
         return rows, columns
 
     def _per_unit(self, values: torch.Tensor) -> list[torch.Tensor]:
@@ -183,7 +224,9 @@ class UnitMap:
             sums[index] += part.view(shape[0], -1).sum(dim=1)
             if module in owner and index and len(shape) > 1:
                 by_column = part.view(shape[0], shape[1], -1).sum(dim=(0, 2))
-                sums[index - 1] += by_column.view(self._layers[index - 1].units, -1).sum(dim=1)
+                units = self._layers[index - 1].units
+                shape_of, along = ((-1, units), 0) if self._layers[index].interleaved else ((units, -1), 1)
+                sums[index - 1] += by_column.view(shape_of).sum(dim=along)
         return sums
 
 
@@ -210,29 +253,57 @@ def _layers(split: Split) -> list[_Layer]:
     model = split.model
     if type(model) is not nn.Sequential or hooked(model):
         raise ValueError(f"structure=units needs an nn.Sequential, got {type(model).__name__}")
-    found: list[tuple[str, nn.Linear | nn.Conv2d, str | None]] = []
-    for name, child in model.named_children():
+    found: list[tuple[str, nn.Linear | nn.Conv2d, str | None, bool]] = []
+    flattened = False
+    seen: set[int] = set()
+    for name, child in model._modules.items():
+        assert child is not None
+        last = found[-1][1] if found else None
+        if id(child) in seen and any(True for _ in child.parameters()):
+            raise ValueError(f"structure=units cannot see through {name}, a {type(child).__name__} that stands twice")
+        seen.add(id(child))
         if type(child) in (nn.Linear, nn.Conv2d) and not hooked(child):
             assert isinstance(child, nn.Linear | nn.Conv2d)
             if isinstance(child, nn.Conv2d) and child.groups != 1:
                 raise ValueError(f"structure=units cannot see through {name}: a convolution in groups")
-            found.append((name, child, None))
+            if last is not None and not _reads(child, last, flattened):
+                raise ValueError(
+                    f"structure=units cannot see through {name}: its {child.weight.shape[1]} inputs are not the "
+                    f"{len(last.weight)} units of {found[-1][0]}, channel by channel or flattened"
+                )
+            found.append((name, child, None, isinstance(last, nn.Linear)))
+            flattened = False
         elif isinstance(child, _NORM) and found and _normalises(child, found[-1][1]) and not found[-1][2]:
-            found[-1] = (*found[-1][:2], name)
-        elif type(child) not in _ZERO_TO_ZERO or hooked(child):
+            found[-1] = (*found[-1][:2], name, found[-1][3])
+        elif type(child) is nn.Flatten and (child.start_dim, child.end_dim) == (1, -1) and not hooked(child):
+            flattened = True
+        elif (
+            type(child) not in _ZERO_TO_ZERO
+            or hooked(child)
+            or (type(child) in _OF_IMAGES and (isinstance(last, nn.Linear) or flattened))
+        ):
             raise ValueError(f"structure=units cannot see through {name}, a {type(child).__name__}")
     shared = set(split.global_names)
     trained = {name for name, _ in model.named_parameters()}
     layers = []
-    for i, (name, child, norm) in enumerate(found):
+    for i, (name, child, norm, interleaved) in enumerate(found):
         own = {n for n in trained if n.rpartition(".")[0] in (name, norm)}
         units, inputs = child.weight.shape[:2]
-        layers.append(_Layer(name, norm, units, inputs, own <= shared and i + 1 < len(found)))
+        layers.append(_Layer(name, norm, units, inputs, own <= shared and i + 1 < len(found), interleaved))
     return layers
 
 
+def _reads(layer: nn.Linear | nn.Conv2d, below: nn.Linear | nn.Conv2d, flattened: bool) -> bool:
+    """Whether it is known which inputs of `layer` come from which unit of the layer below."""
+    units, inputs = len(below.weight), layer.weight.shape[1]
+    if flattened:
+        return isinstance(layer, nn.Linear) and inputs % units == 0
+    return type(layer) is type(below) and inputs == units
+
+
 def _normalises(norm: nn.BatchNorm1d | nn.BatchNorm2d, layer: nn.Linear | nn.Conv2d) -> bool:
-    return norm.affine and norm.num_features == len(layer.weight) and not hooked(norm)
+    fits = isinstance(norm, nn.BatchNorm1d) or isinstance(layer, nn.Conv2d)
+    return norm.affine and fits and norm.num_features == len(layer.weight) and not hooked(norm)
 
 
 def _resize(module: nn.Module) -> None:

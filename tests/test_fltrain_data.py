@@ -5,9 +5,11 @@ import os
 import struct
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import fltrain as ft
 
@@ -96,11 +98,42 @@ def test_real_idx_files(name: str) -> None:
         (np.zeros((2, 1)), [0, 1, 0], r"y must have shape \(2,\) to match x, got \(3,\)"),
         (np.zeros((2, 1)), [0, 3], r"y\[1\] must be in 0\.\.2, got 3"),
         (np.array([[0.0], [np.nan]]), [0, 1], r"x\[1\] holds a value that is not finite"),
+        (np.array([[0.0], [1e300]]), [0, 1], r"x\[1\] holds a value that is not finite"),
+        (np.zeros((2, 1)), [0.9, 1.7], r"^y\[0\] must be a whole number, got 0\.9$"),
+        (np.zeros((2, 1)), [0.0, np.nan], r"^y\[1\] must be a whole number, got nan$"),
+        (np.zeros((2, 1)), [0.0, np.inf], r"^y\[1\] must be in 0\.\.2, got inf$"),
+        (np.zeros((2, 1)), ["cat", "dog"], r"^y must hold real numbers, .* np\.unique\(y, return_inverse=True\)"),
+        (np.zeros((2, 1)), [[0], [1]], r"^y must have shape \(2,\) to match x, got \(2, 1\)$"),
+        (np.zeros((2, 1)), [[0, 1], [1, 0]], r"^y must have shape .* one-hot labels become numbers by y\.argmax\(1\)$"),
+        (np.zeros((2, 1)), [0, None], r"^y must hold real numbers, got ndarray of object"),
+        (np.zeros((2, 1), complex), [0, 1], r"^x must hold real numbers, got ndarray of complex128$"),
+        (np.array([["a"], ["b"]]), [0, 1], r"^x must hold real numbers, got ndarray of <U1$"),
+        (np.ma.masked_equal([[0.0], [1.0]], 1.0), [0, 1], r"^x has masked entries"),
     ],
 )
 def test_dataset_refuses(x: np.ndarray, y: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ft.Dataset("bad", x, np.array(y), 3)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "tensor"])
+def test_tokens_stay_whole_numbers(dtype: str) -> None:
+    tokens = np.arange(12).reshape(4, 3)
+    given: Any = torch.from_numpy(tokens) if dtype == "tensor" else tokens.astype(dtype)
+    data = ft.Dataset("text", given, np.array([0, 1, 0, 1]), 2)
+    assert (data.x.dtype, data.x.tolist()) == (np.int64, tokens.tolist())
+    assert ft.deal(data, [np.arange(4)])[0].train_x.dtype == torch.int64
+
+
+def test_labels_and_users_of_many_kinds() -> None:
+    for y in ([0, 1, 2], (0.0, 1.0, 2.0), torch.tensor([0, 1, 2]), np.array([0, 1, 2], np.uint8)):
+        data = ft.Dataset("mine", np.zeros((3, 1)), y, 3, users=["u", "v", "u"])  # type: ignore[arg-type]
+        assert (data.y.dtype, data.y.tolist(), data.x.dtype) == (np.int64, [0, 1, 2], np.float32)
+    assert ft.Dataset("mine", np.zeros((2, 1)), np.array([True, False]), 2).y.tolist() == [1, 0]
+    with pytest.raises(ValueError, match=r"^classes must be an integer >= 1, got 2\.5$"):
+        ft.Dataset("mine", np.zeros((2, 1)), np.array([0, 1]), 2.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^users must have shape \(2,\) to match y, got \(1,\)$"):
+        ft.Dataset("mine", np.zeros((2, 1)), np.array([0, 1]), 2, users=["u"])  # type: ignore[arg-type]
 
 
 def test_npz_files_come_end_to_end(tmp_path: Path) -> None:

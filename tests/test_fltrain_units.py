@@ -222,3 +222,97 @@ def test_models_it_cannot_prune_are_refused(model: nn.Module, message: str) -> N
         UnitMap(ft.Split(model, ()))
     with pytest.raises(ValueError, match=message):  # and before any training starts
         ft.count_workload(ft.Split(model, ()), ft.TrainConfig(structure="units"), shares())
+
+
+def sequences(devices: int = 3, steps: int = 6, features: int = 8) -> list[ft.DeviceData]:
+    """Windows of a sensor (N, steps, features)."""
+    rng = np.random.default_rng(0)
+    data = ft.Dataset("windows", rng.normal(size=(40 * devices, steps, features)), rng.integers(0, 4, 40 * devices), 4)
+    return ft.partition(data, devices, "iid")
+
+
+def seeded_model(*parts: nn.Module) -> nn.Sequential:
+    torch.manual_seed(0)
+    for part in parts:
+        if hasattr(part, "reset_parameters"):
+            part.reset_parameters()
+    return nn.Sequential(*parts)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [nn.Linear(8, 16), nn.ReLU(), nn.Flatten(), nn.Linear(96, 12), nn.ReLU(), nn.Linear(12, 4)],
+        [nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 5), nn.ReLU(), nn.Flatten(), nn.Linear(30, 4)],
+        [nn.Linear(8, 16), nn.Flatten(), nn.ReLU(), nn.Linear(96, 12), nn.BatchNorm1d(12), nn.Linear(12, 4)],
+        [nn.Flatten(), nn.Linear(48, 16), nn.ReLU(), nn.Flatten(), nn.Linear(16, 4)],
+    ],
+)
+def test_a_linear_layer_per_time_step_loses_its_own_columns(parts: list[nn.Module]) -> None:
+    """The compact network trains what the masked one trains."""
+    split = ft.Split(seeded_model(*parts), (str(len(parts) - 1),))
+    runs = [
+        ft.train(
+            split,
+            sequences(),
+            ft.TrainConfig(rounds=2, personal_steps=1, pruned_steps=5, structure="units", fast=fast),
+            Constant(3, 0.5),
+            progress=False,
+        )
+        for fast in (True, False)
+    ]
+    np.testing.assert_allclose(runs[0].u, runs[1].u, atol=1e-6)
+    assert (runs[0].records[0]["coverage_min"], runs[0].records[0]["uncovered_share"]) != (1.0, 0.0)
+
+
+def test_columns_of_a_unit_by_hand() -> None:
+    """Three units per time step, two steps: unit 1 is inputs 1 and 4 of the next layer."""
+    split = ft.Split(nn.Sequential(nn.Linear(2, 3), nn.Flatten(), nn.Linear(6, 2)), ())
+    units = UnitMap(split)
+    keep = [torch.tensor([True, False, True]), torch.ones(2, dtype=torch.bool)]
+    columns = units.mask(keep)[9:21].view(2, 6)[0]
+    assert columns.tolist() == [True, False, True, True, False, True]
+    scores = torch.zeros(23)
+    scores[9:21] = torch.tensor([5.0, 0.0, 5.0, 5.0, 0.0, 5.0]).repeat(2)  # unit 1 is the least by its columns
+    assert units.choose(scores, 0.1)[0].tolist() == [True, False, True]
+
+
+def twice(layer: nn.Module) -> list[nn.Module]:
+    return [nn.Flatten(), layer, nn.ReLU(), layer, nn.Linear(64, 10)]
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (twice(nn.Linear(64, 64)), r"^structure=units cannot see through 3, a Linear that stands twice$"),
+        (
+            [nn.Flatten(), nn.Linear(64, 64), (n := nn.BatchNorm1d(64)), nn.Linear(64, 64), n, nn.Linear(64, 10)],
+            r"cannot see through 4, a BatchNorm1d that stands twice$",
+        ),
+        ([nn.Conv2d(1, 4, 3), nn.Linear(6, 5), nn.Flatten(), nn.Linear(120, 10)], r"through 1: its 6 inputs are not"),
+        ([nn.Linear(8, 6), nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(96, 10)], r"through 1: its 1 inputs are not"),
+        ([nn.Linear(8, 6), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 10)], r"through 1, a MaxPool2d$"),
+        ([nn.Linear(8, 6), nn.Dropout2d(), nn.Flatten(), nn.Linear(48, 10)], r"through 1, a Dropout2d$"),
+        ([nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Flatten(0, 0), nn.Linear(144, 10)], r"through 2, a Flatten$"),
+        ([nn.Conv2d(1, 4, 3), nn.Flatten(2), nn.Linear(36, 10)], r"through 1, a Flatten$"),
+        ([nn.Linear(8, 6), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(48, 10)], r"through 1, a BatchNorm2d$"),
+        ([nn.Flatten(), nn.Linear(64, 6), nn.Flatten(), nn.Linear(9, 10)], r"through 3: its 9 inputs are not the 6"),
+    ],
+)
+def test_what_mixes_units_is_refused(parts: list[nn.Module], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        UnitMap(ft.Split(nn.Sequential(*parts), (str(len(parts) - 1),)))
+
+
+@pytest.mark.parametrize(("steps", "flat"), [(6, False), (6, True), (5, True)])
+def test_batch_norm_along_time_is_found_on_the_data(steps: int, flat: bool) -> None:
+    """Batch norm of 6 features after a linear layer of 6 units: on windows of 6 steps it works along time instead."""
+    parts = [nn.Flatten()] * flat + [nn.Linear(8 * steps if flat else 8, 6), nn.BatchNorm1d(6), nn.ReLU()]
+    parts += [nn.Flatten(), nn.Linear(6 if flat else 6 * steps, 4)]
+    split = ft.Split(seeded_model(*parts), (str(len(parts) - 1),))
+    config = ft.TrainConfig(rounds=1, personal_steps=1, pruned_steps=2, structure="units")
+    if flat:
+        ft.train(split, sequences(steps=steps), config, Constant(3, 0.5), progress=False)
+    else:
+        with pytest.raises(ValueError, match=r"^structure=units cannot see through this model on these inputs"):
+            ft.train(split, sequences(steps=steps), config, Constant(3, 0.5), progress=False)
