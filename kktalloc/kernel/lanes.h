@@ -17,11 +17,14 @@ enum { LANES = 32, VECTOR = 8 };
 /* Lanes that hold `count` of something, in whole vectors. */
 INLINE int whole_vectors(int count) { return (count + VECTOR - 1) & -VECTOR; }
 
-/* One compilation per instruction set, chosen when the module is loaded. */
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
-#define FOR_EVERY_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
+/* One compilation per instruction set, chosen when the module is loaded: by a feature of glibc (musl has none), under names
+ * that GCC knows from 12 on; 11 chooses by single features. Elsewhere there is one compilation, for what the flags say. */
+#if !defined(__x86_64__) || !defined(__GLIBC__) || !defined(__GNUC__) || defined(__clang__) || __GNUC__ < 11
 #define FOR_EVERY_CPU
+#elif __GNUC__ == 11
+#define FOR_EVERY_CPU __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define FOR_EVERY_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #endif
 
 #if defined(__GNUC__)
