@@ -4,6 +4,7 @@ from kktalloc._certificate.certificate import Certificate, certify
 from kktalloc._certificate.prices import Prices
 from kktalloc._certificate.reference import ReferenceSolution, solve_reference
 from kktalloc._problem.curves import Linear, PowerLaw, PruningError, Table
+from kktalloc._problem.kernel import Engine, engine
 from kktalloc._problem.problem import Cell, Devices, Problem
 from kktalloc._problem.regime import Regime
 from kktalloc._problem.scenario import load_scenario
@@ -20,6 +21,7 @@ __all__ = [
     "Certificate",
     "Devices",
     "Diagnosis",
+    "Engine",
     "InfeasibleError",
     "LeastEnergy",
     "Linear",
@@ -36,6 +38,7 @@ __all__ = [
     "Table",
     "UncertifiedError",
     "certify",
+    "engine",
     "least_bandwidth",
     "least_deadline",
     "least_energy",

@@ -146,8 +146,8 @@ def test_what_the_certificate_refuses_of_the_kernel_is_solved_by_numpy(monkeypat
     batch = stacked([random_problem(rng, 5, "mixed") for _ in range(4)])
     right, kernel = ka.solve(batch), compiled_engine.solve
 
-    def spoiled(problem: ka.Problem) -> Allocation | None:
-        found = kernel(problem)
+    def spoiled(problem: ka.Problem, threads: int | None) -> Allocation | None:
+        found = kernel(problem, threads)
         assert found is not None
         found.bandwidth_hz[1] *= 0.99
         return found

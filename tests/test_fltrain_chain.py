@@ -426,12 +426,25 @@ def arguments(**changes: Any) -> tuple[Any, ...]:
         {"size": 0},
         {"size": 1},
         {"loss": np.zeros(3, np.float32)},
+        # Products that overflow must not pass for the size of the arrays that came along.
+        {"samples": 1 << 62, "x": np.zeros(0, np.float32), "y": np.zeros(0, np.int64)},
+        {"samples": 1 << 61, "x": np.zeros(0, np.float32), "y": np.zeros(0, np.int64)},
+        {"steps": 1 << 62, "batches": np.zeros(0, np.int64), "loss": np.zeros(0, np.float32)},
+        {"steps": 1 << 61, "size": 1 << 3, "batches": np.zeros(0, np.int64), "loss": np.zeros(0, np.float32)},
+        {"size": 1 << 62, "batches": np.zeros(0, np.int64)},
     ],
 )
 def test_the_boundary_refuses_what_would_leave_the_arrays(changes: dict[str, Any]) -> None:
     chain._chain.train(*arguments())
     with pytest.raises((ValueError, TypeError, BufferError)):
         chain._chain.train(*arguments(**changes))
+
+
+@pytest.mark.parametrize("samples", [1 << 62, 1 << 61, 1 << 40, -1, -(1 << 63)])
+def test_outputs_of_samples_that_cannot_be_counted_are_refused(samples: int) -> None:
+    layers, *_ = arguments()
+    with pytest.raises(ValueError, match=r"cannot be counted|are due"):
+        chain._chain.outputs(layers, 1, np.zeros(0, np.float32), samples, np.zeros(0, np.float32))
 
 
 def test_read_only_parameters_are_refused() -> None:

@@ -4,8 +4,9 @@
 
 #include "chain.h"
 
-/* PANEL values each can be counted in 32 bits. */
+/* PANEL values each can be counted in 32 bits, MOST_COUNT things of MOST_VALUES values in what a size is counted in. */
 enum { MOST_BUFFERS = 4 * MOST_LAYERS + 4, MOST_VALUES = 1 << 24, MOST_WEIGHTS = 1 << 30 };
+static const Py_ssize_t MOST_COUNT = PY_SSIZE_T_MAX / MOST_VALUES / 8;
 
 typedef struct {
     Py_buffer held[MOST_BUFFERS];
@@ -121,7 +122,8 @@ static PyObject *py_train(PyObject *self, PyObject *args)
     int ready = check_set(set) && chain_of(&buffers, layers, &chain);
     if (ready) {
         last = &chain.layer[chain.layers - 1];
-        ready = last->rows == 1 && last->columns == 1 && samples >= 0 && steps >= 0 && size >= 1 && size <= MOST_VALUES;
+        ready = last->rows == 1 && last->columns == 1 && samples >= 0 && samples <= MOST_COUNT && steps >= 0
+            && steps <= MOST_COUNT && size >= 1 && size <= MOST_VALUES;
         if (!ready) PyErr_SetString(PyExc_ValueError, "classes, or a batch, of impossible size");
     }
     if (ready && (of_x = memory(&buffers, x, 0, 'f', samples * first->inputs * first->height * first->width))
@@ -151,7 +153,7 @@ static PyObject *py_outputs(PyObject *self, PyObject *args)
     float *of_out;
     if (check_set(set) && chain_of(&buffers, layers, &chain)) {
         const Layer *first = &chain.layer[0], *last = &chain.layer[chain.layers - 1];
-        if (samples < 0) PyErr_SetString(PyExc_ValueError, "samples must be >= 0");
+        if (samples < 0 || samples > MOST_COUNT) PyErr_Format(PyExc_ValueError, "%zd samples cannot be counted", samples);
         else if ((of_x = memory(&buffers, x, 0, 'f', samples * first->inputs * first->height * first->width))
             && (of_out = memory(&buffers, out, 1, 'f', samples * last->outputs * last->rows * last->columns))) {
             Py_BEGIN_ALLOW_THREADS

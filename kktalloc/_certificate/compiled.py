@@ -9,7 +9,8 @@ import numpy as np
 from kktalloc._problem.allocation import Allocation
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
-from kktalloc._problem.served import serving, threads
+from kktalloc._problem.served import serving
+from kktalloc._problem.threads import threads_for
 
 # Rows of what `judge` finds, in the order of kernel/problem.h; the gap and the resolution follow.
 RESIDUALS = (
@@ -36,7 +37,7 @@ def judge(
 
 
 def judge_and_price(
-    problem: Problem, found: Allocation
+    problem: Problem, found: Allocation, threads: int | None = None
 ) -> tuple[FloatArray, tuple[FloatArray, FloatArray, FloatArray]] | None:
     """The verdict of `judge` on an allocation, and the shadow prices that belong to it, in one pass.
 
@@ -50,7 +51,7 @@ def judge_and_price(
     priced = np.empty(problem.batch_shape), per_device[0], per_device[1]
     claimed = {name: getattr(found, name) for name in ("upload_s", "latency_s", "energy_j", "objective", "regime")}
     allocation = found.pruning_ratio, found.bandwidth_hz, found.tx_power_w, found.price_per_hz
-    _call_judge(module, problem, *allocation, claimed, verdict, priced)
+    _call_judge(module, problem, *allocation, claimed, verdict, priced, threads)
     return verdict, priced
 
 
@@ -64,6 +65,7 @@ def _call_judge(
     claimed: dict[str, FloatArray],
     verdict: FloatArray,
     priced: tuple[FloatArray | None, FloatArray | None, FloatArray | None],
+    threads: int | None = None,
 ) -> None:
     N, K = problem.sizes
 
@@ -71,7 +73,7 @@ def _call_judge(
         return values if values is None or values.ndim <= len(size) else values.reshape(size)
 
     module.judge(
-        *problem.columns, N, K, threads(problem),
+        *problem.columns, N, K, threads_for(N * K, threads),
         flat(rho, N, K), flat(b, N, K), flat(p, N, K), flat(per_hz, N),
         *(flat(claimed.get(name), N, K) for name in _DEVICE_CLAIMS),
         flat(claimed.get("objective"), N), flat(claimed.get("deadline_per_s"), N), _codes(claimed.get("regime")),

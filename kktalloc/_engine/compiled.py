@@ -12,7 +12,8 @@ import numpy as np
 from kktalloc._problem.allocation import Allocation
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
-from kktalloc._problem.served import serving, threads
+from kktalloc._problem.served import serving
+from kktalloc._problem.threads import threads_for
 
 _SOLVED = 0  # of the states in kernel/problem.h
 
@@ -30,7 +31,7 @@ def _on_huge_pages(shape: tuple[int, ...]) -> FloatArray:
     return raw[start : start + size].view(np.float64).reshape(shape)
 
 
-def solve(problem: Problem) -> Allocation | None:
+def solve(problem: Problem, threads: int | None = None) -> Allocation | None:
     """Allocation by the compiled kernel, or None where it does not serve."""
     module = serving(problem)
     if module is None:
@@ -41,7 +42,7 @@ def solve(problem: Problem) -> Allocation | None:
     regime, state = np.empty(shape, np.int8), np.empty(batch, np.int8)
     objective, price, scratch = np.empty(batch), np.empty(batch), new((2, *shape))
     module.solve(
-        *problem.columns, *problem.sizes, threads(problem),
+        *problem.columns, *problem.sizes, threads_for(math.prod(problem.sizes), threads),
         rho, b, p, upload, latency, energy, regime, objective, price, state, scratch,
     )  # fmt: skip
     solved = np.asarray(state == _SOLVED)

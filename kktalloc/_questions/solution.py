@@ -18,6 +18,7 @@ from kktalloc._problem.allocation import Allocation, outcome
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.regime import Regime
+from kktalloc._problem.threads import check_threads
 from kktalloc._problem.variant import rows
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
 
@@ -131,7 +132,7 @@ class Solution:
 
 
 @speaks_arrays
-def solve(problem: Problem, throw: bool = True) -> Solution:
+def solve(problem: Problem, throw: bool = True, threads: int | None = None) -> Solution:
     """Allocate pruning, bandwidth and power exactly, by the KKT conditions of the convex form.
 
     What the certificate refuses of the compiled engine is solved by NumPy; what it refuses still is priced anew.
@@ -142,35 +143,42 @@ def solve(problem: Problem, throw: bool = True) -> Solution:
         One problem or a batch; each problem of a batch gets its own status.
     throw
         Raise where a problem has no certified solution; with False inspect ``status`` and ``diagnosis``.
+    threads
+        Most threads of the compiled engine, >= 1; the numbers do not depend on it. By default the environment's
+        ``KKTALLOC_THREADS``, else ``OMP_NUM_THREADS``, else the processors that this process may use (affinity and
+        control group), and one for a small problem.
 
     Raises
     ------
+    ValueError, TypeError
+        `threads`, or what the environment says instead, is no whole number >= 1.
     InfeasibleError
         Some device cannot meet its floor, or together they need more bandwidth than there is.
     UncertifiedError
         The certificate refuses the answer (numerically hopeless input).
     """
-    kernel = found = compiled.solve(problem)
+    check_threads(threads)
+    kernel = found = compiled.solve(problem, threads)
     diagnosis: Diagnosis | None = None
     if found is None or not found.solved.all():
         found, diagnosis = _solve_numpy(problem, throw, kernel)
-    solution = _judged(problem, found, diagnosis)
+    solution = _judged(problem, found, diagnosis, threads)
     if solution.certificate.ok:
         return solution
     if kernel is not None and (retry := kernel.solved & _refused(solution)).any():
         found, diagnosis = _solve_numpy(problem, throw, replace(found, solved=found.solved & ~retry))
-        solution = _judged(problem, found, diagnosis)
+        solution = _judged(problem, found, diagnosis, threads)
     solution = _priced_anew(solution, found)
     if throw and not solution.certificate.ok:
         raise UncertifiedError(solution if problem.home is None else problem.home.receive(solution))
     return solution
 
 
-def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None) -> Solution:
+def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None, threads: int | None) -> Solution:
     """What was found, with its shadow prices; the certificate comes with them where the kernel serves."""
     allocation = found.pruning_ratio, found.bandwidth_hz, found.tx_power_w
     arrays = (*allocation, found.upload_s, found.latency_s, found.energy_j, found.objective)
-    judged = compiled_judge.judge_and_price(problem, found)
+    judged = compiled_judge.judge_and_price(problem, found, threads)
     if judged is None:
         worth = prices(problem, *allocation, found.price_per_hz, found.price_per_w)
     else:

@@ -355,11 +355,11 @@ static void pronounce(const Problem *problem, const Judgement *given, const Verd
     if (given->deadline_per_s) given->deadline_per_s[row] = later;
 }
 
-static void judge_row(const Problem *problem, const Judgement *given, Verdict *chunks, ptrdiff_t row, int threads)
+static void judge_row(const Problem *problem, const Judgement *given, Verdict *chunks, ptrdiff_t row, Team *team)
 {
     const ptrdiff_t count = (problem->devices + CHUNK - 1) / CHUNK;
     Hearing hearing = {problem, given, row, chunks};
-    in_parallel(judge_chunk, &hearing, count, threads);
+    in_parallel(team, judge_chunk, &hearing, count);
     Verdict all;
     memset(&all, 0, sizeof all);
     for (ptrdiff_t i = 0; i < count; i++) {
@@ -404,21 +404,21 @@ static void judge_rows(void *shared, ptrdiff_t group)
         for (ptrdiff_t row = from; row < end; row += LANES)
             judge_across(batch->problem, batch->given, row, end - row < LANES ? (int)(end - row) : LANES);
     } else {
-        for (ptrdiff_t row = from; row < end; row++) judge_row(batch->problem, batch->given, &chunk, row, 1);
+        for (ptrdiff_t row = from; row < end; row++) judge_row(batch->problem, batch->given, &chunk, row, NULL);
     }
 }
 
 int dual_judge(const Problem *problem, const Judgement *given, int threads)
 {
-    const ptrdiff_t K = problem->devices, chunks = (K + CHUNK - 1) / CHUNK;
-    if (chunks <= 1) {
-        Batch batch = {problem, given, (1 + CHUNK / (LANES * (K + 1))) * LANES};
-        in_parallel(judge_rows, &batch, (problem->problems + batch.rows - 1) / batch.rows, threads);
-        return 1;
-    }
-    Verdict *verdicts = malloc((size_t)chunks * sizeof *verdicts);
-    if (verdicts)
-        for (ptrdiff_t row = 0; row < problem->problems; row++) judge_row(problem, given, verdicts, row, threads);
+    const ptrdiff_t N = problem->problems, K = problem->devices, chunks = (K + CHUNK - 1) / CHUNK;
+    Batch batch = {problem, given, (1 + CHUNK / (LANES * (K + 1))) * LANES};
+    const ptrdiff_t groups = (N + batch.rows - 1) / batch.rows;
+    Verdict *verdicts = malloc((size_t)chunks * sizeof *verdicts + 1);
+    if (!verdicts) return 0;
+    Team *team = start_team(threads, chunks > 1 ? chunks : groups);
+    if (chunks <= 1) in_parallel(team, judge_rows, &batch, groups);
+    else for (ptrdiff_t row = 0; row < N; row++) judge_row(problem, given, verdicts, row, team);
+    end_team(team);
     free(verdicts);
-    return verdicts != NULL;
+    return 1;
 }

@@ -67,6 +67,15 @@ static void *output(Buffers *buffers, PyObject *array, ptrdiff_t size, char form
     return b ? b->buf : NULL;
 }
 
+/* Whether N problems of K devices can be counted, with all that is kept of each. */
+static int sane(Py_ssize_t N, Py_ssize_t K)
+{
+    const Py_ssize_t most = (Py_ssize_t)1 << (sizeof(Py_ssize_t) > 4 ? 40 : 22);
+    if (N >= 0 && K >= 0 && N < most && K < most && (!N || K < most / N)) return 1;
+    PyErr_Format(PyExc_ValueError, "%zd problems of %zd devices cannot be counted", N, K);
+    return 0;
+}
+
 /* Tuples of the cell's and the devices' fields, in the order of problem.h. */
 static int problem_of(Buffers *buffers, PyObject *cell, PyObject *devices, ptrdiff_t N, ptrdiff_t K, Problem *out)
 {
@@ -75,6 +84,7 @@ static int problem_of(Buffers *buffers, PyObject *cell, PyObject *devices, ptrdi
         PyErr_SetString(PyExc_ValueError, "tuples with the fields of a cell and of its devices are due");
         return 0;
     }
+    if (!sane(N, K)) return 0;
     out->problems = N;
     out->devices = K;
     for (int i = 0; i < CELL_FIELDS; i++)
@@ -194,7 +204,7 @@ static PyObject *py_normalise(PyObject *self, PyObject *args)
     Column w;
     double *share = NULL;
     int positive = 0;
-    if (column(&buffers, weight, N, K, &w) && (share = output(&buffers, out, N * K, 'd')))
+    if (sane(N, K) && column(&buffers, weight, N, K, &w) && (share = output(&buffers, out, N * K, 'd')))
         positive = normalise(&w, N, K, share);
     let_go(&buffers);
     if (!share) return NULL;
@@ -211,7 +221,17 @@ static PyMethodDef methods[] = {
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernel", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
+#if defined(__clang__)
+#define COMPILER __VERSION__
+#elif defined(__GNUC__)
+#define COMPILER "GCC " __VERSION__
+#else
+#define COMPILER "another compiler than GCC or Clang"
+#endif
+
 PyMODINIT_FUNC PyInit__kernel(void)
 {
-    return PyModule_Create(&module);
+    PyObject *made = PyModule_Create(&module);
+    if (made && PyModule_AddStringConstant(made, "compiler", COMPILER)) Py_CLEAR(made);
+    return made;
 }

@@ -66,7 +66,13 @@ int dual_judge(const Problem *problem, const Judgement *given, int threads);
 int all_in_range(const double *x, ptrdiff_t count, double low, int open, double high);
 int normalise(const Column *weight, ptrdiff_t rows, ptrdiff_t devices, double *out);
 
-/* Calls work(shared, 0 .. items - 1) from several threads. */
-void in_parallel(void (*work)(void *shared, ptrdiff_t item), void *shared, ptrdiff_t items, int threads);
+/* Threads that share the work of one call, at most `items` of them; NULL for one that works alone, also where no more could
+ * be started. */
+typedef struct Team Team;
+Team *start_team(int threads, ptrdiff_t items);
+void end_team(Team *team);
+
+/* Calls work(shared, 0 .. items - 1), each once. */
+void in_parallel(Team *team, void (*work)(void *shared, ptrdiff_t item), void *shared, ptrdiff_t items);
 
 #endif

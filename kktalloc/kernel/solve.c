@@ -272,16 +272,16 @@ static Sums add_up(const Sweep *w)
 }
 
 /* The first chunks, or all of them. */
-static Sums sweep(Sweep *w, ptrdiff_t chunks, int threads)
+static Sums sweep(Sweep *w, ptrdiff_t chunks, Team *team)
 {
     const ptrdiff_t reach = CHUNK * w->stride, all = (w->problem->devices + reach - 1) / reach;
-    in_parallel(sweep_chunk, w, chunks < all ? chunks : all, threads);
+    in_parallel(team, sweep_chunk, w, chunks < all ? chunks : all);
     return add_up(w);
 }
 
 /* What is left of the bandwidth once the price is right to 1e-12 takes no sweep of everyone: the first devices, as many as
  * can take it up at a price 1e-11 off, do. */
-static void fill(Sweep *w, Search *s, Sums *sums, int threads)
+static void fill(Sweep *w, Search *s, Sums *sums, Team *team)
 {
     const ptrdiff_t half = w->problem->devices / (2 * CHUNK);
     const double price = s->log_price;
@@ -295,7 +295,7 @@ static void fill(Sweep *w, Search *s, Sums *sums, int threads)
         if (!(fabs(excess) <= 1e-11 * moving)) break;
         s->moved = excess / moving;
         s->log_price += s->moved;
-        *sums = sweep(w, some, threads);
+        *sums = sweep(w, some, team);
         if (fabs(value_of(sums->bandwidth) - 1.0) <= CLOSED) s->state = SOLVED;
     }
     w->task = task;
@@ -305,7 +305,7 @@ static void fill(Sweep *w, Search *s, Sums *sums, int threads)
 }
 
 /* A problem whose devices fill the lanes. */
-static void solve_row(const Sweep *common, ptrdiff_t row, Sums *chunks, int threads)
+static void solve_row(const Sweep *common, ptrdiff_t row, Sums *chunks, Team *team)
 {
     const ptrdiff_t K = common->problem->devices;
     Search s;
@@ -317,13 +317,13 @@ static void solve_row(const Sweep *common, ptrdiff_t row, Sums *chunks, int thre
     w.chunks = chunks;
     w.task = GUESS;
     memset(w.out->regime + row * K, UNSET, (size_t)K);
-    Sums sums = sweep(&w, K, threads);
+    Sums sums = sweep(&w, K, team);
     s = start(&sums);
     for (;; w.stride /= FINER) {
         while (s.state == OPEN) {
             w.task = s.task;
-            sums = sweep(&w, K, threads);
-            if (w.task >= PLACE && K > 2 * CHUNK) fill(&w, &s, &sums, threads);
+            sums = sweep(&w, K, team);
+            if (w.task >= PLACE && K > 2 * CHUNK) fill(&w, &s, &sums, team);
             if (s.state == OPEN) advance(&s, &sums, w.task, sums.devices / (double)K, w.stride > 1);
         }
         if (w.stride == 1) break;
@@ -411,23 +411,23 @@ static void solve_rows(void *shared, ptrdiff_t group)
     const ptrdiff_t from = group * batch->rows, end = from + batch->rows;
     Sums chunk;
     for (ptrdiff_t row = from; row < end && row < batch->sweep->problem->problems; row++)
-        solve_row(batch->sweep, row, &chunk, 1);
+        solve_row(batch->sweep, row, &chunk, NULL);
 }
 
 int kkt_solve(const Problem *problem, const Allocation *out, int threads)
 {
     const ptrdiff_t N = problem->problems, K = problem->devices, chunks = (K + CHUNK - 1) / CHUNK;
-    Sums *sums = malloc((size_t)chunks * sizeof(Sums) + 1);
-    const int enough = sums != NULL;
     Sweep w = {.problem = problem, .out = out, .stride = 1};
-    if (enough && packed(problem)) {
-        in_parallel(solve_group, &w, (N + GROUP * LANES - 1) / (GROUP * LANES), threads);
-    } else if (enough && chunks <= 1) {
-        Batch batch = {&w, 1 + CHUNK / (K + 1)};
-        in_parallel(solve_rows, &batch, (N + batch.rows - 1) / batch.rows, threads);
-    } else if (enough) {
-        for (ptrdiff_t row = 0; row < N; row++) solve_row(&w, row, sums, threads);
-    }
+    Batch batch = {&w, 1 + CHUNK / (K + 1)};
+    const int across = packed(problem), alone = !across && chunks > 1;
+    const ptrdiff_t groups = across ? (N + GROUP * LANES - 1) / (GROUP * LANES) : (N + batch.rows - 1) / batch.rows;
+    Sums *sums = malloc((size_t)chunks * sizeof(Sums) + 1);
+    if (!sums) return 0;
+    Team *team = start_team(threads, alone ? chunks : groups);
+    if (across) in_parallel(team, solve_group, &w, groups);
+    else if (!alone) in_parallel(team, solve_rows, &batch, groups);
+    else for (ptrdiff_t row = 0; row < N; row++) solve_row(&w, row, sums, team);
+    end_team(team);
     free(sums);
-    return enough;
+    return 1;
 }
