@@ -12,8 +12,8 @@ from pathlib import Path
 _THREADED_DEVICES = 16384
 
 
-def check_threads(threads: int | None) -> None:
-    """Refuse what is no number of threads, by name."""
+def check_threads(threads: object) -> None:
+    """Refuse what is neither None nor a number of threads, by name."""
     if threads is None:
         return
     if isinstance(threads, bool) or not isinstance(threads, Integral):

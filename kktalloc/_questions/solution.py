@@ -174,7 +174,7 @@ def solve(problem: Problem, throw: bool = True, threads: int | None = None) -> S
     return solution
 
 
-def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None, threads: int | None) -> Solution:
+def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None, threads: int | None = None) -> Solution:
     """What was found, with its shadow prices; the certificate comes with them where the kernel serves."""
     allocation = found.pruning_ratio, found.bandwidth_hz, found.tx_power_w
     arrays = (*allocation, found.upload_s, found.latency_s, found.energy_j, found.objective)
