@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
@@ -86,6 +86,11 @@ class Workload:
         for name in ("dense_flops", "passes_flops", "probing_flops", "mask_size"):
             object.__setattr__(self, name, np.broadcast_to(getattr(self, name), (K,)))
 
+    def unmasked(self) -> Workload:
+        """The same work in a round in which nobody prunes: no probe, no mask."""
+        bits = np.full_like(self.overhead_bits, HEADER_BITS + REPORT_BITS)
+        return replace(self.as_round("sparse"), payload_bits=self.broadcast_bits - HEADER_BITS, overhead_bits=bits)
+
     def of(self, devices: NDArray[np.bool_] | NDArray[np.int64]) -> Workload:
         """The workload of some devices, in this order."""
         named = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -93,8 +98,10 @@ class Workload:
         known = self.changes
         return replace(self, **part, changes=known and Changes(known.change_sq[devices], known.error[devices]))
 
-    def as_round(self, update: UpdateKind, keep_ratio: float = 0.5) -> Workload:
+    def as_round(self, update: UpdateKind, keep_ratio: ArrayLike = 0.5) -> Workload:
         """The same work in another kind of round, its masks counted by the tangent at `keep_ratio` (see `mask_law`).
+
+        `keep_ratio` is a number or one per device (K,).
 
         Only of a workload in which some rounds prune.
         """
@@ -167,16 +174,16 @@ def count_workload(
     return unpruned.as_round(config.update, keep_ratio) if config.pruning else unpruned
 
 
-def mask_law(keep_ratio: float) -> tuple[float, float]:
+def mask_law(keep_ratio: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Bits (a, b) per coordinate such that a mask that keeps the share q takes at most a + b q of them.
 
     The entropy H(q) is concave, so its tangent at `keep_ratio` lies above it: (1, 0) at 1/2, that is one bit each; the
     further below, the nearer to what indices of the kept ones would take, (0, log2 n).
     """
-    if not 0.0 < keep_ratio <= 0.5:
+    keep = np.asarray(keep_ratio, dtype=np.float64)
+    if not np.all((keep > 0.0) & (keep <= 0.5)):
         raise ValueError(f"keep_ratio must be in (0, 0.5], got {keep_ratio!r}")
-    rest = 1.0 - keep_ratio
-    return -math.log2(rest), math.log2(rest / keep_ratio)
+    return -np.log2(1.0 - keep), np.log2((1.0 - keep) / keep)
 
 
 def mask_bits(kept: Sequence[torch.Tensor]) -> float:

@@ -1,0 +1,201 @@
+"""The planner that asks `kktalloc` every round: kind of the round, deadline and allocation, from what devices reported.
+
+A round that loses the share E of the devices' squared change keeps the share 1 - E of the progress that the whole
+change would have made: half the squared length of the step less half that of its error, over the same without error. A
+round of length T thus makes (1 - E) / T progress per second, and the planner takes the round with the most of it. E is
+the allocator's objective: the sum over devices of weight times squared change times error curve, both as last reported.
+A round in which nobody prunes, E = 0, is always among those it chooses from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+import kktalloc as ka
+from fltrain.accounting import Workload
+from fltrain.curve import ERROR_RATIOS, Changes
+from fltrain.plan import RoundPlan
+
+Kind = Literal["sparse", "frozen"]
+Build = Callable[[int, NDArray[np.int64], Workload], tuple[ka.Cell, ka.Devices]]
+"""Makes cell and devices of a round's number, the numbers (S,) of the devices that are asked, and their workload. The
+devices come in this order; deadline and weights are replaced by the planner's."""
+_SLACK = 1e-6  # a deadline equal to the least feasible one leaves no interior
+_KEEP = 0.1  # keep ratio at which masks are counted before a solution is known
+_KEEPS = 1e-3, 0.5
+_LONGEST = 32.0  # the longest deadline that is tried over the shortest
+_FOREVER_S = 1e9
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A round that could be planned; arrays (S,) over the devices that are asked.
+
+    Parameters
+    ----------
+    update : str
+        Kind of the round.
+    deadline_s : float
+        For which it was allocated.
+    loss : float
+        Share of the squared change that pruning loses, as far as it is known.
+    pruning_ratio, latency_s, energy_j : float64 (S,)
+        As in `RoundPlan`.
+    """
+
+    update: Kind
+    deadline_s: float
+    loss: float
+    pruning_ratio: NDArray[np.float64]
+    latency_s: NDArray[np.float64]
+    energy_j: NDArray[np.float64]
+
+    @property
+    def progress_per_s(self) -> float:
+        """What the planner maximises: the kept share of a whole round's progress, per second."""
+        return (1.0 - self.loss) / self.deadline_s
+
+
+@dataclass(frozen=True)
+class AdaptivePlanner:
+    """Plans each round for the most progress per second; a pure function of its arguments.
+
+    Parameters
+    ----------
+    build : callable
+        Cell, devices and channels, see `Build`.
+    kinds : sequence of str
+        Kinds of pruned rounds to choose from. What a frozen round loses is taken to be what a sparse upload would: too
+        little, as its mask is chosen before training, so ask for it where computing takes most of the time. Zeroed
+        rounds are none: zeroing changes the gradient of the weights that are kept, which no curve of the change tells.
+    pruning_ratio_max : float
+        No device is asked to prune more, below 1.
+    first : pruning-error curve
+        Of every device, until some have reported.
+    deadline_s : callable, optional
+        Deadline of a round from its number, in place of the planner's choice; if the round is not possible by then, the
+        least that is.
+    curve : pruning-error curve, optional
+        Of every device, in place of what they report.
+    points : int
+        Deadlines that are tried, and half as many once more around the best.
+
+    Raises
+    ------
+    InfeasibleError
+        Asked for a round that not even the hardest pruning makes possible.
+    """
+
+    build: Build
+    kinds: Sequence[Kind] = ("sparse",)
+    pruning_ratio_max: float = 0.99
+    first: ka.PruningError = field(default_factory=lambda: ka.PowerLaw(8.0))
+    deadline_s: Callable[[int], float] | None = None
+    curve: ka.PruningError | None = None
+    points: int = 24
+
+    def __call__(self, round_index: int, workload: Workload) -> RoundPlan:
+        """Plan one round of the selected devices."""
+        asked = np.flatnonzero(workload.selected)
+        best = self.choose(round_index, asked, workload.of(asked))
+        plan = np.zeros((3, len(workload.selected)))
+        plan[:, asked] = best.pruning_ratio, best.latency_s, best.energy_j
+        return RoundPlan(plan[0], plan[1], plan[2], workload.selected, best.update)
+
+    def choose(self, round_index: int, asked: NDArray[np.int64], work: Workload) -> Choice:
+        """The best round for these devices, whose workload `work` is."""
+        curve, weight = self._objective(work)
+
+        def problem(counted: Workload, most: float, deadline_s: ArrayLike = 1.0) -> ka.Problem:
+            cell, devices = self.build(round_index, asked, counted)
+            ratio_max = np.minimum(devices.pruning_ratio_max, most)
+            devices = replace(devices, pruning_ratio_max=ratio_max, weight=weight)
+            return ka.Problem(replace(cell, deadline_s=deadline_s), devices, curve)
+
+        whole = partial(problem, work.unmasked(), 0.0)
+        unpruned_s = float(ka.least_deadline(whole())) * (1.0 + _SLACK)
+        fixed_s = None if self.deadline_s is None else self.deadline_s(round_index)
+        pruned = [
+            choice
+            for kind in self.kinds
+            for choice in self._pruned(kind, work, partial(problem, most=self.pruning_ratio_max), fixed_s, unpruned_s)
+        ]
+        best = max(pruned, key=lambda choice: choice.progress_per_s, default=None)
+        in_time = unpruned_s < np.inf and (fixed_s is None or unpruned_s <= fixed_s)
+        if best is not None and not (in_time and best.progress_per_s <= 1.0 / unpruned_s):
+            return best
+        return _solved(self.kinds[0], whole, np.array([min(unpruned_s, _FOREVER_S)]), throw=True)[0]
+
+    def _pruned(
+        self,
+        kind: Kind,
+        work: Workload,
+        problem: Callable[..., ka.Problem],
+        fixed_s: float | None,
+        unpruned_s: float,
+    ) -> list[Choice]:
+        """The best pruned round of one kind, if one is possible."""
+        asked = partial(problem, work.as_round(kind, _KEEP))
+        if fixed_s is not None or unpruned_s == np.inf:
+            least_s = float(ka.least_deadline(asked())) * (1.0 + _SLACK)
+            tried = least_s * np.geomspace(1.0, _LONGEST, self.points) if fixed_s is None else np.array([fixed_s])
+            tried = np.maximum(tried, least_s)
+        else:
+            tried = unpruned_s * np.geomspace(1.0 / _LONGEST, 1.0, self.points)
+        if not np.isfinite(tried).all():
+            return []
+        found: list[Choice] = []
+        for _ in range(2):  # again with masks counted where the first solution keeps
+            rounds = _solved(kind, asked, tried)
+            if not rounds:
+                break
+            best = max(rounds, key=lambda choice: choice.progress_per_s)
+            found = [best]
+            keep = np.clip(1.0 - best.pruning_ratio, *_KEEPS)
+            asked = partial(problem, work.as_round(kind, keep))
+            if fixed_s is None:
+                at = int(np.searchsorted(tried, best.deadline_s))
+                tried = np.geomspace(tried[max(at - 1, 0)], tried[min(at + 1, len(tried) - 1)], self.points // 2)
+        return found
+
+    def _objective(self, work: Workload) -> tuple[ka.PruningError, NDArray[np.float64]]:
+        """Error curve and weight of each device."""
+        known = None if work.changes is None else _filled(work.changes)
+        if known is None or not (work.weight * known.change_sq).any():
+            return self.curve or self.first, work.weight
+        return self.curve or ka.Table(ERROR_RATIOS, known.error), work.weight * known.change_sq
+
+
+def _filled(known: Changes) -> Changes | None:
+    """Devices that have not reported yet are taken to be like the others; None if none has."""
+    there = np.isfinite(known.change_sq)
+    if not there.any():
+        return None
+    return Changes(
+        np.where(there, known.change_sq, known.change_sq[there].mean()),
+        np.where(there[:, None], known.error, known.error[there].mean(axis=0)),
+    )
+
+
+def _solved(
+    kind: Kind, problem: Callable[..., ka.Problem], deadline_s: NDArray[np.float64], *, throw: bool = False
+) -> list[Choice]:
+    """The optimal allocations, where there are any, at these deadlines."""
+    solution = ka.solve(problem(deadline_s=deadline_s), throw=throw)
+    return [
+        Choice(
+            kind,
+            float(deadline_s[i]),
+            float(solution.objective[i]),
+            solution.pruning_ratio[i],
+            solution.latency_s[i],
+            solution.energy_j[i],
+        )
+        for i in np.flatnonzero(solution.certificate.passed)
+    ]
