@@ -1,51 +1,23 @@
 """Exact joint pruning, bandwidth, power and energy allocation for federated learning over wireless networks."""
 
-from kktalloc._certificate.certificate import Certificate, certify
-from kktalloc._certificate.prices import Prices
-from kktalloc._certificate.reference import ReferenceSolution, solve_reference
-from kktalloc._problem.curves import Linear, PowerLaw, PruningError, Table
-from kktalloc._problem.kernel import Engine, engine
-from kktalloc._problem.problem import Cell, Devices, Problem
-from kktalloc._problem.regime import Regime
-from kktalloc._problem.scenario import load_scenario
-from kktalloc._questions.blocks import BlockSolution, solve_blocks
-from kktalloc._questions.diagnosis import Diagnosis
-from kktalloc._questions.least import LeastEnergy, least_bandwidth, least_deadline, least_energy
-from kktalloc._questions.minmax import MinMaxSolution, solve_minmax
-from kktalloc._questions.select import Selection, select
-from kktalloc._questions.solution import InfeasibleError, Solution, Status, UncertifiedError, solve
+from __future__ import annotations
 
-__all__ = [
-    "BlockSolution",
-    "Cell",
-    "Certificate",
-    "Devices",
-    "Diagnosis",
-    "Engine",
-    "InfeasibleError",
-    "LeastEnergy",
-    "Linear",
-    "MinMaxSolution",
-    "PowerLaw",
-    "Prices",
-    "Problem",
-    "PruningError",
-    "ReferenceSolution",
-    "Regime",
-    "Selection",
-    "Solution",
-    "Status",
-    "Table",
-    "UncertifiedError",
-    "certify",
-    "engine",
-    "least_bandwidth",
-    "least_deadline",
-    "least_energy",
-    "load_scenario",
-    "select",
-    "solve",
-    "solve_blocks",
-    "solve_minmax",
-    "solve_reference",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kktalloc._public import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    """Load the public names when the first is asked for: the command line then answers Ctrl-C while NumPy loads."""
+    if "__all__" not in globals() and (name == "__all__" or not name.startswith("_")):
+        public = import_module("kktalloc._public")
+        globals().update({known: getattr(public, known) for known in public.__all__}, __all__=public.__all__)
+        if name in globals():
+            return globals()[name]
+    raise AttributeError(f"module 'kktalloc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(globals().get("__all__") or __getattr__("__all__"))})

@@ -12,8 +12,8 @@ import pytest
 import sympy
 
 from paper import proofs, theorem
-from paper.__main__ import HERE, compile_pdf, generate
 from paper.assertions import check_words
+from paper.make import HERE, compile_pdf, generate
 from paper.numbers import write_numbers
 from paper.results import Report, Results, load
 from paper.tex import Macros, escape, fixed, power, significant

@@ -338,12 +338,12 @@ def test_messages_are_escaped() -> None:
 )
 def test_bad_input_is_one_line(argv: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explore", *argv]) == 2
-    assert capsys.readouterr().err == f"validation: {line}\n"
+    assert capsys.readouterr().err == f"validation: error: {line}\n"
 
 
 def test_the_explorers_options_are_for_the_explorer(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scale", "--no-browser"]) == 2
-    assert capsys.readouterr().err == "validation: --no-browser does not apply to scale\n"
+    assert capsys.readouterr().err == "validation: error: --no-browser does not apply to scale\n"
 
 
 def test_without_its_library_it_says_what_to_install() -> None:
@@ -357,7 +357,7 @@ def test_without_its_library_it_says_what_to_install() -> None:
 
 def test_it_needs_neither_torch_nor_matplotlib() -> None:
     code = (
-        "import sys, validation.__main__, validation.explore.server; "
+        "import sys, validation.command, validation.explore.server; "
         "print([m for m in ('torch', 'matplotlib', 'sklearn', 'cvxpy', 'sympy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -226,7 +226,7 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: p
 
 
 def test_the_report_does_not_load_torch() -> None:
-    code = "import validation.report, validation.__main__, sys; sys.exit('torch' in sys.modules)"
+    code = "import validation.report, validation.command, sys; sys.exit('torch' in sys.modules)"
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

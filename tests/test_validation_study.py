@@ -155,9 +155,9 @@ def test_the_fingerprint_needs_no_torch() -> None:
 
 
 def _tiny_study() -> Study:
-    from validation.__main__ import _parser, _study
+    from validation.command import named_study, parser
 
-    return _study(_parser().parse_args(TINY))
+    return named_study(parser().parse_args(TINY))
 
 
 def test_results_of_another_study_are_not_replaced(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,204 +1,26 @@
-"""Command line: ``python -m validation [STUDY] [options]``; runs or resumes a study, then draws its report.
-
-``python -m validation explore [FILE]`` serves the explorer instead.
-"""
+"""``python -m validation``; see `validation.command`."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, NoReturn
 
-from .config import DATASETS, STUDIES, Study, digest, fingerprint, seeds, to_dict
-
-# Studies that are no comparison of schemes: the module of their config and cases, and that of their page.
-CASE_STUDIES = {
-    name: (f"validation.{name}.study", f"validation.{name}.page") for name in ("bound", "tradeoff", "scale", "map")
-}
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One clear line instead of the usage text."""
-        self.exit(2, f"validation: {message}\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m validation", description="Run or resume a study, then draw its report.")
-    parser.add_argument(
-        "study",
-        nargs="?",
-        default="schemes",
-        choices=[*STUDIES, *CASE_STUDIES, "harder", "overview", "explore"],
-        help="named study (schemes)",
-    )
-    parser.add_argument(
-        "paths",
-        nargs="*",
-        type=Path,
-        metavar="PATH",
-        help="overview: folders of finished studies to join; explore: a scenario file (examples/ten_devices.toml)",
-    )
-    parser.add_argument(
-        "--dataset", choices=DATASETS, help="digits comes with scikit-learn; the others from --data-dir or OpenML"
-    )
-    parser.add_argument(
-        "--data-dir",
-        type=Path,
-        metavar="DIR",
-        help="folder with IDX files, or with <dataset>/raw; harder: with cifar10 and radio_traces",
-    )
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of the unpruned reference")
-    parser.add_argument("--seeds", type=int, metavar="N", help="runs per scheme, from seed 100 on")
-    parser.add_argument(
-        "--deadline-fraction", type=float, metavar="X", help="deadline over the mean unpruned round (0.4)"
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="results folder; a study in it is resumed")
-    parser.add_argument("--report-only", action="store_true", help="draw the finished study in --out, train nothing")
-    parser.add_argument("--port", type=int, metavar="N", help="explore: port on 127.0.0.1 (5006), 0 for a free one")
-    parser.add_argument(
-        "--no-browser", action="store_const", const=True, help="explore: print the address, open no browser"
-    )
-    return parser
-
-
-def _refuse(arguments: argparse.Namespace, *options: str, because: str) -> None:
-    """ValueError for the first of these options that was given: it would change nothing."""
-    for option in options:
-        if (value := getattr(arguments, option)) is not None:
-            given = f"--{option.replace('_', '-')}" + ("" if value is True else f" {value}")
-            raise ValueError(f"{given} does not apply to {because}")
-
-
-def _study(arguments: argparse.Namespace) -> Study:
-    """The named study with the command line's changes."""
-    study = STUDIES[arguments.study]
-    dataset = arguments.dataset or study.training.dataset
-    if dataset == "digits":
-        _refuse(arguments, "data_dir", because="the digits dataset, which comes with scikit-learn")
-    changed = {"dataset": dataset, **DATASETS[dataset]}
-    if arguments.rounds is not None:
-        changed["rounds"] = arguments.rounds
-    top: dict[str, Any] = {
-        name: value
-        for name, value in (
-            ("seeds", None if arguments.seeds is None else seeds(arguments.seeds)),
-            ("deadline_fraction", arguments.deadline_fraction),
-        )
-        if value is not None
-    }
-    return replace(study, training=replace(study.training, **changed), **top)
-
-
-def _case_study(arguments: argparse.Namespace) -> Path:
-    """Run what is pending of a study made of cases and draw its page; returns the page's path."""
-    _refuse(arguments, "dataset", "data_dir", "rounds", "deadline_fraction", because=arguments.study)
-    study, page = (importlib.import_module(name) for name in CASE_STUDIES[arguments.study])
-    config = study.CONFIG
-    if arguments.seeds is not None:
-        config = replace(config, seeds=seeds(arguments.seeds))
-    arguments.out = arguments.out or Path("results") / f"{config.name}-{fingerprint(to_dict(config))}"
-    if not arguments.report_only:
-        from .cases import run_cases
-
-        run_cases(arguments.out, to_dict(config), study.cases(config), study.MODULES)
-    path: Path = page.write(arguments.out)
-    return path
-
-
-def _harder(arguments: argparse.Namespace) -> Path:
-    """Drive and train what is pending of the study on measured drives and draw its page; returns the page's path."""
-    _refuse(arguments, "dataset", because="harder")
-    from .harder import page, study
-
-    asked = {"rounds": arguments.rounds, "deadline_fraction": arguments.deadline_fraction}
-    changed: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    if arguments.seeds is not None:
-        changed["seeds"] = seeds(arguments.seeds)
-    config = replace(study.CONFIG, **changed)
-    arguments.out = arguments.out or Path("results") / f"{config.name}-{fingerprint(study.run_config(config))}"
-    if not arguments.report_only:
-        if arguments.data_dir is None:
-            raise ValueError("--data-dir is needed for harder: a folder with cifar10 and radio_traces")
-        study.run(config, arguments.data_dir, arguments.out)
-    return page.write(arguments.out)
-
-
-def _overview(arguments: argparse.Namespace) -> Path:
-    """Join finished studies on one page; returns its path."""
-    _refuse(arguments, "dataset", "data_dir", "rounds", "seeds", "deadline_fraction", because="overview")
-    from .overview import write_overview
-
-    arguments.out = arguments.out or Path("results") / "overview"
-    return write_overview(arguments.paths, arguments.out)
-
-
-def _comparison(arguments: argparse.Namespace) -> Path:
-    """Train what is pending of a comparison of schemes and draw its page; returns the page's path."""
-    study = _study(arguments)
-    arguments.out = arguments.out or Path("results") / f"{study.name}-{study.training.dataset}-{digest(study)}"
-    if not arguments.report_only:
-        import torch  # only where something is trained
-
-        from .study import load_data, run_study
-
-        torch.set_num_threads(1)  # small matrices: more threads are slower, and their number changes rounding
-        run_study(study, load_data(study.training, arguments.data_dir), arguments.out)
-    from .report import write_report
-
-    return write_report(arguments.out)
-
-
-def _explore(arguments: argparse.Namespace) -> int:
-    """Serve the explorer until it is interrupted; returns the exit code."""
-    _refuse(arguments, "dataset", "data_dir", "rounds", "seeds", "deadline_fraction", "out", because="explore")
-    if arguments.report_only:
-        raise ValueError("--report-only does not apply to explore")
-    if len(arguments.paths) > 1:
-        raise ValueError(f"unexpected argument: {arguments.paths[1]}")
-    port = 5006 if arguments.port is None else arguments.port
-    if not 0 <= port <= 65535:
-        raise ValueError(f"--port {port}: must lie in [0, 65535]")
-    try:
-        from .explore.server import explore
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{error}; pip install -e '.[explore]' brings what is needed") from None
-    try:
-        explore(arguments.paths[0] if arguments.paths else None, port, browser=not arguments.no_browser)
-    except KeyboardInterrupt:
-        print("validation: explorer ended", file=sys.stderr)
-    return 0
+from kktalloc._command import run
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code (0 done, 130 interrupted, 2 anything else that stopped it)."""
-    arguments = _parser().parse_args(argv)
-    try:
-        if arguments.study == "explore":
-            return _explore(arguments)
-        _refuse(arguments, "port", "no_browser", because=arguments.study)
-        if arguments.paths and arguments.study != "overview":
-            raise ValueError(f"unexpected argument: {arguments.paths[0]}")
-        kinds = {"overview": _overview, "harder": _harder, **dict.fromkeys(CASE_STUDIES, _case_study)}
-        path = kinds.get(arguments.study, _comparison)(arguments)
-    except (ValueError, OSError) as error:
-        print(f"validation: {error}", file=sys.stderr)
-        return 2
-    except ImportError as error:
-        print(f"validation: {error}; pip install -e '.[train,report]' brings what is needed", file=sys.stderr)
-        return 2
-    except MemoryError as error:
-        print(f"validation: out of memory: fewer rounds or a later deadline need less ({error})", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"validation: stopped; the same command continues in {arguments.out}", file=sys.stderr)
-        return 130
-    print(f"report: {path.resolve()}")
-    print(f"numbers: {path.with_name('report.json').resolve()}")
-    return 0
+    arguments = argparse.Namespace(out=None)
+
+    def body() -> int:
+        from .command import command  # here, so that an interrupt while it loads is told in one line too
+
+        return command(argv, arguments)
+
+    def interrupted() -> str:
+        return f"stopped; the same command continues in {arguments.out}" if arguments.out else "stopped"
+
+    return run("validation", body, interrupted)
 
 
 if __name__ == "__main__":

@@ -47,10 +47,10 @@ def run_cases(out: Path, config: dict[str, Any], cases: Mapping[str, Case], modu
         todo.append(name)
     origin = results.provenance(modules)
     pause = 0.1 if sys.stderr.isatty() else 10.0
-    with results.opened(out, {**config, "cases": list(cases)}):
+    with results.opened(out, {**config, "cases": list(cases)}) as write:
         for name in tqdm(todo, desc=config["name"], unit="case", mininterval=pause):
             found = {"format": results.FORMAT, "case": name, "config": config, "result": cases[name]()}
-            results.write_json(_path(out, name), {**found, "provenance": origin})
+            write(_path(out, name), {**found, "provenance": origin})
 
 
 def load_cases(out: Path) -> Finished:

@@ -166,7 +166,7 @@ STUDIES: dict[str, Study] = {
         training=Training(**DATASETS["digits"]),
     ),
 }  # fmt: skip
-"""Named comparisons. The other studies have configs of their own: see `validation.__main__`."""
+"""Named comparisons. The other studies have configs of their own: see `validation.command`."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,7 +29,11 @@ COMPARISON_SOURCES = ("config", "radio", "schemes", "study")
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, whole or not at all; NaN and infinity are refused."""
-    write_durably(path, json.dumps(value, allow_nan=False, default=_plain) + "\n")
+    write_durably(path, _encoded(value))
+
+
+def _encoded(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, default=_plain) + "\n"
 
 
 def _plain(value: Any) -> Any:
@@ -48,22 +51,44 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} does not exist") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON ({error})") from None
+    except RecursionError:
+        raise ValueError(f"{path} is not JSON that we wrote (nested too deeply)") from None
 
 
 @contextmanager
-def opened(out: Path, config: dict[str, Any]) -> Iterator[None]:
-    """Write study.json into the results folder `out`, made if need be; if nothing more comes, it is taken away again.
+def opened(out: Path, config: dict[str, Any]) -> Iterator[Callable[[Path, Any], None]]:
+    """Write study.json into the results folder `out`, made if need be; yields what writes a results file into it.
 
-    An unwritable folder is thus found before the work, and work that fails at once leaves nothing.
+    An unwritable folder is thus found before the work, and work that fails at once leaves nothing: what is empty at the
+    end is taken away again. Another study may have come into the folder meanwhile, and that may be what takes it away.
+    So only empty folders are removed, and every results file makes sure of its folder and its study.json.
     """
-    fresh, runs = not out.exists(), out / "runs"
-    runs.mkdir(parents=True, exist_ok=True)
-    write_json(out / "study.json", config)
+    runs, study, text = out / "runs", out / "study.json", _encoded(config)
+    fresh = [folder for folder in (out, *out.parents) if not folder.exists()]
+
+    def own() -> bool:
+        return study.exists() and study.read_bytes() == text.encode()
+
+    def present() -> None:
+        runs.mkdir(parents=True, exist_ok=True)
+        if not own():
+            write_durably(study, text)
+
+    def write(path: Path, run: Any) -> None:
+        present()
+        if path.exists() and (odd := first_difference(run["config"], read_run(path)["config"])):
+            raise ValueError(f"{path} has meanwhile come from another study ({odd})")
+        write_json(path, run)
+
+    present()
     try:
-        yield
+        yield write
     finally:
-        if fresh and not any(runs.iterdir()):
-            shutil.rmtree(out)
+        with suppress(OSError):  # not empty, or gone: somebody else's
+            if fresh and own() and not any(runs.iterdir()):
+                study.unlink()
+                for folder in (runs, *fresh):
+                    folder.rmdir()
 
 
 def run_path(out: Path, scheme: str, seed: int) -> Path:

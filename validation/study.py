@@ -68,10 +68,10 @@ def run_study(study: Study, data: ft.Dataset, out: Path) -> None:
     """Train what is pending, one results file each, with a progress bar per run."""
     todo = pending(study, out)
     origin = results.provenance()
-    with results.opened(out, to_dict(study)):
+    with results.opened(out, to_dict(study)) as write:
         for number, (seed, scheme) in enumerate(todo, start=1):
             run = run_one(study, data, scheme, seed, f"run {number} of {len(todo)}: {scheme}, seed {seed}")
-            results.write_json(results.run_path(out, scheme, seed), {**run, "provenance": origin})
+            write(results.run_path(out, scheme, seed), {**run, "provenance": origin})
 
 
 def run_one(study: Study, data: ft.Dataset, name: str, seed: int, label: str | None = None) -> dict[str, Any]:

@@ -45,6 +45,8 @@ def load_scenario(path: str | Path) -> Problem:
     name = "<stdin>" if str(path) == "-" else str(path)
     try:
         return problem_from_tables(_parsed(path))
+    except RecursionError:
+        raise ValueError(f"{name}: nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"{name}: {' '.join(str(error).split())}") from None
 
@@ -80,7 +82,12 @@ def _parsed(path: str | Path) -> Any:
     """Parsed content of the file; every way to be unreadable becomes a ValueError."""
     try:
         if str(path) == "-":
-            return _json(sys.stdin.read())
+            if sys.stdin is None:
+                raise ValueError("standard input is closed")
+            # The bytes: JSON is UTF-8 whatever the terminal's language; a stream put in its place may have none.
+            stream = getattr(sys.stdin, "buffer", sys.stdin)
+            given = stream.read()
+            return _json(given.decode("utf-8-sig") if isinstance(given, bytes) else given)
         suffix = Path(path).suffix.lower()
         if suffix not in (".toml", ".json"):
             raise ValueError("a scenario file ends in .toml or .json")
@@ -94,8 +101,6 @@ def _parsed(path: str | Path) -> Any:
         raise ValueError(f"not valid TOML: {error}") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"not valid JSON: {error}") from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
 
 
 def _json(text: str) -> Any:

@@ -1,0 +1,51 @@
+"""Every public name of the package, loaded when the first of them is asked for."""
+
+from kktalloc._certificate.certificate import Certificate, certify
+from kktalloc._certificate.prices import Prices
+from kktalloc._certificate.reference import ReferenceSolution, solve_reference
+from kktalloc._problem.curves import Linear, PowerLaw, PruningError, Table
+from kktalloc._problem.kernel import Engine, engine
+from kktalloc._problem.problem import Cell, Devices, Problem
+from kktalloc._problem.regime import Regime
+from kktalloc._problem.scenario import load_scenario
+from kktalloc._questions.blocks import BlockSolution, solve_blocks
+from kktalloc._questions.diagnosis import Diagnosis
+from kktalloc._questions.least import LeastEnergy, least_bandwidth, least_deadline, least_energy
+from kktalloc._questions.minmax import MinMaxSolution, solve_minmax
+from kktalloc._questions.select import Selection, select
+from kktalloc._questions.solution import InfeasibleError, Solution, Status, UncertifiedError, solve
+
+__all__ = [
+    "BlockSolution",
+    "Cell",
+    "Certificate",
+    "Devices",
+    "Diagnosis",
+    "Engine",
+    "InfeasibleError",
+    "LeastEnergy",
+    "Linear",
+    "MinMaxSolution",
+    "PowerLaw",
+    "Prices",
+    "Problem",
+    "PruningError",
+    "ReferenceSolution",
+    "Regime",
+    "Selection",
+    "Solution",
+    "Status",
+    "Table",
+    "UncertifiedError",
+    "certify",
+    "engine",
+    "least_bandwidth",
+    "least_deadline",
+    "least_energy",
+    "load_scenario",
+    "select",
+    "solve",
+    "solve_blocks",
+    "solve_minmax",
+    "solve_reference",
+]
