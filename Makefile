@@ -8,7 +8,7 @@ ARGS ?=
 # CPU training here runs one thread per core it is given; BLAS threads on top only fight over them.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help report explore paper test test-flower lint types verify bench fuzz clean
+.PHONY: help report explore paper test test-flower lint types verify bench fuzz mutations clean
 
 help:
 	@echo "make report   install, train five schemes on the bundled digits, write an HTML report"
@@ -77,6 +77,10 @@ bench: $(VENV)/.bench
 # Long and seeded; e.g. make fuzz ARGS="--count 1000 --seed 7"
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/fuzz_allocator.py $(or $(ARGS),--count 100000 --seed 0)
+
+# Breaks every reported statistic, durable write and check of fltrain on purpose; e.g. make mutations ARGS=checksum
+mutations: $(VENV)/.dev
+	$(BIN)/python tests/fltrain_mutations.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-flower build dist *.egg-info paper/build paper/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

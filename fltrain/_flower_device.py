@@ -16,6 +16,7 @@ from flwr.clientapp import ClientApp
 
 from fltrain._flower_wire import (
     LABELS,
+    MORE_WORK,
     WORK,
     ndarrays,
     numbers,
@@ -24,10 +25,11 @@ from fltrain._flower_wire import (
     write_upload,
 )
 from fltrain.accounting import count_workload
-from fltrain.checkpoint import write_whole
+from fltrain.checkpoint import personal_part, read_whole, write_whole
 from fltrain.checks import check_share, check_shares
 from fltrain.config import TrainConfig
 from fltrain.engine import make_replica
+from fltrain.identity import first_difference, of_model, tensors_of
 from fltrain.local import device_round, evaluate
 from fltrain.loop import one_thread
 from fltrain.partition import DeviceData
@@ -81,7 +83,7 @@ def client_app(set_up: Callable[[Context], Device]) -> ClientApp:
         if ask["work"]:  # before the first round: what a round will cost it
             check_shares(device.split, [device.share], device.config)
             work = count_workload(device.split, device.config, [device.share])
-            report |= {name: float(getattr(work, name)[0]) for name in WORK}
+            report |= {name: float(getattr(work, name)[0]) for name in (*WORK, *MORE_WORK)}
             report["samples"] = len(device.share.train_y)
         return Message(RecordDict({"report": MetricRecord({**report})}), reply_to=message)
 
@@ -94,7 +96,7 @@ def client_app(set_up: Callable[[Context], Device]) -> ClientApp:
         with one_thread():
             upload = device_round(
                 make_replica(device.split, device.config),
-                torch.from_numpy(ndarrays(message.content, "u")[0]),
+                _broadcast(message, device),
                 _recall(kept, label, device),
                 device.share,
                 config,
@@ -112,7 +114,7 @@ def client_app(set_up: Callable[[Context], Device]) -> ClientApp:
     def judge(message: Message, context: Context) -> Message:
         device = set_up(context)
         label = int(numbers(message.content, "ask", ["label"])["label"])
-        u = torch.from_numpy(ndarrays(message.content, "u")[0])
+        u = _broadcast(message, device)
         personal = _recall(_kept(context, device), label, device)
         with one_thread():
             accuracy = evaluate(make_replica(device.split, device.config), u, personal, device.share)
@@ -122,6 +124,15 @@ def client_app(set_up: Callable[[Context], Device]) -> ClientApp:
     app.train()(train)
     app.evaluate()(judge)
     return app
+
+
+def _broadcast(message: Message, device: Device) -> torch.Tensor:
+    """The global part that the server sent."""
+    n = device.split.n_global
+    u, *more = ndarrays(message.content, "u", n)
+    if more or u.shape != (n,) or u.dtype != "float32":
+        raise ValueError(f"the server sent {u.dtype} {u.shape}, device {device.number} has a global part of ({n},)")
+    return torch.from_numpy(u)
 
 
 def _recall(kept: _Kept, label: int, device: Device) -> PersonalState:
@@ -138,8 +149,22 @@ def _kept(context: Context, device: Device) -> _Kept:
         return {int(name.removeprefix(_PERSONAL)): read_personal(context.state, name) for name in names}
     if device.state_file is None or not device.state_file.exists():
         return {}
-    content = torch.load(device.state_file, weights_only=True)
-    return {label: PersonalState.of(tensors) for label, tensors in content.items()}
+    try:
+        content = read_whole(device.state_file)
+        known, kept = content["model"], content["kept"]
+        odd = first_difference(known, of_model(device.split))
+        if odd is None:
+            wanted, n = tensors_of(device.split.initial_personal()), device.split.n_global
+            return {int(label): personal_part(tensors, wanted, n) for label, tensors in kept.items()}
+    except OSError:
+        raise
+    except Exception:
+        raise ValueError(
+            f"state_file {device.state_file} is damaged, or not of this version of fltrain; without it, device "
+            f"{device.number} would begin a new personal part"
+        ) from None
+    _log.warning("state_file %s is of another model and will be replaced: %s", device.state_file, odd)
+    return {}
 
 
 def _keep(context: Context, device: Device, kept: _Kept) -> None:
@@ -148,4 +173,5 @@ def _keep(context: Context, device: Device, kept: _Kept) -> None:
     for label, state in kept.items():
         context.state[f"{_PERSONAL}{label}"] = write_personal(state)
     if device.state_file is not None:
-        write_whole(device.state_file, {label: state.tensors() for label, state in kept.items()})
+        tensors = {label: state.tensors() for label, state in kept.items()}
+        write_whole(device.state_file, {"model": of_model(device.split), "kept": tensors})

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,11 +18,16 @@ from fltrain.curve import ERROR_RATIOS, ChangeReport
 from fltrain.local import Upload
 from fltrain.split import PersonalState
 
-WORK = (
-    "personal_flops", "probe_flops", "dense_flops", "pruned_flops", "passes_flops", "probing_flops",
-    "payload_bits", "overhead_bits", "broadcast_bits", "mask_size",
-)  # fmt: skip
-"""Fields of `Workload` that a device counts for itself."""
+WORK = ("personal_flops", "probe_flops", "pruned_flops", "payload_bits", "overhead_bits", "broadcast_bits")
+"""Fields of `Workload` that every device counts for itself."""
+MORE_WORK = ("dense_flops", "passes_flops", "probing_flops")
+"""Those that one of rounds without frozen or sparse uploads may leave out."""
+_LONGEST_HEADER = 256
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00(?P<length>..)\{'descr': '(?P<dtype>[<|][biufc][0-9]{1,2})', 'fortran_order': False, "
+    rb"'shape': \((?P<shape>(?:[0-9]{1,12}(?:, [0-9]{1,12}){0,7},?)?)\), \} *\n",
+    re.DOTALL,
+)
 LABELS = 2**53
 """Labels are whole numbers below this, which a float64 holds exactly."""
 
@@ -36,30 +42,61 @@ def numbers(content: Any, record: str, names: Sequence[str]) -> dict[str, float]
     """
     try:
         return {name: float(content[record][name]) for name in names}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"sent a malformed {record}: {error!r}") from None
+    except Exception as error:
+        raise ValueError(f"sent a malformed {record}: {error!r:.200}") from None
 
 
-def ndarrays(content: Any, record: str) -> list[NDArray[Any]]:
+def ndarrays(content: Any, record: str, most_values: int | None = None) -> list[NDArray[Any]]:
     """The arrays of a record, as copies that may be written to.
+
+    Each is checked before it is decoded: type and shape that its header announces must be what came, to the byte.
+    NumPy's own reader would allocate what a header asks for, evaluate the header as Python, and open zip files.
+
+    Parameters
+    ----------
+    content, record
+        A Flower ``RecordDict``, and the name of one of its ``ArrayRecord``.
+    most_values : int, optional
+        No array may have more elements.
 
     Raises
     ------
     ValueError
-        There is no such record, or it holds something else or nothing.
+        There is no such record, or it holds something else, nothing, or too much.
     """
     try:
-        arrays = [np.array(a) for a in content[record].to_numpy_ndarrays()]
-    except (KeyError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"sent a malformed {record}: {error!r}") from None
+        arrays = [_decoded(array, most_values) for array in content[record].values()]
+    except Exception as error:
+        raise ValueError(f"sent a malformed {record}: {error!r:.200}") from None
     if not arrays:
         raise ValueError(f"sent a malformed {record}: no arrays")
     return arrays
 
 
+def _decoded(array: Any, most_values: int | None) -> NDArray[Any]:
+    """One Flower array, of the form in which `numpy.save` writes numbers of this machine's byte order."""
+    if array.stype != "numpy.ndarray":
+        raise ValueError(f"an array of type {array.stype!r:.50}")
+    data = array.data
+    header = _HEADER.match(data[:_LONGEST_HEADER])
+    if header is None:
+        raise ValueError("an array whose header is none of numpy.save")
+    begin = 10 + int.from_bytes(header["length"], "little")
+    dtype = np.dtype(header["dtype"].decode())
+    shape = tuple(int(size) for size in re.findall(rb"[0-9]+", header["shape"]))
+    if begin != header.end():
+        raise ValueError("an array whose header is none of numpy.save")
+    count = math.prod(shape)  # of Python's own numbers, which do not overflow
+    if most_values is not None and count > most_values:
+        raise ValueError(f"an array of {count} values, at most {most_values} are expected")
+    if len(data) != begin + count * dtype.itemsize:
+        raise ValueError(f"an array of {count} values in {len(data)} bytes")
+    return np.frombuffer(data, dtype, offset=begin).reshape(shape).copy()
+
+
 def write_personal(state: PersonalState) -> ArrayRecord:
     """A personal part for ``context.state``."""
-    return ArrayRecord(numpy_ndarrays=[t.numpy() for t in state.tensors()])
+    return ArrayRecord(numpy_ndarrays=[t.contiguous().numpy() for t in state.tensors()])
 
 
 def read_personal(content: Any, record: str) -> PersonalState:
@@ -120,7 +157,7 @@ def read_upload(content: Any, device: int, n: int) -> Upload:
     whole = own_label.is_integer() and 0 < own_label < LABELS
     if not (whole and 0.0 <= bits < math.inf and 0.0 <= error_sq < math.inf):
         raise ValueError(f"sent a malformed about: {about}")
-    values, *coded = ndarrays(content, "sent")
+    values, *coded = ndarrays(content, "sent", n)
     if values.dtype != np.float32 or len(coded) > 1:
         raise ValueError(f"sent {len(coded) + 1} arrays, the first of {values.dtype}; expected float32, then a mask")
     mask = None
@@ -159,7 +196,7 @@ def _read_mask(coded: NDArray[Any], n: int) -> NDArray[np.bool_]:
 
 def _read_report(content: Any) -> ChangeReport:
     change_sq = numbers(content, "about", ["change_sq"])["change_sq"]
-    error, *more = ndarrays(content, "report")
+    error, *more = ndarrays(content, "report", len(ERROR_RATIOS))
     shaped = not more and error.dtype == np.float64 and error.shape == ERROR_RATIOS.shape
     if not (shaped and 0.0 <= change_sq < math.inf and bool(np.all((error >= 0.0) & (error <= 1.0)))):
         raise ValueError(f"sent a malformed report: squared change {change_sq}, {error.dtype} {error.shape}")

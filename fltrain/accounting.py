@@ -19,6 +19,7 @@ from fltrain.curve import REPORT_BITS, Changes
 from fltrain.partition import DeviceData
 from fltrain.replica import Replica
 from fltrain.split import Split
+from fltrain.units import UnitMap
 
 VALUE_BITS = 32
 """A weight travels as one float32."""
@@ -154,9 +155,31 @@ def count_workload(
             probing[k] = config.probe_steps * flops(share, train_u=True, train_v=False)
         passes[k] = config.pruned_steps * flops(share, train_u=False, train_v=joint, passes_only=True)
     samples = np.array([len(share.train_y) for share in shares], dtype=np.float64)
+    return plan_work(
+        split, config, samples, personal=personal, whole=whole, passes=passes, probing=probing, keep_ratio=keep_ratio
+    )
+
+
+def plan_work(
+    split: Split,
+    config: TrainConfig,
+    samples: NDArray[np.float64],
+    *,
+    personal: NDArray[np.float64],
+    whole: NDArray[np.float64],
+    passes: NDArray[np.float64],
+    probing: NDArray[np.float64],
+    keep_ratio: float = 0.5,
+) -> Workload:
+    """A round's work from counted FLOPs and numbers of training samples, all (K,); bits follow from the model.
+
+    `personal`, `whole`, `passes`, `probing`: of personal steps, pruned steps, pruned steps without gradients of global
+    weights, and probe steps.
+    """
+    K = len(samples)
     weight = np.full(K, 1.0 / K) if config.aggregation == "uniform" else samples / samples.sum()
     payload = float(VALUE_BITS * split.n_global)
-    named = replica.units.count if replica.units else split.n_global
+    masked = UnitMap(split).count if config.structure == "units" and config.pruning else split.n_global
     unpruned = Workload(
         personal_flops=personal,
         probe_flops=np.zeros(K),
@@ -169,7 +192,7 @@ def count_workload(
         dense_flops=np.zeros(K),
         passes_flops=passes,
         probing_flops=probing,
-        mask_size=np.full(K, float(named if config.pruning else 0)),
+        mask_size=np.full(K, float(masked if config.pruning else 0)),
     )
     return unpruned.as_round(config.update, keep_ratio) if config.pruning else unpruned
 

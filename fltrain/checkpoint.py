@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
-import zlib
+import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -13,11 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from fltrain.config import TrainConfig
-from fltrain.curve import ChangeReport
-from fltrain.partition import DeviceData
-from fltrain.split import PersonalState, Split
+from fltrain.curve import ERROR_RATIOS, ChangeReport
+from fltrain.history import COLUMNS
+from fltrain.identity import Identity, first_difference, tensors_of
+from fltrain.identity import identity as identity
+from fltrain.split import PersonalState
 from kktalloc._durable import write_durably
+
+_FORMAT = b"fltrain 2 sha256 "
+_SEAL_BYTES = len(_FORMAT) + 64
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,7 @@ class RunState:
     changes: dict[int, ChangeReport] = field(default_factory=dict)
 
 
-def write_whole(path: str | Path, content: object) -> None:
-    """Write tensors and plain values so that whoever reads `path`, whenever, finds all of it or what was there."""
-    buffer = BytesIO()
-    torch.save(content, buffer)
-    write_durably(path, buffer.getvalue())
-
-
-def save(path: str | Path, state: RunState, identity: dict[str, Any]) -> None:
+def save(path: str | Path, state: RunState, identity: Identity) -> None:
     """Write `state` and what run it belongs to."""
     content = {
         "identity": identity,
@@ -78,45 +75,86 @@ def save(path: str | Path, state: RunState, identity: dict[str, Any]) -> None:
     write_whole(path, content)
 
 
-def load(path: str | Path, identity: dict[str, Any]) -> RunState | None:
+def load(path: str | Path, identity: Identity) -> RunState | None:
     """What `save` wrote, or None if there is no file.
 
     Raises
     ------
     ValueError
-        The file belongs to another run (names what differs) or a longer one, or is no checkpoint.
+        The file belongs to another run (names what differs) or a longer one, or is damaged, or no checkpoint.
     """
     if not Path(path).exists():
         return None
+    none = f"{path} is no checkpoint of this version of fltrain"
     try:
-        content = torch.load(path, weights_only=True)
-        known, u, records, reports = (content[name] for name in ("identity", "u", "records", "reports"))
-        changes = {k: ChangeReport(first, np.array(rest)) for k, (first, *rest) in content["changes"].items()}
-        personal = [PersonalState.of(tensors) for tensors in content["personal"]]
-    except (EOFError, KeyError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError):
-        raise ValueError(f"{path} is no checkpoint of this version of fltrain") from None
-    if len(records) > identity["rounds"]:
-        raise ValueError(f"checkpoint {path} holds {len(records)} rounds, rounds is {identity['rounds']}")
-    for name, value in identity.items():
-        if name != "rounds" and known.get(name) != value:
-            raise ValueError(f"checkpoint {path} is of another run: {name} was {known.get(name)!r}, is {value!r}")
+        content = read_whole(path)
+        known, records = content["identity"], content["records"]
+        done = len(records)
+    except Exception:
+        raise ValueError(none) from None
+    if done > identity["rounds"]:
+        raise ValueError(f"checkpoint {path} holds {done} rounds, rounds is {identity['rounds']}")
+    if odd := first_difference(known, identity):
+        raise ValueError(f"checkpoint {path} is of another run: {odd}")
+    try:
+        return _restored(content, identity["personal tensors"], identity["global values"], identity["devices"])
+    except Exception:
+        raise ValueError(none) from None
+
+
+def write_whole(path: str | Path, content: object) -> None:
+    """Write tensors and plain values so that whoever reads `path`, whenever, finds all of it or what was there."""
+    buffer = BytesIO()
+    torch.save(content, buffer)
+    archive = buffer.getvalue()
+    # torch's files are zip archives, and these end with the length of a comment: the checksum is that comment.
+    archive = archive[:-2] + _SEAL_BYTES.to_bytes(2, "little")
+    write_durably(path, archive + _seal(archive))
+
+
+def read_whole(path: str | Path) -> Any:
+    """What `write_whole` wrote, if not a bit of it has changed.
+
+    Raises
+    ------
+    ValueError
+        It has, or the file is another. Nothing of it was read as objects then.
+    """
+    data = Path(path).read_bytes()
+    archive, seal = data[:-_SEAL_BYTES], data[-_SEAL_BYTES:]
+    if seal != _seal(archive):
+        raise ValueError(f"{path} is damaged, or not written by this version of fltrain")
+    return torch.load(BytesIO(data), weights_only=True)
+
+
+def _seal(archive: bytes) -> bytes:
+    return _FORMAT + hashlib.sha256(archive).hexdigest().encode()
+
+
+def personal_part(tensors: Sequence[torch.Tensor], wanted: list[str], n_global: int) -> PersonalState:
+    """A personal part from a file, or ValueError if it is none of this model (see `identity.tensors_of`)."""
+    state = PersonalState.of(tensors)
+    unsent = state.unsent
+    if tensors_of(state) != wanted or unsent.dtype != torch.float32 or unsent.shape not in ((0,), (n_global,)):
+        raise ValueError(f"a personal part of {tensors_of(state)}, expected {wanted}")
+    return state
+
+
+def _restored(content: dict[str, Any], wanted: list[str], n_global: int, devices: int) -> RunState:
+    """The state in a checkpoint of the right run; any exception means that it holds something else."""
+    u = content["u"]
+    if (u.dtype, u.shape) != (torch.float32, (n_global,)) or not bool(torch.isfinite(u).all()):
+        raise ValueError("u")
+    personal = [personal_part(tensors, wanted, n_global) for tensors in content["personal"]]
+    records = content["records"]
+    whole = all(record.keys() == COLUMNS.keys() and record["round"] == t for t, record in enumerate(records))
+    if len(personal) != devices or not whole or not all(math.isfinite(record["wall_clock_s"]) for record in records):
+        raise ValueError("records")
+    changes = {}
+    for k, (change_sq, *error) in content["changes"].items():
+        curve = np.array(error, dtype=np.float64)
+        if k not in range(devices) or curve.shape != ERROR_RATIOS.shape or not np.isfinite([change_sq, *error]).all():
+            raise ValueError("changes")
+        changes[k] = ChangeReport(change_sq, curve)
+    reports = {k: {name: value + 0 for name, value in report.items()} for k, report in content["reports"].items()}
     return RunState(u, personal, records, reports, changes)
-
-
-def identity(split: Split, shares: Sequence[DeviceData], config: TrainConfig) -> dict[str, Any]:
-    """What must be equal for a run to go on from a checkpoint: all but ``rounds``, which may grow."""
-    data = 0
-    for share in shares:
-        for tensor in vars(share).values():
-            data = _crc(tensor, data)
-    return config.to_dict() | {
-        "global parameters": list(split.global_names),
-        "personal parameters": list(split.personal_names),
-        "initial global part": _crc(split.initial_global()),
-        "devices": len(shares),
-        "data": data,
-    }
-
-
-def _crc(tensor: torch.Tensor, start: int = 0) -> int:
-    return zlib.crc32(tensor.contiguous().numpy().data, start)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,11 +25,14 @@ from numpy.typing import NDArray
 from fltrain import checkpoint as disk
 from fltrain._flower_device import Device as Device
 from fltrain._flower_device import client_app as client_app
-from fltrain._flower_wire import WORK, label, numbers, read_upload, reference
+from fltrain._flower_limits import Limits as Limits
+from fltrain._flower_limits import believe_reports, judge_upload, longest_allowed
+from fltrain._flower_wire import MORE_WORK, WORK, label, numbers, read_upload, reference
 from fltrain.accounting import Workload
 from fltrain.checkpoint import Checkpoint, RunState
 from fltrain.config import TrainConfig
 from fltrain.history import History
+from fltrain.identity import tensors_of
 from fltrain.local import Job, Upload, nothing_sent
 from fltrain.loop import one_thread, run_rounds
 from fltrain.plan import RoundPlan, check_plan
@@ -54,6 +57,7 @@ def serve(
     checkpoint: Checkpoint | None = None,
     answer_s: float = 120.0,
     gather_s: float = 300.0,
+    limits: Limits | None = None,
     progress: bool = False,
 ) -> History:
     """Run a federation from a ServerApp's main function.
@@ -73,6 +77,8 @@ def serve(
         needs devices with a ``state_file``; one that has lost its personal part begins a new one.
     answer_s, gather_s : float
         How long a round waits for an answer, and how long the server waits for devices to come online.
+    limits : Limits, optional
+        Bounds on what the server believes of a device; the default ones if not given.
     progress : bool
         Show a progress bar on standard error.
 
@@ -90,16 +96,21 @@ def serve(
     """
     if devices < 1:
         raise ValueError(f"devices must be >= 1, got {devices}")
-    engine = _Messages(grid, devices, split.n_global, answer_s, gather_s, checkpoint.every if checkpoint else 1)
-    identity = disk.identity(split, (), config) | {"devices": devices}
+    limits = limits or Limits()
+    every = checkpoint.every if checkpoint else 1
+    engine = _Messages(grid, devices, config, limits, answer_s=answer_s, gather_s=gather_s, every=every)
+    identity = disk.identity(split, (), config)
+    identity |= {"devices": devices, "personal tensors": tensors_of(reference(0))}
     state = disk.load(checkpoint.path, identity) if checkpoint else None
     if state is None:
         state = RunState(split.initial_global(), [reference(0)] * devices, [], engine.gather())
     else:
+        engine.remember(state.reports)
         engine.wait_online(devices)
+    work, barred = believe_reports(state.reports, split, config, limits)
 
     def planner(round_index: int, workload: Workload) -> RoundPlan:
-        gain = engine.channel_gains(round_index, workload.selected)
+        gain = engine.channel_gains(round_index, workload.selected & ~barred)
         asked = replace(workload, selected=workload.selected & np.isfinite(gain))
         return check_plan(allocate(round_index, asked, gain), asked, config)
 
@@ -109,19 +120,33 @@ def serve(
             disk.save(checkpoint.path, state, identity)
 
     with one_thread():
-        history = run_rounds(engine, state, _workload(state.reports, config), config, planner, progress, save=save)
+        history = run_rounds(engine, state, work, config, planner, progress, save=save)
     return replace(history, personal=[])
 
 
 class _Messages:
     """An engine whose devices are Flower nodes."""
 
-    def __init__(self, grid: Grid, devices: int, n: int, answer_s: float, gather_s: float, every: int) -> None:
-        self._grid, self._devices, self._n = grid, devices, n
+    def __init__(
+        self,
+        grid: Grid,
+        devices: int,
+        config: TrainConfig,
+        limits: Limits,
+        *,
+        answer_s: float,
+        gather_s: float,
+        every: int,
+    ) -> None:
+        self._grid, self._devices, self._config, self._limits = grid, devices, config, limits
         self._answer_s, self._gather_s, self._every = answer_s, gather_s, every
         self._node: dict[int, int] = {}
         self._next_gain: dict[int, float] = {}
         self._saved: list[int] = []
+
+    def remember(self, reports: Reports) -> None:
+        """Which node is which device, from what they reported at the start of the run."""
+        self._node = {k: int(report["node"]) for k, report in reports.items() if "node" in report}
 
     def gather(self) -> Reports:
         """First reports of all devices."""
@@ -130,11 +155,11 @@ class _Messages:
         while True:
             done = {self._node[k] for k in reports}
             nodes = [node for node in self._grid.get_node_ids() if node not in done]
-            reports |= self._report(0, nodes, (*WORK, "samples"), taken=reports)
+            reports |= self._report(0, nodes, work=True)
             missing = sorted(set(range(self._devices)) - set(reports))
             if not missing:
                 self._next_gain = {k: report.pop("channel_gain") for k, report in reports.items()}
-                return reports
+                return {k: report | {"node": self._node[k]} for k, report in reports.items()}
             if time.monotonic() > until:
                 raise TimeoutError(f"devices {missing} did not report within {self._gather_s:.0f} s")
             time.sleep(_POLL_S)
@@ -158,10 +183,10 @@ class _Messages:
         gains, self._next_gain = {k: g for k, g in self._next_gain.items() if self._node[k] in online}, {}
         device = {node: k for k, node in self._node.items()}
         others = [node for node in online if node not in device or (selected[(k := device[node])] and k not in gains)]
-        gains |= {k: r["channel_gain"] for k, r in self._report(t, others, (), taken=gains).items()}
+        gains |= {k: r["channel_gain"] for k, r in self._report(t, others, work=False).items()}
         usable = np.full(self._devices, math.nan)
         for k, gain in gains.items():
-            if 0.0 < gain < math.inf:
+            if 0.0 < gain < math.inf and gain <= self._limits.channel_gain:
                 usable[k] = gain
             else:
                 _log.warning("round %d: device %d takes no part: it reported the channel gain %s", t, k, gain)
@@ -170,7 +195,10 @@ class _Messages:
     def uploads(
         self, round_index: int, u: torch.Tensor, personal: Sequence[PersonalState], jobs: Sequence[Job]
     ) -> Iterator[Upload]:
-        """One upload per job, in their order; without values if nothing sensible came."""
+        """One upload per job, in their order; without values if nothing sensible came.
+
+        All are read before the first is handed out, for they are judged beside each other.
+        """
         labels = [label(state) for state in personal]
         if not self._saved or round_index % self._every == 0:
             self._saved = labels  # the checkpoint, if there is one, has just been read or written
@@ -181,19 +209,28 @@ class _Messages:
             ask |= {"label": labels[k], "saved": self._saved[k]}
             asks.append((self._node[k], RecordDict({"u": broadcast, "ask": ConfigRecord({**ask})})))
         answers = dict(self._ask(asks, MessageType.TRAIN))
-        for k, _, _ in jobs:
-            nothing = nothing_sent(k, reference(0))
-            content = answers.get(self._node[k])
-            if content is None:
-                yield nothing
-                continue
-            try:
-                upload = read_upload(content, k, self._n)
-                self._next_gain[k] = numbers(content, "about", ["next_channel_gain"])["next_channel_gain"]
-            except ValueError as error:
-                _log.warning("round %d: device %d %s", round_index, k, error)
-                upload = nothing
-            yield upload
+        uploads, lengths = [], []
+        for k, _, update in jobs:
+            upload, length = nothing_sent(k, reference(0)), math.nan
+            content = answers.pop(self._node[k], None)
+            if content is not None:
+                try:
+                    sent = read_upload(content, k, len(u))
+                    gain = numbers(content, "about", ["next_channel_gain"])["next_channel_gain"]
+                    upload, length = judge_upload(sent, u, update, self._config, self._limits)
+                    self._next_gain[k] = gain
+                except Exception as error:  # whatever it sent, it must not end the run of all others
+                    _log.warning("round %d: device %d %s", round_index, k, _said(error))
+            uploads.append(upload)
+            lengths.append(length)
+        most = longest_allowed(lengths, self._limits)
+        for upload, length in zip(uploads, lengths, strict=True):
+            if length > most:
+                said = "round %d: device %d sent a change of length %.3g, the limit beside the others is %.3g"
+                _log.warning(said, round_index, upload.device, length, most)
+                yield nothing_sent(upload.device, reference(0))
+            else:
+                yield upload
 
     def accuracies(self, u: torch.Tensor, personal: Sequence[PersonalState]) -> list[float | None]:
         """Accuracy of every device's model on its own held-out data; None if it did not answer."""
@@ -214,47 +251,63 @@ class _Messages:
             accuracy = numbers(content, "about", ["accuracy"])["accuracy"]
             if not 0.0 <= accuracy <= 1.0:
                 raise ValueError(f"reported the accuracy {accuracy}")
-        except ValueError as error:
-            _log.warning("device %d %s", k, error)
+        except Exception as error:
+            _log.warning("device %d %s", k, _said(error))
             return None
         return accuracy
 
-    def _report(self, t: int, nodes: Sequence[int], work: Sequence[str], taken: Container[int]) -> Reports:
+    def _report(self, t: int, nodes: Sequence[int], *, work: bool) -> Reports:
         """What these nodes report: their channel in round t and, if asked for, their work. Remembers who they are."""
         reports: Reports = {}
-        ask = RecordDict({"ask": ConfigRecord({"round": t, "work": bool(work)})})
+        wanted = ["device", "channel_gain", *((*WORK, "samples") if work else ())]
+        ask = RecordDict({"ask": ConfigRecord({"round": t, "work": work})})
         for node, content in self._ask([(node, ask) for node in nodes], MessageType.QUERY):
             try:
-                report = numbers(content, "report", ["device", "channel_gain", *work])
-                number = report.pop("device")
-                if number not in range(self._devices) or number in taken or number in reports:
-                    raise ValueError(f"says it is device {number:g}, which is out of range or taken")
-                if work and not (report["samples"] >= 1 and all(0.0 <= report[name] < math.inf for name in work)):
-                    raise ValueError(f"reported impossible work: {report}")
-            except ValueError as error:
-                _log.warning("node %d %s", node, error)
+                report = numbers(content, "report", wanted)
+                if work:
+                    there = [name for name in MORE_WORK if name in content["report"]]
+                    report |= numbers(content, "report", there)
+                    counts = [report[name] for name in (*WORK, *there)]
+                    whole = report["samples"] >= 1 and report["samples"].is_integer()
+                    if not (whole and all(0.0 <= count < math.inf for count in counts)):
+                        raise ValueError(f"reported impossible work: {report}")
+                k = self._claimed(report.pop("device"), node)
+            except Exception as error:
+                _log.warning("node %d %s", node, _said(error))
                 continue
-            reports[int(number)] = report
-            self._node[int(number)] = node
+            reports[k] = report
         return reports
+
+    def _claimed(self, number: float, node: int) -> int:
+        """The device that a node says it is. The first to claim a number keeps it, and its own, while it is there."""
+        own = {other: k for k, other in self._node.items()}.get(node, number)
+        k = int(number) if number in range(self._devices) else -1
+        holder = self._node.get(k, node)
+        held = holder != node and (not self._limits.rejoin or holder in self._grid.get_node_ids())
+        if k < 0 or own != number or held:
+            raise ValueError(f"says it is device {number:g}, which is out of range or taken")
+        if holder != node:
+            _log.warning("node %d takes the place of node %d, which is offline, as device %d", node, holder, k)
+        self._node[k] = node
+        return k
 
     def _ask(self, asks: Sequence[tuple[int, RecordDict]], kind: str) -> list[tuple[int, RecordDict]]:
         """Send to nodes and wait; the answers that came without an error, with their nodes."""
         messages = [Message(content, dst_node_id=node, message_type=kind) for node, content in asks]
-        answers = []
+        answers: dict[int, RecordDict] = {}
+        asked = {node for node, _ in asks}
         for reply in self._grid.send_and_receive(messages, timeout=self._answer_s) if messages else []:
             node = reply.metadata.src_node_id
             if reply.has_error():
                 _log.warning("node %d failed to answer %s: %s", node, kind, reply.error.reason)
+            elif node not in asked or node in answers:
+                _log.warning("node %d sent an answer to %s that nobody asked for", node, kind)
             else:
-                answers.append((node, reply.content))
-        return answers
+                answers[node] = reply.content
+        return list(answers.items())
 
 
-def _workload(reports: Reports, config: TrainConfig) -> Workload:
-    K = len(reports)
-    arrays = {name: np.array([reports[k][name] for k in range(K)]) for name in WORK}
-    samples = np.array([reports[k]["samples"] for k in range(K)])
-    weight = np.full(K, 1.0 / K) if config.aggregation == "uniform" else samples / samples.sum()
-    selected = np.ones(K, dtype=np.bool_)
-    return Workload(weight=weight, selected=selected, changes=None, **arrays)
+def _said(error: Exception) -> str:
+    """One line of what is wrong; an error of another kind than ours is named."""
+    text = (str(error).splitlines() or [""])[0][:500]
+    return text if type(error) is ValueError else f"sent what cannot be read: {type(error).__name__}: {text}"

@@ -1,15 +1,25 @@
 from __future__ import annotations
 
+import errno
+import hashlib
+import math
+import os
+import pickle
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fltrain_cases import Constant, digits, shares
+from torch import nn
 
 import fltrain as ft
+from fltrain import checkpoint
 
 CONFIG = ft.TrainConfig(rounds=7, evaluate_every=2, importance="random")
 
@@ -178,3 +188,246 @@ def test_a_refused_device_is_refused_again_after_a_restart(tmp_path: Path) -> No
         runs[stop] = ft.train(split(), data, config, Constant(4, 0.5), False, checkpoint=saved)
     assert [r["left_out"] for r in runs[None].records] == [[2]] * 6
     assert same(runs[3], runs[None])
+
+
+def finished(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """The bytes of a checkpoint, and the identity it is asked for with."""
+    run(CONFIG, ft.Checkpoint(path))
+    return path.read_bytes(), checkpoint.identity(split(), shares(), CONFIG)
+
+
+def test_every_kind_of_damage_is_refused_in_one_way(tmp_path: Path) -> None:
+    """Single bits, cuts, additions, overwritten stretches: nothing is read that is not what was written."""
+    path = tmp_path / "run.pt"
+    whole, wanted = finished(path)
+    draw = np.random.default_rng(0)
+    damaged = [b"", b"hello", bytes(1000), whole + b"\0", whole[1:], whole[::-1], whole[: len(whole) // 2] * 2]
+    damaged += [whole[:n] for n in draw.integers(len(whole), size=40)] + [whole[:-1]]
+    for at in [*draw.integers(len(whole), size=150), *range(len(whole) - 90, len(whole), 7)]:
+        flipped = bytearray(whole)
+        flipped[at] ^= 1 << int(draw.integers(8))
+        damaged.append(bytes(flipped))
+    for at in draw.integers(len(whole) - 64, size=20):
+        damaged.append(whole[:at] + draw.bytes(64) + whole[at + 64 :])
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"run\.pt is no checkpoint of this version of fltrain$"):
+            checkpoint.load(path, wanted)
+    path.write_bytes(whole)
+    assert checkpoint.load(path, wanted) is not None
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return (open, (str(Path(__file__).parent / "pwned"), "w"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"u": torch.zeros(3)},
+        {"u": torch.full((1,), math.nan)},
+        {"u": None},
+        {"u": [1.0]},
+        {"personal": []},
+        {"personal": 3},
+        {"personal": [()] * 4},
+        {"personal": [(torch.zeros(2), torch.empty(0))] * 4},
+        {"records": 3},
+        {"records": [1, 2, 3]},
+        {"records": [{}]},
+        {"records": "round"},
+        {"reports": "x"},
+        {"reports": {0: {"samples": "many"}}},
+        {"changes": [1]},
+        {"changes": {9: [0.0] * (1 + len(ft.ERROR_RATIOS))}},
+        {"changes": {0: [math.inf] + [0.0] * len(ft.ERROR_RATIOS)}},
+        {"changes": {0: [1.0]}},
+    ],
+)
+def test_well_sealed_nonsense_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    """Written whole and with its checksum, but with other types, shapes or numbers than a run's."""
+    path = tmp_path / "run.pt"
+    _, wanted = finished(path)
+    content = checkpoint.read_whole(path)
+    name, value = next(iter(change.items()))
+    if name == "u" and isinstance(value, torch.Tensor) and value.numel() == 1:
+        value = content["u"].clone()
+        value[5] = math.nan
+    checkpoint.write_whole(path, content | {name: value})
+    with pytest.raises(ValueError, match=r"run\.pt is no checkpoint of this version of fltrain$"):
+        checkpoint.load(path, wanted)
+
+
+@pytest.mark.parametrize(
+    "change", [{"dtype": torch.float64}, {"rounds": True}, {"round": 3}, {"wall_clock_s": math.inf}]
+)
+def test_a_value_of_another_kind_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    _, wanted = finished(path)
+    content = checkpoint.read_whole(path)
+    if "dtype" in change:
+        content["u"] = content["u"].double()
+    elif "rounds" in change:
+        del content["records"][-1]["train_loss"]
+    else:
+        content["records"][-1] |= change
+    checkpoint.write_whole(path, content)
+    with pytest.raises(ValueError, match=r"run\.pt is no checkpoint of this version of fltrain$"):
+        checkpoint.load(path, wanted)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_no_code_of_a_file_is_run(sealed: bool, tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    _, wanted = finished(path)
+    if sealed:
+        checkpoint.write_whole(path, {"identity": Evil()})
+    else:
+        path.write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(ValueError, match=r"no checkpoint"):
+        checkpoint.load(path, wanted)
+    assert not (Path(__file__).parent / "pwned").exists()
+
+
+def test_the_checksum_is_read_by_other_tools_too(tmp_path: Path) -> None:
+    """The file stays a zip archive that torch opens; its comment is the checksum of what stands before it."""
+    whole, _ = finished(tmp_path / "run.pt")
+    comment = zipfile.ZipFile(tmp_path / "run.pt").comment
+    assert comment == b"fltrain 2 sha256 " + hashlib.sha256(whole[: -len(comment)]).hexdigest().encode()
+    assert torch.load(tmp_path / "run.pt", weights_only=True)["identity"]["rounds"] == 7
+
+
+# What the result depends on.
+
+
+class Own(nn.Module):
+    """A user's own class: what it computes is not in its name."""
+
+    def __init__(self, scale: float = 1.0, act: Any = torch.relu, hidden: float | None = None) -> None:
+        super().__init__()
+        self.fc, self.head = nn.Linear(64, 16), nn.Linear(16, 10)
+        self.scale, self.act = scale, act
+        self._code = hidden
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.act(self.scale * self.fc(x.flatten(1))))
+
+
+def built(middle: nn.Module, *, frozen: int = 0, initial: int = 1) -> ft.Split:
+    torch.manual_seed(frozen)
+    backbone = nn.Linear(64, 16).requires_grad_(False)
+    torch.manual_seed(initial)
+    return ft.Split(nn.Sequential(nn.Flatten(), backbone, middle, nn.Linear(16, 8), nn.Linear(8, 10)), ("4",))
+
+
+def own(**options: Any) -> ft.Split:
+    torch.manual_seed(0)
+    return ft.Split(Own(**options))
+
+
+def hooked() -> ft.Split:
+    split = built(nn.ReLU())
+    split.model[2].register_forward_hook(lambda module, inputs, output: 2 * output)
+    return split
+
+
+def normed(mean: float) -> nn.Module:
+    norm = nn.BatchNorm1d(16)
+    assert norm.running_mean is not None
+    norm.running_mean.fill_(mean)
+    return norm
+
+
+class Otherwise(Own):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.tanh(self.fc(x.flatten(1))))
+
+
+def other_code() -> ft.Split:
+    torch.manual_seed(0)
+    model = Otherwise()
+    model.__class__.__qualname__ = "Own"
+    return ft.Split(model)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (lambda: built(nn.ReLU()), lambda: built(nn.ReLU(), frozen=7), r"frozen parameters was \d+, is \d+$"),
+        (lambda: built(nn.ReLU()), lambda: built(nn.Tanh()), r"module 2 was 'ReLU\(inplace=False\)', is 'Tanh\(\)'$"),
+        (
+            lambda: built(nn.ELU()),
+            lambda: built(nn.ELU(0.5)),
+            r"module 2 was 'ELU\(alpha=1\.0, .*', is 'ELU\(alpha=0\.5",
+        ),
+        (lambda: built(nn.Dropout(0.1)), lambda: built(nn.Dropout(0.2)), r"module 2 was 'Dropout\(.*p=0\.1.* is 'Drop"),
+        (lambda: built(nn.BatchNorm1d(16)), lambda: built(nn.BatchNorm1d(16, momentum=0.5)), r"module 2 was .*=0\.1"),
+        (lambda: built(nn.BatchNorm1d(16)), lambda: built(nn.BatchNorm1d(16, eps=0.1)), r"module 2 was .*eps=1e-05"),
+        (lambda: built(normed(0.0)), lambda: built(normed(1.0)), r"initial personal part was \d+, is \d+$"),
+        (lambda: built(nn.ReLU()), hooked, r"module 2 was .* is 'ReLU\(inplace=False, _forward_hooks=hooked"),
+        (own, lambda: own(scale=1.5), r"module itself was 'Own\(.*scale=1\.0\)', is 'Own\(.*scale=1\.5\)'$"),
+        (
+            own,
+            lambda: own(act=torch.tanh),
+            r"module itself was 'Own\(_code=None, act=.*relu.*' is 'Own\(.*tanh|itself was",
+        ),
+        (own, lambda: own(hidden=0.5), r"module itself was 'Own\(_code=None, .*', is 'Own\(_code=0\.5"),
+        (own, other_code, r"is of another run: the model gives other outputs$"),
+        (lambda: own(act=lambda x: x), lambda: own(act=lambda x: x + 1), r"module itself was .*<lambda> \w{8}"),
+    ],
+)
+def test_another_model_is_refused(first: Any, second: Any, message: str, tmp_path: Path) -> None:
+    """Frozen layers, activations, hyperparameters, statistics, hooks, attributes and code: all change the result."""
+    saved, config = ft.Checkpoint(tmp_path / "run.pt", every=1), ft.TrainConfig(rounds=1, pruned_steps=1)
+    ft.train(first(), shares(), config, Constant(4, 0.5), progress=False, checkpoint=saved)
+    with pytest.raises(ValueError, match=message):
+        ft.train(second(), shares(), replace(config, rounds=2), Constant(4, 0.5), progress=False, checkpoint=saved)
+    longer = ft.train(first(), shares(), replace(config, rounds=2), Constant(4, 0.5), progress=False, checkpoint=saved)
+    assert len(longer.records) == 2
+
+
+def test_rounding_of_another_machine_is_no_other_model() -> None:
+    wanted = checkpoint.identity(own(), shares(), CONFIG)
+    near = wanted | {"outputs": [value * (1 + 1e-6) for value in wanted["outputs"]]}
+    assert checkpoint.first_difference(near, wanted) is None
+    far = wanted | {"outputs": [value * 1.01 for value in wanted["outputs"]]}
+    assert checkpoint.first_difference(far, wanted) == "the model gives other outputs"
+    assert checkpoint.first_difference(wanted | {"module x": "ReLU()"}, wanted) == "module x was 'ReLU()', is None"
+    assert checkpoint.first_difference(wanted | {"seed": False}, wanted) == "seed was False, is 0"
+
+
+def test_batch_norm_statistics_and_every_save_come_back(tmp_path: Path) -> None:
+    """Resumed in the middle, a model with batch norm ends as the uninterrupted run, buffers included."""
+    torch.manual_seed(0)
+    norm = ft.Split(
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 10)), ("4",)
+    )
+    config, saved = replace(CONFIG, rounds=4, evaluate_every=1), ft.Checkpoint(tmp_path / "run.pt", every=1)
+
+    def go(config: ft.TrainConfig, saved: ft.Checkpoint | None = None) -> ft.History:
+        return ft.train(norm, shares(), config, Constant(4, 0.5), progress=False, checkpoint=saved)
+
+    go(replace(config, rounds=2), saved)
+    resumed, straight = go(config, saved), go(config)
+    assert same(resumed, straight)
+    for a, b in zip(resumed.personal, straight.personal, strict=True):
+        assert len(a.buffers) == 3
+        assert all(torch.equal(x, y) for x, y in zip(a.buffers, b.buffers, strict=True))
+        assert int(a.buffers[2]) > 0
+
+
+def test_a_write_that_fails_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk fills up during the second save."""
+    path = tmp_path / "run.pt"
+    run(replace(CONFIG, rounds=2), ft.Checkpoint(path))
+    before = path.read_bytes()
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*run\.pt'"):
+        run(CONFIG, ft.Checkpoint(path))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]
