@@ -16,7 +16,7 @@ help:
 	@echo "make paper    install, set the paper from the results (needs LaTeX, see paper/README.md)"
 	@echo "make test     install everything the tests need and run them"
 	@echo "make test-flower   the tests of the Flower app, in an environment of their own"
-	@echo "make lint types verify bench fuzz clean"
+	@echo "make lint types verify bench fuzz mutations clean"
 
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)

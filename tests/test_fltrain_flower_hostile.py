@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import tracemalloc
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,20 +71,34 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_bytes_that_are_no_such_array_are_left_out(kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    grid = DirectGrid(SHORT)
-    grid.alter = nth_upload_of(1, 0, altered("sent", raw(HOSTILE[kind])))
-    history = serve(grid, SHORT)
-    assert [r["left_out"] for r in history.records] == [[1], []]
-    assert "round 0: device 1 sent " in caplog.text
+def in_turn(changes: Sequence[Callable[[RecordDict], RecordDict]]) -> tuple[ft.History, list[int]]:
+    """A run in which device 1 changes its upload in another way each round, and whom it then left out besides."""
+    run = RUN | {"rounds": len(changes)}
+    grid, rest = DirectGrid(run), iter(changes)
+
+    def alter(kind: str, node: int, content: RecordDict) -> RecordDict:
+        return next(rest)(content) if (kind, node) == (MessageType.TRAIN, 101) else content
+
+    grid.alter = alter
+    history = serve(grid, run)
+    return history, [t for t, record in enumerate(history.records) if record["left_out"] != [1]]
+
+
+def test_bytes_that_are_no_such_array_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    records = [raw(data) for data in HOSTILE.values()] + [raw(GOOD, "torch.tensor")]
+    history, taken = in_turn([altered("sent", record) for record in records])
+    assert taken == []
+    for t in range(len(records)):
+        assert f"round {t}: device 1 sent " in caplog.text
     history.to_json()
 
 
-def test_another_serialisation_is_left_out() -> None:
-    grid = DirectGrid(SHORT)
-    grid.alter = nth_upload_of(1, 0, altered("sent", raw(GOOD, "torch.tensor")))
-    assert [r["left_out"] for r in serve(grid, SHORT).records] == [[1], []]
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_reading_such_bytes_is_one_kind_of_error(kind: str) -> None:
+    content = RecordDict({"about": MetricRecord({"loss": 1.0, "pruning_error_sq": 0.0, "bits": 10.0, "label": 5.0})})
+    content["sent"] = raw(HOSTILE[kind])
+    with pytest.raises(ValueError, match=r"^sent "):
+        _flower_wire.read_upload(content, 0, N)
 
 
 def test_what_a_header_announces_is_not_allocated() -> None:
@@ -137,8 +151,12 @@ def test_any_changed_header_is_refused_or_says_the_same(at: int, change: bytes, 
 class Explodes(RecordDict):
     """A message whose parts cannot even be looked at."""
 
+    armed = False
+
     def __getitem__(self, key: str) -> Any:
-        raise RecursionError("maximum recursion depth exceeded")
+        if self.armed:
+            raise RecursionError("maximum recursion depth exceeded")
+        return super().__getitem__(key)
 
 
 @pytest.mark.parametrize("kind", [MessageType.TRAIN, MessageType.EVALUATE])
@@ -146,7 +164,11 @@ def test_any_exception_while_reading_leaves_the_device_out(kind: str, caplog: py
     grid = DirectGrid(SHORT)
 
     def alter(asked: str, node: int, content: RecordDict) -> RecordDict:
-        return Explodes(dict(content)) if (asked, node) == (kind, 101) else content
+        if (asked, node) != (kind, 101):
+            return content
+        made = Explodes(dict(content))
+        made.armed = True
+        return made
 
     grid.alter = alter
     history = serve(grid, SHORT)
@@ -159,24 +181,21 @@ def test_any_exception_while_reading_leaves_the_device_out(kind: str, caplog: py
 # Values.
 
 
-@pytest.mark.parametrize("size", [3e38, 1e20, 1e3, math.inf])
-def test_values_out_of_range_are_left_out(size: float, caplog: pytest.LogCaptureFixture) -> None:
-    grid = DirectGrid(SHORT)
-    grid.alter = nth_upload_of(1, 0, sent(np.full(N, size, np.float32)))
-    history = serve(grid, SHORT)
-    assert [r["left_out"] for r in history.records] == [[1], []]
-    assert "device 1 sent a change of length" in caplog.text
+def test_values_out_of_range_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    sizes = [3e38, 1e20, 1e3, math.inf]
+    history, taken = in_turn([sent(np.full(N, size, np.float32)) for size in sizes])
+    assert taken == []
+    assert caplog.text.count("device 1 sent a change of length") == len(sizes)
     assert float(history.u.abs().max()) < 10.0
 
 
 def test_a_change_unlike_the_others_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     """Within the bound on its length, but far longer than what the others send; the limit can be switched off."""
-    large = sent(np.full(N, 5.0, np.float32))
-    for limits, left_out in ((None, [[1], []]), (flower.Limits(outlier=math.inf), [[], []])):
-        grid = DirectGrid(SHORT)
+    run, large = RUN | {"rounds": 1}, sent(np.full(N, 5.0, np.float32))
+    for limits, left_out in ((None, [1]), (flower.Limits(outlier=math.inf), [])):
+        grid = DirectGrid(run)
         grid.alter = nth_upload_of(1, 0, large)
-        history = serve(grid, SHORT, limits=limits)
-        assert [r["left_out"] for r in history.records] == left_out
+        assert serve(grid, run, limits=limits).records[0]["left_out"] == left_out
     assert caplog.text.count("the limit beside the others is") == 1
 
 
