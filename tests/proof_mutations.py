@@ -16,7 +16,7 @@ from sympy.core.function import AppliedUndef
 
 from kktalloc.proof._checker import Checker
 from kktalloc.proof._language import Expr, Sign, Signature, Step, Theory, Total
-from kktalloc.proof._report import theories
+from kktalloc.proof._report import COROLLARIES, theories
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,12 @@ def run(theory: Theory, names: set[str], every: int = 1) -> tuple[int, list[Muta
 
 
 def own_steps() -> Iterator[tuple[str, Theory, set[str]]]:
-    """Each theory with the steps that no theory before it has: corollaries repeat the theorem's."""
-    seen: set[str] = set()
-    for key, theory in theories().items():
-        names = {step.name for step in theory.steps}
-        yield key, theory, names - seen if key in ("target", "one_step") else names
-        seen |= names
+    """Each theory with its own steps: corollaries repeat the theorem's."""
+    every = theories()
+    for key, theory in every.items():
+        parent = every.get(COROLLARIES.get(key, ""))
+        taken_over = {step.name for step in parent.steps} if parent else set()
+        yield key, theory, {step.name for step in theory.steps} - taken_over
 
 
 def main() -> int:

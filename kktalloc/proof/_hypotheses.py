@@ -51,47 +51,47 @@ headroom = _sig.parameter("headroom", _pos, "w")
 one_lean = _sig.parameter("one_lean", _pos, "(1+y)")
 co_spare = _sig.parameter("co_spare", _pos, "(1-f)")
 
-_DEVICE, _STEP, _ROUND = Sort("device", K), Sort("step", tau), Sort("round", R)
-_COORD, _PSTEP, _PCOORD = (
+DEVICE, STEP, ROUND = Sort("device", K), Sort("step", tau), Sort("round", R)
+COORDINATE, _PSTEP, _PCOORD = (
     Sort("coordinate", dim_u),
     Sort("personal step", tau_v),
     Sort("coordinate of v", dim_v),
 )
 _ONE = sympy.S.One
-_CHANCE, _SEGMENT = Sort("chance", _ONE), Sort("point on the segment", _ONE)
+CHANCE, _SEGMENT = Sort("chance", _ONE), Sort("point on the segment", _ONE)
 
-k, k2, k3 = (_sig.index(name, _DEVICE, tex) for name, tex in (("k", "k"), ("k2", "k'"), ("k3", "k''")))
-i, b, b2 = (_sig.index(name, _STEP, tex) for name, tex in (("i", "i"), ("b", r"\ell"), ("b2", r"\ell'")))
-t = _sig.index("t", _ROUND)
-j = _sig.index("j", _COORD)
+k, k2, k3 = (_sig.index(name, DEVICE, tex) for name, tex in (("k", "k"), ("k2", "k'"), ("k3", "k''")))
+i, b, b2 = (_sig.index(name, STEP, tex) for name, tex in (("i", "i"), ("b", r"\ell"), ("b2", r"\ell'")))
+t = _sig.index("t", ROUND)
+j = _sig.index("j", COORDINATE)
 e = _sig.index("e", _PSTEP)
 c = _sig.index("c", _PCOORD)
-w = _sig.index("w", _CHANCE, r"\omega")
+w = _sig.index("w", CHANCE, r"\omega")
 z = _sig.index("z", _SEGMENT)
 
-_alpha = _sig.family("alpha", (_DEVICE,), _nonneg, latex=r"\alpha")
-_rho = _sig.family("rho", (_ROUND, _DEVICE), _nonneg, latex=r"\rho")
-_before = _sig.family("before", (_STEP, _STEP), _01, latex=r"\chi")
+_alpha = _sig.family("alpha", (DEVICE,), _nonneg, latex=r"\alpha")
+_rho = _sig.family("rho", (ROUND, DEVICE), _nonneg, latex=r"\rho")
+_before = _sig.family("before", (STEP, STEP), _01, latex=r"\chi")
 _position = _sig.family("position", (_SEGMENT,), _pos, latex=r"\zeta")
-_u = _sig.family("u", (_ROUND, _COORD, _CHANCE), known="round start")
-_mask = _sig.family("mask", (_ROUND, _DEVICE, _COORD, _CHANCE), _01, "round start", "m")
-_covered = _sig.family("covered", (_ROUND, _COORD, _CHANCE), _01, "round start", "h")
-_inverse = _sig.family("inverse", (_ROUND, _COORD, _CHANCE), _pos, "round start", "q")
-_grad = _sig.family("grad", (_ROUND, _DEVICE, _COORD, _CHANCE), known="round start", latex="b")
-_grad_at = _sig.family("grad_at", (_ROUND, _DEVICE, _STEP, _COORD, _CHANCE), known="before step", latex="a")
-_noise = _sig.family("noise", (_ROUND, _DEVICE, _STEP, _COORD, _CHANCE), known="drawn at step", latex="n")
-_segment = _sig.family("segment", (_ROUND, _DEVICE, _SEGMENT, _COORD, _CHANCE), known="never", latex=r"\tilde b")
-_f_start = _sig.family("f_start", (_ROUND, _DEVICE, _CHANCE), known="never", latex=r"F^{\mathrm{start}}")
-_f_middle = _sig.family("f_middle", (_ROUND, _DEVICE, _CHANCE), known="never", latex=r"F^{\mathrm{mid}}")
-_f_end = _sig.family("f_end", (_ROUND, _CHANCE), known="never", latex=r"F^{\mathrm{end}}")
-_personal_sorts = (_ROUND, _DEVICE, _PSTEP, _PCOORD, _CHANCE)
+_u = _sig.family("u", (ROUND, COORDINATE, CHANCE), known="round start")
+_mask = _sig.family("mask", (ROUND, DEVICE, COORDINATE, CHANCE), _01, "round start", "m")
+_covered = _sig.family("covered", (ROUND, COORDINATE, CHANCE), _01, "round start", "h")
+_inverse = _sig.family("inverse", (ROUND, COORDINATE, CHANCE), _pos, "round start", "q")
+_grad = _sig.family("grad", (ROUND, DEVICE, COORDINATE, CHANCE), known="round start", latex="b")
+_grad_at = _sig.family("grad_at", (ROUND, DEVICE, STEP, COORDINATE, CHANCE), known="before step", latex="a")
+_noise = _sig.family("noise", (ROUND, DEVICE, STEP, COORDINATE, CHANCE), known="drawn at step", latex="n")
+_segment = _sig.family("segment", (ROUND, DEVICE, _SEGMENT, COORDINATE, CHANCE), known="never", latex=r"\tilde b")
+_f_start = _sig.family("f_start", (ROUND, DEVICE, CHANCE), known="never", latex=r"F^{\mathrm{start}}")
+_f_middle = _sig.family("f_middle", (ROUND, DEVICE, CHANCE), known="never", latex=r"F^{\mathrm{mid}}")
+_f_end = _sig.family("f_end", (ROUND, CHANCE), known="never", latex=r"F^{\mathrm{end}}")
+_personal_sorts = (ROUND, DEVICE, _PSTEP, _PCOORD, CHANCE)
 _pgrad = _sig.family("pgrad", _personal_sorts, known="before personal step", latex="g")
 _pnoise = _sig.family("pnoise", _personal_sorts, known="drawn at personal step", latex=r"\xi")
 _psegment = _sig.family(
-    "psegment", (_ROUND, _DEVICE, _PSTEP, _SEGMENT, _PCOORD, _CHANCE), known="never", latex=r"\tilde g"
+    "psegment", (ROUND, DEVICE, _PSTEP, _SEGMENT, _PCOORD, CHANCE), known="never", latex=r"\tilde g"
 )
-_value = _sig.family("value", (_ROUND, _DEVICE, _PSTEP, _CHANCE), known="never", latex=r"\phi")
-_value_next = _sig.family("value_next", (_ROUND, _DEVICE, _PSTEP, _CHANCE), known="never", latex=r"\phi^{+}")
+_value = _sig.family("value", (ROUND, DEVICE, _PSTEP, CHANCE), known="never", latex=r"\phi")
+_value_next = _sig.family("value_next", (ROUND, DEVICE, _PSTEP, CHANCE), known="never", latex=r"\phi^{+}")
 
 # Short forms: round, coordinate and chance are understood.
 u, covered, inverse = _u(t, j, w), _covered(t, j, w), _inverse(t, j, w)
@@ -223,16 +223,23 @@ _given(
     le(total((grad_at(k, i) - grad(k)) ** 2, j), L**2 * total(displacement(k, i) ** 2, j)),
     "A1: the gradient of F_k in u is L_u-Lipschitz, between the broadcast model and an iterate",
 )
-_given(
-    "smooth on the segment",
-    le(total((segment(k) - grad(k)) ** 2, j), L**2 * position**2 * total(move**2, j)),
-    "A1: the same between the broadcast model and a point on the way to the next one",
-)
-_given(
-    "calculus in u",
-    eq(f_end - f_middle, total(segment_grad * move, z, j)),
-    "the fundamental theorem of calculus along the server's move",
-)
+
+
+def moves(theory: Theory, move: Expr, end: Expr = f_end, begin: Expr = f_middle) -> None:
+    """A1 along a move of the server, and the fundamental theorem of calculus along it."""
+    theory.given(
+        "smooth on the segment",
+        le(total((segment(k) - grad(k)) ** 2, j), L**2 * position**2 * total(move**2, j)),
+        "A1: the same between the broadcast model and a point on the way to the next one",
+    )
+    theory.given(
+        "calculus in u",
+        eq(end - begin, total(segment_grad * move, z, j)),
+        "the fundamental theorem of calculus along the server's move",
+    )
+
+
+moves(THEORY, move)
 _given(
     "smooth in v",
     le(total((psegment - pgrad(k, e)) ** 2, c), L_v**2 * position**2 * total(pmove(k, e) ** 2, c)),
@@ -249,7 +256,7 @@ _given("variance in u", le(expect(noise(k, i) ** 2, j), var_u), "A2: variance of
 _given("variance in v", le(expect(pnoise**2, c), var_v), "A2: variance of a stochastic gradient in v_k")
 
 
-def unbiased(name: str, drawn: Expr, known: Expr, text: str) -> None:
+def unbiased(name: str, drawn: Expr, known: Expr, text: str, theory: Theory = THEORY) -> None:
     """A2 and the tower property: noise has mean zero given all that is known before it is drawn.
 
     ``known`` is a product of family members. Each brings in the condition under which it is known: one
@@ -262,7 +269,7 @@ def unbiased(name: str, drawn: Expr, known: Expr, text: str) -> None:
     when: Expr = sympy.S.One
     for factor in sympy.Mul.make_args(known):
         member = factor.as_base_exp()[0]
-        status = THEORY.signature.families[member.func.__name__].known
+        status = theory.signature.families[member.func.__name__].known
         if member.args[0] != round_ or member.args[-1] != w:
             raise ValueError(f"{member} is not of the same round and chance")
         if status == "round start" and phase == "step":
@@ -277,7 +284,7 @@ def unbiased(name: str, drawn: Expr, known: Expr, text: str) -> None:
             when *= before(member.args[2], step)
         else:
             raise ValueError(f"{member} ({status}) is not known when {drawn} is drawn")
-    _given(name, eq(expect(when * drawn * known), 0), text)
+    theory.given(name, eq(expect(when * drawn * known), 0), text)
 
 
 _both_masks = keeps(k) * keeps(k2) * covered * inverse**2
@@ -316,8 +323,9 @@ _given(
 )
 _given(
     "heterogeneity",
-    le(expect(total(alpha(k) * deviation(k) ** 2, k), j), delta2),
-    "A4: the weighted mean squared distance of the devices' gradients from their mean is at most delta^2",
+    le(expect(covered * total(alpha(k) * deviation(k) ** 2, k), j), delta2),
+    "A4: the weighted mean squared distance of the devices' gradients from their mean, on covered coordinates, "
+    "is at most delta^2",
 )
 _given(
     "coverage",

@@ -12,10 +12,14 @@ from kktalloc.proof._abbreviations import ABBREVIATIONS
 from kktalloc.proof._allocation import allocation
 from kktalloc.proof._checker import Verdict, verify
 from kktalloc.proof._corollaries import one_step, target
+from kktalloc.proof._feedback import feedback
+from kktalloc.proof._implied import implied
 from kktalloc.proof._language import Square, Theory, Use
 from kktalloc.proof._latex import write_terms, write_theory
 from kktalloc.proof._lemmas import lemmas
+from kktalloc.proof._measured import linear_rate, measured
 from kktalloc.proof._notation import Notation
+from kktalloc.proof._sparse import sparse
 from kktalloc.proof._theorem import convergence
 
 
@@ -35,6 +39,10 @@ class Chapter:
         return all(verdict.verified for verdict in self.verdicts)
 
 
+COROLLARIES = {"target": "convergence", "one_step": "convergence", "linear_rate": "measured"}
+"""Theories that take over the facts and steps of another, by key."""
+
+
 def theories() -> dict[str, Theory]:
     """Everything that is derived, in the order in which it is read."""
     return {
@@ -42,22 +50,25 @@ def theories() -> dict[str, Theory]:
         "convergence": convergence(),
         "target": target(),
         "one_step": one_step(),
+        "measured": measured(),
+        "linear_rate": linear_rate(),
+        "sparse": sparse(),
+        "feedback": feedback(),
+        "implied": implied(),
         "allocation": allocation(),
     }
 
 
 def chapters() -> list[Chapter]:
     """Check everything."""
+    every = theories()
+    names = {key: {its.name for its in (*theory.facts, *theory.steps)} for key, theory in every.items()}
     found = []
-    said: set[str] = set()
-    for key, theory in theories().items():
-        of_the_bound = key in ("convergence", "target", "one_step")
-        notation = Notation(theory.signature, ABBREVIATIONS if of_the_bound else ())
-        names = {fact.name for fact in theory.facts} | {step.name for step in theory.steps}
-        repeats = frozenset(names & said) if of_the_bound else frozenset[str]()
+    for key, theory in every.items():
+        of = COROLLARIES.get(key)
+        notation = Notation(theory.signature, ABBREVIATIONS if "convergence" in (key, of) else ())
+        repeats = frozenset(names[key] & names[of]) if of else frozenset[str]()
         found.append(Chapter(key, theory, verify(theory), notation, repeats))
-        if of_the_bound:
-            said |= names
     return found
 
 

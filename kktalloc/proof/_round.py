@@ -101,38 +101,47 @@ gain = spare * headroom / 2
 z_best = co_spare * headroom / (L * eta)
 
 # -- Descent --------------------------------------------------------------------------------------------
-_move2 = total(move**2, j)
-_change = total(alpha(k) * (segment(k) - grad(k)), k)
-_prove(
-    "smooth mean",
-    le(total((segment_grad - full_grad) ** 2, j), L**2 * position**2 * _move2),
-    "The mean of L-smooth functions is L-smooth (Jensen over devices).",
-    (
-        Use("smooth on the segment", alpha(k), (k,)),
-        Use("weights", L**2 * position**2 * _move2 + total(_change**2, j)),
-    ),
-    (Square(segment(k) - grad(k) - _change, alpha(k), (j, k)),),
-)
-# Pointwise, and only then the mean over z: 1/z has no mean over the segment.
-_curve = 1 / (2 * L * position)
-_prove(
-    "descent, pointwise",
-    le(total(segment_grad * move, j), total(full_grad * move, j) + L * position * _move2),
-    "At each point of the segment the slope along the move exceeds the first one by at most L z |move|^2.",
-    (Use("smooth mean", _curve),),
-    # Cauchy-Schwarz and the mean inequality.
-    (Square(segment_grad - full_grad - L * position * move, _curve, (j,)),),
-)
-_prove(
-    "descent lemma",
-    le(f_end, f_middle + total(full_grad * move, j) + L / 2 * _move2),
-    "A smooth function lies below its tangent plus L/2 times the squared step.",
-    (
-        Use("calculus in u"),
-        Use("descent, pointwise", over=(z,)),
-        Use("position", L * _move2),
-    ),
-)
+
+
+def descent(move: Expr, end: Expr = f_end, begin: Expr = f_middle) -> list[Step]:
+    """The descent lemma along a move, from `moves` of `_hypotheses`."""
+    move2 = total(move**2, j)
+    change = total(alpha(k) * (segment(k) - grad(k)), k)
+    # Pointwise, and only then the mean over z: 1/z has no mean over the segment.
+    curve = 1 / (2 * L * position)
+    return [
+        Step(
+            "smooth mean",
+            le(total((segment_grad - full_grad) ** 2, j), L**2 * position**2 * move2),
+            "The mean of L-smooth functions is L-smooth (Jensen over devices).",
+            (
+                Use("smooth on the segment", alpha(k), (k,)),
+                Use("weights", L**2 * position**2 * move2 + total(change**2, j)),
+            ),
+            (Square(segment(k) - grad(k) - change, alpha(k), (j, k)),),
+        ),
+        Step(
+            "descent, pointwise",
+            le(total(segment_grad * move, j), total(full_grad * move, j) + L * position * move2),
+            "At each point of the segment the slope along the move exceeds the first one by at most L z |move|^2.",
+            (Use("smooth mean", curve),),
+            # Cauchy-Schwarz and the mean inequality.
+            (Square(segment_grad - full_grad - L * position * move, curve, (j,)),),
+        ),
+        Step(
+            "descent lemma",
+            le(end, begin + total(full_grad * move, j) + L / 2 * move2),
+            "A smooth function lies below its tangent plus L/2 times the squared step.",
+            (
+                Use("calculus in u"),
+                Use("descent, pointwise", over=(z,)),
+                Use("position", L * move2),
+            ),
+        ),
+    ]
+
+
+STEPS += descent(move)
 _prove(
     "expected move",
     eq(expect(full_grad * move, j), -eta * expect(full_grad * aggregate(i), i, j)),
@@ -208,7 +217,6 @@ _prove(
         Use("Gamma at most 1", -expect(covered * _spread, j) / gamma),
         Use("heterogeneity", co_gamma / gamma),
     ),
-    (Square((1 - covered) * deviation(k), co_gamma / gamma * alpha(k), (w, j, k)),),
 )
 
 # -- Drift ----------------------------------------------------------------------------------------------
@@ -298,7 +306,6 @@ _prove(
         Square(r * grad(k) + error(k, b), alpha(k) * mask(k) / r, (w, j, k, b)),
         Square((1 - mask(k)) * error(k, b), (1 + 1 / r) * alpha(k), (w, j, k, b)),
         Square((covered - mask(k)) * grad(k), (1 + r) * tau * alpha(k), (w, j, k)),
-        Square((1 - covered) * deviation(k), (1 + r) * tau * alpha(k), (w, j, k)),
     ),
 )
 _prove(
@@ -336,52 +343,58 @@ _prove(
     ),
     (Square((1 - mask(k)) * noise(k, i), alpha(k) ** 2 / gamma**2, (w, j, k)),),
 )
-_prove(
-    "server noise of all steps",
-    le(expect(total(aggregate_noise(i), i) ** 2, j), tau * server_var),
-    "Noise of different steps is uncorrelated.",
-    (
-        Use("trichotomy", -expect(aggregate_noise(b) * aggregate_noise(b2), j), (b, b2)),
-        Use("unbiased: past", 2 * alpha(k) * alpha(k2), (j, b, b2, k, k2)),
-        Use("server noise", over=(i,)),
-    ),
-)
-_past = total(before(b, i) * aggregate_noise(b), b)
-_prove(
-    "server noise of past steps",
-    le(expect(_past**2, j), total(before(b, i), b) * server_var),
-    "The same for the steps before i.",
-    (
-        Use("trichotomy", -_both * expect(aggregate_noise(b) * aggregate_noise(b2), j), (b, b2)),
-        Use("unbiased: past", 2 * _both * alpha(k) * alpha(k2), (j, b, b2, k, k2)),
-        Use("server noise", before(b, i), (b,), ((i, b),)),
-    ),
-)
-_prove(
-    "noise meets later gradients only",
-    eq(
-        expect(aggregate(i) * aggregate_noise(b), j, i, b),
-        expect(aggregate(i) * _past, j, i),
-    ),
-    "A gradient is uncorrelated with the noise of its own and later steps.",
-    (Use("unbiased: iterates", alpha(k) * alpha(k2), (j, i, b, k, k2)),),
-)
-_prove(
-    "server variance",
-    le(
-        expect(move**2, j),
-        eta**2 * ((tau + z_best) * expect(aggregate(i) ** 2, i, j) + (tau + pairs / z_best) * server_var),
-    ),
-    "Young with z between gradients and past noise; z is the largest that the gradients' share in the "
-    "descent can pay for with what f leaves, which makes the noise's share least.",
-    (
-        Use("noise meets later gradients only", 2 * eta**2),
-        Use("server noise of past steps", eta**2 / z_best, (i,)),
-        Use("number of pairs", eta**2 * server_var / z_best),
-        Use("server noise of all steps", eta**2),
-    ),
-    (
-        Square(aggregate(i) - aggregate(b), HALF * eta**2, (w, j, i, b)),
-        Square(z_best * aggregate(i) - _past, eta**2 / z_best, (w, j, i)),
-    ),
-)
+
+
+def server_moves(variance: Expr) -> list[Step]:
+    """Second moment of the server's move, from a bound on the noise of one step ("server noise")."""
+    past = total(before(b, i) * aggregate_noise(b), b)
+    return [
+        Step(
+            "server noise of all steps",
+            le(expect(total(aggregate_noise(i), i) ** 2, j), tau * variance),
+            "Noise of different steps is uncorrelated.",
+            (
+                Use("trichotomy", -expect(aggregate_noise(b) * aggregate_noise(b2), j), (b, b2)),
+                Use("unbiased: past", 2 * alpha(k) * alpha(k2), (j, b, b2, k, k2)),
+                Use("server noise", over=(i,)),
+            ),
+        ),
+        Step(
+            "server noise of past steps",
+            le(expect(past**2, j), total(before(b, i), b) * variance),
+            "The same for the steps before i.",
+            (
+                Use("trichotomy", -_both * expect(aggregate_noise(b) * aggregate_noise(b2), j), (b, b2)),
+                Use("unbiased: past", 2 * _both * alpha(k) * alpha(k2), (j, b, b2, k, k2)),
+                Use("server noise", before(b, i), (b,), ((i, b),)),
+            ),
+        ),
+        Step(
+            "noise meets later gradients only",
+            eq(expect(aggregate(i) * aggregate_noise(b), j, i, b), expect(aggregate(i) * past, j, i)),
+            "A gradient is uncorrelated with the noise of its own and later steps.",
+            (Use("unbiased: iterates", alpha(k) * alpha(k2), (j, i, b, k, k2)),),
+        ),
+        Step(
+            "server variance",
+            le(
+                expect(move**2, j),
+                eta**2 * ((tau + z_best) * expect(aggregate(i) ** 2, i, j) + (tau + pairs / z_best) * variance),
+            ),
+            "Young with z between gradients and past noise; z is the largest that the gradients' share in the "
+            "descent can pay for with what f leaves, which makes the noise's share least.",
+            (
+                Use("noise meets later gradients only", 2 * eta**2),
+                Use("server noise of past steps", eta**2 / z_best, (i,)),
+                Use("number of pairs", eta**2 * variance / z_best),
+                Use("server noise of all steps", eta**2),
+            ),
+            (
+                Square(aggregate(i) - aggregate(b), HALF * eta**2, (w, j, i, b)),
+                Square(z_best * aggregate(i) - past, eta**2 / z_best, (w, j, i)),
+            ),
+        ),
+    ]
+
+
+STEPS += server_moves(server_var)

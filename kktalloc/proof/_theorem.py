@@ -172,26 +172,34 @@ _prove(
     ),
 )
 
+
 # -- The personal part ----------------------------------------------------------------------------------
-_pmove2 = total(pmove(k, e) ** 2, c)
-_curve = 1 / (2 * L_v * position)
-_prove(
-    "descent, personal, pointwise",
-    le(total(psegment * pmove(k, e), c), total(pgrad(k, e) * pmove(k, e), c) + L_v * position * _pmove2),
-    "The same at each point of a personal step.",
-    (Use("smooth in v", _curve),),
-    (Square(psegment - pgrad(k, e) - L_v * position * pmove(k, e), _curve, (c,)),),
-)
-_prove(
-    "descent lemma, personal",
-    le(value_next, value + total(pgrad(k, e) * pmove(k, e), c) + L_v / 2 * _pmove2),
-    "The descent lemma for a personal step.",
-    (
-        Use("calculus in v"),
-        Use("descent, personal, pointwise", over=(z,)),
-        Use("position", L_v * _pmove2),
-    ),
-)
+def personal_descent(slope: Expr) -> list[Step]:
+    """The descent lemma along a personal step, for F_k with gradient `slope` in v_k where the step begins."""
+    move2 = total(pmove(k, e) ** 2, c)
+    curve = 1 / (2 * L_v * position)
+    return [
+        Step(
+            "descent, personal, pointwise",
+            le(total(psegment * pmove(k, e), c), total(slope * pmove(k, e), c) + L_v * position * move2),
+            "The same at each point of a personal step.",
+            (Use("smooth in v", curve),),
+            (Square(psegment - slope - L_v * position * pmove(k, e), curve, (c,)),),
+        ),
+        Step(
+            "descent lemma, personal",
+            le(value_next, value + total(slope * pmove(k, e), c) + L_v / 2 * move2),
+            "The descent lemma for a personal step.",
+            (
+                Use("calculus in v"),
+                Use("descent, personal, pointwise", over=(z,)),
+                Use("position", L_v * move2),
+            ),
+        ),
+    ]
+
+
+_STEPS += personal_descent(pgrad(k, e))
 _prove(
     "personal step",
     le(
@@ -220,6 +228,9 @@ _prove(
         Use("weights", tau_v * L_v * eta_v**2 / 2 * var_v),
     ),
 )
+
+PERSONAL_STEPS = tuple(_STEPS[-4:])
+"""The personal phase, from its descent lemma on."""
 
 
 # -- One round and R rounds -----------------------------------------------------------------------------
