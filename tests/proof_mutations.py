@@ -10,21 +10,25 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import sympy
 from sympy.core.function import AppliedUndef
 
 from kktalloc.proof._checker import Checker
-from kktalloc.proof._language import Expr, Sign, Signature, Step, Theory, Total
+from kktalloc.proof._language import Claim, Expr, Sign, Signature, Step, Theory, Total
+from kktalloc.proof._normal_form import Refused
 from kktalloc.proof._report import COROLLARIES, theories
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A step with one constant changed, and what was changed."""
+    """A step with one constant changed, what was changed, and the part that was, before and after, alone."""
 
     step: Step
     change: str
+    before: Step
+    after: Step
 
 
 def changed(expr: Expr, signature: Signature) -> Iterator[tuple[Expr, str]]:
@@ -58,20 +62,45 @@ def _inside(expr: Expr, signature: Signature) -> Iterator[tuple[Expr, str]]:
 
 def mutants(step: Step, signature: Signature) -> Iterator[Mutant]:
     """Every mutant of a step."""
+    nothing = replace(step, claim=replace(step.claim, lhs=sympy.S.Zero, rhs=sympy.S.Zero), uses=(), squares=())
+
+    def mutant(step: Step, change: str, old: dict[str, Any], new: dict[str, Any]) -> Mutant:
+        return Mutant(step, change, replace(nothing, **old), replace(nothing, **new))
+
     for side in ("lhs", "rhs"):
+        alone = replace(nothing.claim, **{side: getattr(step.claim, side)})
         for new, text in changed(getattr(step.claim, side), signature):
-            yield Mutant(replace(step, claim=replace(step.claim, **{side: new})), f"{side}: {text}")
+            whole = replace(step, claim=replace(step.claim, **{side: new}))
+            yield mutant(whole, f"{side}: {text}", {"claim": alone}, {"claim": replace(alone, **{side: new})})
     for n, use in enumerate(step.uses):
-        yield Mutant(replace(step, uses=step.uses[:n] + step.uses[n + 1 :]), f"without {use.fact!r}")
+        others = step.uses[:n], step.uses[n + 1 :]
+        old = {"uses": (use,)}
+        yield mutant(replace(step, uses=others[0] + others[1]), f"without {use.fact!r}", old, {})
         for new, text in changed(use.times, signature):
-            uses = (*step.uses[:n], replace(use, times=new), *step.uses[n + 1 :])
-            yield Mutant(replace(step, uses=uses), f"multiplier of {use.fact!r}: {text}")
+            other = replace(use, times=new)
+            whole = replace(step, uses=(*others[0], other, *others[1]))
+            yield mutant(whole, f"multiplier of {use.fact!r}: {text}", old, {"uses": (other,)})
     for n, square in enumerate(step.squares):
-        yield Mutant(replace(step, squares=step.squares[:n] + step.squares[n + 1 :]), f"without square {n}")
+        around = step.squares[:n], step.squares[n + 1 :]
+        old = {"squares": (square,)}
+        yield mutant(replace(step, squares=around[0] + around[1]), f"without square {n}", old, {})
         for part in ("base", "times"):
             for new, text in changed(getattr(square, part), signature):
-                squares = (*step.squares[:n], replace(square, **{part: new}), *step.squares[n + 1 :])
-                yield Mutant(replace(step, squares=squares), f"square {n}, {part}: {text}")
+                another = replace(square, **{part: new})
+                whole = replace(step, squares=(*around[0], another, *around[1]))
+                yield mutant(whole, f"square {n}, {part}: {text}", old, {"squares": (another,)})
+
+
+def survives(mutant: Mutant, checker: Checker, known: dict[str, Claim]) -> bool:
+    """Whether the checker would accept the mutant of a verified step.
+
+    A residual is the sum of what the claim's sides, the uses and the squares give, and that of the step is zero: only
+    the part that was changed has to be expanded again.
+    """
+    try:
+        return checker.residual(mutant.after, known) == checker.residual(mutant.before, known)
+    except Refused:
+        return False
 
 
 def run(theory: Theory, names: set[str], every: int = 1) -> tuple[int, list[Mutant]]:
@@ -81,9 +110,10 @@ def run(theory: Theory, names: set[str], every: int = 1) -> tuple[int, list[Muta
     total, survivors = 0, []
     for step in theory.steps:
         if step.name in names:
+            assert checker.check(step, known).verified, step.name
             for mutant in islice(mutants(step, theory.signature), 0, None, every):
                 total += 1
-                if checker.check(mutant.step, known).verified:
+                if survives(mutant, checker, known):
                     survivors.append(mutant)
         known[step.name] = step.claim
     return total, survivors

@@ -62,7 +62,10 @@ def theories() -> dict[str, Theory]:
 def chapters() -> list[Chapter]:
     """Check everything."""
     every = theories()
-    names = {key: {its.name for its in (*theory.facts, *theory.steps)} for key, theory in every.items()}
+    names = {
+        key: {fact.name for fact in theory.facts} | {step.name for step in theory.steps}
+        for key, theory in every.items()
+    }
     found = []
     for key, theory in every.items():
         of = COROLLARIES.get(key)

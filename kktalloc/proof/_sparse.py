@@ -58,7 +58,7 @@ from kktalloc.proof._hypotheses import (
     var_v,
     w,
 )  # fmt: skip
-from kktalloc.proof._language import Expr, Sign, Square, Theory, Use, eq, le, total
+from kktalloc.proof._language import Expr, Fact, Sign, Square, Theory, Use, eq, le, total
 from kktalloc.proof._round import HALF, descent, displacements, gain
 from kktalloc.proof._round import STEPS as ROUND_STEPS
 from kktalloc.proof._theorem import PERSONAL_STEPS
@@ -170,9 +170,9 @@ DRIFT_STEPS = tuple(mapped_step(step, without_pruning) for step in ROUND_STEPS i
 """The first theorem's drift, at u instead of the pruned model."""
 
 
-def facts_of_the_first(signature_facts: tuple[str, ...] = _FACTS) -> list:
+def facts_of_the_first(names: tuple[str, ...]) -> list[Fact]:
     """The first theorem's hypotheses of these names, at u instead of the pruned model."""
-    return [mapped_fact(fact, without_pruning) for fact in h.THEORY.facts if fact.name in signature_facts]
+    return [mapped_fact(fact, without_pruning) for fact in h.THEORY.facts if fact.name in names]
 
 
 def _given(theory: Theory) -> None:
@@ -353,7 +353,7 @@ def _one_round(theory: Theory) -> None:
 
 def sparse() -> Theory:
     """The theorem with every step from the hypotheses up."""
-    theory = Theory("Convergence with sparse uploads", SIGNATURE, facts_of_the_first())
+    theory = Theory("Convergence with sparse uploads", SIGNATURE, facts_of_the_first(_FACTS))
     _given(theory)
     theory.steps = [*descent(move), *DRIFT_STEPS]
     _errors(theory)

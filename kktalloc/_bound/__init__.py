@@ -1,0 +1,1 @@
+"""The convergence theorems in numbers; `kktalloc.bound` is the way in."""
