@@ -32,6 +32,7 @@ from kktalloc._bound.inputs import (
     UploadErrors,
     Young,
 )
+from kktalloc._bound.objective import Objective, RoundKind, objective
 from kktalloc._bound.parts import BoundTerms, MeasuredTerms, Parts
 from kktalloc._bound.theorems import from_norms, measured
 
@@ -41,12 +42,15 @@ __all__ = [
     "FeedbackErrors",
     "GradientErrors",
     "MeasuredTerms",
+    "Objective",
+    "RoundKind",
     "Schedule",
     "UploadErrors",
     "Young",
     "allocator_weights",
     "best_young",
     "bound",
+    "objective",
 ]
 
 

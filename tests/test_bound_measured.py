@@ -135,7 +135,7 @@ def test_where_one_theorem_does_not_apply_the_other_counts() -> None:
 
 
 def test_the_first_theorems_constants_give_measured_errors_too() -> None:
-    """Steps "gradient error, smooth" and "coverage charge from the least coverage": nothing is lost by it at tau = 1."""
+    """Steps "gradient error, smooth" and "coverage charge from the least coverage": at tau = 1 nothing is lost."""
     schedule = replace(SCHEDULE, local_steps=1)
     error = 8.0**2 * 1.5**2 * RHO / 0.5
     errors = b.GradientErrors(error, (1 - 0.5) / 0.5 * 0.4, (ALPHA @ ALPHA) * 0.7 / 0.5**2)

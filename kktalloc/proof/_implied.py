@@ -58,8 +58,8 @@ def _gradient_errors(theory: Theory) -> None:
 
     changed = grad(k) - start
     kinds = {
-        "smooth": (L**2 * pruned(j) ** 2, (j,), "A1, by one constant"),
-        "smooth by coordinate": (curvature**2 * pruned(j) ** 2, (j,), "A1, by a constant for each coordinate"),
+        "smooth": (L**2 * (1 - mask(k)) * u**2, (j,), "A1, by one constant"),
+        "smooth by coordinate": (curvature**2 * (1 - mask(k)) * u**2, (j,), "A1, by a constant for each coordinate"),
         "smooth by a matrix": (matrix * pruned(j) * pruned(other), (j, other), "A1, by a matrix M"),
     }
     for name, (bound, indices, text) in kinds.items():

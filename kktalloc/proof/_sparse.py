@@ -59,7 +59,7 @@ from kktalloc.proof._hypotheses import (
     w,
 )  # fmt: skip
 from kktalloc.proof._language import Expr, Fact, Sign, Square, Theory, Use, eq, le, total
-from kktalloc.proof._round import HALF, descent, displacements, gain
+from kktalloc.proof._round import HALF, descent, displacements, gain, pruned
 from kktalloc.proof._round import STEPS as ROUND_STEPS
 from kktalloc.proof._theorem import PERSONAL_STEPS
 from kktalloc.proof._transform import copied, mapped_fact, mapped_step, per_round
@@ -120,7 +120,7 @@ ERRORS = rate * eta * (HALF + gain * lean) / tau
 
 def without_pruning(expr: Expr) -> Expr:
     """The first theorem's expressions where training starts from u and no coordinate is special."""
-    return expr.xreplace({h.covered: 1, h.u: 0}).replace(Function("mask"), _trained)
+    return expr.xreplace({pruned: 0}).xreplace({h.covered: 1, h.u: 0}).replace(Function("mask"), _trained)
 
 
 drift2 = without_pruning(displacements)
