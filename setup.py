@@ -18,7 +18,8 @@ setup(
             "kktalloc._kernel",
             [f"kktalloc/kernel/{name}.c" for name in ("module", "validate", "solve", "judge", "threads")],
             depends=[
-                f"kktalloc/kernel/{name}.h" for name in ("block", "lanes", "problem", "response", "start", "tally")
+                f"kktalloc/kernel/{name}.h"
+                for name in ("block", "curve", "efficiency", "judge", "lanes", "problem", "response", "start", "tally")
             ],
             extra_compile_args=flags,
             optional=True,

@@ -3,6 +3,8 @@
 #include "response.h"
 #include "start.h"
 
+static const Curve linear = {.kind = LINEAR};
+
 enum { PAYLOAD, OVERHEAD, POWER0, COMPUTE, C, D, D_PEAK, ENERGY_BRANCH, EFFICIENCY, INPUTS };
 
 /* ln(m / price), its slope in y, and the second derivative over that. */
@@ -11,6 +13,7 @@ void probe_slopes(double (*in)[LANES], double (*out)[LANES])
     static Block block;
     Block *v = &block;
     memset(v, 0, sizeof *v);
+    v->curve = &linear;
     v->width = LANES;
     EACH(i) {
         v->payload[i] = in[PAYLOAD][i];
@@ -36,6 +39,7 @@ void probe_slopes(double (*in)[LANES], double (*out)[LANES])
 static void start(Block *v)
 {
     memset(v, 0, sizeof *v);
+    v->curve = &linear;
     v->width = VECTOR;
     EACH_OF(v, i) {
         v->payload[i] = v->rate1[i] = v->worth[i] = v->paid.price[i] = v->paid.per_price[i] = 1.0;
@@ -50,6 +54,7 @@ static void start(Block *v)
         v->corner[i] = UNSET;
         v->y[i] = 2.0;
     }
+    enter(v);
     evaluate(v);
     EACH_OF(v, i) v->worth[i] /= exp(v->excess[i]);
 }
@@ -73,6 +78,7 @@ double probe_held(void)
     evaluate(&block);
     block.s_min[0] = block.s[0];
     block.corner[0] = FLOOR;
+    enter(&block);
     confirm(&block);
     return block.y[0];
 }
@@ -90,6 +96,7 @@ double probe_beside_a_kink(void)
     v->d_peak[1] = 3.6;
     v->s_max[1] = 5.0;
     v->s_kink[1] = v->kinked[1] = v->energy_first[1] = 1.0;
+    enter(v);
     double low = 0.01, high = 6.0;
     for (int n = 0; n < 200; n++) {
         v->y[1] = 0.5 * (low + high);
@@ -98,6 +105,7 @@ double probe_beside_a_kink(void)
         else high = v->y[1];
     }
     v->s_min[0] = v->s[0] * (1.0 + 1e-7);
+    enter(v);
     evaluate(v);
     EACH_OF(v, i) v->worth[i] /= exp(v->excess[i]);
     confirm(v);
@@ -110,6 +118,7 @@ void probe_settled(const double *theta, double *y)
     static Block block;
     Block *v = &block;
     memset(v, 0, sizeof *v);
+    v->curve = &linear;
     v->width = LANES;
     EACH(i) {
         v->rate1[i] = v->gamma[i] = v->power0[i] = v->fresh[i] = 1.0;
@@ -130,6 +139,7 @@ void probe_approached(double (*in)[LANES], double (*out)[LANES])
     static Block block;
     Block *v = &block;
     memset(v, 0, sizeof *v);
+    v->curve = &linear;
     v->width = LANES;
     EACH(i) {
         const double F0 = in[FIRST_POWER][i], F1 = in[POWER_SLOPE][i], A = in[SHARE][i], gamma = in[GAMMA][i];

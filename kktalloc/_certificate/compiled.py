@@ -9,7 +9,7 @@ import numpy as np
 from kktalloc._problem.allocation import Allocation
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
-from kktalloc._problem.served import serving
+from kktalloc._problem.served import curve_columns, serving
 from kktalloc._problem.threads import threads_for
 
 # Rows of what `judge` finds, in the order of kernel/problem.h; the gap and the resolution follow.
@@ -73,7 +73,7 @@ def _call_judge(
         return values if values is None or values.ndim <= len(size) else values.reshape(size)
 
     module.judge(
-        *problem.columns, N, K, threads_for(N * K, threads),
+        *problem.columns, curve_columns(problem), N, K, threads_for(N * K, threads),
         flat(rho, N, K), flat(b, N, K), flat(p, N, K), flat(per_hz, N),
         *(flat(claimed.get(name), N, K) for name in _DEVICE_CLAIMS),
         flat(claimed.get("objective"), N), flat(claimed.get("deadline_per_s"), N), _codes(claimed.get("regime")),

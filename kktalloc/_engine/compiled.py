@@ -11,8 +11,9 @@ import numpy as np
 
 from kktalloc._problem.allocation import Allocation
 from kktalloc._problem.arrays import FloatArray
+from kktalloc._problem.curves import Table
 from kktalloc._problem.problem import Problem
-from kktalloc._problem.served import serving
+from kktalloc._problem.served import curve_columns, serving
 from kktalloc._problem.threads import threads_for
 
 _SOLVED = 0  # of the states in kernel/problem.h
@@ -41,9 +42,11 @@ def solve(problem: Problem, threads: int | None = None) -> Allocation | None:
     rho, b, p, upload, latency, energy = (new(shape) for _ in range(6))
     regime, state = np.empty(shape, np.int8), np.empty(batch, np.int8)
     objective, price, scratch = np.empty(batch), np.empty(batch), new((2, *shape))
+    curve = curve_columns(problem)
+    piece = np.empty(shape, np.int16) if isinstance(problem.pruning_error, Table) else None
     module.solve(
-        *problem.columns, *problem.sizes, threads_for(math.prod(problem.sizes), threads),
-        rho, b, p, upload, latency, energy, regime, objective, price, state, scratch,
+        *problem.columns, curve, *problem.sizes, threads_for(math.prod(problem.sizes), threads),
+        rho, b, p, upload, latency, energy, regime, objective, price, state, scratch, piece,
     )  # fmt: skip
     solved = np.asarray(state == _SOLVED)
     return Allocation(rho, b, p, upload, latency, energy, objective, regime, price, np.zeros(batch), solved, scratch)

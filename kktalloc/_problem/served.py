@@ -1,6 +1,7 @@
 """Which problems the compiled kernel takes.
 
-It takes linear pruning error without a cap on total power; NumPy takes every kind.
+It takes problems without a cap on total power whose pruning error is linear, a power law or a table; NumPy takes every
+kind.
 """
 
 from __future__ import annotations
@@ -8,15 +9,36 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kktalloc._problem.curves import Linear
+import numpy as np
+
+from kktalloc._problem.arrays import FloatArray
+from kktalloc._problem.curves import Linear, PowerLaw, Table
 from kktalloc._problem.kernel import kernel, warn_of_the_slow_engine
 from kktalloc._problem.problem import Problem
+
+# Of kernel/problem.h: kinds of curves, and the most points of a table.
+_POWER_LAW, _TABLE = 1, 2
+_MOST_POINTS = 30000
 
 
 def serving(problem: Problem) -> Any:
     """The kernel if it takes this kind of problem, else None: the one place that decides."""
-    common = problem.shape[-1] > 0 and not problem.capped and isinstance(problem.pruning_error, Linear)
-    if not common:
+    curve = problem.pruning_error
+    known = type(curve) in (Linear, PowerLaw) or (type(curve) is Table and np.shape(curve.error)[-1] <= _MOST_POINTS)
+    if not known or problem.shape[-1] == 0 or problem.capped:
         return None
     warn_of_the_slow_engine(math.prod(problem.shape))
     return kernel()
+
+
+def curve_columns(problem: Problem) -> tuple[int, FloatArray, FloatArray, FloatArray | None] | None:
+    """The pruning error as the kernel takes it: its kind and its arrays, per device where they are; None for linear."""
+    curve = problem.pruning_error
+    if type(curve) is PowerLaw:
+        exponent, scale = (v.reshape(problem.sizes) if v.ndim else v for v in map(np.asarray, vars(curve).values()))
+        return _POWER_LAW, exponent, scale, None
+    if type(curve) is Table:
+        arrays = (np.asarray(v) for v in (curve.pruning_ratio, curve.error, curve.slopes))
+        ratio, error, slopes = (v.reshape(*problem.sizes, -1) if v.ndim > 1 else v for v in arrays)
+        return _TABLE, ratio, error, slopes
+    return None

@@ -8,9 +8,10 @@
 #ifndef KKTALLOC_BLOCK_H
 #define KKTALLOC_BLOCK_H
 
-#include "problem.h"
+#include "curve.h"
 
-enum { UNSET = -1, FLOOR, ENERGY, KINK, PEAK, SATURATED };  /* Regime of _regime.py */
+/* Regime of Python; BREAK, where a table's slope jumps, is no regime: it is written as the branch that it lies on. */
+enum { UNSET = -1, FLOOR, ENERGY, KINK, PEAK, SATURATED, TOTAL_POWER, BREAK };
 
 /* What the lanes pay: price of bandwidth, and by how much its logarithm has moved since the last sweep; the relative steps
  * that may wait for the next. */
@@ -24,19 +25,34 @@ typedef struct {
     Lanes bandwidth, deadline, per_noise, nats_second, per_nats_second;  /* of the lane's problem */
     Prices paid;
     Lanes field[DEVICE_FIELDS];
-    Lanes worth, compute, rate1, overhead, payload, gamma;  /* weight / rate1; o and r are `overhead` and `payload` */
+    /* weight / rate1, times the slope of the table's piece or scale * exponent; o and r are `overhead` and `payload` */
+    Lanes worth, compute, rate1, overhead, payload, gamma;
     Lanes power0, power1, f, c, d, d_peak;  /* of the energy branch; `f` and `d_peak` of the peak branch */
     Lanes s_min, s_max, s_kink, kinked, energy_first, hopeless, pinned;
-    Lanes y, second, corner;  /* state: efficiency, on the second branch, `FLOOR`, `KINK`, `SATURATED` or UNSET */
+    const Curve *curve;
+    const Strip *at;  /* what the lanes stand for */
+    Lanes power, quick;  /* of a power law: exponent - 1; -d ln b / d y or d ln rho / d y, whichever is more */
+    /* Of a table: weight / rate1; the piece that the device is on, and the one that what follows belongs to; slope of the next piece over that of this one; the s
+     * between which it lies, and whether they are the floor and the s that keeps everything. */
+    Lanes plain, piece, entered, flatter, piece_min, piece_max, first_piece, last_piece;
+    /* What a device keeps grows with the bandwidth from the floor to saturation, in segments that end where the branch of the
+     * power limit or the piece of a table changes: the s at the ends of the segment that a lane is on, and what they are. */
+    Lanes bottom, top, below, above;
+    Lanes y, second, corner;  /* state: efficiency, on the second branch, what holds the lane (FLOOR, KINK, ...) or UNSET */
     Lanes code, known, moves;  /* where the last sweep left off: regime, efficiency, its derivative in ln price */
-    Lanes low, high, across, flag, crossed, fresh;  /* scratch of the searches */
+    Lanes held;                /* the piece then; -1 - piece where the device was held at the upper end of it */
+    Lanes low, high, across, flag, fresh, passed;  /* scratch of the searches */
+    Lanes came;  /* 1 where the lane has entered its segment from below, -1 from above, 0 where it began there */
     /* At y: ln(m / price), or m / price - 1 where only that was asked for, one over its derivative, its second
      * derivative over the first, ..., e^-y / (1 - e^-y), -d ln b / d y; the pending step of y. `across` has the sign
-     * that the excess has on the other branch where both meet. */
+     * that the excess has on the segment on the other side of a kink, or of the break at the upper end. */
     Lanes excess, per_slope, curl, s, p, b, decayed, bend, step;
 } Block;
 
 #define EFFICIENCY_MAX 690.0
+
+/* A limit of power, in peaks, that never binds: the peak itself is below it. (Infinity would give NaN when multiplied by 0.) */
+#define NO_LIMIT 2.0
 
 /* Over the lanes in use. */
 #define EACH_OF(v, i) for (int i = 0; i < ((v)->width & -VECTOR); i++)
@@ -47,6 +63,7 @@ LANE_LOOP void enter_cells(Block *v, const Problem *problem, const Strip *at)
     const Strip cells = {at->row, 0, 0, at->across ? at->count : 1, 1};
     Lanes noise;
     v->width = whole_vectors(at->count);
+    v->curve = &problem->curve;
     load(v->bandwidth, &problem->cell[BANDWIDTH_HZ], &cells);
     load(v->deadline, &problem->cell[DEADLINE_S], &cells);
     load(noise, &problem->cell[NOISE_PSD_W_PER_HZ], &cells);
@@ -61,8 +78,8 @@ LANE_LOOP void enter_cells(Block *v, const Problem *problem, const Strip *at)
     }
 }
 
-/* The reduced form: `_reduced.reduce`. */
-LANE_LOOP void reduce(Block *v, const Problem *problem, const Strip *at)
+/* The reduced form, `reduced.reduce`, of the linear error. */
+LANE_LOOP void reduce_lanes(Block *v, const Problem *problem, const Strip *at)
 {
     for (int i = 0; i < DEVICE_FIELDS; i++) load(v->field[i], &problem->device[i], at);
     EACH_OF(v, i) {
@@ -80,11 +97,10 @@ LANE_LOOP void reduce(Block *v, const Problem *problem, const Strip *at)
         const double nats = per_window * v->nats_second[i], bits = payload + A * overhead, rate1 = bits * nats;
         const double per_bits = 1.0 / bits, per_rate1 = per_bits * window * v->per_nats_second[i];
 
-        /* Where energy is no limit, a constant limit beyond the peak stands in for the infinite one. */
         const double finite = energy < INFINITY ? 1.0 : 0.0, limited = peak > 0.0 ? finite : 0.0;
         const double drain = eta * per_window / (peak > 0.0 ? peak : 1.0), heat = drain * compute_j;
-        const double F0 = limited > 0.0 ? drain * energy : 2.0, F1 = limited > 0.0 ? A * F0 - heat : 0.0;
-        const double mixed = limited > 0.0 ? heat : 2.0 * A;  /* A F0 - F1 */
+        const double F0 = limited > 0.0 ? drain * energy : NO_LIMIT, F1 = limited > 0.0 ? A * F0 - heat : 0.0;
+        const double mixed = limited > 0.0 ? heat : NO_LIMIT * A;  /* A F0 - F1 */
         /* Without gain, power, energy or time a device can send nothing: it stays at its floor. */
         const double able = energy > 0.0 ? gain * peak : 0.0, received = time > 0.0 ? able : 0.0;
         const double gamma = received * v->per_noise[i];
@@ -122,6 +138,104 @@ LANE_LOOP void reduce(Block *v, const Problem *problem, const Strip *at)
         v->hopeless[i] = late + drained + (rate_min > 0.0 ? unable : 0.0);
         v->pinned[i] = s_max > s_min ? silent : 1.0;
     }
+}
+
+LANE_LOOP void bend(Block *v)
+{
+    Lanes scale;
+    load(v->power, &v->curve->exponent, v->at);
+    load(scale, &v->curve->scale, v->at);
+    EACH_OF(v, i) {
+        const double exponent = v->power[i], pinned = v->pinned[i], worth = v->worth[i] * scale[i] * exponent;
+        v->worth[i] = worth;
+        v->power[i] = exponent - 1.0;
+        v->pinned[i] = worth > 0.0 ? pinned : 1.0;
+    }
+}
+
+static void reduce(Block *v, const Problem *problem, const Strip *at)
+{
+    v->at = at;
+    reduce_lanes(v, problem, at);
+    if (v->curve->kind == POWER_LAW) bend(v);
+    if (v->curve->kind != TABLE) return;
+    for (int i = 0; i < v->width; i++) {
+        const Pieces table = pieces_at(v->curve, at, i);
+        const int floor = piece_at(&table, v->field[PRUNING_RATIO_MAX][i], 1);
+        v->plain[i] = v->worth[i];
+        v->entered[i] = -1.0;
+        if (!(piece_slope(&table, floor) > 0.0)) v->pinned[i] = 1.0;
+    }
+}
+
+/* The piece that a table's device is on, at the pruning ratio that s stands for; never one where keeping more is worth nothing,
+ * unless there is no other. */
+static void choose_pieces(Block *v)
+{
+    for (int i = 0; i < v->width; i++) {
+        const Pieces table = pieces_at(v->curve, v->at, i);
+        const double rho_max = v->field[PRUNING_RATIO_MAX][i], s = v->s[i], q = s / (1.0 + v->compute[i] * s);
+        const int floor = piece_at(&table, rho_max, 1);
+        int j = s < v->s_max[i] ? piece_at(&table, most(1.0 - q, 0.0), 0) : 0;
+        if (!(s > v->s_min[i]) || j > floor) j = floor;
+        while (j < floor && !(piece_slope(&table, j) > 0.0)) j++;
+        v->piece[i] = j;
+    }
+}
+
+/* s at a pruning ratio. */
+INLINE double s_at_ratio(double rho, double compute)
+{
+    const double q = 1.0 - rho, room = 1.0 - compute * q;
+    return room > 0.0 ? q / room : INFINITY;
+}
+
+/* What belongs to the pieces that the lanes are on. */
+static void enter_pieces(Block *v)
+{
+    for (int i = 0; i < v->width; i++) {
+        if (v->entered[i] == v->piece[i]) continue;
+        const Pieces table = pieces_at(v->curve, v->at, i);
+        const int j = (int)v->piece[i];
+        v->entered[i] = j;
+        const double slope = piece_slope(&table, j), next = j ? piece_slope(&table, j - 1) : 0.0;
+        const double s_min = v->s_min[i], s_max = v->s_max[i], A = v->compute[i], to = ratio_at(&table, j + 1);
+        const int first = !(to < v->field[PRUNING_RATIO_MAX][i]);
+        v->worth[i] = v->plain[i] * slope;
+        v->flatter[i] = slope > 0.0 ? next / slope : 0.0;
+        v->first_piece[i] = first ? 1.0 : 0.0;
+        v->last_piece[i] = j ? 0.0 : 1.0;
+        v->piece_min[i] = first ? s_min : most(least(s_at_ratio(to, A), s_max), s_min);
+        v->piece_max[i] = j ? most(least(s_at_ratio(ratio_at(&table, j), A), s_max), s_min) : s_max;
+    }
+}
+
+/* The segments that the lanes are on, from their branches and pieces. */
+LANE_LOOP void enter_segments(Block *v)
+{
+    const int table = v->curve->kind == TABLE;
+    EACH_OF(v, i) {
+        const double low = table ? v->piece_min[i] : v->s_min[i], high = table ? v->piece_max[i] : v->s_max[i];
+        const double s_kink = v->s_kink[i], kinked = v->kinked[i], was = kinked > 0.0 ? v->second[i] : 0.0;
+        /* A piece beyond the kink, or before it, has no other branch. */
+        const double beyond = low > s_kink ? kinked : was, second = high < s_kink ? 0.0 : beyond;
+        const double first_piece = table ? v->first_piece[i] : 1.0, last_piece = table ? v->last_piece[i] : 1.0;
+        const double down = first_piece > 0.0 ? FLOOR : BREAK, up = last_piece > 0.0 ? SATURATED : BREAK;
+        const double behind = second > 0.0 ? (s_kink >= low ? 1.0 : 0.0) : 0.0;
+        const double ahead = second < kinked ? (s_kink <= high ? 1.0 : 0.0) : 0.0;
+        v->second[i] = second;
+        v->bottom[i] = behind > 0.0 ? s_kink : low;
+        v->top[i] = ahead > 0.0 ? s_kink : high;
+        v->below[i] = behind > 0.0 ? KINK : down;
+        v->above[i] = ahead > 0.0 ? KINK : up;
+    }
+}
+
+/* The segments of lanes whose branch or piece has changed. */
+static void enter(Block *v)
+{
+    if (v->curve->kind == TABLE) enter_pieces(v);
+    enter_segments(v);
 }
 
 #endif

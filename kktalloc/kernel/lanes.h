@@ -111,6 +111,17 @@ LANE_LOOP void scatter_codes(signed char *to, const double *lanes, const double 
     else for (int i = 0; i < at->count; i++) if (here[i] > 0.0) to[i * stride] = (signed char)lanes[i];
 }
 
+/* Those of one problem for arrays of small whole numbers that need more room. */
+LANE_LOOP void gather_shorts(double *lanes, const short *from, const Strip *at)
+{
+    EACH(i) lanes[i] = from[i < at->count ? i : at->count - 1];
+}
+
+LANE_LOOP void scatter_shorts(short *to, const double *lanes, const Strip *at)
+{
+    for (int i = 0; i < at->count; i++) to[i] = (short)lanes[i];
+}
+
 INLINE double bits_to_double(uint64_t bits)
 {
     double x;

@@ -34,19 +34,21 @@ static Py_buffer *hold(Buffers *buffers, PyObject *array, int flags, char format
     return b;
 }
 
-/* An array that broadcasts to (rows, columns), or to (rows,) where columns is 0. */
-static int column(Buffers *buffers, PyObject *array, ptrdiff_t rows, ptrdiff_t columns, Column *out)
+/* An array that broadcasts to (rows, columns, points); to fewer axes where a later count is negative. The distance of its points,
+ * in bytes, is left in `step`. */
+static int spread(Buffers *buffers, PyObject *array, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t points, Column *out,
+                  ptrdiff_t *step)
 {
     static const double nothing = 0.0;
     const Py_buffer *b = hold(buffers, array, PyBUF_STRIDES, 'd');
     if (!b) return 0;
-    const ptrdiff_t shape[2] = {rows, columns};
-    const int most = columns < 0 ? 1 : 2;
-    ptrdiff_t stride[2] = {0, 0};
+    const ptrdiff_t shape[3] = {rows, columns, points};
+    const int most = columns < 0 ? 1 : points < 0 ? 2 : 3;
+    ptrdiff_t stride[3] = {0, 0, 0};
     int fits = b->ndim <= most;
     for (int i = 0; fits && i < b->ndim; i++) {
         const int axis = most - b->ndim + i;
-        fits = b->shape[i] == shape[axis] || b->shape[i] == 1;
+        fits = b->shape[i] == shape[axis] || (b->shape[i] == 1 && axis < 2);
         stride[axis] = b->shape[i] == 1 ? 0 : b->strides[i];
     }
     if (!fits) {
@@ -54,7 +56,37 @@ static int column(Buffers *buffers, PyObject *array, ptrdiff_t rows, ptrdiff_t c
         return 0;
     }
     *out = (Column){b->len ? b->buf : (const void *)&nothing, stride[0], stride[1]};
+    *step = stride[2];
     return 1;
+}
+
+/* An array that broadcasts to (rows, columns); to (rows,) where `columns` is negative. */
+static int column(Buffers *buffers, PyObject *array, ptrdiff_t rows, ptrdiff_t columns, Column *out)
+{
+    ptrdiff_t none;
+    return spread(buffers, array, rows, columns, -1, out, &none);
+}
+
+/* None, or the kind of the curve and its arrays: exponents and scales, or the ratios, errors and slopes of tables. */
+static int curve_of(Buffers *buffers, PyObject *given, ptrdiff_t N, ptrdiff_t K, Curve *out)
+{
+    *out = (Curve){.kind = LINEAR};
+    if (given == Py_None) return 1;
+    PyObject *first, *second, *third;
+    if (!PyArg_ParseTuple(given, "iOOO", &out->kind, &first, &second, &third)) return 0;
+    if (out->kind == POWER_LAW)
+        return column(buffers, first, N, K, &out->exponent) && column(buffers, second, N, K, &out->scale);
+    const Py_buffer *ratio = hold(buffers, first, PyBUF_STRIDES, 'd');
+    const ptrdiff_t points = ratio && ratio->ndim ? ratio->shape[ratio->ndim - 1] : 0;
+    if (!ratio) return 0;
+    if (out->kind != TABLE || points < 2 || points > MOST_POINTS) {
+        PyErr_SetString(PyExc_ValueError, "a curve that the kernel does not know");
+        return 0;
+    }
+    out->points = (int)points;
+    return spread(buffers, first, N, K, points, &out->ratio, &out->ratio_step)
+        && spread(buffers, second, N, K, points, &out->error, &out->error_step)
+        && spread(buffers, third, N, K, points - 1, &out->slope, &out->slope_step);
 }
 
 static void *output(Buffers *buffers, PyObject *array, ptrdiff_t size, char format)
@@ -76,8 +108,9 @@ static int sane(Py_ssize_t N, Py_ssize_t K)
     return 0;
 }
 
-/* Tuples of the cell's and the devices' fields, in the order of problem.h. */
-static int problem_of(Buffers *buffers, PyObject *cell, PyObject *devices, ptrdiff_t N, ptrdiff_t K, Problem *out)
+/* Tuples of the cell's and the devices' fields, in the order of problem.h, and the curve. */
+static int problem_of(Buffers *buffers, PyObject *cell, PyObject *devices, PyObject *curve, ptrdiff_t N, ptrdiff_t K,
+                      Problem *out)
 {
     if (!PyTuple_Check(cell) || PyTuple_GET_SIZE(cell) != CELL_FIELDS || !PyTuple_Check(devices)
         || PyTuple_GET_SIZE(devices) != DEVICE_FIELDS) {
@@ -91,23 +124,25 @@ static int problem_of(Buffers *buffers, PyObject *cell, PyObject *devices, ptrdi
         if (!column(buffers, PyTuple_GET_ITEM(cell, i), N, -1, &out->cell[i])) return 0;
     for (int i = 0; i < DEVICE_FIELDS; i++)
         if (!column(buffers, PyTuple_GET_ITEM(devices, i), N, K, &out->device[i])) return 0;
-    return 1;
+    return curve_of(buffers, curve, N, K, &out->curve);
 }
 
 static PyObject *py_solve(PyObject *self, PyObject *args)
 {
     (void)self;
-    PyObject *cell, *devices, *rho, *b, *p, *upload, *latency, *energy, *regime, *objective, *price, *state, *scratch;
+    PyObject *cell, *devices, *curve, *rho, *b, *p, *upload, *latency, *energy, *regime, *objective, *price, *state;
+    PyObject *scratch, *piece;
     Py_ssize_t N, K;
     int threads;
-    if (!PyArg_ParseTuple(args, "OOnniOOOOOOOOOOO", &cell, &devices, &N, &K, &threads, &rho, &b, &p, &upload, &latency,
-                          &energy, &regime, &objective, &price, &state, &scratch))
+    if (!PyArg_ParseTuple(args, "OOOnniOOOOOOOOOOOO", &cell, &devices, &curve, &N, &K, &threads, &rho, &b, &p, &upload,
+                          &latency, &energy, &regime, &objective, &price, &state, &scratch, &piece))
         return NULL;
     Buffers buffers = {.count = 0};
     Problem problem;
     Allocation out;
     int enough = 0;
-    if (problem_of(&buffers, cell, devices, N, K, &problem)
+    out.piece = NULL;
+    if (problem_of(&buffers, cell, devices, curve, N, K, &problem)
         && (out.pruning_ratio = output(&buffers, rho, N * K, 'd'))
         && (out.bandwidth_hz = output(&buffers, b, N * K, 'd'))
         && (out.tx_power_w = output(&buffers, p, N * K, 'd'))
@@ -117,7 +152,8 @@ static PyObject *py_solve(PyObject *self, PyObject *args)
         && (out.regime = output(&buffers, regime, N * K, 'b'))
         && (out.objective = output(&buffers, objective, N, 'd'))
         && (out.price_per_hz = output(&buffers, price, N, 'd'))
-        && (out.state = output(&buffers, state, N, 'b')) && (out.scratch = output(&buffers, scratch, 2 * N * K, 'd'))) {
+        && (out.state = output(&buffers, state, N, 'b')) && (out.scratch = output(&buffers, scratch, 2 * N * K, 'd'))
+        && (problem.curve.kind != TABLE || (out.piece = output(&buffers, piece, N * K, 'h')))) {
         Py_BEGIN_ALLOW_THREADS
         enough = kkt_solve(&problem, &out, threads);
         Py_END_ALLOW_THREADS
@@ -138,17 +174,17 @@ static int optional(Buffers *buffers, PyObject *array, ptrdiff_t rows, ptrdiff_t
 static PyObject *py_judge(PyObject *self, PyObject *args)
 {
     (void)self;
-    PyObject *cell, *devices, *rho, *b, *p, *price, *claims[CLAIMS], *objective, *later, *regime, *verdict, *out[3];
+    PyObject *cell, *devices, *curve, *rho, *b, *p, *price, *claims[CLAIMS], *objective, *later, *regime, *verdict, *out[3];
     Py_ssize_t N, K;
     int threads;
-    if (!PyArg_ParseTuple(args, "OOnniOOOOOOOOOOOOOOOO", &cell, &devices, &N, &K, &threads, &rho, &b, &p, &price, &claims[0],
-                          &claims[1], &claims[2], &claims[3], &claims[4], &objective, &later, &regime, &verdict, &out[0],
+    if (!PyArg_ParseTuple(args, "OOOnniOOOOOOOOOOOOOOOO", &cell, &devices, &curve, &N, &K, &threads, &rho, &b, &p, &price,
+                          &claims[0], &claims[1], &claims[2], &claims[3], &claims[4], &objective, &later, &regime, &verdict, &out[0],
                           &out[1], &out[2]))
         return NULL;
     Buffers buffers = {.count = 0};
     Problem problem;
     Judgement given;
-    int ready = problem_of(&buffers, cell, devices, N, K, &problem)
+    int ready = problem_of(&buffers, cell, devices, curve, N, K, &problem)
         && column(&buffers, rho, N, K, &given.pruning_ratio) && column(&buffers, b, N, K, &given.bandwidth_hz)
         && column(&buffers, p, N, K, &given.tx_power_w) && column(&buffers, price, N, -1, &given.price_per_hz)
         && optional(&buffers, objective, N, -1, &given.objective) && optional(&buffers, later, N, -1, &given.deadline_claim)

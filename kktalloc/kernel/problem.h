@@ -10,8 +10,22 @@ enum {
     PRUNED_COMPUTE_J, FIXED_ENERGY_J, PA_EFFICIENCY, PRUNING_RATIO_MAX, WEIGHT, DEVICE_FIELDS
 };
 
+/* The pruning error e(rho) of every device: rho itself; scale * rho^exponent; or straight lines between points, whose
+ * ratios rise from 0 to 1 and whose slopes never fall. A column holds the first point, or slope, of each device. */
+enum { LINEAR, POWER_LAW, TABLE };
+enum { MOST_POINTS = 30000 };  /* pieces are counted in 16 bits */
+
+typedef struct {
+    int kind;
+    Column exponent, scale;
+    Column ratio, error, slope;
+    ptrdiff_t ratio_step, error_step, slope_step;  /* bytes from a point to the next */
+    int points;
+} Curve;
+
 typedef struct {
     Column cell[CELL_FIELDS], device[DEVICE_FIELDS];
+    Curve curve;
     ptrdiff_t problems, devices;
 } Problem;
 
@@ -28,13 +42,15 @@ enum { CHUNK = 4096 };
 /* Whether lanes run across problems: small ones in numbers leave fewer lanes empty so, and sum without a reduction. */
 INLINE int packed(const Problem *p) { return p->problems >= VECTOR && p->devices < 2 * LANES; }
 
-/* What `solve` writes: (problems, devices) arrays in C order, then (problems,) arrays; `scratch` is two of the first. */
+/* What `solve` writes: (problems, devices) arrays in C order, then (problems,) arrays; `scratch` is two of the first.
+ * `piece`, of the first shape too, is needed for tables alone. */
 typedef struct {
     double *pruning_ratio, *bandwidth_hz, *tx_power_w, *upload_s, *latency_s, *energy_j;
     signed char *regime;
     double *objective, *price_per_hz;
     signed char *state;
     double *scratch;
+    short *piece;
 } Allocation;
 
 /* The values of Allocation.state. */

@@ -24,6 +24,7 @@ typedef struct {
     double low, high, reach, objective;
     enum Task task;
     int sweeps, answers, state;  /* `answers` in which the floors filled the bandwidth */
+    int fading;                  /* a power law's worth of keeping more fades to nothing: no price but 0 may leave bandwidth over */
 } Search;
 
 typedef struct {
@@ -44,8 +45,7 @@ LANE_LOOP int is_new(const Block *v)
 }
 
 /* The allocation in SI units. */
-LANE_LOOP void allocate(const Block *restrict v, Tally *restrict tally, const double *restrict here,
-                        double (*restrict out)[LANES])
+LANE_LOOP void allocate(const Block *restrict v, double (*restrict out)[LANES])
 {
     EACH_OF(v, i) {
         const double s = v->s[i], q = s / (1.0 + v->compute[i] * s), rho_max = v->field[PRUNING_RATIO_MAX][i];
@@ -64,9 +64,25 @@ LANE_LOOP void allocate(const Block *restrict v, Tally *restrict tally, const do
         out[4][i] = v->field[FIXED_LATENCY_S][i] + v->field[PRUNED_COMPUTE_S][i] * keep + upload;
         const double sent_j = p * upload / v->field[PA_EFFICIENCY][i];
         out[5][i] = v->field[FIXED_ENERGY_J][i] + v->field[PRUNED_COMPUTE_J][i] * keep + sent_j;
-        const double lost = v->field[WEIGHT][i] * rho;
-        add_lane(&tally->objective, i, here[i] > 0.0 ? lost : 0.0);
     }
+}
+
+/* What the devices lose. */
+LANE_LOOP void lose(const Block *restrict v, Tally *restrict tally, const double *restrict here, const double *restrict rho)
+{
+    Lanes error;
+    if (v->curve->kind == LINEAR) EACH_OF(v, i) error[i] = v->field[WEIGHT][i] * rho[i];
+    if (v->curve->kind == POWER_LAW) EACH_OF(v, i) {
+        const double n = v->power[i] + 1.0, some = rho[i] > 0.0 ? rho[i] : 1.0;
+        double e, em;
+        decay(least(-n * natural_log(some), 700.0), &e, &em);
+        error[i] = rho[i] > 0.0 ? v->worth[i] * v->rate1[i] / n * e : 0.0;
+    }
+    if (v->curve->kind == TABLE) for (int i = 0; i < v->width; i++) {
+        const Pieces table = pieces_at(v->curve, v->at, i);
+        error[i] = v->field[WEIGHT][i] * error_on(&table, piece_at(&table, rho[i], 0), rho[i]);
+    }
+    EACH_OF(v, i) add_lane(&tally->objective, i, here[i] > 0.0 ? error[i] : 0.0);
 }
 
 static void write(const Allocation *out, double (*lanes)[LANES], const double *here, const Strip *at, ptrdiff_t K)
@@ -82,9 +98,16 @@ static void visit(const Sweep *w, Block *v, const Strip *at, const double *here,
     const ptrdiff_t K = w->problem->devices, first = at->row * K + at->device;
     double *y = w->out->scratch + first, *by_price = y + w->problem->problems * K;  /* y, and d y / d ln price */
     signed char *regime = w->out->regime + first;
+    const int table = v->curve->kind == TABLE;
+    v->at = at;
     if (w->task == GUESS) {
         begin_at_shares(v, (double)K);
         begin(v);
+        if (table) {
+            place(v);
+            choose_pieces(v);
+            enter_pieces(v);
+        }
         evaluate(v);
         tally_guess(tally, v, here);
         return;
@@ -93,6 +116,7 @@ static void visit(const Sweep *w, Block *v, const Strip *at, const double *here,
         gather_codes(v->code, regime, at, K);
         gather(v->known, y, at);
         gather(v->moves, by_price, at);
+        if (table) gather_shorts(v->held, w->out->piece + first, at);
     }
     if (is_new(v)) {
         begin_at_price(v);
@@ -107,11 +131,13 @@ static void visit(const Sweep *w, Block *v, const Strip *at, const double *here,
     if (!at->across) {
         scatter(y, v->known, here, at, K);
         scatter(by_price, v->moves, here, at, K);
+        if (table) scatter_shorts(w->out->piece + first, v->held, at);
     }
     if (!at->across || w->task != SEARCH) scatter_codes(regime, v->code, here, at, K);
     if (w->task != SEARCH) {
         double lanes[6][LANES] __attribute__((aligned(64)));
-        allocate(v, tally, here, lanes);
+        allocate(v, lanes);
+        lose(v, tally, here, lanes[0]);
         write(w->out, lanes, here, at, K);
     }
 }
@@ -156,14 +182,14 @@ static void sweep_chunk(void *shared, ptrdiff_t chunk)
     w->chunks[chunk] = sum_up(&tally, width);
 }
 
-static Search from(double log_price, double moved)
+static Search from(double log_price, double moved, int kind)
 {
-    return (Search){log_price, moved, -INFINITY, INFINITY, REACH, 0.0, SEARCH, 0, 0, OPEN};
+    return (Search){log_price, moved, -INFINITY, INFINITY, REACH, 0.0, SEARCH, 0, 0, OPEN, kind == POWER_LAW};
 }
 
-static Search start(const Sums *guess)
+static Search start(const Sums *guess, int kind)
 {
-    return from(guess->valued > 0.0 ? value_of(guess->value) / guess->valued : 0.0, 0.0);
+    return from(guess->valued > 0.0 ? value_of(guess->value) / guess->valued : 0.0, 0.0, kind);
 }
 
 /* What a sweep of task `done` says of the price at which `share` of the devices use their share of the bandwidth. Newton on
@@ -208,6 +234,13 @@ static void advance(Search *s, const Sums *sums, enum Task done, double share, i
         s->state = SOLVED;
         return;
     }
+    if (!(price > -INFINITY)) {  /* nor is it free: back to the search */
+        s->log_price = s->high;
+        s->moved = -1.0;
+        s->high = INFINITY;
+        s->task = SEARCH;
+        return;
+    }
     const double slope = value_of(sums->moving) / value_of(sums->bandwidth);
     /* The error of a search step may hide the sign of a small excess. */
     if (done != SEARCH || fabs(excess) > 0.02 || !(slope > 0.0)) {
@@ -220,12 +253,25 @@ static void advance(Search *s, const Sums *sums, enum Task done, double share, i
         next = bracketed ? 0.5 * (s->low + s->high) : price + copysign(s->reach, excess);
         s->reach *= bracketed ? 1.0 : 2.0;
     }
+    if (!(slope > 0.0)) {  /* nobody moves: a hair beyond the price at which the first device leaves its corner, if the bracket allows */
+        const double leaves = price + (excess > 0.0 ? sums->dearer : sums->cheaper), hair = excess > 0.0 ? 1e-3 : -1e-3;
+        const double end = excess > 0.0 ? s->high : s->low, inside = leaves > s->low && leaves < s->high;
+        const int near = fabs(end - leaves) <= fabs(hair);
+        if (inside && s->sweeps % 3) next = near ? 0.5 * (leaves + end) : leaves + hair;
+    }
     /* Everyone at the floor, with bandwidth to spare: down to where the first device leaves it, and a hair beyond. */
     const double leaves = price + sums->nearest - 1e-3;
     if (floored && sums->nearest > -INFINITY && leaves > s->low) next = leaves;
     /* A price that has come to rest; where that leaves bandwidth over NumPy has the last word. */
     if (done != SEARCH && (fabs(next - price) <= 1e-15 * fmax(1.0, fabs(price)) || !(s->high > s->low))) {
         s->state = fabs(excess) <= 1e-10 ? SOLVED : UNRESOLVED;
+        return;
+    }
+    if (s->fading && !sample && excess < 0.0 && !(s->low > -INFINITY) && (next - price < -15.0 || s->sweeps > 10)) {
+        s->fading = 0;
+        s->high = price;
+        s->log_price = -INFINITY;
+        s->task = ANSWER;
         return;
     }
     if (!(fabs(next) < 700.0)) {
@@ -251,7 +297,7 @@ static void advance(Search *s, const Sums *sums, enum Task done, double share, i
 static Sums add_up(const Sweep *w)
 {
     const ptrdiff_t reach = CHUNK * w->stride, chunks = (w->problem->devices + reach - 1) / reach;
-    Sums sums = {.nearest = -INFINITY};
+    Sums sums = {.nearest = -INFINITY, .cheaper = -INFINITY, .dearer = INFINITY};
     for (ptrdiff_t i = 0; i < chunks; i++) {
         const Sums *one = &w->chunks[i];
         add(&sums.bandwidth, value_of(one->bandwidth));
@@ -259,6 +305,8 @@ static Sums add_up(const Sweep *w)
         add(&sums.value, value_of(one->value));
         add(&sums.objective, value_of(one->objective));
         sums.nearest = most(sums.nearest, one->nearest);
+        sums.cheaper = most(sums.cheaper, one->cheaper);
+        sums.dearer = least(sums.dearer, one->dearer);
         sums.pending = most(sums.pending, one->pending);
         sums.doubt += one->doubt;
         sums.devices += one->devices;
@@ -318,7 +366,7 @@ static void solve_row(const Sweep *common, ptrdiff_t row, Sums *chunks, Team *te
     w.task = GUESS;
     memset(w.out->regime + row * K, UNSET, (size_t)K);
     Sums sums = sweep(&w, K, team);
-    s = start(&sums);
+    s = start(&sums, common->problem->curve.kind);
     for (;; w.stride /= FINER) {
         while (s.state == OPEN) {
             w.task = s.task;
@@ -329,7 +377,7 @@ static void solve_row(const Sweep *common, ptrdiff_t row, Sums *chunks, Team *te
         if (w.stride == 1) break;
         /* The blocks of a sample are among those of the next. */
         const int known = s.state == SOLVED && fabs(s.log_price) < INFINITY;
-        s = from(known ? s.log_price : 0.0, known ? s.moved : 0.0);
+        s = from(known ? s.log_price : 0.0, known ? s.moved : 0.0, common->problem->curve.kind);
     }
     w.out->state[row] = (signed char)s.state;
     w.out->objective[row] = s.objective;
@@ -368,7 +416,7 @@ static void solve_across(const Sweep *common, Block *blocks, ptrdiff_t row, int 
         open = 0;
         for (int i = 0; i < count; i++) {
             const Sums sums = sum_of(&tally, i);
-            if (w.task == GUESS) s[i] = start(&sums);
+            if (w.task == GUESS) s[i] = start(&sums, w.problem->curve.kind);
             else if (s[i].state == OPEN) advance(&s[i], &sums, w.task, 1.0, 0);
             here[i] = s[i].state == OPEN ? 1.0 : 0.0;
             if (s[i].state != OPEN) continue;

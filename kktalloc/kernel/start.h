@@ -2,7 +2,7 @@
 #ifndef KKTALLOC_START_H
 #define KKTALLOC_START_H
 
-#include "block.h"
+#include "efficiency.h"
 
 #define ROUGH_MAX 80.0f  /* efficiencies of which single precision holds the exponential */
 
@@ -55,47 +55,121 @@ INLINE float rough_decay(float y)
     return scale * grown;
 }
 
-/* Brings most efficiencies to within a few parts in a hundred of the answer, on the branch where that is, in single
- * precision: twice as many go into a vector. Newton's steps for the logarithm of R = m / price, of which
- * ln R ~ 2 (R - 1) / (R + 1) is enough. Whom single precision does not serve keeps the start it had. */
-LANE_LOOP void approach(Block *v)
+/* ln x to a few parts in a million of 1, for normal x. */
+INLINE float rough_log(float x)
 {
-    float worth[LANES], compute[LANES], overhead[LANES], f[LANES], F0[LANES], c[LANES], s_max[LANES];
-    float efficiency[LANES], branch[LANES];
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    const uint32_t half_root = 0x3f3504f3, biased = (bits - half_root + (128u << 23)) >> 23;
+    const float n = (float)(int32_t)biased - 128.0f;
+    bits -= (biased - 128u) << 23;
+    float m;
+    memcpy(&m, &bits, sizeof m);
+    const float z = (m - 1.0f) / (m + 1.0f), zz = z * z;
+    return n * (float)LN2 + 2.0f * z * (1.0f + zz * (1.0f / 3.0f + zz * (1.0f / 5.0f + zz * (1.0f / 7.0f))));
+}
+
+/* The same numbers in single precision. */
+typedef struct {
+    float worth[LANES], compute[LANES], overhead[LANES], f[LANES], F0[LANES], c[LANES], s_max[LANES], power[LANES];
+    float efficiency[LANES], branch[LANES], s[LANES];
+} Rough;
+
+/* A Newton step for the logarithm of R = m / price, of which ln R ~ 2 (R - 1) / (R + 1) is enough where no power law makes R
+ * steep. */
+INLINE void rough_step(const Block *v, Rough *at, int kind)
+{
     EACH_ROUGH(v, i) {
-        worth[i] = (float)(v->worth[i] * v->paid.per_price[i]);
-        compute[i] = (float)v->compute[i];
-        overhead[i] = (float)v->overhead[i];
-        f[i] = (float)v->f[i];
-        F0[i] = (float)v->power0[i];
-        c[i] = (float)v->c[i];
-        s_max[i] = (float)v->s_max[i];
-        efficiency[i] = (float)v->y[i];
-    }
-    for (int n = 0; n < ROUGH_STEPS; n++) EACH_ROUGH(v, i) {
-        const float y = efficiency[i], e = rough_decay(y), em = 1.0f - e, phi_y = y - em, ye = y * e;
+        const float y = at->efficiency[i], e = rough_decay(y), em = 1.0f - e, phi_y = y - em, ye = y * e, c = at->c[i];
+        const float overhead = at->overhead[i], compute = at->compute[i], s_max = at->s_max[i];
         /* s = sent / den on either branch; the one with less of it holds. */
-        const float rest = em - c[i] * ye, heard = f[i] * ye, spare = overhead[i] * em;
-        const float on_peak = heard - spare, on_energy = heard * F0[i] - spare;
+        const float rest = em - c * ye, heard = at->f[i] * ye, spare = overhead * em;
+        const float on_peak = heard - spare, on_energy = heard * at->F0[i] - spare;
         const int energy = rest > 0.0f && on_energy * em < on_peak * rest;
-        const float sent = energy ? on_energy : on_peak, den = energy ? rest : em, ce = energy ? c[i] * e : 0.0f;
+        const float sent = energy ? on_energy : on_peak, den = energy ? rest : em, ce = energy ? c * e : 0.0f;
         const float spread = 1.0f - ce, values = phi_y * spread, yden = y * den, per = 1.0f / (values * yden);
-        const float s = sent * per * y * values, held = s < s_max[i] ? s : s_max[i], room = 1.0f + compute[i] * held;
+        const float s = sent * per * y * values, held = s < s_max ? s : s_max, room = 1.0f + compute * held;
         const float fall = per * values * phi_y;  /* -d ln (o + s) / d y, for y spread - den = phi(y) */
-        const float turn = s < s_max[i] ? 2.0f * compute[i] * (overhead[i] + held) * fall : 0.0f;
-        const float slope = per * yden * (em * spread - ce * phi_y) * room + turn;  /* d ln R / d y, times `room` */
-        const float value = worth[i] * phi_y, cost = spread * room * room;
-        const float next = y - 2.0f * (value - cost) * room / ((value + cost) * slope), low = 0.5f * y, high = 2.0f * y;
+        const float turn = s < s_max ? 2.0f * compute * (overhead + held) * fall : 0.0f;
+        const float value = at->worth[i] * phi_y, cost = spread * room * room;
+        float slope = per * yden * (em * spread - ce * phi_y) * room + turn;  /* d ln R / d y, times `room` */
+        float excess = 2.0f * (value - cost) / (value + cost), high = 2.0f * y;
+        if (kind == POWER_LAW) {
+            const float kept = 1.0f - held / room, rho = kept > 1e-5f ? kept : 1e-5f, power = at->power[i];
+            excess = rough_log(value / cost) + power * rough_log(rho);
+            slope += power * (overhead + held) * fall / (room * rho);
+            /* Where everything is kept no step can be told from another. */
+            high = kept > 1e-5f ? high : 4.0f * y;
+            excess = kept > 1e-5f || power == 0.0f ? excess : -INFINITY;
+        }
+        const float next = y - excess * room / slope, low = 0.5f * y;
         const float raised = next < low ? low : next, roof = high < ROUGH_MAX ? high : ROUGH_MAX;
-        efficiency[i] = raised > roof ? roof : raised;  /* NaN, once it is one, for good */
-        branch[i] = energy ? 1.0f : 0.0f;
+        at->efficiency[i] = raised > roof ? roof : raised;  /* NaN, once it is one, for good */
+        at->branch[i] = energy ? 1.0f : 0.0f;
+        at->s[i] = s;
     }
+}
+
+LANE_LOOP void rough_linear(const Block *v, Rough *at) { rough_step(v, at, LINEAR); }
+LANE_LOOP void rough_power_law(const Block *v, Rough *at) { rough_step(v, at, POWER_LAW); }
+
+/* What the pieces of tables at s are worth. */
+static void look_up(Block *v, Rough *at)
+{
+    for (int i = 0; i < v->width; i++) {
+        const Pieces table = pieces_at(v->curve, v->at, i);
+        const double s = at->s[i], q = s > 0.0 ? s / (1.0 + v->compute[i] * s) : 0.0;
+        at->worth[i] = (float)(v->plain[i] * v->paid.per_price[i] * piece_slope(&table, piece_at(&table, 1.0 - q, 0)));
+    }
+}
+
+/* Brings most efficiencies to within a few parts in a hundred of the answer, on the branch where that is, in single
+ * precision: twice as many go into a vector. Whom single precision does not serve keeps the start it had. */
+LANE_LOOP void to_single(const Block *v, Rough *at)
+{
+    EACH_ROUGH(v, i) {
+        at->worth[i] = (float)(v->worth[i] * v->paid.per_price[i]);
+        at->compute[i] = (float)v->compute[i];
+        at->overhead[i] = (float)v->overhead[i];
+        at->f[i] = (float)v->f[i];
+        at->F0[i] = (float)v->power0[i];
+        at->c[i] = (float)v->c[i];
+        at->s_max[i] = (float)v->s_max[i];
+        at->power[i] = (float)v->power[i];
+        at->efficiency[i] = (float)v->y[i];
+    }
+}
+
+LANE_LOOP void from_single(Block *v, const Rough *at)
+{
     EACH_OF(v, i) {
-        const double rough = efficiency[i], start = v->y[i], usable = rough > 0.01 ? rough : start;
-        const double y = start < ROUGH_MAX ? usable : start, on_energy = branch[i];
+        const double rough = at->efficiency[i], start = v->y[i], usable = rough > 0.01 ? rough : start;
+        const double y = start < ROUGH_MAX ? usable : start, on_energy = at->branch[i];
         const double second = v->energy_first[i] != on_energy ? v->kinked[i] : 0.0;
         v->y[i] = y;
         v->second[i] = y == rough ? second : 0.0;
+    }
+}
+
+static void approach(Block *v)
+{
+    Rough at;
+    to_single(v, &at);
+    if (v->curve->kind == POWER_LAW) {
+        for (int n = 0; n < ROUGH_STEPS + 2; n++) rough_power_law(v, &at);
+    } else if (v->curve->kind == TABLE) {
+        rough_linear(v, &at);
+        for (int n = 0; n < ROUGH_STEPS; n++) {
+            look_up(v, &at);
+            rough_linear(v, &at);
+        }
+    } else {
+        for (int n = 0; n < ROUGH_STEPS; n++) rough_linear(v, &at);
+    }
+    from_single(v, &at);
+    if (v->curve->kind == TABLE) {
+        place(v);
+        choose_pieces(v);
     }
 }
 
