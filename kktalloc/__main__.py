@@ -58,10 +58,19 @@ def _parser() -> argparse.ArgumentParser:
     verify = commands.add_parser(
         "verify",
         help="check the convergence bound's derivation, step by step",
-        description="Check every step of the convergence bound's derivation exactly. Exit code 0: all hold.",
+        description="Check every step of the convergence bound's derivation, or of one's own, exactly. "
+        "Exit code 0: all hold; 1: one does not; 2: a file cannot be read or written.",
+    )
+    verify.add_argument(
+        "files",
+        nargs="*",
+        type=Path,
+        metavar="FILE.py",
+        help="check the theories in these Python files instead (see docs/proof-tutorial.md)",
     )
     verify.add_argument("--json", action="store_true", help="print one JSON object")
     verify.add_argument("--latex", type=Path, metavar="DIR", help="also write the derivation there as LaTeX")
+    verify.add_argument("--html", type=Path, metavar="FILE", help="also write the derivation there as one page")
     verify.set_defaults(run=_verify)
     return parser
 
@@ -97,7 +106,7 @@ def _solve(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     from kktalloc import proof
 
-    return int(proof.run(args.json, args.latex))
+    return int(proof.run(args.json, args.latex, args.files, args.html))
 
 
 if __name__ == "__main__":

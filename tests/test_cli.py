@@ -188,11 +188,11 @@ def test_out_is_written_whole_or_not_at_all(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_verify_hands_over_to_the_proof(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    calls: list[tuple[bool, Path | None]] = []
+    calls: list[tuple[object, ...]] = []
     proof = types.ModuleType("kktalloc.proof")
 
-    def record(as_json: bool, latex_dir: Path | None) -> int:
-        calls.append((as_json, latex_dir))
+    def record(*args: object) -> int:
+        calls.append(args)
         return len(calls) - 1
 
     proof.run = record  # type: ignore[attr-defined]
@@ -200,7 +200,9 @@ def test_verify_hands_over_to_the_proof(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(ka, "proof", proof, raising=False)
     assert main(["verify"]) == 0
     assert main(["verify", "--json", "--latex", str(tmp_path)]) == 1
-    assert calls == [(False, None), (True, tmp_path)]
+    assert main(["verify", "mine.py", "its.py", "--html", "page.html"]) == 2
+    mine = [Path("mine.py"), Path("its.py")]
+    assert calls == [(False, None, [], None), (True, tmp_path, [], None), (False, None, mine, Path("page.html"))]
 
 
 def test_version(capsys: pytest.CaptureFixture[str]):

@@ -1,8 +1,60 @@
-"""The convergence bound and the allocation's optimality conditions, derived and checked by machine.
+"""A small language for convergence proofs, an exact checker for it, and the proofs of this package.
+
+``docs/proof-tutorial.md`` shows how to write a proof of one's own; ``kktalloc verify mine.py`` checks it.
+
+Sign convention: a step claims ``lhs <= rhs`` or ``lhs == rhs``, and its certificate is what ``rhs - lhs``
+equals: each use contributes its multiplier times (right - left side) of the statement it uses, each square
+its weight times the square. So an inequality is used with a multiplier that is not negative, and an equality
+with any: ``Use(name, 1)`` of ``a == b`` contributes ``b - a``.
 
 Imported on demand only: it needs SymPy.
 """
 
+from kktalloc.proof import ready
+from kktalloc.proof._checker import Verdict, verify
+from kktalloc.proof._language import (
+    Claim,
+    Fact,
+    Same,
+    Sign,
+    Signature,
+    Sort,
+    Square,
+    Step,
+    Theory,
+    Use,
+    eq,
+    expectation,
+    inner,
+    le,
+    norm2,
+    renamed,
+    total,
+)
+from kktalloc.proof._notation import Notation
 from kktalloc.proof._report import run
 
-__all__ = ["run"]
+__all__ = [
+    "Claim",
+    "Fact",
+    "Notation",
+    "Same",
+    "Sign",
+    "Signature",
+    "Sort",
+    "Square",
+    "Step",
+    "Theory",
+    "Use",
+    "Verdict",
+    "eq",
+    "expectation",
+    "inner",
+    "le",
+    "norm2",
+    "ready",
+    "renamed",
+    "run",
+    "total",
+    "verify",
+]

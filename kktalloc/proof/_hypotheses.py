@@ -58,15 +58,15 @@ COORDINATE, _PSTEP, _PCOORD = (
     Sort("coordinate of v", dim_v),
 )
 _ONE = sympy.S.One
-CHANCE, _SEGMENT = Sort("chance", _ONE), Sort("point on the segment", _ONE)
+CHANCE, _SEGMENT = Sort("chance", _ONE, expectation=True), Sort("point on the segment", _ONE)
 
 k, k2, k3 = (_sig.index(name, DEVICE, tex) for name, tex in (("k", "k"), ("k2", "k'"), ("k3", "k''")))
 i, b, b2 = (_sig.index(name, STEP, tex) for name, tex in (("i", "i"), ("b", r"\ell"), ("b2", r"\ell'")))
-t = _sig.index("t", ROUND)
+t = _sig.index("t", ROUND, understood=True)
 j = _sig.index("j", COORDINATE)
 e = _sig.index("e", _PSTEP)
 c = _sig.index("c", _PCOORD)
-w = _sig.index("w", CHANCE, r"\omega")
+w = _sig.index("w", CHANCE, r"\omega", understood=True)
 z = _sig.index("z", _SEGMENT)
 
 _alpha = _sig.family("alpha", (DEVICE,), _nonneg, latex=r"\alpha")

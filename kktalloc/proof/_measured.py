@@ -417,9 +417,11 @@ def linear_rate() -> Theory:
         return declare.family(name, (h.ROUND,), _nonneg, latex=latex)(t)
 
     mu = declare.parameter("mu", _pos, r"\mu")
-    left_over, shrink = each("gradient_weight", "g"), each("shrink", r"\varrho")
-    now, later = each("weight_now", "c"), each("weight_later", "c^+")
-    first, last = (declare.parameter(f"weight_{x}", _nonneg, tex) for x, tex in (("first", "c_0"), ("last", "c_R")))
+    left_over, shrink = each("gradient_weight", r"\bar g"), each("shrink", r"\varrho")
+    now, later = each("weight_now", r"\gamma"), each("weight_later", r"\gamma^+")
+    first, last = (
+        declare.parameter(f"weight_{x}", _nonneg, tex) for x, tex in (("first", r"\gamma_0"), ("last", r"\gamma_R"))
+    )
     terms = round_terms()
     gradient, right, variance = map(at_each_round, (terms.gradient, _right(terms), terms.personal_variance))
     above, before = expect(f_middle) - f_lower, expect(f_start) - f_lower

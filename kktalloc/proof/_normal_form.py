@@ -16,14 +16,14 @@ from fractions import Fraction
 import sympy
 from sympy.core.function import AppliedUndef
 
-from kktalloc.proof._language import Expr, Same, Sign, Signature, Sort, Total
+from kktalloc.proof._language import Expr, Same, Sign, Signature, Sort, Total, is_plain_symbol
 
 # An index is a declared name (free) or a number (bound); an atom is a name with its indices.
 Slot = str | int
 Atom = tuple[str, tuple[Slot, ...]]
 Factor = tuple[tuple[str, tuple[str, ...], int], ...]
 Key = tuple[Factor, ...]
-_SAME = "#same"  # not an identifier, so that no declared name collides with it
+SAME = "#same"  # not an identifier, so that no declared name collides with it
 
 
 class Refused(ValueError):  # noqa: N818 - a verdict, not a malfunction
@@ -43,6 +43,11 @@ class Expander:
     """Expands expressions over a signature."""
 
     def __init__(self, signature: Signature) -> None:
+        sorts: dict[str, Sort] = {}
+        for sort in signature.sorts():
+            signature.check_size(sort)
+            if sorts.setdefault(sort.name, sort) != sort:
+                raise Refused(f"two sorts are named {sort.name!r}")
         self._signature = signature
         self._fresh = itertools.count()
 
@@ -51,6 +56,7 @@ class Expander:
         if isinstance(expr, sympy.Rational):
             return [Term(Fraction(int(expr.p), int(expr.q)), {}, {})] if expr.p else []
         if isinstance(expr, sympy.Symbol):
+            _plain(expr)
             if expr.name not in self._signature.parameters:
                 raise Refused(f"{expr} is not a declared parameter")
             return [Term(Fraction(1), {(expr.name, ()): 1}, {})]
@@ -60,16 +66,16 @@ class Expander:
             return product([self.expand(part, scope) for part in expr.args])
         if isinstance(expr, sympy.Pow):
             return self._power(expr.base, expr.exp, scope)
-        if isinstance(expr, Total):
+        if type(expr) is Total:
             body, index = expr.args
             inner, bound = self.bind([index])
             return totalled(self.expand(body, {**scope, **inner}), bound)
-        if isinstance(expr, Same):
+        if type(expr) is Same:
             first, second = expr.args
             if self.sort(first) != self.sort(second) or self.sort(first).size == 1:
                 raise Refused(f"{expr} needs two indices of one sort that is summed, not averaged")
             pair = tuple(sorted((self.slot(first, scope), self.slot(second, scope)), key=str))
-            return [Term(Fraction(1), {(_SAME, pair): 1}, {})]
+            return [Term(Fraction(1), {(SAME, pair): 1}, {})]
         if isinstance(expr, AppliedUndef):
             return [Term(Fraction(1), {self._member(expr, scope): 1}, {})]
         raise Refused(f"{expr} ({type(expr).__name__}) is not in the language")
@@ -87,6 +93,8 @@ class Expander:
 
     def _member(self, expr: Expr, scope: Mapping[str, Slot]) -> Atom:
         name = expr.func.__name__
+        if expr.func != sympy.Function(name):
+            raise Refused(f"{name} carries assumptions of its own: use what the signature returned")
         if name not in self._signature.families:
             raise Refused(f"{expr} is not a member of a declared family")
         sorts = self._signature.families[name].sorts
@@ -100,7 +108,17 @@ class Expander:
         """What a declared index ranges over."""
         if not isinstance(index, sympy.Symbol) or index.name not in self._signature.indices:
             raise Refused(f"{index} is not a declared index")
+        _plain(index)
         return self._signature.indices[index.name]
+
+    def free(self, expr: Expr) -> set[str]:
+        """Names of the indices of an expression that no total binds."""
+        if type(expr) is Total:
+            body, index = expr.args
+            return self.free(body) - {index.name}
+        if isinstance(expr, sympy.Symbol):
+            return {expr.name} & self._signature.indices.keys()
+        return set().union(*map(self.free, expr.args))
 
     def slot(self, index: Expr, scope: Mapping[str, Slot]) -> Slot:
         """The number that an index is bound to, or its name where it is free."""
@@ -119,34 +137,30 @@ class Expander:
         coefficient = term.coefficient
         used = {slot for _, slots in powers for slot in slots}
         for index, sort in bound.items():
-            if index not in used:  # a total of something that does not depend on its index
-                if isinstance(sort.size, sympy.Symbol) and sort.size.name in self._signature.parameters:
-                    factors.append(((sort.size.name, (), 1),))
-                elif sort.size != 1:
-                    raise Refused(f"the size of sort {sort.name!r} must be a parameter or 1")
+            if index not in used and sort.size != 1:  # a total of something that does not depend on its index
+                factors.append(((sort.size.name, (), 1),))
         return _merge(factors), coefficient
 
     def _contract(self, term: Term) -> tuple[dict[Atom, int], dict[int, Sort]]:
         """Apply the delta and 0-or-1 axioms."""
         powers, bound = dict(term.powers), dict(term.bound)
         while True:
-            pairs = [slots for name, slots in powers if name == _SAME]
+            pairs = [slots for name, slots in powers if name == SAME]
             for first, second in pairs:
                 old, new = (first, second) if first in bound else (second, first)
                 if old == new:
-                    del powers[_SAME, (first, second)]
+                    del powers[SAME, (first, second)]
                     break
                 if old in bound:
-                    del powers[_SAME, (first, second)], bound[old]
+                    del powers[SAME, (first, second)], bound[old]
                     powers = _rename(powers, old, new)
                     break
             else:
                 break
-        families = self._signature.families
         for atom, exponent in list(powers.items()):
             if exponent == 0:
                 del powers[atom]
-            elif atom[0] == _SAME or (atom[0] in families and families[atom[0]].sign is Sign.INDICATOR):
+            elif atom[0] == SAME or self._signature.sign(atom[0]) is Sign.INDICATOR:
                 powers[atom] = 1
         return powers, bound
 
@@ -160,9 +174,15 @@ class Expander:
         if isinstance(expr, AppliedUndef):
             self._member(expr, {})
             return self._signature.families[expr.func.__name__].sign
+        _plain(expr)
         if expr.name not in self._signature.parameters:
             raise Refused(f"{expr} is not a declared parameter")
         return self._signature.parameters[expr.name]
+
+
+def _plain(symbol: Expr) -> None:
+    if not is_plain_symbol(symbol):
+        raise Refused(f"{symbol} carries assumptions of its own, by which SymPy may have simplified")
 
 
 def totalled(terms: list[Term], bound: dict[int, Sort], sign: int = 1) -> list[Term]:
@@ -189,7 +209,7 @@ def _rename(powers: dict[Atom, int], old: Slot, new: Slot) -> dict[Atom, int]:
     renamed: dict[Atom, int] = {}
     for (name, slots), exponent in powers.items():
         changed = tuple(new if slot == old else slot for slot in slots)
-        if name == _SAME:
+        if name == SAME:
             changed = tuple(sorted(changed, key=str))
         renamed[name, changed] = renamed.get((name, changed), 0) + exponent
     return renamed
@@ -221,7 +241,7 @@ def _label(powers: dict[Atom, int], group: frozenset[int], bound: dict[int, Sort
         orders = [itertools.permutations(indices) for indices in by_sort.values()]
         for choice in itertools.product(*orders):
             yield {
-                index: f"#{sort}{position}"
+                index: f"#{sort}:{position}"
                 for sort, order in zip(by_sort, choice, strict=True)
                 for position, index in enumerate(order)
             }
@@ -230,7 +250,7 @@ def _label(powers: dict[Atom, int], group: frozenset[int], bound: dict[int, Sort
         parts = []
         for (name, slots), n in atoms:
             labels = tuple(naming.get(slot, str(slot)) for slot in slots)
-            parts.append((name, tuple(sorted(labels)) if name == _SAME else labels, n))
+            parts.append((name, tuple(sorted(labels)) if name == SAME else labels, n))
         return tuple(sorted(parts))
 
     return min(map(written, namings()))

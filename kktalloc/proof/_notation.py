@@ -1,7 +1,7 @@
 """How statements are written for people: plain text and LaTeX, with named parts abbreviated.
 
-Round and chance are understood, so their indices are left out. Display only: the checker sees the full
-expressions.
+Which indices are left out, and which totals are expectations, the signature says. Display only: the checker
+sees the full expressions.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ from sympy.printing.str import StrPrinter
 
 from kktalloc.proof._language import Claim, Expr, Index, Signature, Total
 
-_HIDDEN = {"t", "w"}
-_CHANCE = "w"
-
 
 @dataclass(frozen=True)
 class Abbreviation:
@@ -30,19 +27,31 @@ class Abbreviation:
     text: str
 
 
+def _word(signature: Signature, index: Expr) -> str:
+    """What a total over an index is: a sum, an average, an expectation."""
+    sort = signature.indices.get(index.name)
+    if sort is None or sort.size != 1:
+        return "sum"
+    return "E" if sort.expectation else "avg"
+
+
 class _Plain(StrPrinter):  # type: ignore[misc]
-    def __init__(self, averaged: frozenset[str]) -> None:
+    def __init__(self, signature: Signature) -> None:
         super().__init__()
-        self._averaged = averaged
+        self._signature = signature
+
+    def operator(self, index: Expr) -> str:
+        """The word for a total over an index."""
+        word = _word(self._signature, index)
+        return word if word == "E" and index.name in self._signature.understood else f"{word}_{index.name}"
 
     def _print_Total(self, expr: Any) -> str:  # noqa: N802 - SymPy's naming
         body, index = expr.args
-        if index.name == _CHANCE:
-            return f"E[{self._print(body)}]"
-        return f"{'avg' if index.name in self._averaged else 'sum'}_{index.name}({self._print(body)})"
+        opening, closing = "[]" if _word(self._signature, index) == "E" else "()"
+        return f"{self.operator(index)}{opening}{self._print(body)}{closing}"
 
     def _print_Function(self, expr: Any) -> str:  # noqa: N802
-        shown = [index.name for index in expr.args if index.name not in _HIDDEN]
+        shown = [index.name for index in expr.args if index.name not in self._signature.understood]
         return str(expr.func.__name__) + (f"[{','.join(shown)}]" if shown else "")
 
     def _print_Same(self, expr: Any) -> str:  # noqa: N802
@@ -50,23 +59,31 @@ class _Plain(StrPrinter):  # type: ignore[misc]
 
 
 class _Latex(LatexPrinter):  # type: ignore[misc]
-    def __init__(self, names: Mapping[str, str], averaged: frozenset[str]) -> None:
+    def __init__(self, signature: Signature, names: Mapping[str, str]) -> None:
         super().__init__({"symbol_names": {sympy.Symbol(name): tex for name, tex in names.items()}})
+        self._signature = signature
         self._names = names
-        self._averaged = averaged
 
     def operator(self, index: Expr) -> str:
         """The sign of a total over an index, to be put before its body."""
-        if index.name == _CHANCE:
-            return r"\mathbb{E}\,"
-        name = self._names[index.name]
-        return rf"\int_0^1 \mathrm{{d}}{name}\," if index.name in self._averaged else rf"\sum_{{{name}}} "
+        name = self._letter(index)
+        word = _word(self._signature, index)
+        if word == "E":
+            return rf"{self._expectation(index)}\,"
+        return rf"\int_0^1 \mathrm{{d}}{name}\," if word == "avg" else rf"\sum_{{{name}}} "
+
+    def _expectation(self, index: Expr) -> str:
+        return r"\mathbb{E}" + ("" if index.name in self._signature.understood else f"_{{{self._letter(index)}}}")
+
+    def _letter(self, index: Expr) -> str:
+        """A residual may need letters that nobody declared."""
+        return self._names.get(index.name, index.name)
 
     def _print_Total(self, expr: Any, exp: str | None = None) -> str:  # noqa: N802
         body, index = expr.args
         inner = self._print(body)
-        if index.name == _CHANCE:
-            text = rf"\mathbb{{E}}\left[{inner}\right]"
+        if _word(self._signature, index) == "E":
+            text = rf"{self._expectation(index)}\left[{inner}\right]"
         else:
             text = self.operator(index) + self.parenthesize(body, 50)
             if exp is not None:
@@ -74,14 +91,14 @@ class _Latex(LatexPrinter):  # type: ignore[misc]
         return text if exp is None else f"{text}^{{{exp}}}"
 
     def _print_Function(self, expr: Any, exp: str | None = None) -> str:  # noqa: N802
-        shown = [self._names[index.name] for index in expr.args if index.name not in _HIDDEN]
+        shown = [self._letter(index) for index in expr.args if index.name not in self._signature.understood]
         text = self._names[expr.func.__name__]
         if shown:
             text = rf"{{{text}}}_{{{','.join(shown)}}}"
         return text if exp is None else rf"\left({text}\right)^{{{exp}}}"
 
     def _print_Same(self, expr: Any, exp: str | None = None) -> str:  # noqa: N802
-        text = r"\delta_{" + ",".join(self._names[index.name] for index in expr.args) + "}"
+        text = r"\delta_{" + ",".join(map(self._letter, expr.args)) + "}"
         return text if exp is None else f"{text}^{{{exp}}}"
 
 
@@ -90,9 +107,8 @@ class Notation:
 
     def __init__(self, signature: Signature, abbreviations: tuple[Abbreviation, ...] = ()) -> None:
         self._parts = {a.expr: sympy.Symbol(a.plain) for a in abbreviations}
-        averaged = frozenset(name for name, sort in signature.indices.items() if sort.size == 1)
-        self._plain = _Plain(averaged)
-        self._latex = _Latex({**signature.latex, **{a.plain: a.latex for a in abbreviations}}, averaged)
+        self._plain = _Plain(signature)
+        self._latex = _Latex(signature, {**signature.latex, **{a.plain: a.latex for a in abbreviations}})
 
     def plain(self, expr: Expr) -> str:
         """One line of text."""
@@ -101,6 +117,12 @@ class Notation:
     def latex(self, expr: Expr) -> str:
         """A LaTeX formula, without delimiters."""
         return str(self._latex.doprint(self._short(expr)))
+
+    def plain_totals(self, indices: tuple[Index, ...], body: str) -> str:
+        """A text under totals over the indices, the first outermost."""
+        if not indices:
+            return body
+        return f"{' '.join(map(self._plain.operator, indices))} of {body}"
 
     def latex_totals(self, indices: tuple[Index, ...]) -> str:
         """The signs of totals over the indices, the first outermost."""

@@ -66,7 +66,7 @@ from kktalloc.proof._transform import copied, mapped_fact, mapped_step, per_roun
 
 SIGNATURE = copied(h.THEORY.signature)
 _nonneg, _pos = Sign.NONNEGATIVE, Sign.POSITIVE
-rate = SIGNATURE.parameter("rate", _pos, "a")
+rate = SIGNATURE.parameter("rate", _pos, r"\eta_s")
 n = SIGNATURE.parameter("n", _pos, "o")
 co_n = SIGNATURE.parameter("co_n", _nonneg, "(1-o)")
 nu2 = SIGNATURE.parameter("nu2", _nonneg, r"\nu_P^2")

@@ -1,0 +1,1 @@
+"""Searches around the checker: certificates for claims, models against them. Nothing here is trusted."""
