@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 from kktalloc.proof._abbreviations import ABBREVIATIONS
@@ -47,7 +48,12 @@ def theories() -> dict[str, Theory]:
 
 def chapters() -> list[Chapter]:
     """Check everything."""
-    every = theories()
+    return _judged(theories)
+
+
+@cache  # the proofs are code: within a process they stay what they were
+def _judged(derived: Callable[[], dict[str, Theory]]) -> list[Chapter]:
+    every = derived()
     names = {
         key: {fact.name for fact in theory.facts} | {step.name for step in theory.steps}
         for key, theory in every.items()
