@@ -82,10 +82,16 @@ class Workload:
     changes: Changes | None = None
 
     def __post_init__(self) -> None:
-        """Fill in for all devices what was not given."""
+        """Fill in for all devices what was not given; a planner may read, and not write, what later rounds need."""
         K = len(self.weight)
         for name in ("dense_flops", "passes_flops", "probing_flops", "mask_size"):
             object.__setattr__(self, name, np.broadcast_to(getattr(self, name), (K,)))
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, np.ndarray):
+                view = value.view()
+                view.setflags(write=False)
+                object.__setattr__(self, f.name, view)
 
     def unmasked(self) -> Workload:
         """The same work in a round in which nobody prunes: no probe, no mask."""

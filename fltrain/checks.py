@@ -142,7 +142,8 @@ def _require_steps(split: Split, shares: Sequence[DeviceData], batch_size: int) 
                 loss = functional.cross_entropy(model(share.train_x[:size].clone()), share.train_y[:size])
                 loss.backward()  # type: ignore[no-untyped-call]
         except Exception as error:
-            few = ", all that the device has; give it more" if size == 1 and batch_size > 1 else ""
+            few = ", all that the device has; give it more" if batch_size > 1 else "; raise batch_size"
+            few = few if size == 1 else ""
             samples = "1 sample" if size == 1 else f"{size} samples"
             raise ValueError(
                 f"shares[{k}].train_x: the model cannot train on {samples}{few} ({_line(error)})"

@@ -16,6 +16,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+try:
+    import flwr as _flwr  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "flwr":
+        raise
+    message = "fltrain.flower needs flwr, which an extra brings: pip install 'kktalloc[flower]'"
+    raise ModuleNotFoundError(message, name="flwr") from None
+
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict

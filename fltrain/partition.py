@@ -22,10 +22,10 @@ class DeviceData:
 
     Parameters
     ----------
-    train_x, test_x : float32 tensors (n, channels, height, width)
+    train_x, test_x : float32 tensors (n, channels, height, width), or of whole numbers, such as tokens
         Training and held-out inputs, from the same distribution and disjoint.
     train_y, test_y : int64 tensors (n,)
-        Their labels.
+        Their labels. Training also takes NumPy arrays and other types of numbers (see docs/training.md).
     """
 
     train_x: torch.Tensor

@@ -65,6 +65,7 @@ class Split:
         if not isinstance(model, nn.Module):
             raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
         _require_apart(model)
+        _require_registered(model)
         try:
             self.model = copy.deepcopy(model)
         except Exception as error:
@@ -145,3 +146,22 @@ def _require_apart(model: nn.Module) -> None:
     for (_, end, one), (begin, _, other) in pairwise(spans):
         if begin < end:
             raise ValueError(f"{one} and {other} share memory but are two tensors; tie them as one nn.Parameter")
+
+
+def _require_registered(model: nn.Module) -> None:
+    """Refuse layers in a plain list or dictionary: torch does not know their parameters, and they would never train."""
+    known = {id(part) for part in (*model.modules(), *model.parameters())}
+
+    def strangers(value: object, depth: int = 3) -> bool:
+        if isinstance(value, nn.Module | nn.Parameter):
+            return id(value) not in known
+        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        return depth > 0 and any(strangers(part, depth - 1) for part in inside)
+
+    for name, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if not attribute.startswith("_") and strangers(value):
+                where = f"{name}.{attribute}" if name else attribute
+                raise ValueError(
+                    f"{where} holds layers that are not part of the model; use nn.ModuleList or nn.ModuleDict"
+                )

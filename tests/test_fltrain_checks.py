@@ -203,6 +203,23 @@ def test_models_that_are_none_or_not_ready_are_refused() -> None:
         ft.Split(broken)
 
 
+class InPlainList(Net):
+    def __init__(self, hidden: Any) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+
+@pytest.mark.parametrize(
+    "hidden", [[nn.Linear(2, 2)], {"a": nn.Linear(2, 2)}, ([nn.Identity()],), [nn.Parameter(torch.zeros(2))]]
+)
+def test_layers_that_torch_does_not_know_are_refused(hidden: Any) -> None:
+    with pytest.raises(ValueError, match=r"^hidden holds layers that are not part of the model; use nn\.ModuleList"):
+        ft.Split(InPlainList(hidden))
+    known = Net()
+    known.parts = [known.fc, {"head": known.head}]  # named twice, known once
+    ft.Split(known)
+
+
 # Models that write where they should not.
 
 
@@ -413,6 +430,15 @@ def test_a_plan_that_holds_something_else(change: dict[str, Any], message: str) 
     plan = replace(Constant(4).plan, **change)
     with pytest.raises(ValueError, match=message):
         ft.train(ft.Split(Net()), shares(), ft.TrainConfig(), lambda t, work: plan, progress=False)
+
+
+def test_a_planner_may_not_write_into_the_work_of_later_rounds() -> None:
+    def planner(t: int, work: ft.Workload) -> ft.RoundPlan:
+        work.payload_bits[0] *= 2.0
+        return Constant(4).plan
+
+    with pytest.raises(ValueError, match=r"read-only"):
+        ft.train(ft.Split(Net()), shares(), ft.TrainConfig(), planner, progress=False)
 
 
 def test_a_model_that_no_other_process_can_import() -> None:
