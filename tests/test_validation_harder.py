@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 import fltrain as ft
+from kktalloc.traces import BAD_RSRP, NO_NETWORK, NO_SAMPLE, Trace, read_trace
 from validation.__main__ import main
 from validation.config import Radio
 from validation.harder import page, study
 from validation.harder.drive import BROADCAST, RETRY_S, UNSENT, Fleet, Rules, go, start
-from validation.harder.traces import BAD_RSRP, NO_NETWORK, NO_SAMPLE, Trace, longest_drives, read_trace
+from validation.harder.traces import longest_drives
 from validation.schemes import SCHEMES
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -63,7 +64,7 @@ def test_a_file_becomes_steps(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("Timestamp,NetworkMode,RSRP\n", "no column RAWCELLID"),
+        ("Timestamp,NetworkMode,RSRP\n", "no column RAWCELLID or CellID"),
         (HEAD + f"{_stamp(0)},LTE,loud,1\n", "row 2: could not convert"),
         (HEAD + "yesterday,LTE,-90,1\n", "row 2: time data 'yesterday'"),
         (HEAD + f"{_stamp(1)},LTE,-90,1\n{_stamp(0)},LTE,-90,1\n", "row 3: .* earlier"),

@@ -76,12 +76,17 @@ class Page:
     def _moved(self, attribute: str, old: str, new: str) -> None:
         """The allocation soon, the planner's slower answer after it; both only for where a slider comes to rest."""
         assert self._document is not None
+        for name, dial in self._dials.items():
+            if self._sliders[name].value not in dial.labels:  # no slider sends that; who does moves nothing
+                self._sliders[name].value = old
+                return
         if self._waiting is not None:
             self._document.remove_timeout_callback(self._waiting)
         self._waiting = self._document.add_timeout_callback(self._redraw, _SETTLE_MS)
 
     def _redraw(self) -> None:
         assert self._document is not None
+        self._waiting = None  # it is running: there is nothing to take back, even if what follows fails
         at = self._controls()
         self._view = look(self._scenario, at, self._budgets)
         self._draw_view(at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import webbrowser
 from html import escape
@@ -16,7 +17,9 @@ from bokeh.server.tornado import BokehTornado
 from bokeh.server.util import bind_sockets
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
+from tornado.routing import HostMatches, Rule, RuleRouter
 
+from kktalloc._command import emit
 from kktalloc._problem.scenario import load_scenario
 
 from .controls import Scenario
@@ -58,6 +61,15 @@ def starting_target(scenario: Scenario) -> float:
     return 1.0 if best is None else float(f"{1.5 * best.guarantee:.3g}")
 
 
+def _ours_alone(pages: BokehTornado) -> RuleRouter:
+    """Requests to this machine by its own names; others are not found.
+
+    A page elsewhere whose name is made to lead here (DNS rebinding) is of one origin with whatever answers it, so
+    that looking at the origin is not enough: its requests carry the foreign name in their Host header.
+    """
+    return RuleRouter([Rule(HostMatches(rf"({re.escape(ADDRESS)}|localhost)"), pages)])
+
+
 async def _serve(scenario: Scenario, where: str, port: int, browser: bool) -> None:
     target = starting_target(scenario)
 
@@ -71,12 +83,12 @@ async def _serve(scenario: Scenario, where: str, port: int, browser: bool) -> No
     # Only pages that came from here may open a session: another site's page in the same browser may not.
     origins = [f"{ADDRESS}:{port}", f"localhost:{port}"]
     pages = BokehTornado({"/": Application(FunctionHandler(fill))}, extra_websocket_origins=origins)
-    http = HTTPServer(pages)
+    http = HTTPServer(_ours_alone(pages))
     http.add_sockets(sockets)
     server = BaseServer(IOLoop.current(), pages, http)
     server.start()
     url = f"http://{ADDRESS}:{port}/"
-    print(f"explorer: {url} (Ctrl-C ends it)", flush=True)
+    emit(f"explorer: {url} (Ctrl-C ends it)\n")
     if browser and not webbrowser.open(url):
         print("validation: no browser found; open the address yourself", file=sys.stderr)
     try:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 import kktalloc as ka
 from kktalloc import channel
+from kktalloc.traces import Trace
 
 from ..config import Radio
 from ..radio import Demand, Phones, demand, problem, uplink_noise_psd_w_per_hz
 from ..schemes import Allocation, Scheme
-from .traces import Trace
 
 if TYPE_CHECKING:
     from fltrain import Workload
@@ -113,9 +113,9 @@ def go(
     drive, and asks whoever is in service.
     """  # fmt: skip
     radio = rules.radio
-    everyone = np.ones(len(fleet.traces), dtype=bool)
     mean_gain = channel.db_to_linear([trace.mean_gain_db() for trace in fleet.traces])
-    fixed = _allocate(radio, fleet, workload, scheme, mean_gain, everyone, deadline_s)[0] if static else None
+    ever = mean_gain > 0  # a drive may be without any service
+    fixed = _allocate(radio, fleet, workload, scheme, mean_gain, ever, deadline_s)[0] if static else None
     table: list[dict[str, NDArray[Any]]] = []
     now, before, worst = 0.0, None, 0.0
     while rounds is None or len(table) < rounds:
@@ -126,7 +126,7 @@ def go(
         )
         served, missing = gain > 0, missing.astype("<U24")
         if fixed is not None:
-            asked, plan = served, _part(fixed, served)
+            asked, plan = served, _part(fixed, served[ever])
             plan = replace(plan, broadcast_s=_need(radio, fleet, workload, gain, served).broadcast_s)
         elif scheme.pruned:
             kept = _select(radio, fleet, workload, gain, served, deadline_s, missing)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from kktalloc.traces import Trace
+
 from .. import results
 from ..cases import Case, run_cases
 from ..config import DEADLINE_FRACTION, ROUNDS, SEEDS, Radio, fingerprint, seeds, to_dict
 from ..schemes import SCHEMES, Scheme
 from .drive import Journey, Rules, go, start
-from .traces import Trace, longest_drives
+from .traces import longest_drives
 
 if TYPE_CHECKING:
     from torch import nn
