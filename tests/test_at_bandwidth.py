@@ -9,7 +9,7 @@ from problems import REGIMES, random_problem
 
 import kktalloc as ka
 from kktalloc._device.at_bandwidth import bandwidth_for, best_at, pruning_ratio_at
-from kktalloc._device.feasibility import floor_bandwidth
+from kktalloc._device.link import floor_bandwidth
 from kktalloc._device.reduced import reduce
 
 

@@ -21,11 +21,12 @@ from kktalloc._problem.allocation import outcome
 from kktalloc._problem.arrays import FloatArray, as_float64, takes_arrays
 from kktalloc._problem.problem import Problem, unlimited
 from kktalloc._problem.regime import Regime
-
-Q_ULP = 1e-15  # what rounding leaves open of rho = 1 - q, and of the terms of a slope
+from kktalloc._problem.tolerances import CERTIFIED, KEEP_RATIO
 
 # What may be claimed of an allocation: shape (..., K), and shape (...).
-_PER_DEVICE = ("upload_s", "latency_s", "energy_j", "energy_per_j", "peak_power_per_w", "regime")
+_PER_DEVICE = (
+    "upload_s", "latency_s", "energy_j", "energy_per_j", "peak_power_per_w", "bandwidth_max_per_hz", "regime",
+)  # fmt: skip
 _PER_PROBLEM = ("objective", "bandwidth_per_hz", "deadline_per_s", "total_power_per_w")
 
 
@@ -37,8 +38,8 @@ class Certificate:
     ----------
     residuals
         Shape ``(...)`` each, >= 0, relative to the budget or the term that they are about:
-        ``primal_rate``, ``primal_energy``, ``primal_peak_power``, ``primal_bandwidth``, ``primal_total_power``,
-        ``primal_pruning`` (feasible),
+        ``primal_rate``, ``primal_energy``, ``primal_peak_power``, ``primal_bandwidth``, ``primal_bandwidth_max``,
+        ``primal_total_power``, ``primal_pruning`` (feasible),
         ``dual`` (prices are non-negative), ``complementarity`` (what is priced is used up), ``stationarity`` (no
         device gains by moving at these prices), ``consistency`` (times, energies and objective that came with the
         allocation are the ones that it implies).
@@ -99,7 +100,7 @@ def certify(
     *,
     bandwidth_price_per_hz: ArrayLike | None = None,
     total_power_price_per_w: ArrayLike = 0.0,
-    tolerance: float = 1e-9,
+    tolerance: float = CERTIFIED,
     **claimed: ArrayLike,
 ) -> Certificate:
     """Certify that an allocation is optimal, or say by how much and where it is not.
@@ -143,20 +144,20 @@ def certify(
     residuals["primal_pruning"] = np.where(_spoilt(problem), np.inf, residuals["primal_pruning"])
     u, x = c.u(q), c.snr(b, p)
     # At the next q that a double can tell; the one above may leave no time at all.
-    above = np.where(c.window > c.compute * (q + Q_ULP), c.u(q + Q_ULP), c.u_cap)
-    steep, flat = c.slope(c.u(q - Q_ULP)), c.slope(above)
+    above = np.where(c.window > c.compute * (q + KEEP_RATIO), c.u(q + KEEP_RATIO), c.u_cap)
+    steep, flat = c.slope(c.u(q - KEEP_RATIO)), c.slope(above)
     if bandwidth_price_per_hz is None:
-        lam, mu = _best_prices(c, x, b, p)
+        lam, mu = _best_prices(c, x, b, p, u)
     else:
         lam, mu = per_hz[..., None], per_w[..., None]
     lam_pos, mu_pos = np.maximum(lam, 0.0), np.maximum(mu, 0.0)
-    best = dual_terms(c, x, lam_pos, mu_pos)
+    best = dual_terms(c, b, p, u, lam_pos, mu_pos)
     worth = prices_from(problem, c, best, rho, b, p, lam, mu)
     implied |= {f.name: getattr(worth, f.name) for f in fields(worth)}
     regime = claims.pop("regime", None)
     residuals["consistency"] = _consistency(problem, implied, claims, split_prices(problem, c, best, rho))
     if regime is not None:
-        wrong = _regime_mismatch(problem, regime, q, p, implied["energy_j"], mu, flat == 0.0)
+        wrong = _regime_mismatch(problem, regime, q, b, p, implied["energy_j"], mu, flat == 0.0)
         residuals["consistency"] = np.maximum(residuals["consistency"], _worst(wrong))
     scale = (c.alpha * (c.error.value(np.ones_like(q)) - c.error.value(np.zeros_like(q)))).sum(axis=-1)
     scale = np.where(scale > 0.0, scale, 1.0)
@@ -176,10 +177,12 @@ def certify(
     return Certificate(clean, gap, lam[..., 0], mu[..., 0], resolution, tolerance)
 
 
-def read_verdict(verdict: FloatArray, bandwidth_price_per_hz: FloatArray, tolerance: float = 1e-9) -> Certificate:
+def read_verdict(verdict: FloatArray, bandwidth_price_per_hz: FloatArray, tolerance: float = CERTIFIED) -> Certificate:
     """Certificate from the rows that the compiled kernel found (`kktalloc._certificate.compiled.judge`)."""
     residuals = dict(zip(compiled.RESIDUALS, verdict, strict=False))
-    residuals["primal_total_power"] = nothing = np.zeros(np.shape(bandwidth_price_per_hz))
+    residuals["primal_bandwidth_max"] = residuals["primal_total_power"] = nothing = np.zeros(
+        np.shape(bandwidth_price_per_hz)
+    )
     gap, resolution = verdict[len(compiled.RESIDUALS) :]
     return Certificate(residuals, gap, bandwidth_price_per_hz, nothing, resolution, tolerance)
 
@@ -189,7 +192,7 @@ def _spoilt(problem: Problem) -> np.ndarray:
     spoilt = np.zeros(problem.batch_shape, dtype=bool)
     for table in (problem.cell, problem.devices):
         for f in fields(table):
-            if (given := getattr(table, f.name)) is not None:
+            if f.name != "name" and (given := getattr(table, f.name)) is not None:
                 values = np.asarray(given)
                 spoilt |= ~(np.isfinite(values) | ((values == np.inf) & unlimited(f.name))).all(axis=-1)
     return spoilt
@@ -202,7 +205,8 @@ def _worth_of_budgets(problem: Problem, worth: Prices) -> FloatArray:
     """
     d = problem.devices
     energy = np.where(worth.energy_per_j > 0.0, worth.energy_per_j * np.asarray(d.energy_budget_j), 0.0)
-    own = energy + worth.peak_power_per_w * np.asarray(d.tx_power_max_w)
+    limit = worth.bandwidth_max_per_hz * np.where(worth.bandwidth_max_per_hz > 0.0, d.bandwidth_max_hz, 0.0)
+    own = energy + worth.peak_power_per_w * np.asarray(d.tx_power_max_w) + limit
     return np.asarray(own.sum(axis=-1) + np.abs(worth.deadline_per_s) * np.asarray(problem.cell.deadline_s)[..., 0])
 
 
@@ -250,7 +254,7 @@ def _primal(
     with np.errstate(all="ignore"):
         spent = np.where(np.isfinite(budget), (implied["energy_j"] - budget) / np.maximum(budget, 1e-300), 0.0)
         peak_over = np.where(p > peak, (p - peak) / np.maximum(peak, 1e-300), 0.0)
-    B = B[..., 0]
+    B, most = B[..., 0], np.asarray(d.bandwidth_max_hz)
     total = np.inf if cell.total_power_w is None else np.asarray(cell.total_power_w)[..., 0]
     # Nobody hands out what another gives back: the positive parts count.
     with np.errstate(all="ignore"):
@@ -263,6 +267,9 @@ def _primal(
         "primal_energy": _worst(spent),
         "primal_peak_power": _worst(np.maximum(peak_over, below)),
         "primal_bandwidth": np.maximum((handed_out - B) / B, _worst(-b) / B),
+        "primal_bandwidth_max": _worst(
+            np.where(most < np.inf, b - most, 0.0) / np.where(most > 0.0, most, B[..., None])
+        ),
         "primal_total_power": total_over,
         "primal_pruning": _worst(np.maximum(1.0 - np.asarray(d.pruning_ratio_max) - q, np.maximum(q - 1.0, -q))),
     }
@@ -271,7 +278,7 @@ def _primal(
 def _spread_ulp(c: ConvexRows, m: Multipliers, mu: FloatArray) -> FloatArray:
     """What rounding leaves open of ``nu r1 - omega e1``: omega is what a watt is worth beyond its price."""
     worth = m.energy_row + m.peak_power + mu
-    return Q_ULP * (m.rate * c.r1 + np.where(np.isfinite(c.e0), worth * np.abs(c.e1), 0.0))
+    return KEEP_RATIO * (m.rate * c.r1 + np.where(np.isfinite(c.e0), worth * np.abs(c.e1), 0.0))
 
 
 def _consistency(
@@ -292,6 +299,7 @@ def _regime_mismatch(
     problem: Problem,
     regime: np.ndarray,
     q: FloatArray,
+    b: FloatArray,
     p: FloatArray,
     energy_j: FloatArray,
     mu: FloatArray,
@@ -306,6 +314,8 @@ def _regime_mismatch(
     q_min = 1.0 - np.asarray(d.pruning_ratio_max)
     with np.errstate(all="ignore"):
         at_peak = np.abs(p - peak) / np.maximum(peak, 1e-300)
+        own = np.asarray(d.bandwidth_max_hz)
+        at_own = np.where(np.isfinite(own), np.abs(b - own) / np.maximum(own, 1e-300), 1.0)
         at_budget = np.where(np.isfinite(budget), np.abs(energy_j - budget) / np.maximum(budget, 1e-300), 1.0)
     # Next to the floor the times of a tiny upload are all rounding of rho: weighed by what is kept beyond it.
     beyond = q - q_min
@@ -316,6 +326,7 @@ def _regime_mismatch(
         Regime.ENERGY: at_budget * beyond,
         Regime.KINK: np.maximum(at_peak, at_budget) * beyond,
         Regime.TOTAL_POWER: np.where((mu > 0.0) | content, 0.0, 1.0),
+        Regime.BANDWIDTH_MAX: at_own * beyond,
     }
     return np.select([regime == r for r in distance], list(distance.values()), 1.0)
 
@@ -333,11 +344,14 @@ def _complementarity(
     """What is paid for and left: what exceeds a budget is for the primal residuals to judge. Shape ``(...)``."""
     energy_slack = np.where(np.isfinite(c.e0), c.e0 + c.e1 * u - p, 0.0)
     unused = m.rate * (rate - c.r0 - c.r1 * u) + m.energy_row * energy_slack + m.peak_power * (c.peak - p)
+    unused += np.where(m.bandwidth_max > 0.0, m.bandwidth_max * (c.bandwidth_max - b), 0.0)
     spare = _paid(c, lam, mu) - (lam * b + mu * p).sum(axis=-1)
     return np.asarray(np.maximum(unused, 0.0).sum(axis=-1) + np.maximum(spare, 0.0))
 
 
-def _best_prices(c: ConvexRows, x: FloatArray, b: FloatArray, p: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _best_prices(
+    c: ConvexRows, x: FloatArray, b: FloatArray, p: FloatArray, u: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """The prices lam and mu with the best bound, shape ``(..., 1)``: where the demand at these SNRs fills the cell.
 
     Any prices give a valid bound, so this search may use judgement. What differs by rounding counts as equal, else
@@ -349,7 +363,7 @@ def _best_prices(c: ConvexRows, x: FloatArray, b: FloatArray, p: FloatArray) -> 
         return np.where(np.abs(what - base) > 1e-12 * base, what - base, 0.0)
 
     def bound(lam: FloatArray, mu: FloatArray) -> FloatArray:
-        return dual_terms(c, x, lam, mu).value.sum(axis=-1, keepdims=True) - _paid(c, lam, mu)[..., None]
+        return dual_terms(c, b, p, u, lam, mu).value.sum(axis=-1, keepdims=True) - _paid(c, lam, mu)[..., None]
 
     with np.errstate(all="ignore"):
         y = np.log1p(x)
@@ -370,7 +384,7 @@ def _best_prices(c: ConvexRows, x: FloatArray, b: FloatArray, p: FloatArray) -> 
             low = high - 110.0
             for _ in range(64):
                 lam = np.exp(0.5 * (low + high))
-                demand = dual_terms(c, x, lam, ratio * lam).demand
+                demand = dual_terms(c, b, p, u, lam, ratio * lam).demand
                 scarce = beyond(demand, use).sum(axis=-1, keepdims=True) + missing > 0.0
                 low, high = np.where(scarce, np.log(lam), low), np.where(scarce, high, np.log(lam))
             lam = np.exp(high)

@@ -9,6 +9,7 @@ import numpy as np
 from kktalloc._problem.allocation import Allocation
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.regime import Regime
 from kktalloc._problem.served import curve_columns, serving
 from kktalloc._problem.threads import threads_for
 
@@ -85,4 +86,4 @@ def _codes(regime: np.ndarray | None) -> np.ndarray | None:
     """Regimes as the kernel takes them; what is no whole small number becomes a code that no regime has."""
     if regime is None or regime.dtype == np.int8:
         return regime
-    return np.where(np.isin(regime, np.arange(6)), regime, -1).astype(np.int8, order="C")
+    return np.where(np.isin(regime, list(Regime)), regime, -1).astype(np.int8, order="C")

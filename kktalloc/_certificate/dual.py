@@ -11,21 +11,23 @@ with omega the price of the energy row and pi that of peak power, all >= 0. What
 and the bound is
 
     D = sum_k [ min_u alpha e(1 - q(u)) + (nu r1 - omega e1) u  + nu r0 - omega e0 - pi P ] - lam B - mu P_total
+
+A device that can use no more than B_k has a price kappa of that bandwidth too. It pays lam + kappa in place of lam, and
+its term falls by kappa B_k.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from kktalloc._device.efficiency import efficiency_at_power_price
+from kktalloc._problem.allocation import LN2
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.curves import PruningError, is_piecewise
 from kktalloc._problem.problem import Problem
-
-LN2 = float(np.log(2.0))
-ROUNDING = 2e-14  # relative; below it the worth of a watt, and what a limit leaves of the peak, are not resolved
+from kktalloc._problem.tolerances import RESOLVED
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,7 @@ class Multipliers:
     value: FloatArray  # the device's term of the dual function
     demand: FloatArray  # its derivative in lam at a fixed mu/lam: b + (mu/lam) p that the device asks for, Hz
     keep_ratio: FloatArray  # the q that is best at these prices
+    bandwidth_max: FloatArray  # kappa, per Hz of the device's own limit
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +62,7 @@ class ConvexRows:
     error: PruningError
     bandwidth: FloatArray
     total_power: FloatArray  # inf where it is no limit
+    bandwidth_max: FloatArray  # inf where it is no limit
 
     def slope(self, u: FloatArray) -> FloatArray:
         """Fall of the objective in u, ``alpha e'(1 - q) dq/du`` with ``q = T u/(1 + a u)``."""
@@ -95,24 +99,62 @@ def convex_rows(problem: Problem) -> ConvexRows:
     window = np.where(on_time, window, np.asarray(cell.deadline_s))
     q_min = 1.0 - np.asarray(d.pruning_ratio_max)
     with np.errstate(all="ignore"):
-        g = np.where(on_time, np.asarray(d.channel_gain) / np.asarray(cell.noise_psd_w_per_hz), 0.0)
+        own = np.asarray(d.bandwidth_max_hz)
+        # Without bandwidth a device is as one without gain.
+        g = np.where(on_time & (own > 0.0), np.asarray(d.channel_gain) / np.asarray(cell.noise_psd_w_per_hz), 0.0)
         energy = np.asarray(d.energy_budget_j) - np.asarray(d.fixed_energy_j)
         eta = np.asarray(d.pa_efficiency)
         r0, r1 = extra / window, bits + a * extra / window
         most_power = np.where(energy > 0.0, np.minimum(peak, total), 0.0)
-        most_rate = B * np.log1p(g * most_power / B) / LN2
+        most_b = np.where(own > 0.0, np.minimum(B, own), B)
+        most_rate = most_b * np.log1p(g * most_power / most_b) / LN2
         u_min = q_min / (window - a * q_min)
         u_max = np.where(window > a, 1.0 / (window - a), np.inf)
         # No feasible u is beyond what the whole bandwidth at the most power would carry.
         u_cap = np.where(on_time, np.maximum(np.minimum(u_max, (most_rate - r0) / r1), u_min), u_min)
         e0, e1 = eta * energy / window, eta * (a * energy / window - np.asarray(d.pruned_compute_j))
     return ConvexRows(
-        r0, r1, e0, e1, g, peak, window, a, u_min, u_cap, np.asarray(d.weight), problem.pruning_error, B, total
-    )
+        r0, r1, e0, e1, g, peak, window, a, u_min, u_cap, np.asarray(d.weight), problem.pruning_error, B, total,
+        np.where(own > 0.0, own, np.inf),
+    )  # fmt: skip
 
 
-def dual_terms(c: ConvexRows, x: FloatArray, lam: FloatArray, mu: FloatArray) -> Multipliers:
-    """Best multipliers of each device at SNR x and prices lam and mu, and its term of the dual function."""
+def dual_terms(
+    c: ConvexRows, b: FloatArray, p: FloatArray, u: FloatArray, lam: FloatArray, mu: FloatArray
+) -> Multipliers:
+    """Best multipliers of each device at an allocation and prices lam and mu, and its term of the dual function."""
+    x = c.snr(b, p)
+    plain = _terms(c, x, lam, mu, np.zeros_like(c.bandwidth))
+    full = b >= c.bandwidth_max * (1.0 - 1e-9)
+    if not full.any():
+        return plain
+    # At kappa the slope in u is that of the objective: on the peak branch, and on the energy branch. The best counts.
+    with np.errstate(all="ignore"):
+        marginal = _marginal_rate(x)
+        rate, watt, slope = 1.0 / marginal, c.gain_per_noise / ((1.0 + x) * LN2 * marginal), c.slope(u)
+        e1 = np.where(np.isfinite(c.e0), c.e1, 0.0)
+        # Below the power limit a watt is worth its price, by which kappa is known too.
+        candidates = slope / (rate * c.r1), (slope - mu * e1) / (rate * c.r1 - watt * e1), mu / watt
+    for price in candidates:
+        kappa = np.where(full, np.nan_to_num(np.maximum(price - lam, 0.0), posinf=0.0), 0.0)
+        other = _terms(c, x, lam, mu, kappa)
+        better = other.value > plain.value
+        plain = Multipliers(
+            *(np.where(better, getattr(other, f.name), getattr(plain, f.name)) for f in fields(Multipliers))
+        )
+    return plain
+
+
+def _marginal_rate(x: FloatArray) -> FloatArray:
+    """``log2(1 + x) - x / ((1 + x) ln 2)``; for small x by a series of positive terms in z = x/(2 + x)."""
+    z = x / (2.0 + x)
+    series = 2.0 * z * z * (1.0 / (1.0 + z) + z * np.polyval([1 / 13, 1 / 11, 1 / 9, 1 / 7, 1 / 5, 1 / 3], z * z))
+    return np.where(x < 0.05, series, np.log1p(x) - x / (1.0 + x)) / LN2
+
+
+def _terms(c: ConvexRows, x: FloatArray, lam: FloatArray, mu: FloatArray, kappa: FloatArray) -> Multipliers:
+    """The same at SNR x, with a price kappa of each device's own bandwidth."""
+    lam = lam + kappa
     with np.errstate(all="ignore"):
         # A device that holds no bandwidth has no SNR of its own: take the one at which its first bit would just pay,
         # phi(y) = y - 1 + e^-y = lam r1 / slope.
@@ -122,25 +164,24 @@ def dual_terms(c: ConvexRows, x: FloatArray, lam: FloatArray, mu: FloatArray) ->
         # Beyond y* a unit of power would cost more than it is worth: no prices support that.
         y_most = efficiency_at_power_price(np.where(mu > 0.0, lam * c.gain_per_noise / mu, np.inf))
         x = np.minimum(np.where(silent, np.expm1(np.minimum(first, 700.0)), x), np.expm1(np.minimum(y_most, 709.0)))
-        # log1p(x) - x/(1+x) loses digits for small x; z = x/(2+x) gives a series of positive terms.
-        z = x / (2.0 + x)
-        series = 2.0 * z * z * (1.0 / (1.0 + z) + z * np.polyval([1 / 13, 1 / 11, 1 / 9, 1 / 7, 1 / 5, 1 / 3], z * z))
-        marginal = np.where(x < 0.05, series, np.log1p(x) - x / (1.0 + x)) / LN2
+        marginal = _marginal_rate(x)
         # Such an x overflows, its logarithm does not.
         marginal = np.where(silent & (first > 700.0) & np.isinf(y_most), needed / LN2, marginal)
         # At no SNR at all, or for a device of no weight, every price is free to be zero.
         usable = (marginal > 0.0) & np.isfinite(marginal) & (lam > 0.0)
-        nu = np.where(usable, lam / marginal, 0.0)
+        # Where bandwidth is free a bit costs power alone, at no SNR.
+        at_no_snr = np.where((lam == 0.0) & (mu > 0.0) & (c.gain_per_noise > 0.0), mu * LN2 / c.gain_per_noise, 0.0)
+        nu = np.where(usable, lam / marginal, at_no_snr)
         worth = np.where(usable, nu * c.gain_per_noise / ((1.0 + x) * LN2), mu)
         sound = worth >= mu * (1.0 - 1e-12)
         # At y* power is worth its price; what rounding leaves of the difference would be laid on a limit far away.
-        power_price = np.where(np.abs(worth - mu) <= ROUNDING * mu, 0.0, np.maximum(worth - mu, 0.0))
+        power_price = np.where(np.abs(worth - mu) <= RESOLVED * mu, 0.0, np.maximum(worth - mu, 0.0))
         limited = np.isfinite(c.e0)
         e0, e1 = np.where(limited, c.e0, 0.0), np.where(limited, c.e1, 0.0)
         # The dual is concave in omega with slope P - e0 - e1 u at the best u: the sign at both ends tells whether it
         # is best at one of them or between, where u rests on the kink (e0 + e1 u = P). Values are too close to tell.
         u_none, u_all = _best_u(c, nu * c.r1), _best_u(c, nu * c.r1 - power_price * e1)
-        some = limited & (e0 + e1 * u_none < c.peak * (1.0 - ROUNDING))  # a tie is the peak's
+        some = limited & (e0 + e1 * u_none < c.peak * (1.0 - RESOLVED))  # a tie is the peak's
         between = some & (e0 + e1 * u_all > c.peak)
         u_kink = (c.peak - e0) / e1
         omega = np.where(some, power_price, 0.0)
@@ -152,11 +193,16 @@ def dual_terms(c: ConvexRows, x: FloatArray, lam: FloatArray, mu: FloatArray) ->
         u = np.where(rests, u_kink, np.where(between, _best_u(c, spread), np.where(some, u_all, u_none)))
         q = c.window * u / (1.0 + c.compute * u)
         cost = c.alpha * c.error.value(np.clip(1.0 - q, 0.0, 1.0))
-        value = cost + spread * u + nu * c.r0 - omega * e0 - pi * c.peak
+        paid = np.where(kappa > 0.0, kappa * c.bandwidth_max, 0.0)
+        value = cost + spread * u + nu * c.r0 - omega * e0 - pi * c.peak - paid
         # Envelope theorem: nu and the power price are proportional to lam, the rest is at its best already.
         power = np.where(pi > 0.0, c.peak, e0 + e1 * u)
         demand = np.where(lam > 0.0, (nu * (c.r0 + c.r1 * u) - power_price * power) / lam, 0.0)
-        return Multipliers(nu, omega, pi, spread, np.where(sound, value, -np.inf), demand, q)
+        demand = (
+            np.minimum(demand, c.bandwidth_max + (mu / lam) * power) if np.isfinite(c.bandwidth_max).any() else demand
+        )
+        value = np.where(sound, value, -np.inf)
+        return Multipliers(nu, omega, pi, spread, value, demand, q, kappa + np.zeros_like(q))
 
 
 def _best_u(c: ConvexRows, spread: FloatArray) -> FloatArray:

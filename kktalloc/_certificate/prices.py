@@ -24,7 +24,7 @@ class Prices:
     ----------
     bandwidth_per_hz, deadline_per_s, total_power_per_w
         Of the cell's budgets, shape ``(...)``.
-    energy_per_j, peak_power_per_w
+    energy_per_j, peak_power_per_w, bandwidth_max_per_hz
         Of each device's own, shape ``(..., K)``.
     """
 
@@ -33,6 +33,7 @@ class Prices:
     total_power_per_w: FloatArray
     energy_per_j: FloatArray
     peak_power_per_w: FloatArray
+    bandwidth_max_per_hz: FloatArray
 
 
 def prices(
@@ -41,7 +42,7 @@ def prices(
     """All shadow prices of an optimal allocation from those of bandwidth and total power, by the envelope theorem."""
     c = convex_rows(problem)
     lam, mu = np.asarray(bandwidth_per_hz)[..., None], np.asarray(per_w)[..., None]
-    return prices_from(problem, c, dual_terms(c, c.snr(b, p), lam, mu), rho, b, p, lam, mu)
+    return prices_from(problem, c, dual_terms(c, b, p, c.u(1.0 - rho), lam, mu), rho, b, p, lam, mu)
 
 
 def prices_from(
@@ -60,7 +61,7 @@ def prices_from(
         later = ((m.rate * c.carried(b, p) - m.energy_row * p) * per_t).sum(axis=-1)
         # E enters the energy row p <= eta (E (1 + a u) / T - eps u).
         energy = m.energy_row * np.asarray(problem.devices.pa_efficiency) * per_t
-    return Prices(lam[..., 0], later, mu[..., 0], energy, m.peak_power)
+    return Prices(lam[..., 0], later, mu[..., 0], energy, m.peak_power, m.bandwidth_max)
 
 
 def split_prices(problem: Problem, c: ConvexRows, m: Multipliers, rho: FloatArray) -> dict[str, FloatArray]:

@@ -63,7 +63,7 @@ def solve_reference(problem: Problem, solver: str = "CLARABEL", **options: Any) 
         q = s / (1 + A s)                                     concave in s: a second-order cone
         (S0 + (S + A S0) s) / T  <=  b log2(1 + g p / b)      concave on the right: an exponential cone
         p  <=  eta (E (1 + A s) - eps s) / T                  affine, left out where it cannot bind
-        s_min <= s <= s_max,  0 <= p <= P,  sum b <= B (, sum p <= P_tot)
+        s_min <= s <= s_max,  0 <= p <= P,  0 <= b <= B_max,  sum b <= B (, sum p <= P_tot)
 
     Bandwidth is counted in equal shares B/K, power in peak powers, s in the largest value that one share
     could carry.
@@ -132,6 +132,7 @@ class _Row:
 
         self.B = cell("bandwidth_hz")
         self.P_tot = cell("total_power_w")
+        self.B_max = device("bandwidth_max_hz")
         self.T = cell("deadline_s") - device("fixed_latency_s")
         self.a = device("pruned_compute_s")
         self.S, self.S0 = device("payload_bits"), device("overhead_bits")
@@ -151,7 +152,7 @@ def _solve_one(row: _Row, solver: str, options: dict[str, Any]) -> tuple[Any, ..
     rho, b, p = np.ones(row.T.shape), np.zeros(row.T.shape), np.zeros(row.T.shape)
     # A device without power, channel or energy can only stay silent, and a device without a window as well:
     # no cone describes that well, so it is decided here.
-    silent = (row.g * row.P <= 0) | (row.E <= 0) | (row.T <= 0)
+    silent = (row.g * row.P <= 0) | (row.B_max <= 0) | (row.E <= 0) | (row.T <= 0)
     must_talk = (row.q_min > 0) | (row.S0 > 0) | (row.E < 0) | (row.T < 0)
     # Keeping q_min needs q_min a < T, for some time must be left to send it.
     if np.any(silent & must_talk) or np.any(row.q_min * row.a >= np.where(row.q_min > 0, row.T, np.inf)):
@@ -194,6 +195,8 @@ def _solve_one(row: _Row, solver: str, options: dict[str, Any]) -> tuple[Any, ..
         pi <= 1,
         sigma >= q_min / (1.0 - A * q_min) / unit,
     ]
+    if (own := row.B_max[on] < row.B).any():
+        constraints.append(beta[own] <= row.B_max[on][own] / share_hz)
     full = A < 1
     if full.any():
         constraints.append(sigma[full] <= 1.0 / (1.0 - A[full]) / unit[full])

@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kktalloc._device.at_price import floor_load
 from kktalloc._device.efficiency import EFFICIENCY_MAX, efficiency_for, phi
-from kktalloc._device.feasibility import floor_bandwidth
-from kktalloc._device.reduced import Reduced
+from kktalloc._device.form import Reduced
+from kktalloc._device.link import floor_bandwidth, floor_load
 from kktalloc._problem.arrays import FloatArray
 
 NEWTON_ITERATIONS = 100

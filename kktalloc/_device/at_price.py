@@ -25,12 +25,14 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from kktalloc._device.efficiency import EFFICIENCY_MAX, efficiency_at_power_price, efficiency_for, phi
-from kktalloc._device.reduced import Reduced
+from kktalloc._device.form import Reduced
+from kktalloc._device.link import bandwidth_at, least_efficiency, load, power_at
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.curves import Linear, PiecewiseLinear, is_piecewise, slope_of
 from kktalloc._problem.regime import Regime
 
 EFFICIENCY_ITERATIONS = 200
+OWN_LIMIT_ITERATIONS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,7 @@ class Corners:
     s_star: FloatArray  # where that stretch ends; s_min where there is none
     y_floor: FloatArray
     y_star: FloatArray  # y* where the stretch is, else y_floor
+    power_cost: FloatArray  # what a peak of power costs, in cells of bandwidth
     y_kink: FloatArray  # equals y_sat where there is no kink
     y_sat: FloatArray  # 0 where no bandwidth suffices
     p_floor: FloatArray
@@ -80,31 +83,6 @@ class Response:
     held: np.ndarray  # the table's break that it sits at, else -1
 
 
-def load(form: Reduced, s: FloatArray, power: FloatArray) -> FloatArray:
-    """``theta``: the rate needed at s over the wideband limit of the given power; 0 where nothing is sent."""
-    rate = form.rate0 + form.rate1 * s
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return np.where(rate > 0.0, rate / (form.snr * power), 0.0)
-
-
-def bandwidth_at(form: Reduced, power: FloatArray, y: FloatArray) -> FloatArray:
-    """Bandwidth that puts a power at efficiency y: ``b = gamma p / (e^y - 1)``, infinite at y = 0."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return np.where(y > 0.0, form.snr * power / np.expm1(y), np.inf)
-
-
-def power_at(form: Reduced, s: FloatArray, y: FloatArray) -> FloatArray:
-    """Power that sends the rate of s at efficiency y: ``p = b (e^y - 1) / gamma`` with ``b = rate / y``."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        rate = form.rate0 + form.rate1 * s
-        return np.where(rate > 0.0, rate * np.expm1(y) / (form.snr * y), 0.0)
-
-
-def floor_load(form: Reduced) -> FloatArray:
-    """``theta`` at the floor; >= 1 means that no bandwidth lets the device send its least payload."""
-    return load(form, form.s_min, form.power_limit(form.s_min))
-
-
 def corners(form: Reduced, ratio: FloatArray) -> Corners:
     """Corners of the response of each device at a price ratio of shape ``(N,)``; 0 where total power is free.
 
@@ -130,7 +108,9 @@ def corners(form: Reduced, ratio: FloatArray) -> Corners:
     y_kink = np.where(kinked, efficiency_for(load(form, s_kink, np.ones_like(s_kink))), y_sat)
     y_kink = np.clip(y_kink, y_sat, y_floor)
     # ... but no further than y*: what lies beyond is replaced by a stretch at y*.
-    dear = y_star < y_floor  # even a device that cannot move on trades power for bandwidth
+    # y*, or more where the device itself can use no more bandwidth
+    y_first, y_last = (np.maximum(y_star, least_efficiency(form, s)) for s in (form.s_min, s_max))
+    dear = y_first < y_floor  # even a device that cannot move on trades power for bandwidth
     is_open = dear & (form.s_max > form.s_min)
     passed = kinked & is_open & (y_kink >= y_star)
     energy_first, kinked = energy_first ^ passed, kinked & ~passed
@@ -138,10 +118,10 @@ def corners(form: Reduced, ratio: FloatArray) -> Corners:
     y_star = np.where(dear, y_star, y_floor)
     cut = marginal(form, ratio, energy_first, np.maximum(y_star, 1e-300))
     s_star = np.where(whole, s_max, np.where(is_open, np.clip(cut.s, form.s_min, form.s_max), form.s_min))
-    p_floor = np.where(dear, np.minimum(power_at(form, form.s_min, y_star), p_floor), p_floor)
-    p_sat = np.where(whole, np.minimum(power_at(form, s_max, y_star), p_sat), p_sat)
-    y_floor, y_kink = np.minimum(y_floor, y_star), np.minimum(y_kink, y_star)
-    y_sat = np.minimum(y_sat, y_star)
+    p_floor = np.where(dear, np.minimum(power_at(form, form.s_min, y_first), p_floor), p_floor)
+    p_sat = np.where(whole, np.minimum(power_at(form, s_max, y_last), p_sat), p_sat)
+    y_floor, y_kink = np.minimum(y_floor, y_first), np.minimum(y_kink, y_last)
+    y_sat = np.minimum(y_sat, y_last)
 
     # The zero-rate floor is b = 0 exactly, not the tiny bandwidth at the largest representable SNR.
     idle = form.rate0 + form.rate1 * form.s_min == 0.0
@@ -150,7 +130,8 @@ def corners(form: Reduced, ratio: FloatArray) -> Corners:
     m_end = marginal(form, ratio, energy_second, y_sat, s_max).log_value
     m_before = marginal(form, ratio, energy_first, y_kink, s_kink).log_value
     m_after = marginal(form, ratio, energy_second, y_kink, s_kink).log_value
-    m_star = np.where(is_open, stretch_marginal(form, y_star, s_star), m_start)
+    cost = ratio * form.power_share
+    m_star = np.where(is_open, stretch_marginal(form, y_star, cost, s_star), m_start)
     s_break = breaks(form)
     y_break, log_m_break, log_m_break_star = (np.empty_like(s_break) for _ in range(3))
     plain = replace(form, error=Linear())
@@ -160,14 +141,14 @@ def corners(form: Reduced, ratio: FloatArray) -> Corners:
         energy = energy_first ^ (kinked & (s >= s_kink))
         y = np.clip(efficiency_for(load(form, s, form.power_limit(s))), 1e-300, EFFICIENCY_MAX)
         y_break[..., j], log_m_break[..., j] = y, marginal(plain, ratio, energy, y, s).log_value
-        log_m_break_star[..., j] = stretch_marginal(plain, y_star, s)
+        log_m_break_star[..., j] = stretch_marginal(plain, y_star, cost, s)
     return Corners(
-        np.broadcast_to(ratio, m_start.shape), energy_first, kinked, is_open, s_kink, s_star, y_floor, y_star, y_kink,
-        y_sat, np.where(idle, 0.0, p_floor), p_sat,
+        np.broadcast_to(ratio, m_start.shape), energy_first, kinked, is_open, s_kink, s_star, y_floor, y_star, cost,
+        y_kink, y_sat, np.where(idle, 0.0, p_floor), p_sat,
         b_floor=np.where(idle, 0.0, bandwidth_at(form, p_floor, y_floor)),
         b_kink=bandwidth_at(form, np.where(kinked, 1.0, p_sat), y_kink),
-        b_sat=bandwidth_at(form, p_sat, y_sat),
-        log_m_floor=np.where(is_open, stretch_marginal(form, y_star, form.s_min), m_start),
+        b_sat=np.where(form.s_max < form.s_full, form.b_max, bandwidth_at(form, p_sat, y_sat)),
+        log_m_floor=np.where(is_open, stretch_marginal(form, y_star, cost, form.s_min), m_start),
         log_m_star=m_star,
         log_m_before=np.where(whole, m_star, m_before),
         log_m_after=np.where(whole, m_star, m_after),
@@ -236,12 +217,18 @@ def marginal(
     return Marginal(log_value, slope, s, p, b, flow)
 
 
-def stretch_marginal(form: Reduced, y: FloatArray, s: FloatArray) -> FloatArray:
-    """``ln m`` on the stretch at y*: ``m = alpha e' q_s phi(y*) / rate1``."""
+def stretch_marginal(form: Reduced, y_star: FloatArray, power_cost: FloatArray, s: FloatArray) -> FloatArray:
+    """``ln m`` below the power limit: ``m = alpha e' q_s phi(y*) / rate1`` at y*.
+
+    Where the device itself can use no more bandwidth it goes on at a rising y > y*, and pays in power alone:
+    ``m = alpha e' q_s gamma e^-y / (power_cost rate1)``, which is the same at y*.
+    """
     room = 1.0 + form.compute * s
-    with np.errstate(divide="ignore", invalid="ignore"):
+    y = least_efficiency(form, s)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         rho = np.clip(1.0 - s / room, 0.0, 1.0)
-        return np.log(form.weight * form.error.slope(rho) * phi(y) / form.rate1) - 2.0 * np.log(room)
+        worth = np.where(y > y_star, form.snr * np.exp(-y) / power_cost, phi(y_star))
+        return np.log(form.weight * form.error.slope(rho) * worth / form.rate1) - 2.0 * np.log(room)
 
 
 def respond(form: Reduced, at: Corners, log_price: FloatArray, start: FloatArray) -> Response:
@@ -295,11 +282,13 @@ def respond(form: Reduced, at: Corners, log_price: FloatArray, start: FloatArray
         for j in range(at.s_break.shape[-1]):
             held = np.where(stretch & (s_here == at.s_break[..., j]), j, held)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            rate, room = form.rate0 + form.rate1 * s_here, 1.0 + form.compute * s_here
+            room = 1.0 + form.compute * s_here
+            own = least_efficiency(form, s_here)
+            y_here = np.maximum(at.y_star, own)
             rho = np.clip(1.0 - s_here / room, 0.0, 1.0)
             bend = 2.0 * form.compute / room + form.error.curvature(rho) / form.error.slope(rho) / room**2
-            b_here, p_here = rate / at.y_star, power_at(form, s_here, at.y_star)
-            flow_here = form.rate1 / at.y_star / bend
+            b_here, p_here = (form.rate0 + form.rate1 * s_here) / y_here, power_at(form, s_here, y_here)
+            flow_here = np.where(own > at.y_star, 0.0, form.rate1 / at.y_star / bend)
         moving = stretch & (held < 0) & (s_here > form.s_min) & (s_here < at.s_star) & np.isfinite(flow_here)
         s, p, b = (np.where(stretch, n, o) for n, o in ((s_here, s), (p_here, p), (b_here, b)))
         flow = np.where(moving, flow_here, flow)
@@ -354,14 +343,37 @@ def _stretch(form: Reduced, at: Corners, log_price: FloatArray) -> FloatArray:
             for j in range(slopes.shape[-1]):
                 room = np.exp(0.5 * (np.log(form.weight * slopes[..., j] * phi(at.y_star) / form.rate1) - log_price))
                 free = np.where(form.compute > 0.0, (room - 1.0) / form.compute, np.where(room > 1.0, np.inf, 0.0))
+                free = _at_own_limit(form, at, log_price, slopes[..., j], free)
                 s = np.maximum(s, np.minimum(free, at.s_break[..., j - 1]) if j else free)
             return np.clip(s, form.s_min, at.s_star)
         low, high = form.s_min, at.s_star
         for _ in range(100):
             middle = 0.5 * (low + high)
-            more = stretch_marginal(form, at.y_star, middle) > log_price
+            more = stretch_marginal(form, at.y_star, at.power_cost, middle) > log_price
             low, high = np.where(more, middle, low), np.where(more, high, middle)
         return high
+
+
+def _at_own_limit(form: Reduced, at: Corners, log_price: FloatArray, slope: FloatArray, free: FloatArray) -> FloatArray:
+    """`free`, the s on the stretch at y* for a linear error of that slope, or where it takes more bandwidth than the
+    device can use the s with ``alpha slope gamma e^-y / (power_cost rate1 (1 + A s)^2) = price``, y = rate / b_max.
+
+    The logarithm falls and is convex in s: Newton's method from the left of the root climbs to it.
+    """
+    start = (at.y_star * form.b_max - form.rate0) / form.rate1
+    beyond = at.open & (free > start)
+    if not beyond.any():
+        return free
+    s = np.where(beyond, np.maximum(start, 0.0), 0.0)
+    for _ in range(OWN_LIMIT_ITERATIONS):
+        room = 1.0 + form.compute * s
+        worth = np.log(form.weight * slope * form.snr / (at.power_cost * form.rate1))
+        excess = worth - least_efficiency(form, s) - 2.0 * np.log(room) - log_price
+        step = np.where(beyond, excess / (form.rate1 / form.b_max + 2.0 * form.compute / room), 0.0)
+        s = np.maximum(s + step, 0.0)
+        if not (np.abs(step) > 1e-15 * s).any():
+            break
+    return np.where(beyond, s, free)
 
 
 def _efficiency_at(

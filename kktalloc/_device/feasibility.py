@@ -1,4 +1,4 @@
-"""Whether devices can be served: the floors, alone and together, and the least bandwidth, power and time for them."""
+"""Whether devices can be served: the floors together, and the least bandwidth, power and time for them."""
 
 from __future__ import annotations
 
@@ -7,93 +7,90 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kktalloc._device.at_price import bandwidth_at, floor_load, power_at
 from kktalloc._device.efficiency import efficiency_at_power_price, efficiency_for
-from kktalloc._device.reduced import Reduced, reduce
+from kktalloc._device.form import Reduced
+from kktalloc._device.link import floor_bandwidth, floor_load, least_efficiency, power_at
+from kktalloc._device.reduced import reduce
+from kktalloc._device.roots import crossing
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
-from kktalloc._problem.variant import at_level
-
-# Floors that fill the bandwidth to within rounding count as feasible: `bandwidth_needed_hz` must do when it is given.
-ROUNDING = 1e-12
+from kktalloc._problem.tolerances import FEASIBLE
+from kktalloc._problem.variant import at_level, rows
 
 
-def floor_power(form: Reduced) -> FloatArray:
+def floor_power(form: Reduced, floors: FloatArray | None = None) -> FloatArray:
     """Least total power, in caps and shape ``(N,)``, that serves the floors within the bandwidth; 0 without a cap.
 
-    The price ratio that spends the whole bandwidth on saving power; its devices send at min(y*, y_floor).
+    The price ratio that spends the whole bandwidth on saving power; its devices send at min(y*, y_floor). `floors` are
+    those of `floor_bandwidth` where they are known.
     """
     watts = np.zeros(form.weight.shape[0])
-    rows = np.flatnonzero((form.power_share > 0.0).any(axis=1) & (floor_bandwidth(form).sum(axis=1) <= 1.0 + ROUNDING))
-    if not rows.size:
+    if not (form.power_share > 0.0).any():
         return watts
-    some = form.rows(rows)
-    rate = some.rate0 + some.rate1 * some.s_min
-    limit = efficiency_for(floor_load(some))
-
-    def efficiency(log_ratio: FloatArray) -> FloatArray:
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            return np.minimum(
-                limit, efficiency_at_power_price(some.snr / (np.exp(log_ratio)[:, None] * some.power_share))
-            )
-
-    low, high = np.full(rows.size, -200.0), np.full(rows.size, 200.0)
-    for _ in range(80):
-        middle = 0.5 * (low + high)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            fits = np.where(rate > 0.0, rate / efficiency(middle), 0.0).sum(axis=1) <= 1.0
-        low, high = np.where(fits, middle, low), np.where(fits, high, middle)
-    power = np.minimum(power_at(some, some.s_min, efficiency(low)), some.power_limit(some.s_min))
-    watts[rows] = (some.power_share * power).sum(axis=1)
+    floors = floor_bandwidth(form) if floors is None else floors
+    some = np.flatnonzero((form.power_share > 0.0).any(axis=1) & (floors.sum(axis=1) <= 1.0 + FEASIBLE))
+    if some.size:
+        _, power = sparing(form.rows(some))
+        watts[some] = (form.power_share[some] * power).sum(axis=1)
     return watts
 
 
-def least_cells(form: Reduced) -> FloatArray:
+def sparing(form: Reduced) -> tuple[FloatArray, FloatArray]:
+    """Bandwidths and powers, shape ``(N, K)``, that serve the floors within the bandwidth with the least power."""
+    rate = form.rate0 + form.rate1 * form.s_min
+    most, own = efficiency_for(floor_load(form)), least_efficiency(form, form.s_min)
+
+    def efficiency(log_ratio: FloatArray, part: slice | np.ndarray = slice(None)) -> FloatArray:
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            free = efficiency_at_power_price(form.snr[part] / (np.exp(log_ratio)[:, None] * form.power_share[part]))
+            return np.minimum(most[part], np.maximum(free, own[part]))
+
+    def excess(less: FloatArray, part: np.ndarray) -> FloatArray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            used = np.where(rate[part] > 0.0, rate[part] / efficiency(-less, part), 0.0)
+            return np.log(used.sum(axis=1))
+
+    # The dearer power is, the more bandwidth is used: the unknown is how much less it costs.
+    y = efficiency(-crossing(excess, np.zeros(rate.shape[0]), -200.0, 200.0).at)
+    power = np.minimum(power_at(form, form.s_min, y), form.power_limit(form.s_min))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(rate > 0.0, rate / y, 0.0), power
+
+
+def wider(form: Reduced, factor: FloatArray) -> Reduced:
+    """The same with `factor` times the bandwidth, shape ``(N, 1)``."""
+    return replace(form, **{name: getattr(form, name) / factor for name in ("rate0", "rate1", "snr", "b_max")})
+
+
+def least_cells(form: Reduced, floors: FloatArray | None = None) -> FloatArray:
     """Least bandwidth that serves the floors, in cells and shape ``(N,)``; ``inf`` where none does."""
-    cells = floor_bandwidth(form).sum(axis=1)
+    cells = (floor_bandwidth(form) if floors is None else floors).sum(axis=1)
     if not (form.power_share > 0.0).any():
         return cells
     # Bandwidth that just carries the floors at full power may need more power than the cell allows.
     finite = np.isfinite(cells) & (cells > 0.0)
-    scale = np.where(finite, cells, 1.0)
-    tight = replace(form, **{n: getattr(form, n) / scale[:, None] for n in ("rate0", "rate1", "snr")})
-    dark = finite & (floor_power(tight) > 1.0 + ROUNDING)
-    return cells * _bandwidth_under_cap(tight, dark) if dark.any() else cells
+    tight = wider(form, np.where(finite, cells, 1.0)[:, None])
+    short = np.flatnonzero(finite & (floor_power(tight) > 1.0 + FEASIBLE))
+    if short.size:
+        some = tight.rows(short)
+
+        def excess(log_more: FloatArray, part: np.ndarray) -> FloatArray:
+            return floor_power(wider(some.rows(part), np.exp(log_more)[:, None])) - (1.0 + FEASIBLE)
+
+        root = crossing(excess, np.full(short.size, 0.5), 0.0, 80.0)
+        cells[short] = np.where(root.found, cells[short] * np.exp(root.at), np.inf)
+    return cells
 
 
-def _bandwidth_under_cap(form: Reduced, rows: np.ndarray) -> FloatArray:
-    """Least bandwidth, in cells and shape ``(N,)``, with which the floors of `rows` meet the power cap; else 1."""
-    low, high = np.zeros(rows.size), np.full(rows.size, 80.0)
+def whole_blocks(form: Reduced, block: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Least blocks and most blocks of each device, ``(N, K)``, and how many of size `block` ``(N,)`` the cell holds.
 
-    def fits(log_more: FloatArray) -> np.ndarray:
-        more = np.exp(log_more)[:, None]
-        wider = replace(form, rate0=form.rate0 / more, rate1=form.rate1 / more, snr=form.snr / more)
-        return floor_power(wider) <= 1.0 + ROUNDING
-
-    possible = rows & fits(high)
-    for _ in range(60):
-        if not possible.any():
-            break
-        middle = 0.5 * (low + high)
-        enough = fits(middle)
-        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-    return np.select([possible, rows], [np.exp(high), np.inf], 1.0)
-
-
-def floor_bandwidth(form: Reduced) -> FloatArray:
-    """Least bandwidth of each device at its floor, in cells; ``inf`` where none suffices."""
-    theta = floor_load(form)
-    power = form.power_limit(form.s_min)
-    b = np.where(theta > 0.0, bandwidth_at(form, power, efficiency_for(theta)), 0.0)
-    return np.where(form.late | form.drained | ~(theta < 1.0), np.inf, b)
-
-
-def whole_blocks(floors: FloatArray, block: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Floors (in cells, ``(N, K)``) in whole blocks, and how many blocks of size `block` ``(N,)`` the cell holds.
-
-    Rounding must not cost a block: a bandwidth or a floor of k blocks is k blocks.
+    Rounding must not cost a block: a bandwidth or a floor of k blocks is k blocks. The least is infinite where the most
+    that the device can use is less.
     """
-    return np.ceil(floors / block[:, None] * (1.0 - ROUNDING)), np.floor(1.0 / block * (1.0 + ROUNDING))
+    need = np.ceil(floor_bandwidth(form) / block[:, None] * (1.0 - FEASIBLE))
+    most = np.floor(form.b_max / block[:, None] * (1.0 + FEASIBLE))
+    return np.where(need > most, np.inf, need), most, np.floor(1.0 / block * (1.0 + FEASIBLE))
 
 
 def least_deadline(
@@ -102,7 +99,8 @@ def least_deadline(
     """Least deadline at which every device can meet its floor, shape ``(...)``; ``inf`` where none exists.
 
     With ``pruning_ratio = 0`` this is the shortest round of training without pruning, with the bandwidth shared
-    as well as it can be. The bandwidth that the floors need falls monotonically with time, so bisection is exact.
+    as well as it can be. The bandwidth that the floors need falls monotonically with time: a bracketed search for
+    where it fills the cell.
 
     Parameters
     ----------
@@ -114,29 +112,40 @@ def least_deadline(
         Share the bandwidth in whole blocks of this size, shape ``(...)``.
     """
     problem = at_level(problem, pruning_ratio)
-    d = problem.devices
-    q_min = 1.0 - np.asarray(d.pruning_ratio_max)
-    busy = np.asarray(d.fixed_latency_s) + np.asarray(d.pruned_compute_s) * q_min
-    earliest = np.max(busy, axis=-1, initial=0.0)
-    unit = np.asarray(problem.cell.deadline_s)[..., 0]
+    count = int(np.prod(problem.batch_shape))
+    flat = rows(problem, np.ones(count, dtype=bool)) if problem.batch_shape else problem
+    d = flat.devices
+    busy = np.asarray(d.fixed_latency_s) + np.asarray(d.pruned_compute_s) * (1.0 - np.asarray(d.pruning_ratio_max))
+    earliest = np.max(busy, axis=-1, initial=0.0).reshape(count)
+    unit = np.asarray(flat.cell.deadline_s)[..., 0].reshape(count)
     block = None if block_hz is None else (np.asarray(block_hz) / np.asarray(problem.cell.bandwidth_hz)[..., 0]).ravel()
+    kept = np.arange(count), flat  # the problems that are still searched for
 
-    def enough(wait: FloatArray) -> np.ndarray:
-        form = reduce(problem, deadline_s=(earliest + wait)[..., None])
+    def form_at(log_wait: FloatArray, some: np.ndarray) -> Reduced:
+        nonlocal kept
+        if some.size < kept[0].size:
+            kept = some, rows(flat, np.isin(np.arange(count), some))
+        wait = unit[some] * np.exp(log_wait)
+        deadline = (earliest[some] + wait)[:, None]
+        return reduce(kept[1], deadline_s=deadline if kept[1].batch_shape else deadline[0])
+
+    def excess(log_wait: FloatArray, some: np.ndarray) -> FloatArray:
+        form = form_at(log_wait, some)
+        if block is not None:
+            need, _, held = whole_blocks(form, block[some])
+            return np.asarray(np.where(need.sum(axis=1) <= held, -1.0, 1.0))
         floors = floor_bandwidth(form)
-        if block is None:
-            fits = (floors.sum(axis=1) <= 1.0 + ROUNDING) & (floor_power(form) <= 1.0 + ROUNDING)
-        else:
-            blocks, limit = whole_blocks(floors, block)
-            fits = blocks.sum(axis=1) <= limit
-        return fits.reshape(problem.batch_shape)
+        with np.errstate(divide="ignore"):
+            cells = np.log(floors.sum(axis=1)) - FEASIBLE
+            if not problem.capped:
+                return np.asarray(cells)
+            watts = np.log(floor_power(form, floors)) - FEASIBLE
+        return np.asarray(np.where(cells > 0.0, cells, np.maximum(cells, watts)))
 
-    # log of the time after the longest computation, in deadlines, from below rounding to beyond any use
-    low, high = np.full(problem.batch_shape, -80.0), np.full(problem.batch_shape, 300.0)
-    at_once, possible = enough(unit * np.exp(low)), enough(unit * np.exp(high))
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        fits = enough(unit * np.exp(middle))
-        low, high = np.where(fits, low, middle), np.where(fits, middle, high)
+    # The logarithm of the time after the longest computation, in deadlines, from below rounding to beyond any use.
+    own = unit - earliest
+    start = np.log(np.where(own > 0.0, own / unit, 0.1))
+    root = crossing(excess, start, -80.0, 300.0)
     # Who sends nothing needs no time beyond the computation.
-    return np.select([at_once, possible], [earliest, earliest + unit * np.exp(high)], np.inf)
+    wait = np.where(root.at <= -80.0, 0.0, unit * np.exp(root.at))
+    return np.asarray(np.where(root.found, earliest + wait, np.inf)).reshape(problem.batch_shape)

@@ -11,49 +11,15 @@ ratio and no later step meets a 1e-21 W/Hz beside a 1e7 Hz:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import replace
 from math import log
 
 import numpy as np
 
+from kktalloc._device.at_bandwidth import best_at
+from kktalloc._device.form import Reduced
 from kktalloc._problem.arrays import FloatArray
-from kktalloc._problem.curves import PruningError
 from kktalloc._problem.problem import Problem
-
-
-@dataclass(frozen=True, eq=False)
-class Reduced:
-    """The reduced problem. Every field has shape ``(N, K)``: batch dimensions are flattened to one."""
-
-    weight: FloatArray  # alpha
-    compute: FloatArray  # A = pruned compute time / window
-    rate0: FloatArray  # nat/s of the overhead, per Hz of the cell
-    rate1: FloatArray  # the same per unit of s
-    power0: FloatArray  # energy-limited power at s = 0, in peaks; inf where energy is no limit
-    power1: FloatArray  # its slope in s
-    snr: FloatArray  # gamma: SNR at peak power spread over the whole bandwidth
-    s_min: FloatArray
-    s_max: FloatArray  # inf where the pruned steps at keep ratio 1 do not fit the window
-    q_min: FloatArray
-    power_share: FloatArray  # a device's peak over the cell's total power; 0 where that is no limit
-    error: PruningError  # e(rho); the objective is sum weight e(1 - q)
-    late: np.ndarray  # bool: the floor's compute does not fit the deadline
-    drained: np.ndarray  # bool: the floor's compute does not fit the energy budget
-
-    def rows(self, keep: np.ndarray) -> Reduced:
-        """The problems selected by the boolean mask `keep` of shape ``(N,)``."""
-        arrays = {f.name: getattr(self, f.name)[keep] for f in fields(self) if f.name != "error"}
-        return Reduced(**arrays, error=self.error.rows(keep, self.weight.shape))
-
-    def power_limit(self, s: FloatArray) -> FloatArray:
-        """The most power at s, in peaks; a constant limit stays one at an infinite s."""
-        return np.clip(
-            self.power0 + np.multiply(self.power1, s, out=np.zeros(s.shape), where=self.power1 != 0.0), 0.0, 1.0
-        )
-
-    def keep_ratio(self, s: FloatArray) -> FloatArray:
-        """The keep ratio q at s."""
-        return s / (1.0 + self.compute * s)
 
 
 def reduce(problem: Problem, deadline_s: FloatArray | None = None) -> Reduced:
@@ -96,9 +62,11 @@ def reduce(problem: Problem, deadline_s: FloatArray | None = None) -> Reduced:
     # Without gain, power, energy or time a device can send nothing: it stays at its floor.
     total = np.inf if cell.total_power_w is None else np.asarray(cell.total_power_w)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        heard = gain * peak
+        own = np.asarray(d.bandwidth_max_hz)
+        heard = np.where(own > 0.0, gain * peak, 0.0)  # with no bandwidth nothing is heard
         snr = heard / (noise_psd * bandwidth)
     mute = (heard == 0.0) | (energy == 0.0) | (np.asarray(total) == 0.0) | ~in_time
+    s_full = np.where(mute, s_min, np.maximum(s_max, s_min))
     full = {
         "weight": d.weight,
         "compute": compute,
@@ -108,7 +76,9 @@ def reduce(problem: Problem, deadline_s: FloatArray | None = None) -> Reduced:
         "power1": np.where(limited, drain * (compute * finite_energy - np.asarray(d.pruned_compute_j)), 0.0),
         "snr": np.where(mute, 0.0, snr),
         "s_min": s_min,
-        "s_max": np.where(mute, s_min, np.maximum(s_max, s_min)),
+        "s_max": s_full,
+        "s_full": s_full,
+        "b_max": np.where(own > 0.0, own / bandwidth, np.inf),
         "q_min": q_min,
         "power_share": np.where(mute, 0.0, peak / np.where(mute, 1.0, total)),
         "late": late,
@@ -116,4 +86,10 @@ def reduce(problem: Problem, deadline_s: FloatArray | None = None) -> Reduced:
     }  # fmt: skip
     flat = (int(np.prod(problem.batch_shape)), problem.shape[-1])
     arrays = {k: np.broadcast_to(v, problem.shape).reshape(flat) for k, v in full.items()}
-    return Reduced(**arrays, error=problem.pruning_error.rows(np.ones(flat[:1], dtype=bool), flat))
+    form = Reduced(**arrays, error=problem.pruning_error.rows(np.ones(flat[:1], dtype=bool), flat))
+    if not problem.bandwidth_limited:
+        return form
+    # More bandwidth always lets a device keep more: a limit on it is one on s.
+    own_limit = form.b_max < np.inf
+    most = best_at(form, np.where(own_limit, form.b_max, 1.0)).s
+    return replace(form, s_max=np.where(own_limit, np.clip(most, form.s_min, form.s_max), form.s_max))

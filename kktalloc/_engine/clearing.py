@@ -9,43 +9,87 @@ rises with that price), so the ratio at which both budgets fill is again the roo
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from kktalloc._device.at_bandwidth import best_at
 from kktalloc._device.at_price import Corners, Response, at_break, corners, leaving, marginal, respond
 from kktalloc._device.efficiency import phi
-from kktalloc._device.feasibility import ROUNDING
-from kktalloc._device.reduced import Reduced
+from kktalloc._device.form import Reduced
+from kktalloc._device.roots import crossing
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.curves import is_piecewise
 from kktalloc._problem.regime import Regime
+from kktalloc._problem.tolerances import FEASIBLE, FILLED, FILLED_EXACTLY
 
 PRICE_ITERATIONS = 200
 RATIO_ITERATIONS = 200
-CLOSED = 1e-13  # a budget filled to this share counts as filled
-EXACT = 4e-15  # to this share the search goes on, if doubles allow
 FREE = -800.0  # the logarithm of a price that is 0
+SAME_PRICE = 1e-9  # logarithms of prices that differ by no more are one price
+POWER_ALONE = 150.0  # the logarithm of the price ratio that stands for free bandwidth
 
 
-def clear(form: Reduced) -> tuple[FloatArray, FloatArray, Response]:
-    """Log bandwidth price and price ratio, shape ``(N,)``, that clear both budgets, and the response to them.
+@dataclass(frozen=True, eq=False)
+class Cleared:
+    """Prices of the whole bandwidth and of the whole total power, shape ``(N,)``, and the devices' answer to them."""
 
-    The log price is ``-inf`` (free bandwidth) where every device saturates with bandwidth to spare.
-    """
+    price: FloatArray
+    power_price: FloatArray
+    response: Response
+
+
+def clear(form: Reduced) -> Cleared:
+    """Prices that clear both budgets; 0 where there is bandwidth, or power, to spare."""
     N = form.weight.shape[0]
     ratio = np.zeros(N)
     log_price, response = _clear_at(form, ratio)
-    over = (form.power_share * response.p).sum(axis=1) > 1.0 + CLOSED
+    over = (form.power_share * response.p).sum(axis=1) > 1.0 + FILLED
+    power_price = np.zeros(N)
     if over.any():
         rows = np.flatnonzero(over)
-        log_price[rows], ratio[rows], part = _clear_both(form.rows(rows))
-        response = _merge(response, rows, part)
-    return log_price, ratio, _settle(form, response)
+        # Where devices can use no more bandwidth, some may be left over while power is scarce.
+        limited = rows[(form.b_max[rows] < np.inf).any(axis=1)]
+        if limited.size:
+            # Power so dear beside bandwidth that each of them uses all that it can.
+            dearest = np.full(limited.size, POWER_ALONE)
+            alone, part = _fill_power(form.rows(limited), dearest, np.full(limited.size, FREE), dearest * np.inf)
+            free = part.b.sum(axis=1) <= 1.0 + FILLED
+            log_price[limited[free]], power_price[limited[free]] = -np.inf, np.exp(alone + dearest)[free]
+            response = _merge(response, limited[free], _rows(part, free))
+            rows = np.setdiff1d(rows, limited[free])
+        if rows.size:
+            log_price[rows], ratio[rows], part = _clear_both(form.rows(rows))
+            response = _merge(response, rows, part)
+            power_price[rows] = np.exp(log_price[rows]) * ratio[rows]
+    return Cleared(np.exp(log_price), power_price, _polished(form, response))
 
 
-def _settle(form: Reduced, response: Response) -> Response:
+def _fill_power(form: Reduced, log_ratio: FloatArray, low: FloatArray, high: FloatArray) -> tuple[FloatArray, Response]:
+    """Log price of bandwidth in ``[low, high]`` at which the total power fills at a given price ratio; the response.
+
+    For where the bandwidth does not tell the price: devices that can use no more of it answer with their power alone.
+    """
+    ratio = np.exp(log_ratio)
+    at = corners(form, ratio)
+
+    def answer(log_price: FloatArray, part: np.ndarray) -> Response:
+        some = at.rows(part)
+        return respond(form.rows(part), some, log_price, np.maximum(some.y_sat, 1e-300))
+
+    def excess(log_price: FloatArray, part: np.ndarray) -> FloatArray:
+        with np.errstate(divide="ignore"):
+            return np.log((form.power_share[part] * answer(log_price, part).p).sum(axis=1))
+
+    high = np.where(np.isfinite(high), high, np.where(np.isfinite(at.log_m_floor), at.log_m_floor, FREE).max(axis=1))
+    root = crossing(excess, high, np.minimum(low, high), high, width=0.0)
+    every, met = np.arange(high.size), ~np.isnan(root.above)
+    under, over = answer(root.at, every), answer(np.where(met, root.above, root.at), every)
+    most, least = ((form.power_share * r.p).sum(axis=1) for r in (over, under))
+    return root.at, _mix(ratio, _share(np.where(met, most, np.nan), least), over, under)
+
+
+def _polished(form: Reduced, response: Response) -> Response:
     """The same bandwidths, with s and power as they follow from these.
 
     Near the wideband limit, and where an overhead or an energy budget leaves little, s and power come out of cancelling
@@ -57,12 +101,17 @@ def _settle(form: Reduced, response: Response) -> Response:
     with np.errstate(all="ignore"):
         carried = response.b * np.log1p(form.snr * response.p / response.b)
         s = np.clip(np.nan_to_num((carried - form.rate0) / form.rate1), form.s_min, form.s_max)
+    at_own = (response.regime == Regime.SATURATED) & (form.s_max < form.s_full)
+    b = np.minimum(response.b, form.b_max)
     free = response.held < 0
     moving = np.isin(response.regime, (Regime.ENERGY, Regime.PEAK)) & free
+    full = at_own | (below & (b >= form.b_max * (1.0 - FEASIBLE)))
     return replace(
         response,
+        regime=np.where(full, Regime.BANDWIDTH_MAX, response.regime),
         s=np.select([moving, below & free], [at.s, s], response.s),
-        p=np.where(moving, at.p, response.p),
+        p=np.where(moving | at_own, at.p, response.p),
+        b=b,
     )
 
 
@@ -93,7 +142,7 @@ def _clear_both(form: Reduced) -> tuple[FloatArray, FloatArray, Response]:
             middle = np.select([np.isinf(low), np.isinf(high)], [position - 2.0**iteration, position + 2.0**iteration],
                                0.5 * (low + high))  # fmt: skip
         # Where everybody saturates within both budgets, no price is needed.
-        done = (np.abs(error) <= CLOSED) | (high - low <= 1e-14 * np.maximum(1.0, np.abs(position)))
+        done = (np.abs(error) <= FILLED) | (high - low <= 1e-14 * np.maximum(1.0, np.abs(position)))
         done |= light & (log_price == -np.inf)
         if done.all():
             break
@@ -104,8 +153,17 @@ def _clear_both(form: Reduced) -> tuple[FloatArray, FloatArray, Response]:
     most = np.where(price_below == -np.inf, np.nan, most)  # everybody saturates within both budgets
     share = _share(most, least)
     nearer = share >= 0.5
-    log_price = np.where(nearer, price_above, price_below)
-    return log_price, np.exp(np.where(nearer, ratio_above, ratio_below)), _mix(np.ones(N), share, above, below)
+    log_price, log_ratio = np.where(nearer, price_above, price_below), np.where(nearer, ratio_above, ratio_below)
+    response = _mix(np.ones(N), share, above, below)
+    with np.errstate(invalid="ignore"):
+        apart = (share > 0.0) & (share < 1.0) & (np.abs(price_above - price_below) > SAME_PRICE)
+    apart &= (form.b_max < np.inf).any(axis=1)
+    if apart.any():
+        rows = np.flatnonzero(apart)
+        ends = np.sort([price_above[rows], price_below[rows]], axis=0)
+        log_price[rows], part = _fill_power(form.rows(rows), log_ratio[rows], *ends)
+        response = _merge(response, rows, part)
+    return log_price, np.exp(log_ratio), response
 
 
 def _share(over: FloatArray, under: FloatArray) -> FloatArray:
@@ -117,8 +175,8 @@ def _share(over: FloatArray, under: FloatArray) -> FloatArray:
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         mixture = np.clip((1.0 - under) / (over - under), 0.0, 1.0)
-        none = np.isnan(over) | (np.abs(under - 1.0) <= CLOSED)
-        whole = np.isnan(under) | (np.abs(over - 1.0) <= CLOSED)
+        none = np.isnan(over) | (np.abs(under - 1.0) <= FILLED)
+        whole = np.isnan(under) | (np.abs(over - 1.0) <= FILLED)
     return np.select([none, whole], [0.0, 1.0], mixture)
 
 
@@ -158,7 +216,7 @@ def _clear_at(
     if guess is not None:
         known = np.isfinite(guess[1])
         y, log_price = np.where(known[:, None], guess[0], y), np.where(known, guess[1], log_price)
-    crowded = (ratio > 0.0) & (at.b_floor.sum(axis=1) > 1.0 + ROUNDING)
+    crowded = (ratio > 0.0) & (at.b_floor.sum(axis=1) > 1.0 + FEASIBLE)
     log_price = np.where(spare, -np.inf, log_price)
     N = spare.size
     low, high = np.full(N, -np.inf), at.log_m_floor.max(axis=1, initial=FREE)
@@ -201,7 +259,7 @@ def _clear_at(
         closed = hi <= np.nextafter(lo, np.inf)
         untried = closed & np.isnan(under[todo]) & (price < hi)  # the price that leaves everybody at the floor
         proposed = np.where(untried, hi, proposed)
-        done = (np.abs(error) <= EXACT) | (closed & ~untried) | (hi <= FREE)
+        done = (np.abs(error) <= FILLED_EXACTLY) | (closed & ~untried) | (hi <= FREE)
         log_price[todo] = np.where(done, price, proposed)
         if done.any():
             todo = todo[~done]
@@ -217,7 +275,8 @@ def _mix(ratio: FloatArray, share: FloatArray, one: Response, other: Response) -
     w = share[:, None]
 
     def blend(a: FloatArray, b: FloatArray) -> FloatArray:
-        return np.where(a == b, a, w * a + (1.0 - w) * b)
+        with np.errstate(invalid="ignore"):  # bandwidth without a limit, where it is free
+            return np.where(a == b, a, w * a + (1.0 - w) * b)
 
     mixed = (one.s != other.s) & (w > 0.0) & (w < 1.0)
     # Where power is free the two sides differ by rounding, along a branch; else the power between is a choice.
@@ -228,6 +287,10 @@ def _mix(ratio: FloatArray, share: FloatArray, one: Response, other: Response) -
     arrays = {name: blend(getattr(one, name), getattr(other, name)) for name in ("y", "s", "p", "b", "flow")}
     held = np.where((one.held == other.held) & (one.s == other.s), one.held, -1)
     return Response(regime=regime, held=held, **arrays)
+
+
+def _rows(response: Response, keep: np.ndarray) -> Response:
+    return Response(**{f.name: getattr(response, f.name)[keep] for f in fields(Response)})
 
 
 def _merge(whole: Response, rows: np.ndarray, part: Response) -> Response:

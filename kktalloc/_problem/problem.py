@@ -71,6 +71,10 @@ class Devices:
         The most a device may prune, in [0, 1]; 1 means that it may drop everything.
     weight
         Aggregation weight alpha_k >= 0, normalised to sum 1 over the last axis; None for uniform.
+    bandwidth_max_hz
+        The most bandwidth that a device can use, >= 0; ``inf`` for no limit.
+    name
+        Labels, strings, for messages; None for none.
     """
 
     channel_gain: ArrayLike
@@ -85,6 +89,8 @@ class Devices:
     pa_efficiency: ArrayLike = 1.0
     pruning_ratio_max: ArrayLike = 1.0
     weight: ArrayLike | None = None
+    bandwidth_max_hz: ArrayLike = inf
+    name: ArrayLike | None = None
 
 
 # Lower bound, whether it is excluded, upper bound; NaN is outside every interval.
@@ -106,11 +112,13 @@ _RANGES: dict[str, tuple[float, bool, float]] = {
     "pa_efficiency": (0.0, True, 1.0),
     "pruning_ratio_max": (0.0, False, 1.0),
     "weight": (0.0, False, _FINITE),
+    "bandwidth_max_hz": (0.0, False, inf),
 }
 
 
 _CELL = tuple(f.name for f in fields(Cell))
-_DEVICES = tuple(f.name for f in fields(Devices))
+_DEVICES = tuple(f.name for f in fields(Devices) if f.name != "name")  # those that are numbers
+_COMPILED = tuple(name for name in _DEVICES if name != "bandwidth_max_hz")  # in the order of kernel/problem.h
 _OPTIONAL = ("total_power_w", "weight")
 
 
@@ -145,6 +153,20 @@ def _as_float64(table: str, name: str, value: Any, homes: dict[str, Home]) -> Fl
         homes[f"{table}.{name}"] = home
         common_home(homes)  # refuses a second device before anything is fetched from it
     return as_float64(f"{table}.{name}", value)
+
+
+def _labels(names: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The devices' names broadcast to `shape`, or a ValueError that says which is none."""
+    given: Any = np.asarray(names, dtype=object)
+    if not given.ndim and given[()] is None:
+        return None
+    for index, label in np.ndenumerate(given):
+        if not isinstance(label, str):
+            raise ValueError(f"devices.name{list(index) or ''} = {label!r:.60}: must be a string")
+    try:
+        return np.broadcast_to(given.astype(str), shape)
+    except ValueError:
+        raise ValueError(f"devices.name: shape {given.shape} does not fit {shape}") from None
 
 
 def expect(name: str, given: Any, kind: type) -> None:
@@ -198,6 +220,7 @@ class Problem:
     home: Home | None = field(repr=False)  # where the arrays came from and the results go; None for NumPy
     _cell: dict[str, FloatArray] = field(repr=False)  # as given, not yet broadcast
     _devices: dict[str, FloatArray] = field(repr=False)
+    _names: np.ndarray | None = field(repr=False)  # of the devices, broadcast
 
     def __init__(
         self, cell: Cell, devices: Devices, pruning_error: PruningError | None = None, *, _derived: bool = False
@@ -223,6 +246,7 @@ class Problem:
         object.__setattr__(self, "pruning_error", spread(pruning_error or Linear(), shape))
         object.__setattr__(self, "_cell", cell_values)
         object.__setattr__(self, "_devices", device_values)
+        object.__setattr__(self, "_names", _labels(devices.name, shape))
 
     @cached_property
     def cell(self) -> Cell:
@@ -233,12 +257,22 @@ class Problem:
     @cached_property
     def devices(self) -> Devices:
         """Who shares it, each field broadcast to ``(..., K)``; the weights sum to 1."""
-        return Devices(**{name: np.broadcast_to(v, self.shape) for name, v in self._devices.items()})
+        return Devices(**{n: np.broadcast_to(v, self.shape) for n, v in self._devices.items()}, name=self._names)
 
     @property
     def capped(self) -> bool:
         """Whether there is a cap on total power."""
         return "total_power_w" in self._cell
+
+    @cached_property
+    def bandwidth_limited(self) -> bool:
+        """Whether some device has a bandwidth that it cannot exceed."""
+        return bool((self._devices["bandwidth_max_hz"] < inf).any())
+
+    def device(self, index: tuple[int, ...]) -> str:
+        """How messages call a device: its number within the cell, and its name if it has one."""
+        label = "" if self._names is None else f" ({self._names[index]})"
+        return f"{index[-1]}{label}"
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -249,7 +283,7 @@ class Problem:
     def columns(self) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
         """Fields of cell (without the cap on total power) and devices, which broadcast to ``(N,)`` and ``(N, K)``."""
         cell = (self._cell[name] for name in _CELL if name != "total_power_w")
-        devices = (self._devices[name] for name in _DEVICES)
+        devices = (self._devices[name] for name in _COMPILED)
         if len(self.shape) <= 2:
             return tuple(cell), tuple(devices)
         return (

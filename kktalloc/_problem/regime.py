@@ -14,3 +14,4 @@ class Regime(IntEnum):
     PEAK = 3  # it sends at peak power
     SATURATED = 4  # it prunes nothing
     TOTAL_POWER = 5  # the cell's total power is better used elsewhere
+    BANDWIDTH_MAX = 6  # it can use no more bandwidth itself

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from kktalloc._problem.kernel import kernel
-from kktalloc._problem.problem import Cell, Devices, Problem
+from kktalloc._problem.problem import Cell, Devices, Problem, unlimited
 
 _TABLES: dict[str, type[Cell] | type[Devices]] = {"cell": Cell, "devices": Devices}
-_INFINITE = frozenset({"energy_budget_j"})  # the one field whose infinity means something: no limit
 
 
 def load_scenario(path: str | Path) -> Problem:
@@ -23,8 +22,8 @@ def load_scenario(path: str | Path) -> Problem:
 
     A file holds two tables, `cell` and `devices`, with exactly the field names of `kktalloc.Cell` and
     `kktalloc.Devices`. A value is a number or an array of numbers, one per device; nested arrays describe a
-    batch of problems. JSON has no infinity: there `energy_budget_j` takes the string ``"inf"`` for no limit,
-    and null in place of an optional field means that it is not given.
+    batch of problems. JSON has no infinity: there `energy_budget_j` and `bandwidth_max_hz` take the string
+    ``"inf"`` for no limit. `devices.name` holds strings. Null in place of an optional field means that it is not given.
 
     Parameters
     ----------
@@ -70,7 +69,11 @@ def problem_from_tables(tables: Any) -> Problem:
         if not isinstance(content, dict):
             raise ValueError(f"{table}: expected a table of fields, got {_shown(content)}")
         _known("field", content, [f.name for f in fields(kind)], within=f"{table}.")
-        given = {k: _numbers(f"{table}.{k}", v, k in _INFINITE) for k, v in content.items() if v is not None}
+        given = {
+            k: v if k == "name" else _numbers(f"{table}.{k}", v, unlimited(k))
+            for k, v in content.items()
+            if v is not None
+        }
         for f in fields(kind):
             if f.default is MISSING and f.name not in given:
                 raise ValueError(f"missing field {table}.{f.name}")
@@ -107,7 +110,7 @@ def _json(text: str) -> Any:
     """Strict JSON: no NaN or Infinity literals, no key twice."""
 
     def constant(literal: str) -> Any:
-        raise ValueError(f'not valid JSON: {literal} (write "inf", a string, for no energy limit)')
+        raise ValueError(f'not valid JSON: {literal} (write "inf", a string, for no limit)')
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: dict[str, Any] = {}

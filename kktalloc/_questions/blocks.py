@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kktalloc._device.at_bandwidth import best_at, pruning_ratio_at
-from kktalloc._device.feasibility import floor_bandwidth, least_deadline, whole_blocks
-from kktalloc._device.reduced import Reduced, reduce
+from kktalloc._device.feasibility import least_deadline, whole_blocks
+from kktalloc._device.form import Reduced
+from kktalloc._device.reduced import reduce
 from kktalloc._problem.allocation import outcome
 from kktalloc._problem.arrays import FloatArray, as_float64, speaks_arrays
 from kktalloc._problem.problem import Problem
@@ -34,6 +35,13 @@ class BlockDiagnosis(Diagnosis):
     """A diagnosis whose remedies hold in whole blocks of ``block_hz``, shape ``(...)``."""
 
     block_hz: FloatArray
+
+    @cached_property
+    def bandwidth_needed_hz(self) -> FloatArray:
+        """Least cell bandwidth whose whole blocks would do, shape ``(...)``; ``inf`` where none would."""
+        size = self.block_hz.ravel() / np.asarray(self.problem.cell.bandwidth_hz)[..., 0].ravel()
+        needed, _, _ = whole_blocks(reduce(self.problem), size)
+        return needed.sum(axis=1).reshape(self.problem.batch_shape) * self.block_hz
 
     @cached_property
     def deadline_needed_s(self) -> FloatArray:
@@ -105,14 +113,14 @@ def solve_blocks(problem: Problem, block_hz: ArrayLike, throw: bool = True) -> B
     form = reduce(problem)
     B = np.broadcast_to(np.asarray(problem.cell.bandwidth_hz)[..., 0], problem.batch_shape).ravel()
     block = size.ravel() / B
-    floors, limit = whole_blocks(floor_bandwidth(form), block)
+    floors, most, limit = whole_blocks(form, block)
     fine = floors.sum(axis=1) <= limit
     diagnosis = None if fine.all() else _diagnose(problem, form, size, floors, limit)
     if diagnosis is not None and throw:
         raise InfeasibleError(diagnosis)
 
     part = form.rows(fine)
-    ledger = _Ledger(part, block[fine, None], floors[fine], limit[fine])
+    ledger = _Ledger(part, block[fine, None], floors[fine], most[fine], limit[fine])
     counts = ledger.exchange(_start(rows(problem, fine), ledger, size.ravel()[fine], B[fine]))
     at = best_at(part, counts * ledger.block)
 
@@ -149,14 +157,17 @@ def block_size(problem: Problem, block_hz: ArrayLike) -> FloatArray:
 def _diagnose(problem: Problem, form: Reduced, size: FloatArray, floors: FloatArray, limit: FloatArray) -> Diagnosis:
     """As for the continuous problem, but with whole blocks in mind."""
     loose = diagnose(problem, form)
-    resource = np.full(problem.shape, "", dtype="<U10") if loose is None else loose.resource
+    resource = np.full(problem.shape, "", dtype="<U13") if loose is None else loose.resource
     needed = floors.sum(axis=1)
     feasible = (needed <= limit).reshape(problem.batch_shape)
     crowded = (np.isfinite(needed) & (needed > limit)).reshape(problem.batch_shape)
     wanting = (floors > 0.0).reshape(problem.shape)
+    alone = np.isinf(floors).reshape(problem.shape) & (
+        resource == ""
+    )  # no whole number of blocks is enough and not too many
+    resource = np.where(alone, "bandwidth_max", resource)
     resource = np.where(crowded[..., None] & wanting, "bandwidth", resource)
-    hertz = needed.reshape(problem.batch_shape) * size
-    return BlockDiagnosis(problem, feasible, resource, hertz, np.zeros_like(hertz), size)
+    return BlockDiagnosis(problem, feasible, resource, size)
 
 
 def _start(problem: Problem, ledger: _Ledger, size: FloatArray, bandwidth_hz: FloatArray) -> FloatArray:
@@ -175,6 +186,7 @@ def _start(problem: Problem, ledger: _Ledger, size: FloatArray, bandwidth_hz: Fl
         at = solve(variant(problem, bandwidth_hz=share, pruning_ratio_max=rho_max), throw=False)
         price = (at.prices.bandwidth_per_hz * size)[:, None]
         wish = np.maximum(np.nan_to_num(np.floor(at.bandwidth_hz / size[:, None])), ledger.floors)
+        wish = np.minimum(wish, ledger.most)
         wish += ledger.gain(wish) > price
         excess = wish.sum(axis=1) - ledger.limit
         # With bandwidth to spare fewer blocks than there are will do.
@@ -196,11 +208,12 @@ class _Ledger:
     form: Reduced
     block: FloatArray  # (N, 1)
     floors: FloatArray  # least blocks of each device
+    most: FloatArray  # the most that it can use itself
     limit: FloatArray  # (N,), blocks in the cell
 
     def cost(self, counts: FloatArray) -> FloatArray:
-        """Each device's term of the objective."""
-        form = self.form
+        """Each device's term of the objective; blocks that it cannot use change nothing."""
+        form, counts = self.form, np.minimum(counts, self.most)
         return form.weight * form.error.value(pruning_ratio_at(form, best_at(form, counts * self.block).s))
 
     def gain(self, counts: FloatArray) -> FloatArray:
@@ -213,7 +226,7 @@ class _Ledger:
         rank = np.arange(counts.shape[1])
         while True:
             here = self.cost(counts)
-            gains = here - self.cost(counts + 1.0) - noise
+            gains = np.where(counts < self.most, here - self.cost(counts + 1.0) - noise, -np.inf)
             losses = np.where(counts > self.floors, self.cost(np.maximum(counts - 1.0, self.floors)) - here, np.inf)
             best, cheapest = np.argsort(-gains, axis=1), np.argsort(losses, axis=1)
             offered, asked = np.take_along_axis(gains, best, 1), np.take_along_axis(losses, cheapest, 1)

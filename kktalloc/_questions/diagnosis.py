@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from kktalloc._device.feasibility import ROUNDING, floor_bandwidth, floor_power, least_cells, least_deadline
-from kktalloc._device.reduced import Reduced
+from kktalloc._device.feasibility import floor_power, least_cells, least_deadline
+from kktalloc._device.form import Reduced
+from kktalloc._device.link import floor_bandwidth
+from kktalloc._device.reduced import reduce
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.tolerances import FEASIBLE
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,28 +25,39 @@ class Diagnosis:
     feasible
         Which problems of the batch have a solution after all.
     resource
-        Per device, shape ``(..., K)``: what it lacks to meet its floor; ``"deadline"``, ``"energy"``, ``"peak_power"``
-        by itself, ``"bandwidth"`` or ``"total_power"`` where all could be served alone but not together, ``""`` where
-        nothing.
-    bandwidth_needed_hz
-        Least cell bandwidth that would do, shape ``(...)``; ``inf`` where none would.
-    total_power_needed_w
-        Least total power that would do with the bandwidth there is, shape ``(...)``. 0 where there is no cap on it, and
-        where another resource is lacking, so that no total power would do.
+        Per device, shape ``(..., K)``: what it lacks to meet its floor; ``"deadline"``, ``"energy"``, ``"peak_power"``,
+        ``"bandwidth_max"`` by itself, ``"bandwidth"`` or ``"total_power"`` where all could be served alone but not
+        together, ``""`` where nothing.
 
-    The least deadline that would do, ``deadline_needed_s``, takes a search; it is made when asked for.
+    What would do, and the message, take searches of their own: they are made when they are read.
     """
 
     problem: Problem
     feasible: np.ndarray
     resource: np.ndarray
-    bandwidth_needed_hz: FloatArray
-    total_power_needed_w: FloatArray
 
     @property
     def devices(self) -> np.ndarray:
         """Which devices lack something, shape ``(..., K)``."""
         return self.resource != ""
+
+    @cached_property
+    def bandwidth_needed_hz(self) -> FloatArray:
+        """Least cell bandwidth that would do, shape ``(...)``; ``inf`` where none would."""
+        batch = self.problem.batch_shape
+        return least_cells(reduce(self.problem)).reshape(batch) * np.asarray(self.problem.cell.bandwidth_hz)[..., 0]
+
+    @cached_property
+    def total_power_needed_w(self) -> FloatArray:
+        """Least total power that would do with the bandwidth there is, shape ``(...)``.
+
+        0 where there is no cap on it, and where another resource is lacking, so that no total power would do.
+        """
+        total = self.problem.cell.total_power_w
+        if total is None:
+            return np.zeros(self.problem.batch_shape)
+        caps = floor_power(reduce(self.problem)).reshape(self.problem.batch_shape)
+        return np.where(caps > 0.0, caps * np.asarray(total)[..., 0], 0.0)
 
     @cached_property
     def deadline_needed_s(self) -> FloatArray:
@@ -60,8 +74,10 @@ class Diagnosis:
         for resource, text in _TEXT.items():
             which = np.flatnonzero(lacking == resource)
             if which.size:
-                names = ", ".join(map(str, which[:5])) + (f" and {which.size - 5} more" if which.size > 5 else "")
-                verb = text if which.size > 1 else text.replace("need", "needs").replace(" together", "")
+                names = ", ".join(self.problem.device((*index, k)) for k in which[:5]) + (
+                    f" and {which.size - 5} more" if which.size > 5 else ""
+                )
+                verb = text if which.size > 1 else _singular(text)
                 parts.append(f"device{'s' if which.size > 1 else ''} {names} {verb} ({resource})")
         others = f" (and {len(where_not) - 1} more of {self.feasible.size})" if len(where_not) > 1 else ""
         where = f"problem {list(index)}{others}: " if index else ""
@@ -83,10 +99,17 @@ class Diagnosis:
 _TEXT = {
     "deadline": "cannot finish the least computation in time",
     "energy": "cannot send the least payload within the energy budget",
+    "bandwidth_max": "need more bandwidth than they can use themselves",
     "peak_power": "cannot reach the least rate at peak power, whatever the bandwidth",
     "bandwidth": "need more bandwidth together than the cell has",
     "total_power": "need more power together than the cell allows",
 }
+
+
+def _singular(text: str) -> str:
+    for plural, single in (("need", "needs"), (" together", ""), ("they can use themselves", "it can use itself")):
+        text = text.replace(plural, single)
+    return text
 
 
 def _rounded_up(amount: float) -> str:
@@ -97,32 +120,27 @@ def _rounded_up(amount: float) -> str:
 
 def diagnose(problem: Problem, form: Reduced) -> Diagnosis | None:
     """What makes problems infeasible, or None if every problem has a solution."""
-    floors, watts = floor_bandwidth(form), floor_power(form)
-    total = floors.sum(axis=1)
+    floors = floor_bandwidth(form)
+    watts = floor_power(form, floors)
     alone = np.isinf(floors)
-    crowded = (total > 1.0 + ROUNDING) & ~alone.any(axis=1)
-    dark = (watts > 1.0 + ROUNDING) & ~crowded & ~alone.any(axis=1)
-    if not (alone.any() or crowded.any() or dark.any()):
+    somebody = alone.any(axis=1)
+    crowded = (floors.sum(axis=1) > 1.0 + FEASIBLE) & ~somebody
+    short_of_power = (watts > 1.0 + FEASIBLE) & ~crowded & ~somebody
+    infeasible = somebody | crowded | short_of_power
+    if not infeasible.any():
         return None
     rate = form.rate0 + form.rate1 * form.s_min
     with np.errstate(divide="ignore", invalid="ignore"):
         energy = form.drained | ((form.power_limit(form.s_min) < 1.0) & (rate < form.snr))
+    narrow = np.zeros_like(alone)
+    if problem.bandwidth_limited:
+        own = np.asarray(problem.devices.bandwidth_max_hz).reshape(floors.shape)
+        unlimited = replace(form, b_max=np.full(floors.shape, np.inf))
+        narrow = alone & ~form.drained & ((own == 0.0) | np.isfinite(floor_bandwidth(unlimited)))
     sends = floors > 0.0
     resource = np.select(
-        [form.late, alone & energy, alone, crowded[:, None] & sends, dark[:, None] & sends],
-        ["deadline", "energy", "peak_power", "bandwidth", "total_power"],
+        [form.late, narrow, alone & energy, alone, crowded[:, None] & sends, short_of_power[:, None] & sends],
+        ["deadline", "bandwidth_max", "energy", "peak_power", "bandwidth", "total_power"],
         "",
     )
-    batch = problem.batch_shape
-    feasible = ~(alone.any(axis=1) | crowded | dark)
-    needed = least_cells(form) * np.broadcast_to(np.asarray(problem.cell.bandwidth_hz)[..., 0], batch).ravel()
-    cap = np.inf if problem.cell.total_power_w is None else np.asarray(problem.cell.total_power_w)[..., 0]
-    with np.errstate(invalid="ignore"):
-        watts_needed = np.where(watts > 0.0, watts * np.broadcast_to(cap, batch).ravel(), 0.0)
-    return Diagnosis(
-        problem,
-        feasible.reshape(batch),
-        resource.reshape(problem.shape),
-        needed.reshape(batch),
-        watts_needed.reshape(batch),
-    )
+    return Diagnosis(problem, ~infeasible.reshape(problem.batch_shape), resource.reshape(problem.shape))

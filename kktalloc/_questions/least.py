@@ -15,20 +15,23 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kktalloc._device import feasibility
-from kktalloc._device.at_price import floor_load
 from kktalloc._device.efficiency import EFFICIENCY_MAX, efficiency_at_power_price, efficiency_for, phi
 from kktalloc._device.feasibility import least_cells
-from kktalloc._device.reduced import Reduced, reduce
-from kktalloc._device.roots import CLOSED, crossing
+from kktalloc._device.form import Reduced
+from kktalloc._device.link import floor_load, least_efficiency
+from kktalloc._device.reduced import reduce
+from kktalloc._device.roots import crossing
 from kktalloc._problem.allocation import outcome
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.tolerances import FILLED
 from kktalloc._problem.variant import at_level, refuse_total_power
 from kktalloc._questions.blocks import block_size
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
 from kktalloc._questions.solution import InfeasibleError
 
-PRICE_ITERATIONS = 200
+SPAN = 80.0  # how far from the first guess the logarithm of the price of total power is searched
+PRICE_SPAN = 1500.0  # the same of the price of bandwidth, below that at which all devices sit at their floors
 
 
 @speaks_arrays
@@ -171,19 +174,22 @@ def _under_cap(form: Reduced, peak_j: FloatArray) -> tuple[FloatArray, FloatArra
     b, p, price, bound = _cheapest(form, peak_j)
     cap_price = np.zeros(price.shape)
     used = (form.power_share * p).sum(axis=1)
-    rows = np.flatnonzero(used > 1.0 + CLOSED)
+    rows = np.flatnonzero(used > 1.0 + FILLED)
     if rows.size:
         some, cost = form.rows(rows), peak_j[rows]
 
-        def priced(log_price: FloatArray) -> FloatArray:
-            return cost + np.exp(log_price)[:, None] * some.power_share
+        def priced(log_price: FloatArray, part: np.ndarray) -> FloatArray:
+            return cost[part] + np.exp(log_price)[:, None] * some.power_share[part]
 
-        def excess(log_price: FloatArray) -> FloatArray:
-            return (some.power_share * _cheapest(some, priced(log_price))[1]).sum(axis=1) - 1.0
+        def excess(log_price: FloatArray, part: np.ndarray) -> FloatArray:
+            power = _cheapest(some.rows(part), priced(log_price, part))[1]
+            return np.log((some.power_share[part] * power).sum(axis=1))
 
         # From the price at which the power is worth as much as the energy.
-        log_price = crossing(excess, np.log((cost * p[rows]).sum(axis=1) / used[rows]))
-        b[rows], p[rows], price[rows], bound[rows] = _cheapest(some, priced(log_price))
+        with np.errstate(divide="ignore"):
+            start = np.log((cost * p[rows]).sum(axis=1) / used[rows])
+        log_price = crossing(excess, start, start - SPAN, start + SPAN).at
+        b[rows], p[rows], price[rows], bound[rows] = _cheapest(some, priced(log_price, np.arange(rows.size)))
         cap_price[rows] = np.exp(log_price)
     return b, p, price, cap_price, bound - cap_price
 
@@ -194,39 +200,36 @@ def _cheapest(form: Reduced, peak_j: FloatArray) -> tuple[FloatArray, FloatArray
     sends = rate > 0.0
     unit = np.where(sends, peak_j, 0.0) / np.where(sends, form.snr, 1.0)  # J per nat at the wideband limit
     y_floor = np.where(sends, np.minimum(efficiency_for(floor_load(form)), EFFICIENCY_MAX), 0.0)
+    own = np.where(sends, least_efficiency(form, form.s_min), 0.0)
     dearest = unit * np.exp(y_floor) * phi(y_floor)
     active = sends.any(axis=1)
 
-    def efficiency(log_price: FloatArray) -> FloatArray:
-        return np.minimum(efficiency_at_power_price(np.exp(log_price)[:, None] / np.where(sends, unit, 1.0)), y_floor)
+    def efficiency(log_price: FloatArray, part: slice | np.ndarray = slice(None)) -> FloatArray:
+        free = efficiency_at_power_price(np.exp(log_price)[:, None] / np.where(sends, unit, 1.0)[part])
+        return np.minimum(np.maximum(free, own[part]), y_floor[part])
 
-    def bandwidth(y: FloatArray) -> FloatArray:
-        return np.where(sends, rate / np.where(y > 0.0, y, 1.0), 0.0)
+    def bandwidth(y: FloatArray, part: slice | np.ndarray = slice(None)) -> FloatArray:
+        return np.where(sends[part], rate[part] / np.where(y > 0.0, y, 1.0), 0.0)
+
+    def excess(log_price: FloatArray, part: np.ndarray) -> FloatArray:
+        return np.log(bandwidth(efficiency(log_price, part), part).sum(axis=1))
 
     with np.errstate(all="ignore"):
+        # At the dearest price all devices sit at their floors.
         high = np.where(active, np.log(dearest.max(axis=1, initial=0.0)), 0.0)
-        low = np.full(high.shape, -np.inf)
-        log_price = high
-        for _ in range(PRICE_ITERATIONS):
-            y = efficiency(log_price)
-            b = bandwidth(y)
-            total = b.sum(axis=1)
-            error = np.log(total)
-            low, high = np.where(error > 0.0, log_price, low), np.where(error > 0.0, high, log_price)
-            # d ln b / d ln price = -phi / y^2 wherever the floor does not hold the device
-            flow = np.where(sends & (y < y_floor), b * phi(y) / (y * y), 0.0).sum(axis=1) / total
-            moved = log_price + np.clip(error / flow, -50.0, 50.0)
-            middle = np.where(np.isfinite(low), 0.5 * (low + high), high - 1.0)
-            moved = np.where((moved > low) & (moved < high), moved, middle)
-            done = ~active | (np.abs(error) <= 1e-14) | (np.abs(moved - log_price) <= 1e-15 * np.abs(log_price))
-            if done.all():
-                break
-            log_price = np.where(done, log_price, moved)
+        log_price = high.copy()
+        some = np.flatnonzero(active)
+        log_price[some] = crossing(
+            lambda at, part: excess(at, some[part]), high[some], high[some] - PRICE_SPAN, high[some], 1e-14
+        ).at
+        y = efficiency(log_price)
+        b = bandwidth(y)
         price = np.where(active, np.exp(log_price), 0.0)
         p = np.where(sends, np.minimum(b * np.expm1(y) / np.where(sends, form.snr, 1.0), 1.0), 0.0)
         # The energy is a perspective, so its tangent at y supports it from below: b (e^(r/b) - 1) >= r e^y - b e^y
-        # phi(y). That leaves a linear function of b, least at one end of [floor, cell], whatever price and y are.
+        # phi(y). That leaves a linear function of b, least at one end of [floor, cell or own limit], whatever price
+        # and y are.
         slope = price[:, None] - unit * np.exp(y) * phi(y)
-        least = np.minimum(slope * bandwidth(y_floor), slope)
+        least = np.minimum(slope * bandwidth(y_floor), slope * np.minimum(form.b_max, 1.0))
         bound = np.where(sends, unit * rate * np.exp(y) + least, 0.0).sum(axis=1) - price
     return b, p, price, bound

@@ -23,19 +23,19 @@ import numpy as np
 from kktalloc._certificate.certificate import certify
 from kktalloc._device.at_bandwidth import bandwidth_for
 from kktalloc._device.efficiency import efficiency_at_power_price
-from kktalloc._device.feasibility import ROUNDING, floor_power
-from kktalloc._device.reduced import Reduced, reduce
+from kktalloc._device.feasibility import floor_power
+from kktalloc._device.form import Reduced
+from kktalloc._device.reduced import reduce
 from kktalloc._device.roots import crossing
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.curves import Linear
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.tolerances import FEASIBLE, LEVEL, LOOSE_GAP
 from kktalloc._problem.variant import variant
 from kktalloc._questions.diagnosis import diagnose
 from kktalloc._questions.solution import InfeasibleError, Solution, solve
 
-LEVEL_ITERATIONS = 200
-LOOSE = 1e-10  # a gap above this is worth a search for better prices
-CLOSED = 1e-15  # next to a floor's limit a level can be worth 1e6 times the bandwidth that it takes
+RATIO_SPAN = 80.0  # how far from 1 the logarithm of the ratio of the prices is searched
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,16 +130,16 @@ def _level_and_ratio(form: Reduced, weight: FloatArray) -> tuple[FloatArray, Flo
     """Least level that both budgets allow, and the ratio of their prices (cap over cell), shape ``(N,)``."""
     ratio = np.zeros(weight.shape[0])
     level = _level(form, weight, ratio)
-    rows = np.flatnonzero(floor_power(_floored(form, weight, level)) > 1.0 + 0.1 * ROUNDING)
+    rows = np.flatnonzero(floor_power(_floored(form, weight, level)) > 1.0 + 0.1 * FEASIBLE)
     if rows.size:
         some, heavy = form.rows(rows), weight[rows]
 
-        def excess(log_ratio: FloatArray) -> FloatArray:
-            here = np.exp(log_ratio)
-            at = _at_level(some, heavy, _level(some, heavy, here), here)
-            return (some.power_share * at.p).sum(axis=1) - 1.0
+        def excess(log_ratio: FloatArray, part: np.ndarray) -> FloatArray:
+            here, few, w = np.exp(log_ratio), some.rows(part), heavy[part]
+            at = _at_level(few, w, _level(few, w, here), here)
+            return np.log((few.power_share * at.p).sum(axis=1))
 
-        ratio[rows] = np.exp(crossing(excess, np.zeros(rows.size)))
+        ratio[rows] = np.exp(crossing(excess, np.zeros(rows.size), -RATIO_SPAN, RATIO_SPAN).at)
         level[rows] = _level(some, heavy, ratio[rows])
     return level, ratio
 
@@ -159,26 +159,14 @@ def _asked(form: Reduced, weight: FloatArray, level: FloatArray) -> FloatArray:
 
 def _level(form: Reduced, weight: FloatArray, ratio: FloatArray) -> FloatArray:
     """Least level that fits the budget ``1 + ratio``, shape ``(N,)``: Newton on the log of the use, in a bracket."""
-    low, high = np.zeros(weight.shape[0]), np.max(weight * (1.0 - form.q_min), axis=1, initial=0.0)
-    level = low
-    before = np.full(low.shape, np.inf)
-    for _ in range(LEVEL_ITERATIONS):
-        at = _at_level(form, weight, level, ratio)
-        total = at.use.sum(axis=1) / (1.0 + ratio)
-        fits = total <= 1.0 + CLOSED
-        low, high = np.where(fits, low, level), np.where(fits, level, high)
-        with np.errstate(all="ignore"):
-            error = np.log(total)
-            newton = level + error * total * (1.0 + ratio) / at.carried.sum(axis=1)
-        middle = 0.5 * (low + high)
-        halved = np.abs(error) <= 0.5 * before
-        before = np.abs(error)
-        moved = np.where((newton > low) & (newton < high) & halved, newton, middle)
-        done = (before <= CLOSED) | ~((moved > low) & (moved < high)) | (fits & (level == 0.0))
-        if done.all():
-            break
-        level = np.where(done, level, moved)
-    return high
+    most = np.max(weight * (1.0 - form.q_min), axis=1, initial=0.0)
+
+    def excess(level: FloatArray, part: np.ndarray) -> FloatArray:
+        with np.errstate(divide="ignore"):
+            used = _at_level(form.rows(part), weight[part], level, ratio[part]).use.sum(axis=1)
+            return np.log(used / (1.0 + ratio[part]))
+
+    return crossing(excess, np.zeros(most.size), 0.0, most, LEVEL, width=0.0).at
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +187,7 @@ def _at_level(form: Reduced, weight: FloatArray, level: FloatArray, ratio: Float
         ds_dq, rate, limit = (1.0 + form.compute * s) ** 2, form.rate0 + form.rate1 * s, form.power_limit(s)
         dear = ratio[:, None] * form.power_share
         y = efficiency_at_power_price(np.where(dear > 0.0, form.snr / dear, np.inf))
+        y = np.maximum(y, rate / form.b_max)
         frugal = b * y < rate
         b = np.where(frugal, rate / y, b)
         p = np.where(frugal, b * np.expm1(y) / form.snr, np.where(rate > 0.0, limit, 0.0))
@@ -214,11 +203,13 @@ def _multipliers(
 ) -> tuple[FloatArray, FloatArray]:
     """theta, shape ``(N, K)``, and the fall of the level per cell of bandwidth, ``(N,)``."""
     at = _at_level(form, weight, level, ratio)
-    # A device that can send nothing holds the level up with bandwidth to spare: it carries all of it.
+    # A device that can keep no more, whatever the bandwidth, may hold the level up: then it carries all of it.
     carried = np.where(level[:, None] > 0.0, at.carried, 0.0)
-    mute = (form.s_max <= form.s_min) & (weight * (1.0 - form.q_min) >= level[:, None] * (1.0 - 1e-12))
-    idle = (level > 0.0) & mute.any(axis=1) & (at.use.sum(axis=1) < (1.0 + ratio) * (1.0 - 1e-9))
-    carried = np.where(idle[:, None], mute, carried)
+    most = form.keep_ratio(np.where(np.isfinite(form.s_max), form.s_max, 0.0))
+    most = np.where(np.isfinite(form.s_max), most, 1.0)
+    stuck = weight * (1.0 - most) >= level[:, None] * (1.0 - 1e-12)
+    idle = (level > 0.0) & stuck.any(axis=1) & (at.use.sum(axis=1) < (1.0 + ratio) * (1.0 - 1e-9))
+    carried = np.where(idle[:, None], stuck, carried)
     total = carried.sum(axis=1)
     with np.errstate(all="ignore"):
         theta = np.where(total[:, None] > 0.0, carried / total[:, None], 0.0)
@@ -241,7 +232,7 @@ def _lower_bound(
             bandwidth_price_per_hz=np.nan_to_num(per_hz / np.where(usable, total, 1.0)),
             total_power_price_per_w=np.nan_to_num(per_w / np.where(usable, total, 1.0)),
         ).duality_gap  # fmt: skip
-        if (gap > LOOSE).any():
+        if (gap > LOOSE_GAP).any():
             # Next to the wideband limit the price hangs on the last digits of the bandwidth: take the allocation's own.
             gap = np.fmin(gap, certify(linear, *allocation).duality_gap)
         reached = (np.asarray(linear.devices.weight) * solution.pruning_ratio).sum(axis=-1)

@@ -17,10 +17,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kktalloc._device.feasibility import ROUNDING, floor_bandwidth
+from kktalloc._device.link import floor_bandwidth
 from kktalloc._device.reduced import reduce
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.tolerances import FEASIBLE
 from kktalloc._problem.variant import refuse_total_power, variant
 from kktalloc._questions.diagnosis import diagnose
 from kktalloc._questions.solution import InfeasibleError, Solution, solve
@@ -37,9 +38,9 @@ class Selection:
     kept
         Shape ``(..., K)``, bool.
     resource
-        Why a device was dropped, shape ``(..., K)``: ``"deadline"``, ``"energy"`` or ``"peak_power"`` where it cannot
-        meet its floor by itself (see `Diagnosis`), ``"bandwidth"`` where the others need the bandwidth; ``""`` where
-        it was kept.
+        Why a device was dropped, shape ``(..., K)``: ``"deadline"``, ``"energy"``, ``"peak_power"`` or
+        ``"bandwidth_max"`` where it cannot meet its floor by itself (see `Diagnosis`), ``"bandwidth"`` where the others
+        need the bandwidth; ``""`` where it was kept.
     kept_weight
         Aggregation weight of the kept devices, of 1 for all, shape ``(...)``.
     weight_bound
@@ -101,7 +102,7 @@ def select(problem: Problem, by: Literal["count", "weight"] = "count") -> Select
     bound = np.where(proven, held, np.maximum(relaxed, held))
 
     diagnosis = diagnose(problem, form)
-    alone = np.full(problem.shape, "", dtype="<U11") if diagnosis is None else diagnosis.resource
+    alone = np.full(problem.shape, "", dtype="<U13") if diagnosis is None else diagnosis.resource
     served = kept.reshape(problem.shape)
     impossible = np.isinf(floors).reshape(problem.shape)
     resource = np.where(served, "", np.where(impossible, alone, "bandwidth"))
@@ -132,7 +133,7 @@ def _rest(problem: Problem, kept: np.ndarray) -> Problem:
 def _smallest(floors: FloatArray, weight: FloatArray) -> np.ndarray:
     """The smallest floors for as long as they fit, of equal ones the heavier; shape ``(N, K)``."""
     order = np.lexsort((-weight, floors), axis=1)
-    fits = np.cumsum(np.take_along_axis(floors, order, 1), axis=1) <= 1.0 + 0.5 * ROUNDING
+    fits = np.cumsum(np.take_along_axis(floors, order, 1), axis=1) <= 1.0 + 0.5 * FEASIBLE
     kept = np.zeros(floors.shape, dtype=bool)
     np.put_along_axis(kept, order, fits, 1)
     return kept
@@ -160,7 +161,7 @@ def _heaviest(weight: FloatArray, size: FloatArray) -> tuple[np.ndarray, bool]:
     Decides one device after the other, the most weight per bandwidth first. Of the partial selections it keeps those
     that no other beats in both size and weight, and that may still lead beyond the best complete one.
     """
-    capacity = 1.0 + 0.5 * ROUNDING
+    capacity = 1.0 + 0.5 * FEASIBLE
     order = _by_density(weight, size)
     w, b = weight[order], size[order]
     n = order.size

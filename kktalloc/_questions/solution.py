@@ -183,7 +183,7 @@ def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None, th
         worth = prices(problem, *allocation, found.price_per_hz, found.price_per_w)
     else:
         verdict, (deadline, energy, peak) = judged
-        worth = Prices(found.price_per_hz, deadline, found.price_per_w, energy, peak)
+        worth = Prices(found.price_per_hz, deadline, found.price_per_w, energy, peak, np.zeros(problem.shape))
     if diagnosis is not None:
         fine = diagnosis.feasible
         worth = Prices(
@@ -232,7 +232,8 @@ def _solve_numpy(problem: Problem, throw: bool, found: Allocation | None) -> tup
     solved = np.zeros(batch, dtype=bool) if found is None else found.solved & fine
     todo = (fine & ~solved).ravel()
     part = form.rows(todo)
-    log_price, ratio, at = clear(part)
+    cleared = clear(part)
+    at = cleared.response
     B = np.broadcast_to(np.asarray(problem.cell.bandwidth_hz), (*batch, 1)).reshape(-1, 1)[todo]
     peak = np.asarray(problem.devices.tx_power_max_w).reshape(form.weight.shape)[todo]
     rho_max = np.asarray(problem.devices.pruning_ratio_max).reshape(form.weight.shape)[todo]
@@ -256,16 +257,16 @@ def _solve_numpy(problem: Problem, throw: bool, found: Allocation | None) -> tup
         full(at.b * B, "bandwidth_hz"),
         full(at.p * peak, "tx_power_w"),
     )
-    # The ratio of the prices is that of the whole power to the whole bandwidth.
     total = problem.cell.total_power_w
     watts = np.inf if total is None else np.broadcast_to(np.asarray(total), (*batch, 1)).reshape(-1)[todo]
-    per_watt = np.divide(ratio, watts, out=np.zeros_like(ratio), where=ratio > 0.0)  # a cap of 0 W has no price
+    free = cleared.power_price == 0.0  # a cap of 0 W has no price
+    per_w = np.divide(cleared.power_price, watts, out=np.zeros_like(cleared.power_price), where=~free)
     merged = Allocation(
         *allocation,
         **outcome(problem, *allocation),
         regime=full(at.regime, "regime", dtype=np.int8, missing=-1),
-        price_per_hz=full(np.exp(log_price) / B[:, 0], "price_per_hz"),
-        price_per_w=full(np.exp(log_price) * per_watt, "price_per_w"),
+        price_per_hz=full(cleared.price / B[:, 0], "price_per_hz"),
+        price_per_w=full(per_w, "price_per_w"),
         solved=fine,
     )
     return merged, diagnosis
