@@ -106,11 +106,11 @@ def convex_rows(problem: Problem) -> ConvexRows:
         eta = np.asarray(d.pa_efficiency)
         r0, r1 = extra / window, bits + a * extra / window
         most_power = np.where(energy > 0.0, np.minimum(peak, total), 0.0)
-        most_b = np.where(own > 0.0, np.minimum(B, own), B)
-        most_rate = most_b * np.log1p(g * most_power / most_b) / LN2
+        most_rate = B * np.log1p(g * most_power / B) / LN2
         u_min = q_min / (window - a * q_min)
         u_max = np.where(window > a, 1.0 / (window - a), np.inf)
-        # No feasible u is beyond what the whole bandwidth at the most power would carry.
+        # No feasible u is beyond what the whole bandwidth at the most power would carry. A device's own limit is left
+        # out: what it is worth has to show in its price.
         u_cap = np.where(on_time, np.maximum(np.minimum(u_max, (most_rate - r0) / r1), u_min), u_min)
         e0, e1 = eta * energy / window, eta * (a * energy / window - np.asarray(d.pruned_compute_j))
     return ConvexRows(

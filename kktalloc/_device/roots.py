@@ -110,7 +110,7 @@ def crossing(
             smooth = (phi * phi < xi) & ((1.0 - phi) ** 2 < 1.0 - xi)
             inverse = fa / (fb - fa) * fc / (fb - fc) + (C - A) / (B - A) * fa / (fc - fa) * fb / (fc - fb)
             point = np.maximum(width * np.maximum(1.0, np.abs(A)), np.spacing(np.abs(A)))
-            tiny = np.minimum(0.5 * point / np.abs(B - A), 0.5)
+            tiny = np.minimum(point / np.abs(B - A), 0.5)
             secant = fa / (fa - fb)  # where there is no third point yet
             guess = np.where(np.isnan(C), secant, np.where(smooth, inverse, 0.5))
         t[todo] = np.clip(np.where(np.isfinite(guess), guess, 0.5), tiny, 1.0 - tiny)

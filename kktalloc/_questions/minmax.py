@@ -30,7 +30,7 @@ from kktalloc._device.roots import crossing
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.curves import Linear
 from kktalloc._problem.problem import Problem
-from kktalloc._problem.tolerances import FEASIBLE, LEVEL, LOOSE_GAP
+from kktalloc._problem.tolerances import FEASIBLE, FILLED, LEVEL, LOOSE_GAP
 from kktalloc._problem.variant import variant
 from kktalloc._questions.diagnosis import diagnose
 from kktalloc._questions.solution import InfeasibleError, Solution, solve
@@ -136,7 +136,7 @@ def _level_and_ratio(form: Reduced, weight: FloatArray) -> tuple[FloatArray, Flo
 
         def excess(log_ratio: FloatArray, part: np.ndarray) -> FloatArray:
             here, few, w = np.exp(log_ratio), some.rows(part), heavy[part]
-            at = _at_level(few, w, _level(few, w, here), here)
+            at = _at_level(few, w, _level(few, w, here, FILLED, FILLED), here)
             return np.log((few.power_share * at.p).sum(axis=1))
 
         ratio[rows] = np.exp(crossing(excess, np.zeros(rows.size), -RATIO_SPAN, RATIO_SPAN).at)
@@ -157,7 +157,9 @@ def _asked(form: Reduced, weight: FloatArray, level: FloatArray) -> FloatArray:
         return np.fmax(1.0 - level[:, None] / weight, form.q_min)  # NaN for a device of no weight at level 0
 
 
-def _level(form: Reduced, weight: FloatArray, ratio: FloatArray) -> FloatArray:
+def _level(
+    form: Reduced, weight: FloatArray, ratio: FloatArray, closed: float = LEVEL, width: float = 0.0
+) -> FloatArray:
     """Least level that fits the budget ``1 + ratio``, shape ``(N,)``: Newton on the log of the use, in a bracket."""
     most = np.max(weight * (1.0 - form.q_min), axis=1, initial=0.0)
 
@@ -166,7 +168,7 @@ def _level(form: Reduced, weight: FloatArray, ratio: FloatArray) -> FloatArray:
             used = _at_level(form.rows(part), weight[part], level, ratio[part]).use.sum(axis=1)
             return np.log(used / (1.0 + ratio[part]))
 
-    return crossing(excess, np.zeros(most.size), 0.0, most, LEVEL, width=0.0).at
+    return crossing(excess, np.zeros(most.size), 0.0, most, closed, width).at
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,15 +187,17 @@ def _at_level(form: Reduced, weight: FloatArray, level: FloatArray, ratio: Float
     with np.errstate(all="ignore"):
         s = q / (1.0 - form.compute * q)
         ds_dq, rate, limit = (1.0 + form.compute * s) ** 2, form.rate0 + form.rate1 * s, form.power_limit(s)
-        dear = ratio[:, None] * form.power_share
-        y = efficiency_at_power_price(np.where(dear > 0.0, form.snr / dear, np.inf))
+        power_cost = ratio[:, None] * form.power_share
+        y = efficiency_at_power_price(np.where(power_cost > 0.0, form.snr / power_cost, np.inf))
         y = np.maximum(y, rate / form.b_max)
         frugal = b * y < rate
         b = np.where(frugal, rate / y, b)
         p = np.where(frugal, b * np.expm1(y) / form.snr, np.where(rate > 0.0, limit, 0.0))
-        use = b + dear * p
-        fall = 1.0 / slope + dear * np.where(limit < 1.0, form.power1, 0.0) * ds_dq
-        fall = np.where(frugal, use / rate * form.rate1 * ds_dq, fall)
+        use = b + power_cost * p
+        fall = 1.0 / slope + power_cost * np.where(limit < 1.0, form.power1, 0.0) * ds_dq
+        at_own = y <= rate / form.b_max  # all the bandwidth that it can use: more rate takes power alone
+        steeper = power_cost * form.rate1 * np.exp(y) / form.snr
+        fall = np.where(frugal, np.where(at_own, steeper, use / rate * form.rate1) * ds_dq, fall)
         pressed = (q > form.q_min) & (slope > 0.0)
         return _AtLevel(b, p, use, np.where(pressed, fall / weight, 0.0))
 
