@@ -10,10 +10,11 @@ from kktalloc._problem.regime import Regime
 from kktalloc._problem.scenario import load_scenario
 from kktalloc._questions.blocks import BlockSolution, solve_blocks
 from kktalloc._questions.diagnosis import Diagnosis
+from kktalloc._questions.judgement import InfeasibleError, Status, UncertifiedError
 from kktalloc._questions.least import LeastEnergy, least_bandwidth, least_deadline, least_energy
 from kktalloc._questions.minmax import MinMaxSolution, solve_minmax
 from kktalloc._questions.select import Selection, select
-from kktalloc._questions.solution import InfeasibleError, Solution, Status, UncertifiedError, solve
+from kktalloc._questions.solution import Solution, solve
 
 __all__ = [
     "BlockSolution",

@@ -177,6 +177,22 @@ def certify(
     return Certificate(clean, gap, lam[..., 0], mu[..., 0], resolution, tolerance)
 
 
+@np.errstate(all="ignore")
+def feasibility(
+    problem: Problem, rho: FloatArray, b: FloatArray, p: FloatArray, claims: dict[str, FloatArray]
+) -> dict[str, FloatArray]:
+    """The residuals that ask whether an allocation is one, and whether what came with it follows from it.
+
+    For the questions that are not after the least objective. Infinite where the allocation holds no numbers.
+    """
+    rho, b, p = (np.asarray(v) for v in (rho, b, p))
+    implied = outcome(problem, rho, b, p)
+    residuals = _primal(problem, 1.0 - rho, b, p, implied)
+    residuals["consistency"] = _consistency(problem, implied, {n: np.asarray(v) for n, v in claims.items()}, {})
+    nothing = np.isnan(rho + b + p).any(axis=-1)
+    return {name: np.where(nothing | np.isnan(v), np.inf, v) for name, v in residuals.items()}
+
+
 def read_verdict(verdict: FloatArray, bandwidth_price_per_hz: FloatArray, tolerance: float = CERTIFIED) -> Certificate:
     """Certificate from the rows that the compiled kernel found (`kktalloc._certificate.compiled.judge`)."""
     residuals = dict(zip(compiled.RESIDUALS, verdict, strict=False))

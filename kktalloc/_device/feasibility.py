@@ -14,7 +14,7 @@ from kktalloc._device.reduced import reduce
 from kktalloc._device.roots import crossing
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
-from kktalloc._problem.tolerances import FEASIBLE
+from kktalloc._problem.tolerances import FEASIBLE, FILLED
 from kktalloc._problem.variant import at_level, rows
 
 
@@ -30,13 +30,16 @@ def floor_power(form: Reduced, floors: FloatArray | None = None) -> FloatArray:
     floors = floor_bandwidth(form) if floors is None else floors
     some = np.flatnonzero((form.power_share > 0.0).any(axis=1) & (floors.sum(axis=1) <= 1.0 + FEASIBLE))
     if some.size:
-        _, power = sparing(form.rows(some))
+        _, power, _ = sparing(form.rows(some))
         watts[some] = (form.power_share[some] * power).sum(axis=1)
     return watts
 
 
-def sparing(form: Reduced) -> tuple[FloatArray, FloatArray]:
-    """Bandwidths and powers, shape ``(N, K)``, that serve the floors within the bandwidth with the least power."""
+def sparing(form: Reduced) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Bandwidths and powers, shape ``(N, K)``, that serve the floors within the bandwidth with the least power.
+
+    The third array is the price of the whole total power over that of the whole bandwidth, shape ``(N,)``.
+    """
     rate = form.rate0 + form.rate1 * form.s_min
     most, own = efficiency_for(floor_load(form)), least_efficiency(form, form.s_min)
 
@@ -51,10 +54,11 @@ def sparing(form: Reduced) -> tuple[FloatArray, FloatArray]:
             return np.log(used.sum(axis=1))
 
     # The dearer power is, the more bandwidth is used: the unknown is how much less it costs.
-    y = efficiency(-crossing(excess, np.zeros(rate.shape[0]), -200.0, 200.0).at)
+    log_ratio = -crossing(excess, np.zeros(rate.shape[0]), -200.0, 200.0).at
+    y = efficiency(log_ratio)
     power = np.minimum(power_at(form, form.s_min, y), form.power_limit(form.s_min))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(rate > 0.0, rate / y, 0.0), power
+        return np.where(rate > 0.0, rate / y, 0.0), power, np.exp(log_ratio)
 
 
 def wider(form: Reduced, factor: FloatArray) -> Reduced:
@@ -136,11 +140,12 @@ def least_deadline(
             return np.asarray(np.where(need.sum(axis=1) <= held, -1.0, 1.0))
         floors = floor_bandwidth(form)
         with np.errstate(divide="ignore"):
-            cells = np.log(floors.sum(axis=1)) - FEASIBLE
+            # Half of what counts as feasible is left to the end of the search.
+            cells = np.log(floors.sum(axis=1)) - 0.5 * FEASIBLE
             if not problem.capped:
                 return np.asarray(cells)
-            watts = np.log(floor_power(form, floors)) - FEASIBLE
-        return np.asarray(np.where(cells > 0.0, cells, np.maximum(cells, watts)))
+            watts = np.log(floor_power(form, floors)) - 0.5 * FEASIBLE
+        return np.asarray(np.where(cells > FILLED, cells, np.maximum(cells, watts)))
 
     # The logarithm of the time after the longest computation, in deadlines, from below rounding to beyond any use.
     own = unit - earliest

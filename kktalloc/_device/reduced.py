@@ -1,4 +1,4 @@
-"""The reduced form: the exact convex equivalent of the allocation problem, one row of numbers per device.
+"""The reduced form, the way in and the way back: the exact convex equivalent of the allocation problem.
 
 The substitution ``u = q / t`` (keep ratio per second of upload) makes rate and energy constraints affine in u on
 one side (theory: section "It has an exact convex form"). Here u is counted in units of one per window, ``s = u T``,
@@ -18,6 +18,7 @@ import numpy as np
 
 from kktalloc._device.at_bandwidth import best_at
 from kktalloc._device.form import Reduced
+from kktalloc._problem.allocation import outcome
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
 
@@ -93,3 +94,38 @@ def reduce(problem: Problem, deadline_s: FloatArray | None = None) -> Reduced:
     own_limit = form.b_max < np.inf
     most = best_at(form, np.where(own_limit, form.b_max, 1.0)).s
     return replace(form, s_max=np.where(own_limit, np.clip(most, form.s_min, form.s_max), form.s_max))
+
+
+def scatter(
+    problem: Problem, solved: np.ndarray, values: np.ndarray, missing: float = np.nan, dtype: type = float
+) -> np.ndarray:
+    """Values of the problems that the flat mask `solved` selects in the batch's shape, `missing` elsewhere."""
+    out = np.full((solved.size, *values.shape[1:]), missing, dtype=dtype)
+    out[solved] = values
+    return out.reshape((*problem.batch_shape, *values.shape[1:]))
+
+
+def invert(
+    problem: Problem, solved: np.ndarray, pruning_ratio: FloatArray, b: FloatArray, p: FloatArray
+) -> dict[str, FloatArray]:
+    """The way back: what cells of bandwidth and peaks of power are in Hz and W, and the times, energies and objective.
+
+    Parameters
+    ----------
+    problem
+        That `reduce` was given.
+    solved
+        Which of its problems the arrays are of, a flat mask; the others become NaN.
+    pruning_ratio, b, p
+        Shape ``(n, K)``.
+
+    Returns
+    -------
+    dict
+        By the names of `Allotment`, shape ``(..., K)``, and ``objective``, ``(...)``.
+    """
+    rho = scatter(problem, solved, pruning_ratio)
+    bandwidth = scatter(problem, solved, b) * np.asarray(problem.cell.bandwidth_hz)
+    power = scatter(problem, solved, p) * np.asarray(problem.devices.tx_power_max_w)
+    allocation = {"pruning_ratio": rho, "bandwidth_hz": bandwidth, "tx_power_w": power}
+    return allocation | outcome(problem, rho, bandwidth, power)

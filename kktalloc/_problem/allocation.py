@@ -13,11 +13,19 @@ LN2 = float(np.log(2.0))
 
 
 @dataclass(frozen=True, eq=False)
-class Allocation:
-    """What an engine found; arrays of shape ``(..., K)``, or ``(...)`` for objective, prices and ``solved``.
+class Allotment:
+    """What devices get, and what follows from it: the fields that every answer shares, shape ``(..., K)``.
 
-    Where ``solved`` is False the other entries are void: the problem is infeasible, or beyond the kernel, so that NumPy
-    has the last word.
+    Parameters
+    ----------
+    pruning_ratio
+        rho, the fraction of the global part that each device drops.
+    bandwidth_hz, tx_power_w
+        Uplink bandwidth and radiated power. Where bandwidth is to spare, devices hold the least they need.
+    upload_s, latency_s
+        Time of the upload, and of the whole round up to its last bit.
+    energy_j
+        Energy of the whole round.
     """
 
     pruning_ratio: FloatArray
@@ -26,6 +34,16 @@ class Allocation:
     upload_s: FloatArray
     latency_s: FloatArray
     energy_j: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Allocation(Allotment):
+    """What an engine found: an allotment with objective, prices and ``solved`` of shape ``(...)``.
+
+    Where ``solved`` is False the other entries are void: the problem is infeasible, or beyond the kernel, so that NumPy
+    has the last word.
+    """
+
     objective: FloatArray
     regime: np.ndarray
     price_per_hz: FloatArray

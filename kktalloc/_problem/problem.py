@@ -155,16 +155,21 @@ def _as_float64(table: str, name: str, value: Any, homes: dict[str, Home]) -> Fl
     return as_float64(f"{table}.{name}", value)
 
 
-def _labels(names: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The devices' names broadcast to `shape`, or a ValueError that says which is none."""
-    given: Any = np.asarray(names, dtype=object)
-    if not given.ndim and given[()] is None:
-        return None
-    for index, label in np.ndenumerate(given):
-        if not isinstance(label, str):
-            raise ValueError(f"devices.name{list(index) or ''} = {label!r:.60}: must be a string")
+def _labels(names: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray:
+    """The devices' names broadcast to `shape`, empty for none, or a ValueError that says which is no name."""
+    if names is None:
+        return np.broadcast_to(np.array(""), shape)
+    given = np.asarray(names)
+    if given.dtype.kind != "U":
+        objects = np.asarray(names, dtype=object)
+        for index, label in np.ndenumerate(objects):
+            if label is not None and not isinstance(label, str):
+                raise ValueError(f"devices.name{list(index) or ''} = {label!r:.60}: must be a string")
+        given = np.where(np.equal(objects, None), "", objects).astype(str)
+    elif not isinstance(names, np.ndarray):  # among strings NumPy makes a string of every number
+        return _labels(np.asarray(names, dtype=object), shape)
     try:
-        return np.broadcast_to(given.astype(str), shape)
+        return np.broadcast_to(given, shape)
     except ValueError:
         raise ValueError(f"devices.name: shape {given.shape} does not fit {shape}") from None
 
@@ -220,7 +225,7 @@ class Problem:
     home: Home | None = field(repr=False)  # where the arrays came from and the results go; None for NumPy
     _cell: dict[str, FloatArray] = field(repr=False)  # as given, not yet broadcast
     _devices: dict[str, FloatArray] = field(repr=False)
-    _names: np.ndarray | None = field(repr=False)  # of the devices, broadcast
+    _names: np.ndarray = field(repr=False)  # of the devices, broadcast; empty for none
 
     def __init__(
         self, cell: Cell, devices: Devices, pruning_error: PruningError | None = None, *, _derived: bool = False
@@ -256,7 +261,7 @@ class Problem:
 
     @cached_property
     def devices(self) -> Devices:
-        """Who shares it, each field broadcast to ``(..., K)``; the weights sum to 1."""
+        """Who shares it, each field broadcast to ``(..., K)``; the weights sum to 1, no name is an empty one."""
         return Devices(**{n: np.broadcast_to(v, self.shape) for n, v in self._devices.items()}, name=self._names)
 
     @property
@@ -271,8 +276,8 @@ class Problem:
 
     def device(self, index: tuple[int, ...]) -> str:
         """How messages call a device: its number within the cell, and its name if it has one."""
-        label = "" if self._names is None else f" ({self._names[index]})"
-        return f"{index[-1]}{label}"
+        label = str(self._names[index])
+        return f"{index[-1]} ({label})" if label else f"{index[-1]}"
 
     @property
     def sizes(self) -> tuple[int, int]:

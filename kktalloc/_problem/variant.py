@@ -60,9 +60,7 @@ def rows(problem: Problem, keep: np.ndarray) -> Problem:
         for value in (getattr(problem.cell, f.name),)
     }
     each: dict[str, Any] = {
-        f.name: None if value is None else np.asarray(value).reshape(count, devices)[keep]
-        for f in fields(Devices)
-        for value in (getattr(problem.devices, f.name),)
+        f.name: np.asarray(getattr(problem.devices, f.name)).reshape(count, devices)[keep] for f in fields(Devices)
     }
     curve = problem.pruning_error.rows(keep, (count, devices))
     return Problem(Cell(**cell), Devices(**each), curve, _derived=True)

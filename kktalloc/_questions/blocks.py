@@ -15,16 +15,19 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kktalloc._certificate.certificate import Certificate, feasibility
 from kktalloc._device.at_bandwidth import best_at, pruning_ratio_at
 from kktalloc._device.feasibility import least_deadline, whole_blocks
 from kktalloc._device.form import Reduced
-from kktalloc._device.reduced import reduce
-from kktalloc._problem.allocation import outcome
+from kktalloc._device.reduced import invert, reduce, scatter
+from kktalloc._problem.allocation import Allotment, outcome
 from kktalloc._problem.arrays import FloatArray, as_float64, speaks_arrays
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.tolerances import CERTIFIED, FEASIBLE
 from kktalloc._problem.variant import refuse_total_power, rows, variant
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
-from kktalloc._questions.solution import InfeasibleError, solve
+from kktalloc._questions.judgement import InfeasibleError, Judged, close
+from kktalloc._questions.solution import solve
 
 IntArray = NDArray[np.int64]
 START_ITERATIONS = 30
@@ -50,7 +53,7 @@ class BlockDiagnosis(Diagnosis):
 
 
 @dataclass(frozen=True, eq=False)
-class BlockSolution:
+class BlockSolution(Judged, Allotment):
     """An optimal allocation in whole blocks. Device arrays have shape ``(..., K)``, the rest the batch shape.
 
     Entries of infeasible problems are NaN, and no blocks.
@@ -72,12 +75,6 @@ class BlockSolution:
     problem: Problem
     block_hz: FloatArray
     blocks: IntArray
-    pruning_ratio: FloatArray
-    bandwidth_hz: FloatArray
-    tx_power_w: FloatArray
-    upload_s: FloatArray
-    latency_s: FloatArray
-    energy_j: FloatArray
     objective: FloatArray
     lower_bound: FloatArray
     diagnosis: Diagnosis | None
@@ -86,6 +83,29 @@ class BlockSolution:
     def gap(self) -> FloatArray:
         """What whole blocks cost: objective minus that of the continuous optimum, >= 0 up to rounding."""
         return self.objective - self.lower_bound
+
+    @cached_property
+    def certificate(self) -> Certificate:
+        """The verdict on these arrays; `dataclasses.replace` has it found anew, writing into them does not.
+
+        Beyond what makes an allocation one: ``whole``, whether the bandwidths are whole blocks that fit. The gap is
+        what the best move of a single block would gain; where none gains, none of any number does.
+        """
+        problem, size = self.problem, np.asarray(self.block_hz)
+        claims = {n: getattr(self, n) for n in ("upload_s", "latency_s", "energy_j", "objective")}
+        found = self.pruning_ratio, self.bandwidth_hz, self.tx_power_w
+        residuals = feasibility(problem, *found, claims)
+        counts, fit = np.asarray(self.blocks), blocks_in(problem, size)
+        with np.errstate(invalid="ignore"):
+            off = np.abs(np.asarray(self.bandwidth_hz) / size[..., None] - counts).max(axis=-1, initial=0.0)
+        residuals["whole"] = np.where((counts.sum(axis=-1) <= fit) & ~np.isnan(off), off, np.inf)
+        fine = np.isfinite(np.asarray(self.objective)).ravel()
+        gain = np.full(fine.size, np.inf)
+        if fine.any():
+            ledger, counts = _ledger(problem, size.ravel(), fine), counts.reshape(fine.size, -1)[fine]
+            gain[fine] = ledger.best_move(counts.astype(float))
+        nothing = np.zeros(problem.batch_shape)
+        return Certificate(residuals, gain.reshape(problem.batch_shape), nothing, nothing, nothing, CERTIFIED)
 
 
 @speaks_arrays
@@ -124,21 +144,28 @@ def solve_blocks(problem: Problem, block_hz: ArrayLike, throw: bool = True) -> B
     counts = ledger.exchange(_start(rows(problem, fine), ledger, size.ravel()[fine], B[fine]))
     at = best_at(part, counts * ledger.block)
 
-    def full(values: FloatArray, missing: float = np.nan) -> FloatArray:
-        out = np.full(form.weight.shape, missing)
-        out[fine] = values
-        return out.reshape(problem.shape)
-
-    blocks = full(counts, 0.0).astype(np.int64)
-    pruning = full(pruning_ratio_at(part, at.s))
-    bandwidth = np.where(np.isnan(pruning), np.nan, blocks * size[..., None])
-    power = full(at.p) * np.asarray(problem.devices.tx_power_max_w)
-    refuse_total_power(asked, np.nansum(power, axis=-1), "solve_blocks")
+    found = invert(problem, fine, pruning_ratio_at(part, at.s), counts * ledger.block, at.p)
+    blocks = scatter(problem, fine, counts, 0.0).astype(np.int64)
+    # In Hz as whole blocks, not as shares of the cell.
+    found["bandwidth_hz"] = np.where(np.isnan(found["pruning_ratio"]), np.nan, blocks * size[..., None])
+    found |= outcome(problem, found["pruning_ratio"], found["bandwidth_hz"], found["tx_power_w"])
+    refuse_total_power(asked, np.nansum(found["tx_power_w"], axis=-1), "solve_blocks")
     bound = solve(asked, throw=False).objective
-    implied = outcome(problem, pruning, bandwidth, power)
-    return BlockSolution(
-        asked, size, blocks, pruning, bandwidth, power, **implied, lower_bound=bound, diagnosis=diagnosis
-    )
+    answer = BlockSolution(**found, problem=asked, block_hz=size, blocks=blocks, lower_bound=bound, diagnosis=diagnosis)
+    return close(answer, throw)
+
+
+def blocks_in(problem: Problem, block_hz: FloatArray) -> FloatArray:
+    """How many blocks the cell holds, shape ``(...)``; rounding must not cost one."""
+    return np.asarray(np.floor(np.asarray(problem.cell.bandwidth_hz)[..., 0] / block_hz * (1.0 + FEASIBLE)))
+
+
+def _ledger(problem: Problem, size: FloatArray, fine: np.ndarray) -> _Ledger:
+    """What blocks are worth in the problems that the mask selects."""
+    form = reduce(problem)
+    block = size / np.broadcast_to(np.asarray(problem.cell.bandwidth_hz)[..., 0], problem.batch_shape).ravel()
+    floors, most, limit = whole_blocks(form, block)
+    return _Ledger(form.rows(fine), block[fine, None], floors[fine], most[fine], limit[fine])
 
 
 def block_size(problem: Problem, block_hz: ArrayLike) -> FloatArray:
@@ -219,6 +246,15 @@ class _Ledger:
     def gain(self, counts: FloatArray) -> FloatArray:
         """What one more block is worth."""
         return self.cost(counts) - self.cost(counts + 1.0)
+
+    def best_move(self, counts: FloatArray) -> FloatArray:
+        """The most that one block more, out of the spare ones or from another device, would gain; shape ``(N,)``."""
+        here = self.cost(counts)
+        gains = np.where(counts < self.most, here - self.cost(counts + 1.0), -np.inf).max(axis=1, initial=-np.inf)
+        losses = np.where(counts > self.floors, self.cost(np.maximum(counts - 1.0, self.floors)) - here, np.inf)
+        cheapest = np.where(counts.sum(axis=1) < self.limit, 0.0, losses.min(axis=1, initial=np.inf))
+        with np.errstate(invalid="ignore"):
+            return np.maximum(np.nan_to_num(gains - cheapest, nan=0.0, neginf=0.0), 0.0)
 
     def exchange(self, counts: FloatArray) -> FloatArray:
         """Add, take back and move blocks until no single block is worth more somewhere else."""

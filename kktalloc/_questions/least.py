@@ -9,26 +9,28 @@ power times a constant, a price of total power is no more than an addition to c.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import wraps
+from functools import cached_property, wraps
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kktalloc._certificate.certificate import Certificate
+from kktalloc._certificate.usage import judge_bandwidth, judge_deadline, judge_energy
 from kktalloc._device import feasibility
 from kktalloc._device.efficiency import EFFICIENCY_MAX, efficiency_at_power_price, efficiency_for, phi
-from kktalloc._device.feasibility import least_cells
+from kktalloc._device.feasibility import least_cells, sparing
 from kktalloc._device.form import Reduced
-from kktalloc._device.link import floor_load, least_efficiency
-from kktalloc._device.reduced import reduce
+from kktalloc._device.link import floor_bandwidth, floor_load, least_efficiency
+from kktalloc._device.reduced import invert, reduce, scatter
 from kktalloc._device.roots import crossing
-from kktalloc._problem.allocation import outcome
+from kktalloc._problem.allocation import Allotment
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.tolerances import FILLED
-from kktalloc._problem.variant import at_level, refuse_total_power
+from kktalloc._problem.variant import at_level, refuse_total_power, variant
 from kktalloc._questions.blocks import block_size
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
-from kktalloc._questions.solution import InfeasibleError
+from kktalloc._questions.judgement import InfeasibleError, Judged, close, close_value
 
 SPAN = 80.0  # how far from the first guess the logarithm of the price of total power is searched
 PRICE_SPAN = 1500.0  # the same of the price of bandwidth, below that at which all devices sit at their floors
@@ -42,7 +44,14 @@ def least_deadline(
     if block_hz is not None:
         refuse_total_power(problem, np.sum(problem.devices.tx_power_max_w, axis=-1), "least_deadline in blocks")
         block_hz = block_size(problem, block_hz)
-    return feasibility.least_deadline(problem, pruning_ratio, block_hz=block_hz)
+    problem = at_level(problem, pruning_ratio)
+    seconds = feasibility.least_deadline(problem, block_hz=block_hz)
+    asked = np.isfinite(seconds) & (seconds > 0.0)
+    if not asked.any():
+        return seconds
+    at = variant(problem, deadline_s=np.where(asked, seconds, np.asarray(problem.cell.deadline_s)[..., 0]))
+    found, hz_per_w = _at_floors(at)
+    return close_value(seconds, asked, judge_deadline(at, found, hz_per_w, block_hz))
 
 
 @speaks_arrays
@@ -60,14 +69,42 @@ def least_bandwidth(problem: Problem, pruning_ratio: ArrayLike | None = None) ->
     -------
     ndarray
         ``inf`` where no bandwidth would do, 0 where nothing needs to be sent.
+
+    Raises
+    ------
+    UncertifiedError
+        The verdict refuses the answer (numerically hopeless input), as of every question.
     """
     problem = at_level(problem, pruning_ratio)
-    cells = least_cells(reduce(problem))
-    return cells.reshape(problem.batch_shape) * np.asarray(problem.cell.bandwidth_hz)[..., 0]
+    own = np.asarray(problem.cell.bandwidth_hz)[..., 0]
+    hertz = least_cells(reduce(problem)).reshape(problem.batch_shape) * own
+    asked = np.isfinite(hertz) & (hertz > 0.0)
+    if not asked.any():
+        return hertz
+    at = variant(problem, bandwidth_hz=np.where(asked, hertz, own))
+    return close_value(hertz, asked, judge_bandwidth(at, *_at_floors(at)))
+
+
+def _at_floors(problem: Problem) -> tuple[Allotment, FloatArray]:
+    """Everybody at the floor, with the least power where that has a cap; and what a watt is worth then, in Hz."""
+    form = reduce(problem)
+    b, p = floor_bandwidth(form), form.power_limit(form.s_min)
+    ratio = np.zeros(form.weight.shape[0])
+    if problem.capped:
+        b, p, ratio = sparing(form)
+    every = np.ones(ratio.size, dtype=bool)
+    rho = np.asarray(problem.devices.pruning_ratio_max).reshape(b.shape)
+    with np.errstate(all="ignore"):  # some problems of a batch may have no answer
+        found = invert(problem, every, rho, b, np.where(b > 0.0, p, 0.0))
+        del found["objective"]
+        total = problem.cell.total_power_w
+        watts = np.inf if total is None else np.asarray(total)[..., 0]
+        hz = ratio.reshape(problem.batch_shape) * np.asarray(problem.cell.bandwidth_hz)[..., 0]
+        return Allotment(**found), np.where(np.greater(watts, 0.0), hz / watts, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
-class LeastEnergy:
+class LeastEnergy(Judged, Allotment):
     """The cheapest way to a pruning level. Device arrays have shape ``(..., K)``, the rest the batch shape.
 
     Entries of infeasible problems are NaN.
@@ -89,12 +126,6 @@ class LeastEnergy:
     """
 
     problem: Problem
-    pruning_ratio: FloatArray
-    bandwidth_hz: FloatArray
-    tx_power_w: FloatArray
-    upload_s: FloatArray
-    latency_s: FloatArray
-    energy_j: FloatArray
     total_energy_j: FloatArray
     bandwidth_price_j_per_hz: FloatArray
     total_power_price_j_per_w: FloatArray
@@ -105,6 +136,12 @@ class LeastEnergy:
     def gap_j(self) -> FloatArray:
         """Total energy minus its lower bound, shape ``(...)``; blurred by 1e-13 of what the budgets are worth."""
         return self.total_energy_j - self.lower_bound_j
+
+    @cached_property
+    def certificate(self) -> Certificate:
+        """The verdict on these arrays; `dataclasses.replace` has it found anew, writing into them does not."""
+        prices = self.bandwidth_price_j_per_hz, self.total_power_price_j_per_w
+        return judge_energy(self.problem, self, self.total_energy_j, *prices)
 
 
 @speaks_arrays
@@ -126,6 +163,8 @@ def least_energy(problem: Problem, pruning_ratio: ArrayLike | None = None, throw
     ------
     InfeasibleError
         Some device cannot meet the level, or together they need more bandwidth or power than there is.
+    UncertifiedError
+        The verdict refuses the answer (numerically hopeless input).
     """
     problem = at_level(problem, pruning_ratio)
     form, d = reduce(problem), problem.devices
@@ -143,27 +182,25 @@ def least_energy(problem: Problem, pruning_ratio: ArrayLike | None = None, throw
     part = form.rows(fine)
     b, p, price, power_price, bound = _under_cap(part, peak_j.reshape(form.weight.shape)[fine])
 
-    def full(values: FloatArray) -> FloatArray:
-        out = np.full((fine.size, *values.shape[1:]), np.nan)
-        out[fine] = values
-        return out.reshape((*problem.batch_shape, *values.shape[1:]))
-
-    bandwidth = np.asarray(problem.cell.bandwidth_hz)
-    share, power = full(b) * bandwidth, full(p) * np.asarray(d.tx_power_max_w)
-    rho = np.where(np.isnan(share), np.nan, rho)
-    implied = outcome(problem, rho, share, power)
-    del implied["objective"]
+    levels = rho.reshape(form.weight.shape)[fine]
+    found = invert(problem, fine, levels, b, p)
+    del found["objective"]
+    bandwidth = np.asarray(problem.cell.bandwidth_hz)[..., 0]
     watts = np.inf if problem.cell.total_power_w is None else np.asarray(problem.cell.total_power_w)[..., 0]
-    per_watt = full(power_price) / np.where(np.greater(watts, 0.0), watts, np.inf)  # a cap of 0 W has no price
+    per_watt = scatter(problem, fine, power_price) / np.where(
+        np.greater(watts, 0.0), watts, np.inf
+    )  # a cap of 0 W has no price
     rest = (np.asarray(d.fixed_energy_j) + np.asarray(d.pruned_compute_j) * (1.0 - rho)).sum(axis=-1)
-    return LeastEnergy(
-        problem, rho, share, power, **implied,
-        total_energy_j=implied["energy_j"].sum(axis=-1),
-        bandwidth_price_j_per_hz=full(price) / bandwidth[..., 0],
+    answer = LeastEnergy(
+        **found,
+        problem=problem,
+        total_energy_j=found["energy_j"].sum(axis=-1),
+        bandwidth_price_j_per_hz=scatter(problem, fine, price) / bandwidth,
         total_power_price_j_per_w=per_watt,
-        lower_bound_j=rest + full(bound),
+        lower_bound_j=rest + scatter(problem, fine, bound),
         diagnosis=diagnosis,
-    )  # fmt: skip
+    )
+    return close(answer, throw)
 
 
 def _under_cap(form: Reduced, peak_j: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:

@@ -17,29 +17,31 @@ budget allows never exceeds that of both, and reaches it at the ratio at which t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from kktalloc._certificate.certificate import certify
+from kktalloc._certificate.certificate import Certificate, certify
 from kktalloc._device.at_bandwidth import bandwidth_for
 from kktalloc._device.efficiency import efficiency_at_power_price
 from kktalloc._device.feasibility import floor_power
 from kktalloc._device.form import Reduced
-from kktalloc._device.reduced import reduce
+from kktalloc._device.reduced import reduce, scatter
 from kktalloc._device.roots import crossing
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.curves import Linear
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.tolerances import FEASIBLE, FILLED, LEVEL, LOOSE_GAP
 from kktalloc._problem.variant import variant
-from kktalloc._questions.diagnosis import diagnose
-from kktalloc._questions.solution import InfeasibleError, Solution, solve
+from kktalloc._questions.diagnosis import Diagnosis, diagnose
+from kktalloc._questions.judgement import InfeasibleError, Judged, close
+from kktalloc._questions.solution import Solution, solve
 
 RATIO_SPAN = 80.0  # how far from 1 the logarithm of the ratio of the prices is searched
 
 
 @dataclass(frozen=True, eq=False)
-class MinMaxSolution:
+class MinMaxSolution(Judged):
     """A fair allocation. Device arrays have shape ``(..., K)``, the rest the batch shape; NaN where infeasible.
 
     Parameters
@@ -72,6 +74,32 @@ class MinMaxSolution:
         """Level minus its lower bound, shape ``(...)``."""
         return self.level - self.lower_bound
 
+    @property
+    def problem(self) -> Problem:  # type: ignore[override]
+        """That of the solution, whose floors are at the level."""
+        return self.solution.problem
+
+    @property
+    def diagnosis(self) -> Diagnosis | None:  # type: ignore[override]
+        """For infeasible problems what is missing, else None."""
+        return self.solution.diagnosis
+
+    @cached_property
+    def certificate(self) -> Certificate:
+        """The verdict on the allocation, and on the level: that no ratio is beyond it, and how close its bound is."""
+        inner, level = self.solution.certificate, np.asarray(self.level)
+        weight = np.asarray(self.problem.devices.weight) * self.problem.shape[-1]
+        with np.errstate(all="ignore"):
+            reached = (weight * np.asarray(self.solution.pruning_ratio)).max(axis=-1, initial=0.0)
+            span = np.maximum(weight.max(axis=-1, initial=0.0), 1e-300)
+            beyond = np.where(np.isnan(level), np.inf, np.maximum(reached - level, 0.0) / span)
+            gap = (level - np.asarray(self.lower_bound)) / span
+            worth = np.asarray(self.bandwidth_price_per_hz) * np.asarray(self.problem.cell.bandwidth_hz)[..., 0] / span
+        residuals = inner.residuals | {"consistency": np.maximum(inner.residuals["consistency"], beyond)}
+        prices = np.asarray(self.bandwidth_price_per_hz), np.asarray(self.total_power_price_per_w)
+        resolution = np.maximum(inner.resolution, 8.0 * np.finfo(np.float64).eps * (1.0 + worth))
+        return Certificate(residuals, np.where(np.isnan(gap), np.inf, gap), *prices, resolution, inner.tolerance)
+
 
 @speaks_arrays
 def solve_minmax(problem: Problem, throw: bool = True) -> MinMaxSolution:
@@ -103,27 +131,27 @@ def solve_minmax(problem: Problem, throw: bool = True) -> MinMaxSolution:
     weight = part.weight * part.weight.shape[1]
     level, ratio = _level_and_ratio(part, weight)
 
-    def full(values: FloatArray) -> FloatArray:
-        out = np.full((fine.size, *values.shape[1:]), np.nan)
-        out[fine] = values
-        return out.reshape((*batch, *values.shape[1:]))
-
     # The search ends next to the level, and 1 - rho rounds: these are the last bits that its floors may need.
     for step in 2.0 ** np.arange(-52, -16):
-        at_level = variant(problem, pruning_ratio_max=np.nan_to_num(full(1.0 - _asked(part, weight, level))))
+        at_level = variant(
+            problem, pruning_ratio_max=np.nan_to_num(scatter(problem, fine, 1.0 - _asked(part, weight, level)))
+        )
         missing = diagnose(at_level, reduce(at_level))
         if missing is None or missing.feasible.ravel()[fine].all():
             break
         level = np.where(missing.feasible.ravel()[fine], level, level * (1.0 + step))
     solution = solve(at_level, throw=False)
     share, price = _multipliers(part, weight, level, ratio)
-    theta, level = full(share), full(level)
-    per_hz = full(price) / np.broadcast_to(np.asarray(problem.cell.bandwidth_hz)[..., 0], batch)
+    theta, level = scatter(problem, fine, share), scatter(problem, fine, level)
+    per_hz = scatter(problem, fine, price) / np.broadcast_to(np.asarray(problem.cell.bandwidth_hz)[..., 0], batch)
     watts = np.inf if problem.cell.total_power_w is None else np.asarray(problem.cell.total_power_w)[..., 0]
-    per_w = full(price * ratio) / np.where(np.greater(watts, 0.0), watts, np.inf)  # a cap of 0 W has no price
+    per_w = scatter(problem, fine, price * ratio) / np.where(
+        np.greater(watts, 0.0), watts, np.inf
+    )  # a cap of 0 W has no price
     bound = _lower_bound(problem, solution, theta, per_hz, per_w)
     # Where everybody keeps everything no device carries the level, and it cannot be below 0.
-    return MinMaxSolution(solution, level, theta, per_hz, per_w, np.where(level > 0.0, bound, level))
+    answer = MinMaxSolution(solution, level, theta, per_hz, per_w, np.where(level > 0.0, bound, level))
+    return close(answer, throw)
 
 
 def _level_and_ratio(form: Reduced, weight: FloatArray) -> tuple[FloatArray, FloatArray]:

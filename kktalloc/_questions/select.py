@@ -17,20 +17,22 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kktalloc._certificate.certificate import Certificate
 from kktalloc._device.link import floor_bandwidth
 from kktalloc._device.reduced import reduce
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.tolerances import FEASIBLE
 from kktalloc._problem.variant import refuse_total_power, variant
-from kktalloc._questions.diagnosis import diagnose
-from kktalloc._questions.solution import InfeasibleError, Solution, solve
+from kktalloc._questions.diagnosis import Diagnosis, diagnose
+from kktalloc._questions.judgement import InfeasibleError, Judged, close
+from kktalloc._questions.solution import Solution, solve
 
 STATES = 5_000
 
 
 @dataclass(frozen=True, eq=False)
-class Selection:
+class Selection(Judged):
     """Whom the cell serves, and why not the others.
 
     Parameters
@@ -58,6 +60,16 @@ class Selection:
     kept_weight: FloatArray
     weight_bound: FloatArray
     solution: Solution
+
+    @property
+    def diagnosis(self) -> Diagnosis | None:  # type: ignore[override]
+        """None: whom the cell cannot serve was dropped."""
+        return self.solution.diagnosis
+
+    @property
+    def certificate(self) -> Certificate:
+        """The verdict on the solution of those who were kept."""
+        return self.solution.certificate
 
     @cached_property
     def message(self) -> str:
@@ -112,7 +124,7 @@ def select(problem: Problem, by: Literal["count", "weight"] = "count") -> Select
     except InfeasibleError as error:
         refuse_total_power(problem, error.diagnosis.total_power_needed_w, "select")
         raise
-    return Selection(problem, served, resource, held.reshape(batch), bound.reshape(batch), rest)
+    return close(Selection(problem, served, resource, held.reshape(batch), bound.reshape(batch), rest), True)
 
 
 def _rest(problem: Problem, kept: np.ndarray) -> Problem:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -12,56 +12,18 @@ from kktalloc._certificate import compiled as compiled_judge
 from kktalloc._certificate.certificate import Certificate, certify, read_verdict
 from kktalloc._certificate.prices import Prices, prices
 from kktalloc._device.reduced import reduce
-from kktalloc._engine import compiled
-from kktalloc._engine.clearing import clear
-from kktalloc._problem.allocation import Allocation, outcome
+from kktalloc._engine import compiled, numpy_engine
+from kktalloc._problem.allocation import Allocation, Allotment
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
-from kktalloc._problem.regime import Regime
 from kktalloc._problem.threads import check_threads
 from kktalloc._problem.variant import rows
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
-
-
-class Status(StrEnum):
-    """How a problem ended; the value is advice."""
-
-    OPTIMAL = "optimal: certified by its KKT residuals and duality gap"
-    UNCERTIFIED = "uncertified: a residual exceeds the tolerance; see certificate.worst and rescale the problem"
-    INFEASIBLE = "infeasible: not all devices can meet their pruning limit; see diagnosis"
-
-    @property
-    def has_solution(self) -> bool:
-        """Whether the arrays hold an allocation to use."""
-        return self is Status.OPTIMAL
-
-
-class InfeasibleError(ValueError):
-    """No allocation meets every floor. ``diagnosis`` names devices and resource and says what would do."""
-
-    def __init__(self, diagnosis: Diagnosis) -> None:
-        super().__init__(diagnosis.message)
-        self.diagnosis = diagnosis
-
-    def __reduce__(self) -> tuple[type[InfeasibleError], tuple[Diagnosis]]:
-        # An exception is pickled with its message, from which this one cannot be made.
-        return type(self), (self.diagnosis,)
-
-
-class UncertifiedError(ArithmeticError):
-    """The certificate refused the solver's answer. ``solution`` holds it, with the certificate."""
-
-    def __init__(self, solution: Solution) -> None:
-        name, value = solution.certificate.worst
-        super().__init__(f"the certificate refuses the allocation: {name} = {value:.3g}")
-        self.solution = solution
-
-    def __reduce__(self) -> tuple[type[UncertifiedError], tuple[Solution]]:
-        return type(self), (self.solution,)
+from kktalloc._questions.judgement import InfeasibleError, Judged, close
 
 
 @dataclass(frozen=True, eq=False)
-class Solution:
+class Solution(Judged, Allotment):
     """An allocation. Device arrays have shape ``(..., K)``, the rest the batch shape ``(...)``.
 
     Entries of infeasible problems are NaN. For a problem given in tensors the arrays are tensors where those were, but
@@ -69,14 +31,8 @@ class Solution:
 
     Parameters
     ----------
-    pruning_ratio
-        rho, the fraction of the global part that each device drops.
-    bandwidth_hz, tx_power_w
-        Uplink bandwidth and radiated power. Where bandwidth is to spare, devices hold the least they need.
-    upload_s, latency_s
-        Time of the upload, and of the whole round up to its last bit.
-    energy_j
-        Energy of the whole round.
+    pruning_ratio, bandwidth_hz, tx_power_w, upload_s, latency_s, energy_j
+        What devices get, and what follows from it (`Allotment`).
     objective
         ``sum alpha_k e(rho_k)``, which for the linear error is ``sum alpha_k rho_k``.
     regime
@@ -88,31 +44,16 @@ class Solution:
     """
 
     problem: Problem
-    pruning_ratio: FloatArray
-    bandwidth_hz: FloatArray
-    tx_power_w: FloatArray
-    upload_s: FloatArray
-    latency_s: FloatArray
-    energy_j: FloatArray
     objective: FloatArray
     regime: np.ndarray
     prices: Prices
     diagnosis: Diagnosis | None
 
     @cached_property
-    def status(self) -> Status | np.ndarray:
-        """How the problem ended, as the certificate sees it; for a batch an array of `Status`."""
-        passed = self.certificate.passed
-        infeasible = np.zeros_like(passed) if self.diagnosis is None else ~self.diagnosis.feasible
-        code = np.select([infeasible, passed], [2, 0], 1)
-        members = (Status.OPTIMAL, Status.UNCERTIFIED, Status.INFEASIBLE)
-        if not code.ndim:
-            return members[int(code)]
-        return np.array(members, dtype=object)[code]
-
-    @cached_property
     def certificate(self) -> Certificate:
         """The verdict on these arrays; `dataclasses.replace` has it found anew, writing into them does not."""
+        limits = self.prices.bandwidth_max_per_hz
+        claims: dict[str, Any] = {"bandwidth_max_per_hz": limits} if self.problem.bandwidth_limited else {}
         return certify(
             self.problem,
             self.pruning_ratio,
@@ -128,6 +69,7 @@ class Solution:
             energy_per_j=self.prices.energy_per_j,
             peak_power_per_w=self.prices.peak_power_per_w,
             regime=self.regime,
+            **claims,
         )
 
 
@@ -164,20 +106,18 @@ def solve(problem: Problem, throw: bool = True, threads: int | None = None) -> S
         found, diagnosis = _solve_numpy(problem, throw, kernel)
     solution = _judged(problem, found, diagnosis, threads)
     if solution.certificate.ok:
-        return solution
+        return close(solution, throw)
     if kernel is not None and (retry := kernel.solved & _refused(solution)).any():
         found, diagnosis = _solve_numpy(problem, throw, replace(found, solved=found.solved & ~retry))
         solution = _judged(problem, found, diagnosis, threads)
     solution = _priced_anew(solution, found)
-    if throw and not solution.certificate.ok:
-        raise UncertifiedError(solution if problem.home is None else problem.home.receive(solution))
-    return solution
+    return close(solution, throw)
 
 
 def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None, threads: int | None = None) -> Solution:
     """What was found, with its shadow prices; the certificate comes with them where the kernel serves."""
     allocation = found.pruning_ratio, found.bandwidth_hz, found.tx_power_w
-    arrays = (*allocation, found.upload_s, found.latency_s, found.energy_j, found.objective)
+    arrays = (*allocation, found.upload_s, found.latency_s, found.energy_j)
     judged = compiled_judge.judge_and_price(problem, found, threads)
     if judged is None:
         worth = prices(problem, *allocation, found.price_per_hz, found.price_per_w)
@@ -189,7 +129,7 @@ def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None, th
         worth = Prices(
             *(np.where(fine if v.ndim == fine.ndim else fine[..., None], v, np.nan) for v in vars(worth).values())
         )
-    solution = Solution(problem, *arrays, found.regime, worth, diagnosis)
+    solution = Solution(*arrays, problem, found.objective, found.regime, worth, diagnosis)
     if judged is not None:
         # The very arrays that it holds were judged.
         solution.__dict__["certificate"] = read_verdict(verdict, found.price_per_hz)
@@ -224,49 +164,17 @@ def _priced_anew(solution: Solution, found: Allocation) -> Solution:
 def _solve_numpy(problem: Problem, throw: bool, found: Allocation | None) -> tuple[Allocation, Diagnosis | None]:
     """The problems that `found` leaves unsolved, or all, by the NumPy engine; and what is missing where none can be."""
     form = reduce(problem)
-    batch = problem.batch_shape
     diagnosis = diagnose(problem, form)
     if throw and diagnosis is not None:
         raise InfeasibleError(diagnosis)
-    fine = np.ones(batch, dtype=bool) if diagnosis is None else diagnosis.feasible
-    solved = np.zeros(batch, dtype=bool) if found is None else found.solved & fine
-    todo = (fine & ~solved).ravel()
-    part = form.rows(todo)
-    cleared = clear(part)
-    at = cleared.response
-    B = np.broadcast_to(np.asarray(problem.cell.bandwidth_hz), (*batch, 1)).reshape(-1, 1)[todo]
-    peak = np.asarray(problem.devices.tx_power_max_w).reshape(form.weight.shape)[todo]
-    rho_max = np.asarray(problem.devices.pruning_ratio_max).reshape(form.weight.shape)[todo]
-    q = part.keep_ratio(at.s)
-    # 1 - rho must not round above the q that bandwidth and power were made for.
-    rho = np.where(1.0 - (1.0 - q) > q, np.nextafter(1.0 - q, 2.0), 1.0 - q)
-    rho = np.select(
-        [at.regime == Regime.FLOOR, at.regime == Regime.SATURATED], [rho_max, 0.0], np.clip(rho, 0.0, rho_max)
-    )
-
-    def full(values: FloatArray, known: str, dtype: type = float, missing: float = np.nan) -> np.ndarray:
-        out = np.full((todo.size, *values.shape[1:]), missing, dtype=dtype)
-        out[todo] = values
-        out = out.reshape((*batch, *values.shape[1:]))
-        if found is not None:
-            out[solved] = getattr(found, known)[solved]
-        return out
-
-    allocation = (
-        full(rho, "pruning_ratio"),
-        full(at.b * B, "bandwidth_hz"),
-        full(at.p * peak, "tx_power_w"),
-    )
-    total = problem.cell.total_power_w
-    watts = np.inf if total is None else np.broadcast_to(np.asarray(total), (*batch, 1)).reshape(-1)[todo]
-    free = cleared.power_price == 0.0  # a cap of 0 W has no price
-    per_w = np.divide(cleared.power_price, watts, out=np.zeros_like(cleared.power_price), where=~free)
-    merged = Allocation(
-        *allocation,
-        **outcome(problem, *allocation),
-        regime=full(at.regime, "regime", dtype=np.int8, missing=-1),
-        price_per_hz=full(cleared.price / B[:, 0], "price_per_hz"),
-        price_per_w=full(per_w, "price_per_w"),
-        solved=fine,
-    )
-    return merged, diagnosis
+    fine = np.ones(problem.batch_shape, dtype=bool) if diagnosis is None else diagnosis.feasible
+    known = np.zeros(problem.batch_shape, dtype=bool) if found is None else found.solved & fine
+    answer = numpy_engine.solve(problem, form, fine & ~known)
+    if found is None or not known.any():
+        return replace(answer, solved=fine), diagnosis
+    merged = {
+        f.name: np.where(known if ours.ndim == known.ndim else known[..., None], getattr(found, f.name), ours)
+        for f in fields(Allocation)
+        if (ours := getattr(answer, f.name)) is not None
+    }
+    return Allocation(**merged | {"solved": fine}), diagnosis

@@ -1,0 +1,155 @@
+"""Judge the questions at a given pruning ratio: the least that its rates can cost, whatever the prices.
+
+Every device has a rate r to reach in the time that is left, which at bandwidth b takes the power
+``p(b) = b (e^(r/b) - 1) / g``, convex in b. Its tangent at any efficiency y supports it from below,
+``p(b) >= (r e^y - b e^y phi(y)) / g``. So ``lam b + c p(b)`` is at least a linear function of b, which is least at one
+end of ``[least bandwidth at the most power, cell or own limit]``: a bound for any lam, c and y. Nothing here knows how
+an allocation was found.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kktalloc._certificate.certificate import Certificate, feasibility
+from kktalloc._device.efficiency import EFFICIENCY_MAX, efficiency_for, phi
+from kktalloc._problem.allocation import LN2, Allotment
+from kktalloc._problem.arrays import FloatArray
+from kktalloc._problem.problem import Problem
+from kktalloc._problem.tolerances import CERTIFIED, FEASIBLE, LEAST
+from kktalloc._problem.variant import variant
+
+_CLAIMED = ("upload_s", "latency_s", "energy_j")
+
+
+def judge_energy(
+    problem: Problem, found: Allotment, total_energy_j: FloatArray, per_hz: FloatArray, per_w: FloatArray
+) -> Certificate:
+    """Whether an allocation takes the least energy, at prices in J per Hz and per W, shape ``(...)``.
+
+    The gap is relative to the energy and what the budgets are worth.
+    """
+    d = problem.devices
+    left, _, _ = _rates(problem, found.pruning_ratio)
+    per_w = np.asarray(per_w)
+    spent = _least_use(
+        problem, found, _efficiency(problem, found), per_hz, left / np.asarray(d.pa_efficiency) + per_w[..., None]
+    )
+    kept = 1.0 - np.asarray(found.pruning_ratio)
+    rest = np.asarray(d.fixed_energy_j) + np.asarray(d.pruned_compute_j) * kept
+    budgets = np.asarray(per_hz) * np.asarray(problem.cell.bandwidth_hz)[..., 0] + per_w * _watts(problem)
+    total = np.asarray(total_energy_j)
+    with np.errstate(all="ignore"):
+        gap = (total - ((spent + rest).sum(axis=-1) - budgets)) / np.maximum(total + budgets, 1e-300)
+    residuals = _feasible(problem, found)
+    off = np.abs(total - np.asarray(found.energy_j).sum(axis=-1)) / np.maximum(total, 1e-300)
+    residuals["consistency"] = np.maximum(residuals["consistency"], np.where(np.isnan(off), np.inf, off))
+    residuals["dual"] = np.maximum(np.maximum(-np.asarray(per_hz), -per_w), 0.0)
+    return _verdict(residuals, gap, per_hz, per_w)
+
+
+def judge_bandwidth(problem: Problem, found: Allotment, hz_per_w: FloatArray) -> Certificate:
+    """Whether a problem's bandwidth is the least that will do, given an allocation of it and the worth of a watt in Hz.
+
+    The gap is relative to the bandwidth and what the cap on total power is worth.
+    """
+    B = np.asarray(problem.cell.bandwidth_hz)[..., 0]
+    worth = np.asarray(hz_per_w) * _watts(problem)
+    y = _efficiency(problem, found)
+    used = _least_use(problem, found, y, np.ones_like(B), np.asarray(hz_per_w)[..., None])
+    with np.errstate(all="ignore"):
+        gap = (B - (used.sum(axis=-1) - worth)) / (B + worth)
+    return _verdict(_feasible(problem, found), gap, np.ones_like(B), hz_per_w)
+
+
+def judge_deadline(
+    problem: Problem, found: Allotment, hz_per_w: FloatArray, block_hz: FloatArray | None = None
+) -> Certificate:
+    """Whether a problem's deadline is the least that will do: a hair less must take more bandwidth than there is.
+
+    The residual ``least`` is the bandwidth that would be to spare then, relative to the cell's.
+    """
+    B = np.asarray(problem.cell.bandwidth_hz)[..., 0]
+    sooner = variant(problem, deadline_s=np.asarray(problem.cell.deadline_s)[..., 0] * (1.0 - LEAST))
+    if block_hz is None:
+        # At the efficiencies of the deadline itself, where bandwidth and power are traded at their worth.
+        y = _efficiency(problem, found)
+        used = _least_use(sooner, found, y, np.ones_like(B), np.asarray(hz_per_w)[..., None]).sum(axis=-1)
+        used = used - np.asarray(hz_per_w) * _watts(problem)
+    else:
+        size = np.asarray(block_hz)
+        floors = _least_bandwidth(sooner, found.pruning_ratio)
+        blocks = np.ceil(floors / size[..., None] * (1.0 - FEASIBLE))
+        most = np.floor(np.asarray(problem.devices.bandwidth_max_hz) / size[..., None] * (1.0 + FEASIBLE))
+        beyond = (blocks > most).any(axis=-1) | (blocks.sum(axis=-1) > np.floor(B / size * (1.0 + FEASIBLE)))
+        used = np.where(beyond, np.inf, 0.0)
+    residuals = _feasible(problem, found)
+    residuals["least"] = np.where(np.isnan(used), np.inf, np.maximum((B - used) / B, 0.0))
+    return _verdict(residuals, np.zeros_like(B), np.ones_like(B), hz_per_w)
+
+
+def _feasible(problem: Problem, found: Allotment) -> dict[str, FloatArray]:
+    claims = {name: getattr(found, name) for name in _CLAIMED}
+    return feasibility(problem, found.pruning_ratio, found.bandwidth_hz, found.tx_power_w, claims)
+
+
+def _verdict(residuals: dict[str, FloatArray], gap: FloatArray, per_hz: FloatArray, per_w: FloatArray) -> Certificate:
+    gap = np.where(np.isnan(gap), np.inf, gap)
+    return Certificate(residuals, gap, np.asarray(per_hz), np.asarray(per_w), np.zeros(np.shape(gap)), CERTIFIED)
+
+
+def _watts(problem: Problem) -> FloatArray:
+    total = problem.cell.total_power_w
+    return np.zeros(problem.batch_shape) if total is None else np.asarray(total)[..., 0]
+
+
+@np.errstate(all="ignore")
+def _rates(problem: Problem, pruning_ratio: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Time left to send, rate in nat/s and the most power, shape ``(..., K)``."""
+    d, q = problem.devices, 1.0 - np.asarray(pruning_ratio)
+    bits = np.asarray(d.payload_bits) * q + np.asarray(d.overhead_bits)
+    left = np.asarray(problem.cell.deadline_s) - np.asarray(d.fixed_latency_s) - np.asarray(d.pruned_compute_s) * q
+    energy = np.asarray(d.energy_budget_j) - np.asarray(d.fixed_energy_j) - np.asarray(d.pruned_compute_j) * q
+    most = np.minimum(np.asarray(d.tx_power_max_w), np.asarray(d.pa_efficiency) * np.maximum(energy, 0.0) / left)
+    late = (left <= 0.0) & (bits > 0.0)
+    return left, np.where(bits > 0.0, np.where(late, np.inf, bits * LN2 / left), 0.0), np.where(late, 0.0, most)
+
+
+def _gain(problem: Problem) -> FloatArray:
+    return np.asarray(problem.devices.channel_gain) / np.asarray(problem.cell.noise_psd_w_per_hz)
+
+
+@np.errstate(all="ignore")
+def _least_bandwidth(problem: Problem, pruning_ratio: FloatArray) -> FloatArray:
+    """Least bandwidth of each device at the most power, ``inf`` where none does; shape ``(..., K)``."""
+    _, rate, power = _rates(problem, pruning_ratio)
+    g = _gain(problem)
+    load = rate / (g * power)
+    hz = g * power / np.expm1(np.minimum(efficiency_for(load), EFFICIENCY_MAX))
+    hz = np.where(rate > 0.0, np.where(load < 1.0, hz, np.inf), 0.0)
+    return np.where(hz > np.asarray(problem.devices.bandwidth_max_hz) * (1.0 + FEASIBLE), np.inf, hz)
+
+
+@np.errstate(all="ignore")
+def _efficiency(problem: Problem, found: Allotment) -> FloatArray:
+    """The efficiency at which each device sends, nat/s/Hz; 0 for one that sends nothing."""
+    _, rate, _ = _rates(problem, found.pruning_ratio)
+    return np.nan_to_num(rate / np.asarray(found.bandwidth_hz), nan=0.0)
+
+
+@np.errstate(all="ignore")
+def _least_use(problem: Problem, found: Allotment, y: FloatArray, per_hz: FloatArray, per_w: FloatArray) -> FloatArray:
+    """A lower bound on ``per_hz b + per_w p`` of each device, shape ``(..., K)``, by tangents at the efficiencies y.
+
+    `per_hz` has shape ``(...)``, `per_w` broadcasts to ``(..., K)``.
+    """
+    _, rate, power = _rates(problem, found.pruning_ratio)
+    g = _gain(problem)
+    low = _least_bandwidth(problem, found.pruning_ratio)
+    high = np.minimum(np.asarray(problem.cell.bandwidth_hz), np.asarray(problem.devices.bandwidth_max_hz))
+    steepest = np.minimum(efficiency_for(rate / (g * power)), EFFICIENCY_MAX)
+    y = np.clip(y, 0.0, steepest)
+    worth = np.where(np.asarray(per_w) > 0.0, per_w / g * np.exp(y), 0.0)
+    slope = np.asarray(per_hz)[..., None] - worth * phi(y)
+    ends = np.minimum(slope * np.minimum(low, high), slope * high)
+    return np.where(rate > 0.0, np.where(np.isfinite(low), worth * rate + ends, np.inf), 0.0)

@@ -1,0 +1,123 @@
+"""Every question ends in the same judgement: a solver that is made wrong on purpose is refused by each of them."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kktalloc as ka
+from kktalloc._device import reduced
+from kktalloc._engine import compiled, numpy_engine
+from kktalloc._problem import kernel
+from kktalloc._problem.allocation import Allocation
+from kktalloc._questions import blocks, least
+
+DEVICES = ka.Devices(
+    channel_gain=[4e-13, 8e-13, 2e-12], tx_power_max_w=0.1, payload_bits=[4e6, 2e6, 3e6],
+    pruned_compute_s=[0.3, 0.2, 0.1], energy_budget_j=[np.inf, 0.09, 0.2], pruning_ratio_max=0.9,
+)  # fmt: skip
+PLAIN = ka.Problem(ka.Cell(1e6, 4e-21, 1.0), DEVICES)
+CAPPED = ka.Problem(ka.Cell(1e6, 4e-21, 1.0, 0.2), DEVICES)
+
+QUESTIONS: dict[str, Callable[[ka.Problem], Any]] = {
+    "solve": ka.solve,
+    "solve_minmax": ka.solve_minmax,
+    "solve_blocks": lambda problem: ka.solve_blocks(problem, 5e4),
+    "least_bandwidth": ka.least_bandwidth,
+    "least_deadline": ka.least_deadline,
+    "least_deadline in blocks": lambda problem: ka.least_deadline(problem, block_hz=5e4),
+    "least_energy": lambda problem: ka.least_energy(problem, 0.8),
+    "select": ka.select,
+}
+
+
+def cases() -> list[tuple[str, ka.Problem]]:
+    with_power = [name for name in QUESTIONS if "block" not in name]
+    return [(name, PLAIN) for name in QUESTIONS] + [(name, CAPPED) for name in with_power]
+
+
+@pytest.mark.parametrize(("name", "problem"), cases())
+def test_a_sound_solver_is_believed(name: str, problem: ka.Problem) -> None:
+    answer = QUESTIONS[name](problem)
+    if hasattr(answer, "certificate"):
+        assert answer.status is ka.Status.OPTIMAL
+        assert answer.certificate
+        assert answer.problem is not None
+
+
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+@pytest.mark.parametrize(("name", "problem"), cases())
+def test_power_that_is_a_tenth_too_low_is_refused(
+    name: str, problem: ka.Problem, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engine == "compiled" and kernel._KERNEL is None:
+        pytest.skip("installed without a C compiler")
+    monkeypatch.setenv("KKTALLOC_ENGINE", engine)
+    invert, solve = reduced.invert, compiled.solve
+
+    def weak(*args: Any) -> dict[str, Any]:
+        found = invert(*args)
+        return found | {"tx_power_w": 0.9 * found["tx_power_w"]}
+
+    def weak_kernel(*args: Any) -> Allocation | None:
+        found = solve(*args)
+        return None if found is None else replace(found, tx_power_w=0.9 * found.tx_power_w)
+
+    for module in (numpy_engine, least, blocks):
+        monkeypatch.setattr(module, "invert", weak)
+    monkeypatch.setattr(compiled, "solve", weak_kernel)
+    with pytest.raises(ka.UncertifiedError, match="the certificate refuses the allocation") as caught:
+        QUESTIONS[name](problem)
+    assert not caught.value.certificate
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
+
+
+def test_what_is_not_the_least_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Feasible answers that are a millionth too large."""
+    from kktalloc._device import feasibility
+
+    cells, deadline = feasibility.least_cells, feasibility.least_deadline
+    monkeypatch.setattr(least, "least_cells", lambda form: cells(form) * (1 + 1e-6))
+    monkeypatch.setattr(least.feasibility, "least_deadline", lambda *a, **k: deadline(*a, **k) * (1 + 1e-6))
+    for problem in (PLAIN, CAPPED):
+        for question in (ka.least_bandwidth, ka.least_deadline):
+            with pytest.raises(ka.UncertifiedError):
+                question(problem)
+    with pytest.raises(ka.UncertifiedError, match="least"):
+        ka.least_deadline(PLAIN, block_hz=5e4)
+
+
+def test_answers_that_were_changed_are_judged_anew() -> None:
+    energy = ka.least_energy(PLAIN, 0.8)
+    assert not replace(energy, total_energy_j=energy.total_energy_j * 0.999).certificate
+    assert not replace(energy, tx_power_w=energy.tx_power_w * 0.9).certificate
+    spread = ka.solve_blocks(PLAIN, 5e4)
+    assert not replace(spread, bandwidth_hz=spread.bandwidth_hz * 1.01).certificate
+    moved = np.array(spread.blocks)
+    moved[np.argmax(moved)] -= 2
+    moved[np.argmin(moved)] += 2
+    worse = replace(spread, blocks=moved, bandwidth_hz=moved * 5e4)
+    assert not worse.certificate
+    fair = ka.solve_minmax(PLAIN)
+    assert not replace(fair, level=fair.level * 0.99).certificate
+    assert not replace(fair, level=fair.level * 1.01).certificate
+
+
+def test_a_batch_says_of_each_problem_how_it_ended() -> None:
+    batch = ka.Problem(ka.Cell([1e6, 10.0], 4e-21, 1.0), DEVICES)
+    for answer in (
+        ka.solve(batch, throw=False),
+        ka.solve_minmax(batch, throw=False),
+        ka.solve_blocks(batch, [5e4, 1.0], throw=False),
+        ka.least_energy(batch, 0.8, throw=False),
+    ):
+        assert list(answer.status) == [ka.Status.OPTIMAL, ka.Status.INFEASIBLE]
+    for question in (ka.solve, ka.solve_minmax, ka.least_energy, lambda p: ka.solve_blocks(p, [5e4, 1.0])):
+        with pytest.raises(ka.InfeasibleError, match="problem"):
+            question(batch)
