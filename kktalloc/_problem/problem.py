@@ -161,11 +161,11 @@ def _labels(names: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray:
         return np.broadcast_to(np.array(""), shape)
     given = np.asarray(names)
     if given.dtype.kind != "U":
-        objects = np.asarray(names, dtype=object)
+        objects: Any = np.asarray(names, dtype=object)
         for index, label in np.ndenumerate(objects):
             if label is not None and not isinstance(label, str):
                 raise ValueError(f"devices.name{list(index) or ''} = {label!r:.60}: must be a string")
-        given = np.where(np.equal(objects, None), "", objects).astype(str)
+        given = np.where(objects == np.array(None), "", objects).astype(str)
     elif not isinstance(names, np.ndarray):  # among strings NumPy makes a string of every number
         return _labels(np.asarray(names, dtype=object), shape)
     try:
@@ -269,10 +269,10 @@ class Problem:
         """Whether there is a cap on total power."""
         return "total_power_w" in self._cell
 
-    @cached_property
+    @property
     def bandwidth_limited(self) -> bool:
         """Whether some device has a bandwidth that it cannot exceed."""
-        return bool((self._devices["bandwidth_max_hz"] < inf).any())
+        return not (self._devices["bandwidth_max_hz"] == inf).all()
 
     def device(self, index: tuple[int, ...]) -> str:
         """How messages call a device: its number within the cell, and its name if it has one."""

@@ -1,7 +1,7 @@
 """Which problems the compiled kernel takes.
 
-It takes problems without a cap on total power or on a device's bandwidth whose pruning error is linear, a power law or a
-table; NumPy takes every kind.
+It takes problems without a cap on total power or on a device's bandwidth whose pruning error is linear, a power law or
+a table; NumPy takes every kind.
 """
 
 from __future__ import annotations

@@ -123,7 +123,8 @@ def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None, th
         worth = prices(problem, *allocation, found.price_per_hz, found.price_per_w)
     else:
         verdict, (deadline, energy, peak) = judged
-        worth = Prices(found.price_per_hz, deadline, found.price_per_w, energy, peak, np.zeros(problem.shape))
+        nothing = np.broadcast_to(0.0, problem.shape)  # the kernel takes no limits on a device's own bandwidth
+        worth = Prices(found.price_per_hz, deadline, found.price_per_w, energy, peak, nothing)
     if diagnosis is not None:
         fine = diagnosis.feasible
         worth = Prices(
