@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -243,8 +244,19 @@ def _slopes_reach_layers(replica: Replica) -> Iterator[None]:
     shared = {id(p) for p in replica.global_parameters}
     one = torch.ones((), requires_grad=True)
 
-    def pass_on(module: nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
-        return output * one
+    def reached(output: Any) -> Any:
+        """The same values, further from the data by a product; recurrent layers give tuples of tuples."""
+        if isinstance(output, torch.Tensor):
+            return output * one if output.is_floating_point() else output
+        if isinstance(output, tuple | list):
+            parts = [reached(part) for part in output]
+            return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
+        if type(output) is dict:
+            return {key: reached(part) for key, part in output.items()}
+        return output
+
+    def pass_on(module: nn.Module, inputs: object, output: Any) -> Any:
+        return reached(output)
 
     owners = [m for m in replica.model.modules() if any(id(p) in shared for p in m.parameters(recurse=False))]
     handles = [owner.register_forward_hook(pass_on) for owner in owners]

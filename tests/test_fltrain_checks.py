@@ -100,6 +100,29 @@ def test_whole_number_inputs_of_a_model_for_measurements_are_explained() -> None
         train(Net(), data)
 
 
+class Text(nn.Module):
+    """Next token from the last ones. Its layers return tuples, and tuples of tuples."""
+
+    def __init__(self, recurrent: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.emb, self.head = nn.Embedding(20, 8), nn.Linear(8, 20)
+        self.body: nn.Module = {"lstm": nn.LSTM, "gru": nn.GRU}[recurrent](8, 8, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(self.emb(x))[0][:, -1])
+
+
+@pytest.mark.parametrize("update", ["zeroed", "frozen", "sparse"])
+@pytest.mark.parametrize("recurrent", ["lstm", "gru"])
+def test_text_is_dealt_and_learnt(recurrent: str, update: str) -> None:
+    tokens = np.random.default_rng(0).integers(0, 20, (200, 12))
+    data = ft.partition(ft.Dataset("text", tokens, tokens[:, -1], 20), 4, "iid")
+    history = train(Text(recurrent), data, update=update, rounds=3, personal_steps=4, pruned_steps=4)
+    losses = [record["train_loss"] for record in history.records]
+    assert losses[-1] < losses[0]
+
+
 # What a model returns.
 
 
