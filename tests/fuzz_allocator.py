@@ -39,6 +39,8 @@ CHUNK = 200
 GAP = "gap in full"  # what an ulp of the data is worth included; the other figures are beyond that
 BESIDE = 20  # one problem in so many goes through the other solvers too
 DEAD = 0.2  # of the cases have devices that cannot send
+OWN = 0.2  # of the cases have curves, and limits on bandwidth, of each device
+NEWER = ("bandwidth_max_hz", "name")  # fields that `narrow` draws, for the others to stay what they were
 MAY_BE_ZERO = (
     "channel_gain", "tx_power_max_w", "pruned_compute_s", "overhead_bits", "fixed_latency_s", "energy_budget_j",
     "pruned_compute_j", "fixed_energy_j", "pruning_ratio_max", "weight",
@@ -126,6 +128,28 @@ def deaden(rng: np.random.Generator, case: Case) -> None:
         d["weight"] = None
 
 
+def narrow(rng: np.random.Generator, case: Case) -> None:
+    """Give devices curves, or limits on their bandwidth, of their own."""
+    d, shape = case.devices, np.shape(case.devices["channel_gain"])
+    what = rng.random(3)
+    if what[0] < 0.6:
+        B = np.asarray(case.cell["bandwidth_hz"])[..., None]
+        share = 10.0 ** rng.uniform(-4.0, 0.5, shape) * rng.choice([1.0, 1.0, 0.0], shape, p=[0.5, 0.47, 0.03])
+        d["bandwidth_max_hz"] = np.where(rng.random(shape) < 0.6, B * share, np.inf)
+    if what[1] < 0.4:
+        case.curve = ka.PowerLaw(rng.choice([1.0, 1.5, 2.0, 4.0, 16.0], shape), scale(rng, *shape, decades=2.0))
+    elif what[1] < 0.8:
+        n = int(rng.choice([2, 4, 9]))
+        ratios = np.linspace(0.0, 1.0, n)
+        if rng.random() < 0.5:
+            inner = np.sort(rng.uniform(0.01, 0.99, (*shape, n - 2)), axis=-1) + 1e-4 * np.arange(n - 2)
+            ends = np.zeros((*shape, 1))
+            ratios = np.concatenate([ends, inner, ends + 1.0], axis=-1)
+        rises = rng.exponential(size=(*shape, n - 1)) * (rng.random((*shape, n - 1)) < 0.8)
+        errors = np.concatenate([np.zeros((*shape, 1)), np.cumsum(rises, axis=-1)], axis=-1)
+        case.curve = ka.Table(ratios, errors, "minorant" if what[2] < 0.5 else "majorant")
+
+
 def _table(steps: FloatArray, floor: float) -> ka.Table:
     """A table of three pieces or of twenty; it may start flat, and have a break where pruning may go no further."""
     ratios = [0.0, 0.3, 0.8, 1.0]
@@ -180,7 +204,8 @@ def _around_a_point(rng: np.random.Generator, shape: tuple[int, ...], decades: f
 
 def _anything(rng: np.random.Generator, shape: tuple[int, ...], decades: float) -> Case:
     cell = {name: scale(rng, *shape[:-1], decades=decades) for name in CELL[:3]}
-    devices = {name: scale(rng, *shape, decades=decades) for name in ka.Devices.__dataclass_fields__}
+    names = (name for name in ka.Devices.__dataclass_fields__ if name not in NEWER)
+    devices = {name: scale(rng, *shape, decades=decades) for name in names}
     devices["pa_efficiency"] = np.minimum(devices["pa_efficiency"], 1.0)
     rho_max = rng.choice([1.0, 1.0, 1 - 1e-12, 0.5, 0.0], shape)
     return Case(cell, devices | {"pruning_ratio_max": rho_max})
@@ -285,17 +310,18 @@ def infeasible(problem: ka.Problem) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # overflows of the search itself
         floors = floor_bandwidth_hz(one)
-        if not floors.sum() <= v["B"] * (1 - 1e-9):
+        own = np.asarray(d.bandwidth_max_hz)[0]
+        if not floors.sum() <= v["B"] * (1 - 1e-9) or not (floors <= own * (1 - 1e-9))[floors > 0].all():
             return True
-        return bool(np.isfinite(v["P_tot"]) and least_power_w(v, floors) >= v["P_tot"] * (1 - 1e-6))
+        return bool(np.isfinite(v["P_tot"]) and least_power_w(v, floors, own) >= v["P_tot"] * (1 - 1e-6))
 
 
-def least_power_w(v: dict[str, Any], floors: FloatArray) -> float:
+def least_power_w(v: dict[str, Any], floors: FloatArray, own: FloatArray) -> float:
     """Least total power that carries the floors within the bandwidth, by bisection on the price of bandwidth."""
     bits = (v["S"] * v["q_min"] + v["S0"]) * np.log(2)
     sends = bits > 0
     r = (bits / (v["T"] - v["a"] * v["q_min"]))[sends]
-    g, least = v["g"][sends], floors[sends]
+    g, least, most = v["g"][sends], floors[sends], own[sends]
     if not sends.any():
         return 0.0
 
@@ -306,7 +332,7 @@ def least_power_w(v: dict[str, Any], floors: FloatArray) -> float:
             y = np.exp((low + high) / 2)
             slope = np.where(y < 1e-4, 0.5 * y * y, np.exp(y) * (y - 1) + 1) / g
             low, high = np.where(slope < price, np.log(y), low), np.where(slope < price, high, np.log(y))
-        return np.maximum(r / np.exp(low), least)
+        return np.minimum(np.maximum(r / np.exp(low), least), most)
 
     low, high = -700.0, 700.0
     for _ in range(90):
@@ -321,6 +347,7 @@ def run(
     first: int,
     count: int,
     dead: float = 0.0,
+    own: float = 0.0,
     every: int = BESIDE,
     planned: float = fuzz_variants.PLANNED,
 ) -> Tally:
@@ -331,6 +358,9 @@ def run(
         chance = np.random.default_rng([seed, number, 1])
         if not case.bad and chance.random() < dead:
             deaden(chance, case)
+        chance = np.random.default_rng([seed, number, 2])
+        if not case.bad and chance.random() < own:
+            narrow(chance, case)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
@@ -348,6 +378,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case: where to go on, what to repeat")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--dead", type=float, default=DEAD, help="share of the cases with devices that cannot send")
+    parser.add_argument("--own", type=float, default=OWN, help="share with curves and limits of each device's own")
     parser.add_argument(
         "--beside", type=int, default=BESIDE, help="one case in so many goes through the other questions"
     )
@@ -359,7 +390,7 @@ def main() -> int:
     sizes = [min(CHUNK, args.first + args.count - s) for s in starts]
     total = Tally()
     with ProcessPoolExecutor(args.workers) as pool, tqdm(total=args.count, unit="problem") as bar:
-        one = partial(run, args.seed, dead=args.dead, every=args.beside, planned=args.planned)
+        one = partial(run, args.seed, dead=args.dead, own=args.own, every=args.beside, planned=args.planned)
         for size, tally in zip(sizes, pool.map(one, starts, sizes), strict=True):
             total.add(tally)
             for line in tally.wrong:
