@@ -288,11 +288,20 @@ def beside(problem: ka.Problem, number: int, planned: float) -> tuple[dict[str, 
             for table, names in values.items()
         )
         cell = {n: None if v is None else v[0] for n, v in cell.items()}
-        problem = ka.Problem(ka.Cell(**cell), ka.Devices(**devices), problem.pruning_error)
+        problem = ka.Problem(ka.Cell(**cell), ka.Devices(**devices), _first_of(problem.pruning_error))
     whole = np.ones(1, dtype=bool)
     return fuzz_variants.check(
         problem, np.random.default_rng([number, 1]), lambda p: infeasible(rows(p, whole)), planned
     )
+
+
+def _first_of(curve: ka.PruningError) -> ka.PruningError:
+    """The curve of the first problem of a batch."""
+    if isinstance(curve, ka.PowerLaw):
+        return ka.PowerLaw(*(v if np.ndim(v) == 0 else np.asarray(v)[0] for v in (curve.exponent, curve.scale)))
+    if isinstance(curve, ka.Table) and np.ndim(curve.error) > 1:
+        return ka.Table(*(v if np.ndim(v) == 1 else np.asarray(v)[0] for v in (curve.pruning_ratio, curve.error)))
+    return curve
 
 
 def _fields() -> list[tuple[str, str]]:

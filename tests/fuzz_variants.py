@@ -54,7 +54,7 @@ def _slips(problem: ka.Problem, s: Any) -> dict[str, float]:
 
 def _blocks(problem: ka.Problem, n: int) -> str | None:
     v, K = physical(problem), problem.shape[-1]
-    if K > 3 or problem.capped:
+    if K > 3 or problem.capped or problem.bandwidth_limited:
         return None
     block = v["B"] / n
     s = ka.solve_blocks(problem, block, throw=False)
@@ -123,7 +123,7 @@ def _energy(problem: ka.Problem, infeasible: Infeasible) -> str:
 
 def _select(problem: ka.Problem) -> str | None:
     K = problem.shape[-1]
-    if K > 5 or problem.capped:
+    if K > 5 or problem.capped or problem.bandwidth_limited:
         return None
     floors, B = floor_bandwidth_hz(problem), physical(problem)["B"]
     weight = np.asarray(problem.devices.weight)

@@ -111,8 +111,8 @@ def _rates(problem: Problem, pruning_ratio: FloatArray) -> tuple[FloatArray, Flo
     left = np.asarray(problem.cell.deadline_s) - np.asarray(d.fixed_latency_s) - np.asarray(d.pruned_compute_s) * q
     energy = np.asarray(d.energy_budget_j) - np.asarray(d.fixed_energy_j) - np.asarray(d.pruned_compute_j) * q
     most = np.minimum(np.asarray(d.tx_power_max_w), np.asarray(d.pa_efficiency) * np.maximum(energy, 0.0) / left)
-    late = (left <= 0.0) & (bits > 0.0)
-    return left, np.where(bits > 0.0, np.where(late, np.inf, bits * LN2 / left), 0.0), np.where(late, 0.0, most)
+    late = np.where(bits > 0.0, left <= 0.0, left < 0.0)
+    return left, np.where(late, np.inf, np.where(bits > 0.0, bits * LN2 / left, 0.0)), np.where(late, 0.0, most)
 
 
 def _gain(problem: Problem) -> FloatArray:
