@@ -59,7 +59,7 @@ class MadeUp:
         return [0.25, 0.5, None, 0.9]
 
 
-def run(**config: Any) -> tuple[ft.History, MadeUp]:
+def run(observer: Any = None, **config: Any) -> tuple[ft.History, MadeUp]:
     flat = np.ones(4)
     work = ft.Workload(flat, flat, flat, flat, flat, flat, WEIGHT, np.ones(4, dtype=bool))
     state = RunState(torch.tensor([1.0, 2.0, 2.0]), [personal(k) for k in range(4)], [])
@@ -70,7 +70,7 @@ def run(**config: Any) -> tuple[ft.History, MadeUp]:
         return ft.RoundPlan(np.array(RATIO), np.array(LATENCY), np.array(ENERGY), there)
 
     chosen = ft.TrainConfig(rounds=3, **({"evaluate_every": 2} | config))
-    return run_rounds(engine, state, work, chosen, planner, progress=False), engine
+    return run_rounds(engine, state, work, chosen, planner, progress=False, observer=observer), engine
 
 
 HISTORY, ENGINE = run()
@@ -152,6 +152,10 @@ def test_accuracy_is_the_mean_over_those_that_answered() -> None:
 
 
 def test_personal_parts_are_of_the_last_accepted_upload() -> None:
+    """After the first round, the refused device has what it had before."""
+    seen: list[list[float]] = []
+    run(lambda t, u, states: seen.append([float(state.v) for state in states]))
+    assert seen == [[100.0, 1.0, 102.0, 103.0], [200.0, 201.0, 202.0, 103.0], [200.0, 201.0, 202.0, 103.0]]
     assert [float(state.v) for state in HISTORY.personal] == [200.0, 201.0, 202.0, 103.0]
     assert [float(state.buffers[0]) for state in HISTORY.personal] == [2000.0, 2010.0, 2020.0, 1030.0]
 
