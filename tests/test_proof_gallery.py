@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from proof_mutations import run
 
-from kktalloc.proof import verify
+from kktalloc.proof import Theory, verify
 from kktalloc.proof._files import load_theories
 
 FOLDER = Path(__file__).parent.parent / "examples" / "proofs"
@@ -32,3 +33,19 @@ def test_every_step_holds_and_no_mutant_survives(name: str) -> None:
     total, survivors = run(theory, {step.name for step in theory.steps}, every=9)
     assert total > 10
     assert [(survivor.step.name, survivor.change) for survivor in survivors] == []
+
+
+def test_the_tutorial_proves_what_it_says() -> None:
+    """All blocks of the page, in order, as a reader would type them."""
+    page = (FOLDER.parent.parent / "docs" / "proof-tutorial.md").read_text()
+    names: dict[str, object] = {}
+    seen: dict[str, int] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "docs/proof-tutorial.md", "exec"), names)
+        theory = names.get("theory")
+        if isinstance(theory, Theory):
+            seen[theory.title] = len(theory.steps)
+    assert {title: n > 3 for title, n in seen.items()} == {
+        "Stochastic gradient descent, smooth and non-convex": True,
+        "FedAvg, smooth and non-convex": True,
+    }

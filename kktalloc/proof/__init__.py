@@ -10,6 +10,9 @@ with any: ``Use(name, 1)`` of ``a == b`` contributes ``b - a``.
 Imported on demand only: it needs SymPy.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from kktalloc.proof import ready
 from kktalloc.proof._checker import Verdict, verify
 from kktalloc.proof._language import (
@@ -34,10 +37,15 @@ from kktalloc.proof._language import (
 from kktalloc.proof._notation import Notation
 from kktalloc.proof._report import run
 
+if TYPE_CHECKING:
+    from kktalloc.proof._search.refute import Refutation, refute
+    from kktalloc.proof._search.suggest import suggest
+
 __all__ = [
     "Claim",
     "Fact",
     "Notation",
+    "Refutation",
     "Same",
     "Sign",
     "Signature",
@@ -53,8 +61,19 @@ __all__ = [
     "le",
     "norm2",
     "ready",
+    "refute",
     "renamed",
     "run",
+    "suggest",
     "total",
     "verify",
 ]
+
+_SEARCHES = {"suggest": "suggest", "refute": "refute", "Refutation": "refute"}
+
+
+def __getattr__(name: str) -> Any:
+    """The searches load CVXPY and SciPy when asked for: checking needs neither."""
+    if name not in _SEARCHES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"kktalloc.proof._search.{_SEARCHES[name]}"), name)
