@@ -16,6 +16,8 @@ def __getattr__(name: str) -> Any:
         globals().update({known: getattr(public, known) for known in public.__all__}, __all__=public.__all__)
         if name in globals():
             return globals()[name]
+    if name == "__version__":
+        return import_module("importlib.metadata").version("kktalloc")
     raise AttributeError(f"module 'kktalloc' has no attribute {name!r}")
 
 

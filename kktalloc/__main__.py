@@ -1,21 +1,21 @@
-"""Command line: `kktalloc solve scenario.toml`, `kktalloc verify`.
+"""Command line: `kktalloc solve | certify | plan | verify | schema | bench`.
 
-Exit codes of `solve`: 0 solved; 1 the certificate refused the answer; 2 what stopped it is one line on standard
-error; 3 infeasible; 130 interrupted. Of `verify`: 0 every step holds; 1 one does not.
+Exit codes: 0 done; 1 the certificate refused an allocation, or a step of the derivation does not hold; 2 what stopped
+it is one line on standard error; 3 infeasible; 130 interrupted; 141 the reader of the output left.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-from kktalloc._command import Parser, emit, run
+from kktalloc._command import Parser, run
 
-SOLVED, REFUSED, INFEASIBLE = 0, 1, 3
+_CODES = "Exit code 0: done; 2: bad input, or a stream that is closed or full; 130: interrupted."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,43 +23,88 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body() -> int:
         args = _parser().parse_args(argv)
-        return int(args.run(args))
+        if args.command == "verify":
+            return int(import_module("kktalloc.proof").run(args.json, args.latex, args.files, args.html))
+        return int(getattr(import_module("kktalloc._cli.commands"), args.command)(args))
 
     return run("kktalloc", body)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="kktalloc", description="Joint pruning, bandwidth and power allocation for federated learning."
+        prog="kktalloc",
+        description="Joint pruning, bandwidth and power allocation for federated learning.",
+        epilog="kktalloc COMMAND --help has examples and exit codes of each.",
     )
     parser.add_argument("--version", action="version", version=f"kktalloc {version('kktalloc')}")
-    commands = parser.add_subparsers(required=True, metavar="command")
+    commands = parser.add_subparsers(required=True, metavar="command", dest="command")
 
-    solve = commands.add_parser(
+    def command(name: str, text: str, description: str, *examples: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=text,
+            description=description,
+            epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    solve = command(
         "solve",
-        help="solve a scenario file",
-        description="Solve a scenario file. Exit code 0: solved; 1: the certificate refused the answer; 2: bad input; "
-        "3: infeasible.",
+        "solve a scenario file",
+        "Solve a scenario file. Exit code 0: solved; 1: the certificate refused the answer; 2: bad input;\n"
+        "3: infeasible. 130: interrupted.",
+        "kktalloc solve scenario.toml",
+        "kktalloc solve scenario.toml --json --out solution.json",
+        "generate | kktalloc solve - --json | jq .objective",
     )
-    solve.add_argument(
-        "scenario",
-        help="a .toml or .json file with the tables cell and devices; - for JSON on standard input",
-    )
+    scenario = "a .toml or .json file with the tables cell and devices; - for JSON on standard input"
+    solve.add_argument("scenario", help=scenario)
     solve.add_argument(
         "--json",
         action="store_true",
         help="print one JSON object with the solution's field names, SI units; null: not a finite number",
     )
-    solve.add_argument(
-        "--out", type=Path, metavar="FILE", help="write there, all or nothing, instead of standard output"
-    )
-    solve.set_defaults(run=_solve)
+    out = "write there, all or nothing, instead of standard output"
+    solve.add_argument("--out", type=Path, metavar="FILE", help=out)
 
-    verify = commands.add_parser(
+    certify = command(
+        "certify",
+        "judge an allocation, whoever made it",
+        "Judge an allocation by its optimality conditions and duality gap; the solver is not asked. Exit code 0: it\n"
+        "holds; 1: refused; 2: bad input; 130: interrupted.",
+        "kktalloc certify scenario.toml solution.json",
+        "kktalloc certify scenario.toml solution.json --json",
+    )
+    certify.add_argument("scenario", help=scenario)
+    certify.add_argument(
+        "allocation",
+        type=Path,
+        help="JSON or TOML with pruning_ratio, bandwidth_hz, tx_power_w, as solve --json prints",
+    )
+    certify.add_argument("--json", action="store_true", help="print one JSON object")
+
+    plan = command(
+        "plan",
+        "the deadline with the best guarantee in a training time",
+        "How long each round should be when training may take a given time. Exit code 0: done; 2: bad input;\n"
+        "3: not one round fits; 130: interrupted.",
+        "kktalloc plan scenario.toml assumptions.toml --total-time 600",
+    )
+    plan.add_argument("scenario", help=scenario)
+    plan.add_argument(
+        "assumptions", type=Path, help="TOML or JSON with the tables constants and schedule, see kktalloc.bound"
+    )
+    plan.add_argument("--total-time", type=float, required=True, metavar="S", help="of all rounds together, seconds")
+    plan.add_argument("--json", action="store_true", help="print one JSON object")
+
+    verify = command(
         "verify",
-        help="check the convergence bound's derivation, step by step",
-        description="Check every step of the convergence bound's derivation, or of one's own, exactly. "
-        "Exit code 0: all hold; 1: one does not; 2: a file cannot be read or written.",
+        "check the convergence bound's derivation, step by step",
+        "Check every step of the convergence bound's derivation, or of one's own, exactly. Exit code 0: all hold;\n"
+        "1: one does not; 2: a file cannot be read or written; 130: interrupted.",
+        "kktalloc verify",
+        "kktalloc verify --latex build",
+        "kktalloc verify mine.py --html page.html",
     )
     verify.add_argument(
         "files",
@@ -71,42 +116,30 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--json", action="store_true", help="print one JSON object")
     verify.add_argument("--latex", type=Path, metavar="DIR", help="also write the derivation there as LaTeX")
     verify.add_argument("--html", type=Path, metavar="FILE", help="also write the derivation there as one page")
-    verify.set_defaults(run=_verify)
+
+    schema = command(
+        "schema",
+        "print the JSON Schema of scenario files",
+        f"Print the form of scenario files as JSON Schema, for editors that complete and check. {_CODES}",
+        "kktalloc schema --out scenario.schema.json",
+    )
+    schema.add_argument("--json", action="store_true", help="JSON is what it prints anyway")
+    schema.add_argument("--out", type=Path, metavar="FILE", help=out)
+
+    bench = command(
+        "bench",
+        "time the allocator on this machine",
+        f"Time to solve and certify cells of several sizes, the best of some runs. {_CODES}",
+        "kktalloc bench",
+        "kktalloc bench --devices 10 1000000 --repeats 1 --json",
+    )
+    bench.add_argument(
+        "--devices", type=int, nargs="+", default=[10, 1000, 100_000], metavar="K", help="sizes of cells"
+    )
+    bench.add_argument("--repeats", type=int, default=5, metavar="N", help="runs of each (5)")
+    bench.add_argument("--seed", type=int, default=0, help="of the random cell (0)")
+    bench.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
-
-
-def _solve(args: argparse.Namespace) -> int:
-    import numpy as np
-
-    from kktalloc import Status, load_scenario, solve
-    from kktalloc._cli.plain import solution_object
-    from kktalloc._cli.table import solution_table
-    from kktalloc._durable import write_durably
-
-    solution = solve(load_scenario(args.scenario), throw=False)
-    statuses = set(np.atleast_1d(np.asarray(solution.status, dtype=object)).flat)
-    if args.json:
-        text = json.dumps(solution_object(solution), indent=2, allow_nan=False) + "\n"
-    else:
-        text = "" if solution.diagnosis is None else f"{solution.diagnosis.message}\n"
-        text += solution_table(solution)
-    if args.out is None:
-        emit(text)
-    else:
-        write_durably(args.out, text)
-    if Status.INFEASIBLE in statuses:
-        return INFEASIBLE
-    if Status.UNCERTIFIED in statuses:
-        name, value = solution.certificate.worst
-        print(f"kktalloc: error: the certificate refuses the allocation: {name} = {value:.3g}", file=sys.stderr)
-        return REFUSED
-    return SOLVED
-
-
-def _verify(args: argparse.Namespace) -> int:
-    from kktalloc import proof
-
-    return int(proof.run(args.json, args.latex, args.files, args.html))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ from kktalloc._problem.curves import Linear, PowerLaw, PruningError, Table
 from kktalloc._problem.kernel import Engine, engine
 from kktalloc._problem.problem import Cell, Devices, Problem
 from kktalloc._problem.regime import Regime
+from kktalloc._problem.save import save_scenario
 from kktalloc._problem.scenario import load_scenario
+from kktalloc._problem.schema import scenario_schema
 from kktalloc._questions.blocks import BlockSolution, solve_blocks
 from kktalloc._questions.diagnosis import Diagnosis
 from kktalloc._questions.judgement import InfeasibleError, Status, UncertifiedError
@@ -44,6 +46,8 @@ __all__ = [
     "least_deadline",
     "least_energy",
     "load_scenario",
+    "save_scenario",
+    "scenario_schema",
     "select",
     "solve",
     "solve_blocks",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,11 @@ from kktalloc._problem.problem import Problem
 from kktalloc._problem.threads import check_threads
 from kktalloc._problem.variant import rows
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
+from kktalloc._questions.export import solution_frame, solution_html, solution_object, solution_text
 from kktalloc._questions.judgement import InfeasibleError, Judged, close
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +75,23 @@ class Solution(Judged, Allotment):
             regime=self.regime,
             **claims,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The solution in JSON's types, with the field names of this class; of an infeasible problem status, diagnosis.
+
+        Lists for arrays, None for what is not finite, the status as a word; as ``kktalloc solve --json`` prints it.
+        """
+        return solution_object(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per device (and problem); needs pandas."""
+        return solution_frame(self)
+
+    def __repr__(self) -> str:
+        return solution_text(self)
+
+    def _repr_html_(self) -> str:
+        return solution_html(self)
 
 
 @speaks_arrays

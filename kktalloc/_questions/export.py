@@ -1,0 +1,137 @@
+"""Solutions in other forms: JSON's types, a pandas frame, a few lines of text, HTML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import fields
+from enum import Enum
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kktalloc._problem.regime import Regime
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kktalloc._questions.diagnosis import Diagnosis
+    from kktalloc._questions.solution import Solution
+
+_ARRAYS = ("pruning_ratio", "bandwidth_hz", "tx_power_w", "upload_s", "latency_s", "energy_j", "objective")
+
+
+def solution_object(solution: Solution) -> dict[str, Any]:
+    """The JSON object: the solution's field names, or `status` and `diagnosis` where there is none.
+
+    In a batch every entry is an array over the problems, with null where a problem has no solution.
+    """
+    status = np.asarray(solution.status, dtype=object)
+    found: dict[str, Any] = {"status": plain(status)}
+    if solution.diagnosis is not None:
+        found["diagnosis"] = _diagnosis_object(solution.diagnosis)
+    if all(s.name == "INFEASIBLE" for s in status.flat):
+        return found
+    found |= {name: plain(getattr(solution, name)) for name in _ARRAYS}
+    found["regime"] = plain(np.vectorize(_regime_name, otypes=[object])(solution.regime))
+    found["prices"] = plain({f.name: getattr(solution.prices, f.name) for f in fields(solution.prices)})
+    judged = solution.certificate
+    found["certificate"] = {"ok": judged.ok} | plain({f.name: getattr(judged, f.name) for f in fields(judged)})
+    return found
+
+
+def _diagnosis_object(diagnosis: Diagnosis) -> dict[str, Any]:
+    """What a diagnosis says, `devices` as indices; null stands for "no amount would do"."""
+    short = np.asarray(diagnosis.devices)
+    return {
+        "message": diagnosis.message,
+        "devices": plain(np.flatnonzero(short) if short.ndim == 1 else [np.flatnonzero(row) for row in _rows(short)]),
+        "resource": plain(diagnosis.resource),
+        "bandwidth_needed_hz": plain(diagnosis.bandwidth_needed_hz),
+        "deadline_needed_s": plain(diagnosis.deadline_needed_s),
+        "total_power_needed_w": plain(diagnosis.total_power_needed_w),
+    }
+
+
+def _rows(array: np.ndarray) -> np.ndarray:
+    return array.reshape(-1, array.shape[-1])
+
+
+def _regime_name(code: int) -> str | None:
+    return Regime(code).name.lower() if code >= 0 else None
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON's types: arrays as nested lists, an enum by its name, NaN and infinity as null."""
+    if not isinstance(value, Enum) and hasattr(value, "__array__"):  # arrays of any library, and NumPy's numbers
+        return plain(np.asarray(value).tolist())
+    if isinstance(value, Enum):
+        return value.name.lower()
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+_PER_DEVICE = ("pruning_ratio", "bandwidth_hz", "tx_power_w", "upload_s", "latency_s", "energy_j")
+_SHOWN = 12  # devices; more are left out of what a prompt shows
+
+
+def solution_frame(solution: Solution) -> pd.DataFrame:
+    """One row per device, problem by problem; what is infeasible is NaN."""
+    import pandas as pd  # only for those who ask
+
+    shape = solution.problem.shape
+    levels = [*(f"problem_{axis}" for axis in range(len(shape) - 2)), "problem"][: len(shape) - 1]
+    where = np.indices(shape).reshape(len(shape), -1)
+    index: pd.Index = pd.Index(where[0], name="device")
+    if levels:
+        index = pd.MultiIndex.from_arrays(list(where), names=[*levels, "device"])
+    columns = {name: np.asarray(getattr(solution, name)).reshape(-1) for name in _PER_DEVICE}
+    columns["regime"] = np.array([_regime_name(int(code)) for code in np.asarray(solution.regime).flat], dtype=object)
+    return pd.DataFrame(columns, index=index)
+
+
+def solution_text(solution: Solution) -> str:
+    """What a prompt shows: status, objective, verdict, and the first devices."""
+    lines = [f"Solution: {_headline(solution)}"]
+    lines += ["  ".join(f"{cell:>13}" for cell in row) for row in _rows_shown(solution)]
+    return "\n".join(lines)
+
+
+def solution_html(solution: Solution) -> str:
+    """The same for a notebook."""
+    rows = list(_rows_shown(solution))
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0]) if rows else ""
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:])
+    return f"<p>{escape(_headline(solution))}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _headline(solution: Solution) -> str:
+    count, devices = solution.problem.sizes
+    statuses = [s.name.lower() for s in np.asarray(solution.status, dtype=object).reshape(-1)]
+    judged = solution.certificate
+    if solution.problem.shape[:-1]:
+        tally = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
+        return f"{count} problems of {devices} devices: {tally}"
+    if statuses == ["infeasible"]:
+        return f"{devices} devices, {solution.diagnosis.message if solution.diagnosis else 'infeasible'}"
+    name, value = judged.worst
+    verdict = f"certificate {'holds' if judged.ok else 'REFUSED'} (worst: {name} = {value:.1e})"
+    return f"{statuses[0]}, {devices} devices, objective {float(np.asarray(solution.objective)):.6g}, {verdict}"
+
+
+def _rows_shown(solution: Solution) -> Iterator[tuple[str, ...]]:
+    """Heading and devices of one problem; of a batch nothing, it would be no table to read."""
+    if solution.problem.shape[:-1] or not np.isfinite(np.asarray(solution.objective)).all():
+        return
+    yield ("device", *_PER_DEVICE, "limited by")
+    columns = [np.asarray(getattr(solution, name)) for name in _PER_DEVICE]
+    for k in range(min(solution.problem.shape[-1], _SHOWN)):
+        yield (str(k), *(f"{column[k]:.4g}" for column in columns), str(_regime_name(int(solution.regime[k]))))
+    if (rest := solution.problem.shape[-1] - _SHOWN) > 0:
+        yield (f"{rest} more", *("" for _ in columns), "")

@@ -1,0 +1,231 @@
+"""What results look like outside: dictionaries, frames, files, schema, prompts, and the commands around them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from problems import infeasible_problem
+
+import kktalloc as ka
+from kktalloc.__main__ import main
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "ten_devices.toml"
+ASSUMPTIONS = """
+[constants]
+smoothness_u = 1.0
+smoothness_v = 1.0
+gradient_noise_u_var = 0.1
+gradient_noise_v_var = 0.1
+pruning_radius = 0.3
+heterogeneity = 0.1
+coverage = 0.9
+initial_gap = 2.3
+[schedule]
+rounds = 1
+local_steps = 5
+personal_steps = 5
+learning_rate_u = 0.02
+learning_rate_v = 0.02
+"""
+
+
+@pytest.fixture(scope="module")
+def solution() -> ka.Solution:
+    return ka.solve(ka.load_scenario(EXAMPLE))
+
+
+def test_version() -> None:
+    assert ka.__version__ == version("kktalloc")
+
+
+def test_a_dictionary_is_what_the_command_prints(solution: ka.Solution, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["solve", str(EXAMPLE), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(solution.to_dict(), allow_nan=False))
+    assert solution.to_dict()["status"] == "optimal"
+
+
+def test_a_frame_has_a_row_per_device(solution: ka.Solution) -> None:
+    frame = solution.to_frame()
+    assert frame.index.tolist() == list(range(10))
+    np.testing.assert_array_equal(frame["bandwidth_hz"], solution.bandwidth_hz)
+    assert frame["regime"].tolist() == [ka.Regime(code).name.lower() for code in solution.regime]
+    devices = ka.Devices(np.full((2, 3), 1e-11), 0.1, 5e5, 0.2, pruning_ratio_max=0.5)
+    batch = ka.solve(ka.Problem(ka.Cell([1e6, 1e3], 4e-21, 1.0), devices), throw=False)
+    frame = batch.to_frame()
+    assert frame.index.names == ["problem", "device"]
+    np.testing.assert_array_equal(frame.loc[0, "tx_power_w"], batch.tx_power_w[0])
+    assert frame.loc[1].drop(columns="regime").isna().all(axis=None)
+
+
+def test_a_prompt_shows_numbers_status_and_verdict(solution: ka.Solution) -> None:
+    shown, html = repr(solution), solution._repr_html_()
+    for text in (shown, html):
+        assert "optimal, 10 devices, objective 0.162253, certificate holds" in text
+        assert "9.861e+05" in text
+    spoiled = ka.Solution(
+        **{f.name: getattr(solution, f.name) for f in fields(solution)} | {"objective": np.float64(1)}
+    )
+    assert "uncertified" in repr(spoiled)
+    assert "REFUSED (worst: " in repr(spoiled)
+    infeasible = ka.solve(infeasible_problem(np.random.default_rng(5), "bandwidth", devices=4)[0], throw=False)
+    assert "infeasible" in repr(infeasible)
+    many = ka.Problem(ka.Cell(1e8, 4e-21, 1.0), ka.Devices(np.full(1000, 1e-11), 0.1, 5e5, 0.2))
+    assert "988 more" in repr(ka.solve(many))
+    assert len(repr(ka.solve(many))) < 3000
+    batch = ka.Problem(ka.Cell([1e6, 2e6], 4e-21, 1.0), ka.Devices([1e-11], 0.1, 5e5, 0.2))
+    assert repr(ka.solve(batch)) == "Solution: 2 problems of 1 devices: 2 optimal"
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10**6), st.sampled_from([(), (2,), (2, 3)]), st.sampled_from(["toml", "json"]))
+def test_what_is_saved_is_what_is_loaded(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, batch: tuple[int, ...], kind: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    K = int(rng.integers(1, 5))
+    drawn = {
+        "channel_gain": rng.uniform(0, 1e-9, (*batch, K)),
+        "tx_power_max_w": float(rng.uniform(0, 1)),
+        "payload_bits": rng.uniform(1, 1e7, K),
+        "pruned_compute_s": rng.uniform(0, 1, (*batch, 1)) if batch else 0.25,
+        "energy_budget_j": rng.choice([np.inf, 0.5], K),
+        "weight": rng.uniform(0.1, 1, K) if seed % 2 else None,
+        "pruning_ratio_max": rng.choice([1.0, 0.5]),
+    }
+    cell = ka.Cell(rng.uniform(1, 1e7, batch), 4e-21, 1.0 / 3.0, None if seed % 3 else 0.1)
+    problem = ka.Problem(cell, ka.Devices(**drawn))
+    path = tmp_path_factory.mktemp("saved") / f"s.{kind}"
+    ka.save_scenario(problem, path)
+    found = ka.load_scenario(path)
+    assert found.shape == problem.shape
+    for table in ("cell", "devices"):
+        for field in fields(getattr(problem, table)):
+            want, got = (getattr(getattr(p, table), field.name) for p in (problem, found))
+            if field.name == "weight":
+                np.testing.assert_allclose(got, want, rtol=1e-15)
+            elif want is None:
+                assert got is None
+            else:
+                np.testing.assert_array_equal(got, want, err_msg=field.name)
+
+
+def test_what_a_scenario_file_cannot_hold_is_refused(tmp_path: Path) -> None:
+    cell, devices = ka.Cell(1e6, 4e-21, 1.0), ka.Devices([1e-11], 0.1, 5e5, 0.2)
+    for problem, name, says in (
+        (ka.Problem(cell, devices, ka.PowerLaw(2.0)), "a.toml", "holds no curve"),
+        (ka.Problem(cell, devices), "a.yaml", r"ends in \.toml or \.json"),
+        (ka.Problem(cell, ka.Devices(np.zeros(0), 0.1, 5e5, 0.2)), "a.toml", "no devices"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            ka.save_scenario(problem, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _valid(value: Any, schema: dict[str, Any]) -> bool:
+    """Just as much of JSON Schema as ours uses."""
+    if "anyOf" in schema and not any(_valid(value, one) for one in schema["anyOf"]):
+        return False
+    if "const" in schema:
+        return bool(value == schema["const"])
+    kinds = {"object": dict, "array": list, "number": (int, float), "string": str, "null": type(None)}
+    if "type" in schema and (not isinstance(value, kinds[schema["type"]]) or isinstance(value, bool)):
+        return False
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        return set(schema.get("required", ())) <= set(value) <= set(known) and all(
+            _valid(v, known[k]) for k, v in value.items()
+        )
+    if isinstance(value, list):
+        return len(value) >= schema.get("minItems", 0) and all(_valid(v, schema.get("items", {})) for v in value)
+    if isinstance(value, int | float):
+        low, above = schema.get("minimum", -np.inf), schema.get("exclusiveMinimum", -np.inf)
+        return bool(low <= value <= schema.get("maximum", np.inf) and value > above)
+    return True
+
+
+def test_the_schema_is_that_of_the_dataclasses(capsys: pytest.CaptureFixture[str]) -> None:
+    schema = ka.scenario_schema()
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(schema))
+    for table, kind in (("cell", ka.Cell), ("devices", ka.Devices)):
+        part = schema["properties"][table]
+        assert list(part["properties"]) == [f.name for f in fields(kind)]
+        assert all(entry["description"] for entry in part["properties"].values())
+    good: dict[str, Any] = {
+        "cell": {"bandwidth_hz": 1e6, "noise_psd_w_per_hz": 4e-21, "deadline_s": 1},
+        "devices": {
+            "channel_gain": [1e-11, 0],
+            "tx_power_max_w": 0.1,
+            "payload_bits": 5e5,
+            "pruned_compute_s": [[0.2, 0.3]],
+            "energy_budget_j": ["inf", 2],
+            "weight": None,
+        },
+    }
+    assert _valid(good, schema)
+    for table, field, value in (
+        ("cell", "deadline_s", 0), ("cell", "deadline_s", "1"), ("cell", "deadline", 1), ("devices", "weight", -1),
+        ("devices", "pa_efficiency", 1.5), ("devices", "channel_gain", []), ("devices", "payload_bits", True),
+    ):  # fmt: skip
+        assert not _valid(good | {table: good[table] | {field: value}}, schema), field
+
+
+def test_an_allocation_from_elsewhere_is_judged(
+    tmp_path: Path, solution: ka.Solution, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(solution.to_dict()))
+    assert main(["certify", str(EXAMPLE), str(path)]) == 0
+    assert capsys.readouterr().out.startswith("certificate: holds at 1e-09\n")
+    path.write_text(json.dumps(solution.to_dict() | {"bandwidth_hz": (2 * solution.bandwidth_hz).tolist()}))
+    assert main(["certify", str(EXAMPLE), str(path), "--json"]) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["ok"] is False
+    assert captured.err.startswith("kktalloc: error: the certificate refuses the allocation: ")
+    for content, says in (
+        ("{}", "missing field pruning_ratio"),
+        ("[1]", "expected a table of fields"),
+        ("{", "not valid JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"pruning_ratio": "a", "bandwidth_hz": 1, "tx_power_w": 1}', "pruning_ratio: expected a number"),
+    ):
+        path.write_text(content)
+        assert main(["certify", str(EXAMPLE), str(path)]) == 2
+        assert capsys.readouterr().err.startswith(f"kktalloc: error: {path}: {says}")
+
+
+def test_plan_and_bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "assumptions.toml"
+    path.write_text(ASSUMPTIONS)
+    asked = ["plan", str(EXAMPLE), str(path), "--total-time"]
+    assert main([*asked, "60", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["rounds"] * found["deadline_s"] == pytest.approx(60)
+    assert found["solution"]["certificate"]["ok"] is True
+    assert main([*asked, "0.01"]) == 3
+    assert "infeasible" in capsys.readouterr().out
+    path.write_text(ASSUMPTIONS.replace("coverage", "covrage"))
+    assert main([*asked, "60"]) == 2
+    assert "constants: " in capsys.readouterr().err
+    assert main(["bench", "--devices", "3", "--repeats", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"][0]["ok"] is True
+    assert main(["bench", "--devices", "0"]) == 2
+    assert capsys.readouterr().err == "kktalloc: error: --devices 0: must be >= 1\n"
+
+
+@pytest.mark.parametrize("command", ["solve", "certify", "plan", "verify", "schema", "bench"])
+def test_every_help_has_examples_and_exit_codes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    told = capsys.readouterr().out
+    assert f"examples:\n  kktalloc {command}" in told
+    assert "Exit code 0: " in told
+    assert "--json" in told
