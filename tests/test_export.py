@@ -117,6 +117,19 @@ def test_what_is_saved_is_what_is_loaded(
                 np.testing.assert_array_equal(got, want, err_msg=field.name)
 
 
+def test_names_go_along(tmp_path: Path) -> None:
+    names = ["camera", "a \x1b[31m<b>"]
+    problem = ka.Problem(ka.Cell(1e7, 4e-21, 1.0), ka.Devices([1e-11, 2e-11], 0.1, 5e6, 0.2, name=names))
+    for kind in ("toml", "json"):
+        ka.save_scenario(problem, tmp_path / f"a.{kind}")
+        assert np.asarray(ka.load_scenario(tmp_path / f"a.{kind}").devices.name).tolist() == names
+    solution = ka.solve(problem)
+    assert solution.to_frame()["name"].tolist() == names
+    assert "camera" in repr(solution)
+    assert "\x1b" not in repr(solution)
+    assert "<b>" not in solution._repr_html_()
+
+
 def test_what_a_scenario_file_cannot_hold_is_refused(tmp_path: Path) -> None:
     cell, devices = ka.Cell(1e6, 4e-21, 1.0), ka.Devices([1e-11], 0.1, 5e5, 0.2)
     for problem, name, says in (

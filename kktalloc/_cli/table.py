@@ -25,6 +25,7 @@ LIMITS = {
     "PEAK": "peak power",
     "SATURATED": "nothing: keeps all",
     "TOTAL_POWER": "total power",
+    "BANDWIDTH_MAX": "its bandwidth cap",
 }
 
 

@@ -58,6 +58,8 @@ def scenario_tables(problem: Problem) -> dict[str, dict[str, Any]]:
     tables: dict[str, dict[str, Any]] = {}
     for name, kind, given in (("cell", Cell, problem._cell), ("devices", Devices, problem._devices)):
         table = tables[name] = {}
+        if name == "devices" and (labels := problem.devices.name) is not None and np.asarray(labels).astype(bool).any():
+            table["name"] = np.asarray(labels).tolist()
         for field in fields(kind):
             value = given.get(field.name)
             if value is None or _is_default(field, value, problem):

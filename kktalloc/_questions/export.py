@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kktalloc._command import printable
 from kktalloc._problem.regime import Regime
 
 if TYPE_CHECKING:
@@ -93,6 +94,9 @@ def solution_frame(solution: Solution) -> pd.DataFrame:
         index = pd.MultiIndex.from_arrays(list(where), names=[*levels, "device"])
     columns = {name: np.asarray(getattr(solution, name)).reshape(-1) for name in _PER_DEVICE}
     columns["regime"] = np.array([_regime_name(int(code)) for code in np.asarray(solution.regime).flat], dtype=object)
+    names = np.asarray(solution.problem.devices.name)
+    if (names != "").any():
+        columns = {"name": names.reshape(-1), **columns}
     return pd.DataFrame(columns, index=index)
 
 
@@ -132,6 +136,10 @@ def _rows_shown(solution: Solution) -> Iterator[tuple[str, ...]]:
     yield ("device", *_PER_DEVICE, "limited by")
     columns = [np.asarray(getattr(solution, name)) for name in _PER_DEVICE]
     for k in range(min(solution.problem.shape[-1], _SHOWN)):
-        yield (str(k), *(f"{column[k]:.4g}" for column in columns), str(_regime_name(int(solution.regime[k]))))
+        yield (
+            printable(solution.problem.device((k,))),
+            *(f"{column[k]:.4g}" for column in columns),
+            str(_regime_name(int(solution.regime[k]))),
+        )
     if (rest := solution.problem.shape[-1] - _SHOWN) > 0:
         yield (f"{rest} more", *("" for _ in columns), "")
