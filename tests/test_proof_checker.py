@@ -104,6 +104,8 @@ def test_an_unknown_relation_is_no_equality(world: World) -> None:
     known = {"h": Claim(world.a, ">=", world.b)}  # type: ignore[arg-type]
     assert not world.accepts(eq(world.a, world.b), (Use("h"),), known=known)
     assert not world.accepts(le(world.b, world.a), (Use("h", -1),), known=known)
+    known = {"h": Claim(Integer(0), ">=", world.a), "p": le(0, world.p)}  # type: ignore[arg-type]
+    assert not world.accepts(le(0, world.a * world.p), (Use("p", world.a, since=("h",)),), known=known)
 
 
 def test_an_equality_may_be_used_both_ways(world: World) -> None:

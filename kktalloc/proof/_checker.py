@@ -90,7 +90,8 @@ class Checker:
     def _shows(self, claim: Claim, expr: Expr) -> bool:
         """Whether a known statement says that an expression, up to a positive factor, is not negative."""
         wanted = self.normal(self.terms(expr))
-        if claim.relation == "<=" and _proportional(wanted, self.normal(self.gap(claim, {}))):
+        difference = self.normal(self.gap(claim, {}))  # refuses a relation that is neither
+        if claim.relation == "<=" and _proportional(wanted, difference):
             return True
         sides = [(claim.rhs, claim.lhs)] + [(claim.lhs, claim.rhs)] * (claim.relation == "==")
         return any(

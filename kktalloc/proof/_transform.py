@@ -19,6 +19,7 @@ def copied(signature: Signature) -> Signature:
         parameters=dict(signature.parameters),
         families=dict(signature.families),
         latex=dict(signature.latex),
+        understood=set(signature.understood),
     )
 
 
