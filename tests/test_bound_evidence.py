@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import repeat
 
+import bound_adversary
 import bound_evidence
 import bound_tightness
 import numpy as np
@@ -23,6 +24,24 @@ def test_bound_is_never_below_the_algorithm_on_quadratics() -> None:
 @pytest.mark.parametrize("batch", [None, 32])
 def test_bound_is_never_below_the_algorithm_on_digits(rule: str, batch: int | None) -> None:
     assert bound_evidence.digits(rule, batch, ratio=0.3, local_steps=2, rounds=2).ratio >= 1
+
+
+@pytest.mark.parametrize("kind", bound_adversary.KINDS)
+def test_a_search_for_the_worst_case_stays_below_the_bound(kind: str) -> None:
+    found = [bound_adversary.search(seed, kind, 4) for seed in range(4)]
+    assert max(found) <= 1 + 1e-9
+    assert max(found) > 0.3  # nor is it idle
+
+
+def test_the_search_finds_a_wrong_theorem(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third of the charge for what is kept back, and masks that matter refute it."""
+    honest = bound_adversary.UploadErrors
+
+    def lying(error: np.ndarray, *rest: float) -> object:
+        return honest(error / 3, *rest)
+
+    monkeypatch.setattr(bound_adversary, "UploadErrors", lying)
+    assert max(bound_adversary.search(seed, "fill", 6) for seed in range(6)) > 1
 
 
 def test_the_worst_case_is_attained_by_a_run() -> None:

@@ -18,7 +18,8 @@ from .config import DATASETS, STUDIES, Study, digest, fingerprint, seeds, to_dic
 
 # Studies that are no comparison of schemes: the module of their config and cases, and that of their page.
 CASE_STUDIES = {
-    name: (f"validation.{name}.study", f"validation.{name}.page") for name in ("bound", "tradeoff", "scale", "map")
+    name: (f"validation.{name}.study", f"validation.{name}.page")
+    for name in ("bound", "hypotheses", "ordering", "tradeoff", "scale", "map")
 }
 
 
@@ -96,7 +97,7 @@ def _case_study(arguments: argparse.Namespace) -> Path:
     study, page = (importlib.import_module(name) for name in CASE_STUDIES[arguments.study])
     config = study.CONFIG
     if arguments.seeds is not None:
-        config = replace(config, seeds=seeds(arguments.seeds))
+        config = replace(config, seeds=seeds(arguments.seeds, config.seeds[0]))
     arguments.out = arguments.out or Path("results") / f"{config.name}-{fingerprint(to_dict(config))}"
     if not arguments.report_only:
         from .cases import run_cases

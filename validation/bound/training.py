@@ -68,11 +68,13 @@ class _Device:
         at[part] = at[part].clone().requires_grad_()
         return torch.autograd.grad(self.loss(at[0], at[1], rows), at[part])[0]
 
-    def variance(self, u: torch.Tensor, v: torch.Tensor, part: int, batch: int) -> float:
-        """Exact variance of one mini-batch gradient drawn without replacement."""
+    def variance(
+        self, u: torch.Tensor, v: torch.Tensor, part: int, batch: int, sampling: str = "epochs"
+    ) -> torch.Tensor:
+        """Exact variance of one mini-batch gradient, coordinate by coordinate; `sampling` as in `TrainConfig`."""
         n = len(self.y)
-        if batch >= n:
-            return 0.0
+        if batch >= n and sampling == "epochs":
+            return torch.zeros_like((u, v)[part])
 
         def one(x: torch.Tensor, y: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
             pair = (at, v) if part == 0 else (u, at)
@@ -80,8 +82,8 @@ class _Device:
             return nn.functional.cross_entropy(logits, y[None])
 
         each = vmap(torch.func.grad(one, argnums=2), in_dims=(0, 0, None))(self.x, self.y, (u, v)[part])
-        spread = float((each - each.mean(dim=0)).square().sum(dim=1).mean())
-        return spread / batch * (n - batch) / (n - 1)
+        spread = (each - each.mean(dim=0)).square().mean(dim=0) / batch
+        return spread if sampling == "replacement" else spread * (n - batch) / (n - 1)
 
     def curvature(self, u: torch.Tensor, v: torch.Tensor, part: int, start: torch.Tensor) -> float:
         """|largest eigenvalue| of the Hessian block, by power iteration on Hessian-vector products."""
@@ -216,6 +218,8 @@ class _Walk:
     path: list[torch.Tensor] = field(default_factory=list)
     noise: list[torch.Tensor] = field(default_factory=list)
     noise_u_var: float = 0.0
+    noise_variance: FloatArray = field(default_factory=lambda: np.zeros(1))
+    """(d,) of one stochastic gradient, coordinate by coordinate: the largest over the steps looked at."""
     personal_sq: float = 0.0
     personal_noise_sq: float = 0.0
     noise_v_var: float = 0.0
@@ -236,7 +240,7 @@ def _walk(
     rng = np.random.default_rng((config.seed, t, k))
     n = len(share.train_y)
     own, shared = (
-        torch.from_numpy(draw_batches(rng, n, config.batch_size, steps))
+        torch.from_numpy(draw_batches(rng, n, config.batch_size, steps, config.sampling))
         for steps in (config.personal_steps, config.pruned_steps)
     )
     u, v = u32.double(), v32.double()
@@ -244,7 +248,7 @@ def _walk(
     for rows in own:
         slope, drawn = device.gradient(u, v, 1), device.gradient(u, v, 1, rows)
         personal_sq += float(slope.square().sum())
-        expected = device.variance(u, v, 1, config.batch_size)
+        expected = float(device.variance(u, v, 1, config.batch_size, config.sampling).sum())
         noise_sq, variance = noise_sq + expected, max(variance, expected)
         step = -config.learning_rate_personal * drawn
         risen = float(device.loss(u, v + step) - device.loss(u, v) - slope @ step)
@@ -258,16 +262,18 @@ def _walk(
         walk.path.append(slope)
         walk.noise.append(drawn - slope)
         if t % _LOOK_EVERY == 0 or len(walk.path) == 1:
-            walk.noise_u_var = max(walk.noise_u_var, device.variance(walk.x, v, 0, config.batch_size))
+            each = device.variance(walk.x, v, 0, config.batch_size, config.sampling).numpy()
+            walk.noise_variance = np.maximum(walk.noise_variance, each)
+            walk.noise_u_var = max(walk.noise_u_var, float(each.sum()))
         seen.secant(slope - walk.path[0], walk.x - kept * u)
         walk.x = walk.x - config.learning_rate_global * kept * drawn
     seen.secant(walk.gradient - walk.path[0], u - kept * u)
     return walk
 
 
-def _agree(walk: _Walk, upload: Any, t: int, k: int) -> None:
-    """ValueError if the walk did not end where training did."""
-    for mine, theirs in ((walk.x, upload.values), (walk.v, upload.personal.v)):
+def _agree(walk: _Walk, upload: Any, t: int, k: int, sent: torch.Tensor | float = 1.0) -> None:
+    """ValueError if the walk did not end where training did, as far as that was sent."""
+    for mine, theirs in ((walk.x * sent, upload.values), (walk.v, upload.personal.v)):
         away = float((mine - theirs.double()).abs().max())
         if not away <= 1e-4 * (1 + float(mine.abs().max())):
             raise ValueError(f"round {t}, device {k}: fltrain ended {away:g} away from the steps walked again")
