@@ -14,6 +14,7 @@ from typing import Any
 
 from kktalloc import proof
 from kktalloc._durable import write_durably
+from kktalloc.proof._report import COROLLARIES
 
 from .tex import GENERATED, Macros, escape, fixed, table
 
@@ -145,7 +146,7 @@ def numbers(report: dict[str, Any], mutations: tuple[int, int]) -> Macros:
     macros = Macros()
     steps = {theory["key"]: {step["name"] for step in theory["steps"]} for theory in report["theories"]}
     # A corollary checks its theorem's steps again.
-    own = [names - steps.get(proof.COROLLARIES.get(key, ""), set()) for key, names in steps.items()]
+    own = [names - steps.get(COROLLARIES.get(key, ""), set()) for key, names in steps.items()]
     macros.update("Proof", {
         "Steps": fixed(report["steps"]),
         "Distinct": fixed(sum(map(len, own))),
