@@ -86,7 +86,10 @@ def reduce(problem: Problem, deadline_s: FloatArray | None = None) -> Reduced:
         "drained": drained,
     }  # fmt: skip
     flat = (int(np.prod(problem.batch_shape)), problem.shape[-1])
-    arrays = {k: np.broadcast_to(v, problem.shape).reshape(flat) for k, v in full.items()}
+    given = {k: np.asarray(v) for k, v in full.items()}
+    # Nearly always of that shape already: asking first is quicker than broadcasting.
+    spread = {k: v if v.shape == problem.shape else np.broadcast_to(v, problem.shape) for k, v in given.items()}
+    arrays = {k: v.reshape(flat) for k, v in spread.items()}
     form = Reduced(**arrays, error=problem.pruning_error.rows(np.ones(flat[:1], dtype=bool), flat))
     if not problem.bandwidth_limited:
         return form

@@ -39,6 +39,6 @@ def curve_columns(problem: Problem) -> tuple[int, FloatArray, FloatArray, FloatA
         return _POWER_LAW, exponent, scale, None
     if type(curve) is Table:
         arrays = (np.asarray(v) for v in (curve.pruning_ratio, curve.error, curve.slopes))
-        ratio, error, slopes = (v.reshape(*problem.sizes, -1) if v.ndim > 1 else v for v in arrays)
+        ratio, error, slopes = (v.reshape(*problem.sizes, v.shape[-1]) if v.ndim > 1 else v for v in arrays)
         return _TABLE, ratio, error, slopes
     return None

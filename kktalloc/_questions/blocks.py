@@ -141,7 +141,9 @@ def solve_blocks(problem: Problem, block_hz: ArrayLike, throw: bool = True) -> B
 
     part = form.rows(fine)
     ledger = _Ledger(part, block[fine, None], floors[fine], most[fine], limit[fine])
-    counts = ledger.exchange(_start(rows(problem, fine), ledger, size.ravel()[fine], B[fine]))
+    counts = ledger.floors
+    if fine.any():
+        counts = ledger.exchange(_start(rows(problem, fine), ledger, size.ravel()[fine], B[fine]))
     at = best_at(part, counts * ledger.block)
 
     found = invert(problem, fine, pruning_ratio_at(part, at.s), counts * ledger.block, at.p)

@@ -41,13 +41,21 @@ class Judged:
     @cached_property
     def status(self) -> Status | np.ndarray:
         """How the problem ended, as the certificate sees it; for a batch an array of `Status`."""
-        passed = self.certificate.passed
-        infeasible = np.zeros_like(passed) if self.diagnosis is None else ~self.diagnosis.feasible
-        code = np.select([infeasible, passed], [2, 0], 1)
+        if nothing_to_judge(self):
+            code = np.full(self.problem.batch_shape, 2)
+        else:
+            passed = self.certificate.passed
+            infeasible = np.zeros_like(passed) if self.diagnosis is None else ~self.diagnosis.feasible
+            code = np.select([infeasible, passed], [2, 0], 1)
         members = (Status.OPTIMAL, Status.UNCERTIFIED, Status.INFEASIBLE)
         if not code.ndim:
             return members[int(code)]
         return np.array(members, dtype=object)[code]
+
+
+def nothing_to_judge(answer: Judged) -> bool:
+    """Whether no problem of the batch has a solution."""
+    return answer.diagnosis is not None and not answer.diagnosis.feasible.any()
 
 
 class InfeasibleError(ValueError):
@@ -84,6 +92,8 @@ Answer = TypeVar("Answer", bound=Judged)
 
 def close(answer: Answer, throw: bool) -> Answer:
     """The answer, judged. With `throw` an `UncertifiedError` where the certificate refuses what is feasible."""
+    if nothing_to_judge(answer):
+        return answer
     refused = ~answer.certificate.passed
     if answer.diagnosis is not None:
         refused = refused & answer.diagnosis.feasible

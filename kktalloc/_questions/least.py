@@ -32,6 +32,7 @@ from kktalloc._questions.blocks import block_size
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
 from kktalloc._questions.judgement import InfeasibleError, Judged, close, close_value
 
+USED_UP = 1e-9  # of the total power: what is left beyond that is to spare
 SPAN = 80.0  # how far from the first guess the logarithm of the price of total power is searched
 PRICE_SPAN = 1500.0  # the same of the price of bandwidth, below that at which all devices sit at their floors
 
@@ -92,6 +93,8 @@ def _at_floors(problem: Problem) -> tuple[Allotment, FloatArray]:
     ratio = np.zeros(form.weight.shape[0])
     if problem.capped:
         b, p, ratio = sparing(form)
+        used_up = (form.power_share * p).sum(axis=1) >= 1.0 - USED_UP
+        ratio = np.where(used_up, ratio, 0.0)  # power to spare is worth nothing
     every = np.ones(ratio.size, dtype=bool)
     rho = np.asarray(problem.devices.pruning_ratio_max).reshape(b.shape)
     with np.errstate(all="ignore"):  # some problems of a batch may have no answer

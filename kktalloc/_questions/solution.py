@@ -20,7 +20,7 @@ from kktalloc._problem.threads import check_threads
 from kktalloc._problem.variant import rows
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
 from kktalloc._questions.export import solution_frame, solution_html, solution_object, solution_text
-from kktalloc._questions.judgement import InfeasibleError, Judged, close
+from kktalloc._questions.judgement import InfeasibleError, Judged, close, nothing_to_judge
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,7 +126,7 @@ def solve(problem: Problem, throw: bool = True, threads: int | None = None) -> S
     if found is None or not found.solved.all():
         found, diagnosis = _solve_numpy(problem, throw, kernel)
     solution = _judged(problem, found, diagnosis, threads)
-    if solution.certificate.ok:
+    if nothing_to_judge(solution) or solution.certificate.ok:
         return close(solution, throw)
     if kernel is not None and (retry := kernel.solved & _refused(solution)).any():
         found, diagnosis = _solve_numpy(problem, throw, replace(found, solved=found.solved & ~retry))
@@ -139,6 +139,10 @@ def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None, th
     """What was found, with its shadow prices; the certificate comes with them where the kernel serves."""
     allocation = found.pruning_ratio, found.bandwidth_hz, found.tx_power_w
     arrays = (*allocation, found.upload_s, found.latency_s, found.energy_j)
+    if diagnosis is not None and not diagnosis.feasible.any():
+        void, each = np.full(problem.batch_shape, np.nan), np.full(problem.shape, np.nan)
+        worth = Prices(void, void, void, each, each, each)
+        return Solution(*arrays, problem, found.objective, found.regime, worth, diagnosis)
     judged = compiled_judge.judge_and_price(problem, found, threads)
     if judged is None:
         worth = prices(problem, *allocation, found.price_per_hz, found.price_per_w)
