@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from enum import Enum
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from kktalloc._questions.diagnosis import Diagnosis
-    from kktalloc._questions.solution import Solution
 
 _ARRAYS = ("pruning_ratio", "bandwidth_hz", "tx_power_w", "upload_s", "latency_s", "energy_j", "objective")
+
+# A `kktalloc.Solution`, which is made of this module's functions: its type would close a circle of imports.
+Solution: TypeAlias = Any
 
 
 def solution_object(solution: Solution) -> dict[str, Any]:
