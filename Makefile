@@ -8,7 +8,7 @@ ARGS ?=
 # CPU training here runs one thread per core it is given; BLAS threads on top only fight over them.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help report explore paper test test-flower lint types verify bench fuzz mutations clean
+.PHONY: help report explore paper test test-flower lint types verify bench fuzz mutations sanitize clean
 
 help:
 	@echo "make report   install, train five schemes on the bundled digits, write an HTML report"
@@ -16,6 +16,7 @@ help:
 	@echo "make paper    install, set the paper from the results (needs LaTeX, see paper/README.md)"
 	@echo "make test     install everything the tests need and run them"
 	@echo "make test-flower   the tests of the Flower app, in an environment of their own"
+	@echo "make sanitize      both compiled extensions under the sanitizers for memory, undefined behaviour and threads"
 	@echo "make lint types verify bench fuzz mutations clean"
 
 $(VENV)/.made:
@@ -81,6 +82,10 @@ fuzz: $(VENV)/.dev
 # Breaks every reported statistic, durable write and check of fltrain on purpose; e.g. make mutations ARGS=checksum
 mutations: $(VENV)/.dev
 	$(BIN)/python tests/fltrain_mutations.py $(ARGS)
+
+# Builds copies of the tree with the compiler at hand; ARGS=--short takes a minute.
+sanitize: $(VENV)/.dev
+	$(BIN)/python tests/builds.py address thread $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-flower build dist *.egg-info paper/build paper/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
