@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import cvxpy
 import numpy as np
 import pytest
 from independent import floor_bandwidth_hz, is_feasible, objective_at, physical, rate_bps, slsqp
 from problems import REGIMES, RESOURCES, KnownAnswer, infeasible_problem, known_answers, random_problem
 
+from kktalloc._certificate import reference
 from kktalloc._certificate.reference import solve_reference
 from kktalloc._problem.problem import Cell, Devices, Problem
 
@@ -178,3 +180,28 @@ def test_made_feasible_is_never_better_than_the_optimum():
 def test_cvxpy_is_imported_only_when_asked_for():
     code = "import sys, kktalloc._certificate.reference; sys.exit('cvxpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_where_clarabel_breaks_off_another_solver_is_asked_and_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    solve = cvxpy.Problem.solve
+
+    def broken(program: cvxpy.Problem, solver: str, **options: object) -> object:
+        if solver == "CLARABEL":
+            raise cvxpy.SolverError("broke off")
+        return solve(program, solver=solver, **options)
+
+    problems = [random_problem(np.random.default_rng(i), 4, regime, stress=False) for i, regime in enumerate(REGIMES)]
+    right = [solve_reference(problem) for problem in problems]
+    monkeypatch.setattr(cvxpy.Problem, "solve", broken)
+    answered = 0
+    for problem, want in zip(problems, right, strict=True):
+        found = solve_reference(problem)
+        assert found.status in ("optimal_inaccurate", "solver_error")
+        if found.status == "solver_error":
+            assert np.isnan([*found.pruning_ratio, *found.bandwidth_hz, *found.tx_power_w, found.objective]).all()
+        elif want.status == "optimal":
+            answered += 1
+            assert found.objective == pytest.approx(float(want.objective), abs=1e-5)
+    assert answered >= 3
+    monkeypatch.setattr(reference, "_SECOND", {"max_iters": 1})  # what misses the rows is no answer
+    assert {solve_reference(problem).status for problem in problems} == {"solver_error"}

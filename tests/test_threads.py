@@ -184,11 +184,11 @@ def test_sizes_that_cannot_be_counted_are_refused(problems: int, devices: int) -
     codes = np.empty(0, np.int8)
     with pytest.raises(ValueError, match="cannot be counted"):
         kernel._KERNEL.solve(
-            CELL, DEVICES, problems, devices, 1, *[none] * 6, codes, none, none, codes, none
+            CELL, DEVICES, None, problems, devices, 1, *[none] * 6, codes, none, none, codes, none, None
         )  # fmt: skip
     with pytest.raises(ValueError, match="cannot be counted"):
         kernel._KERNEL.judge(
-            CELL, DEVICES, problems, devices, 1, np.array(0.1), np.array(1e5), np.array(0.1), np.array(1e-7),
+            CELL, DEVICES, None, problems, devices, 1, np.array(0.1), np.array(1e5), np.array(0.1), np.array(1e-7),
             *[None] * 8, none, None, None, None,
         )  # fmt: skip
     with pytest.raises(ValueError, match="cannot be counted"):
