@@ -79,7 +79,7 @@ def least_cells(form: Reduced, floors: FloatArray | None = None) -> FloatArray:
         some = tight.rows(short)
 
         def excess(log_more: FloatArray, part: np.ndarray) -> FloatArray:
-            return floor_power(wider(some.rows(part), np.exp(log_more)[:, None])) - (1.0 + FEASIBLE)
+            return floor_power(wider(some.rows(part), np.exp(log_more)[:, None])) - (1.0 + 0.5 * FEASIBLE)
 
         root = crossing(excess, np.full(short.size, 0.5), 0.0, 80.0)
         cells[short] = np.where(root.found, cells[short] * np.exp(root.at), np.inf)
