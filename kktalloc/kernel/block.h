@@ -210,19 +210,23 @@ static void enter_pieces(Block *v)
     }
 }
 
+static const Lanes ones = {1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0,
+                           1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0};
+
 /* The segments that the lanes are on, from their branches and pieces. */
 LANE_LOOP void enter_segments(Block *v)
 {
     const int table = v->curve->kind == TABLE;
+    const double *lowest = table ? v->piece_min : v->s_min, *highest = table ? v->piece_max : v->s_max;
+    const double *first = table ? v->first_piece : ones, *last = table ? v->last_piece : ones;
     EACH_OF(v, i) {
-        const double low = table ? v->piece_min[i] : v->s_min[i], high = table ? v->piece_max[i] : v->s_max[i];
+        const double low = lowest[i], high = highest[i], first_piece = first[i], last_piece = last[i];
         const double s_kink = v->s_kink[i], kinked = v->kinked[i], was = kinked > 0.0 ? v->second[i] : 0.0;
         /* A piece beyond the kink, or before it, has no other branch. */
         const double beyond = low > s_kink ? kinked : was, second = high < s_kink ? 0.0 : beyond;
-        const double first_piece = table ? v->first_piece[i] : 1.0, last_piece = table ? v->last_piece[i] : 1.0;
         const double down = first_piece > 0.0 ? FLOOR : BREAK, up = last_piece > 0.0 ? SATURATED : BREAK;
-        const double behind = second > 0.0 ? (s_kink >= low ? 1.0 : 0.0) : 0.0;
-        const double ahead = second < kinked ? (s_kink <= high ? 1.0 : 0.0) : 0.0;
+        const double reached = s_kink >= low ? 1.0 : 0.0, met = s_kink <= high ? 1.0 : 0.0;
+        const double behind = second > 0.0 ? reached : 0.0, ahead = second < kinked ? met : 0.0;
         v->second[i] = second;
         v->bottom[i] = behind > 0.0 ? s_kink : low;
         v->top[i] = ahead > 0.0 ? s_kink : high;

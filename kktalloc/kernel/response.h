@@ -16,10 +16,10 @@ INLINE double power_limit(const Block *v, int i, double s)
     return most(least(v->power0[i] + v->power1[i] * s, 1.0), 0.0);
 }
 
-INLINE double corner_s(const Block *v, int i)
+INLINE double corner_s(const Block *v, int i, const double *s_break)
 {
     const double s_min = v->s_min[i], s_kink = v->s_kink[i], s_max = v->s_max[i], corner = v->corner[i];
-    const double s_break = v->curve->kind == TABLE ? v->piece_max[i] : s_max, upper = corner == BREAK ? s_break : s_max;
+    const double at_break = s_break[i], upper = corner == BREAK ? at_break : s_max;
     const double inner = corner == KINK ? s_kink : upper;
     return corner == FLOOR ? s_min : inner;
 }
@@ -38,9 +38,10 @@ INLINE double towards(double y, double theta)
 /* The efficiency of the lanes that are fresh at their corner: y / (e^y - 1) = theta, `_efficiency.efficiency_for`. */
 LANE_LOOP void settle(Block *v)
 {
+    const double *s_break = v->curve->kind == TABLE ? v->piece_max : v->s_max;
     Lanes theta, y;
     EACH_OF(v, i) {
-        const double s = corner_s(v, i), rate = v->rate1[i] * (v->overhead[i] + s);
+        const double s = corner_s(v, i, s_break), rate = v->rate1[i] * (v->overhead[i] + s);
         theta[i] = rate / (v->gamma[i] * power_limit(v, i, s));
         const double loss = fabs(natural_log(least(theta[i], 1.0))), target = rate > 0.0 ? loss : EFFICIENCY_MAX;
         const double rough = target > 1e-8 ? rough_log1p(target) : target;
@@ -59,12 +60,12 @@ LANE_LOOP void settle(Block *v)
 
 /* What a lane meets that leaves its segment upwards or downwards (`way` 1 or -1): 1.0 where another segment begins there and
  * the lane has not just come from it. That segment will say whether the device belongs there or is held between the two. A piece
- * of a table where keeping more is worth nothing is not entered. */
-INLINE double passes_on(const Block *v, int i, double way)
+ * of a table where keeping more is worth nothing is not entered; `flatter` is 1.0 where there is no table. */
+INLINE double passes_on(const Block *v, int i, double way, const double *flatter)
 {
     const double above = v->above[i], below = v->below[i], came = v->came[i], end = way > 0.0 ? above : below;
     const double inner = end == KINK ? 1.0 : 0.0, at_break = end == BREAK ? 1.0 : inner, ahead = came * way;
-    const double idle = v->curve->kind == TABLE ? v->flatter[i] : 1.0, up = way > 0.0 ? idle : 1.0;
+    const double next = flatter[i], up = way > 0.0 ? next : 1.0;
     const double worth = end == BREAK ? up : 1.0, open = ahead < 0.0 ? 0.0 : at_break;
     return worth > 0.0 ? open : 0.0;
 }
@@ -88,6 +89,7 @@ LANE_LOOP int propose(Block *v, int bisect)
     uint64_t unfinished = 0;
     const int power_law = v->curve->kind == POWER_LAW;
     const double trust = bisect ? 0.0 : 1.0, further = power_law ? 2.0 : 1.25, *quick = power_law ? v->quick : v->bend;
+    const double *flatter = v->curve->kind == TABLE ? v->flatter : ones;
     EACH_OF(v, i) {
         const double y = v->y[i], excess = v->excess[i], by = excess * v->per_slope[i], s = v->s[i], b = v->b[i];
         const double free = v->corner[i] == UNSET ? 1.0 : 0.0, top = v->top[i], bottom = v->bottom[i];
@@ -109,7 +111,7 @@ LANE_LOOP int propose(Block *v, int bisect)
         const double over = ahead >= (top - s) * rate1 ? 1.0 : 0.0, under = ahead <= (bottom - s) * rate1 ? 1.0 : 0.0;
         const double more = excess >= 0.0 ? over : small * over, fewer = excess <= 0.0 ? under : small * under;
         const double beyond = excess > -INFINITY ? most(more, fewer) : 0.0, way = fewer > 0.0 ? -1.0 : 1.0;
-        const double passes = free * beyond > 0.0 ? passes_on(v, i, way) : 0.0, stays = passes > 0.0 ? 0.0 : 1.0;
+        const double onward = passes_on(v, i, way, flatter), passes = free * beyond > 0.0 ? onward : 0.0, stays = passes > 0.0 ? 0.0 : 1.0;
         const double settled = most(small, beyond), open = high - low > 1e-15 * high ? 1.0 - settled : 0.0;
         const double stops = beyond > 0.0 ? 1.0 - small : 0.0, moves = free * stays * (1.0 - stops);
         pass_on(v, i, passes, way);
@@ -188,6 +190,7 @@ LANE_LOOP void pin(Block *v)
  * there. */
 LANE_LOOP void stop_at_corners(Block *v)
 {
+    const double *flatter = v->curve->kind == TABLE ? v->flatter : ones;
     EACH_OF(v, i) {
         const double held = v->corner[i], step = v->step[i], top = v->top[i], bottom = v->bottom[i], piece = v->piece[i];
         const double above = v->above[i], below = v->below[i];
@@ -195,29 +198,35 @@ LANE_LOOP void stop_at_corners(Block *v)
         const double s = v->s[i] + v->b[i] * (1.0 - v->bend[i] * v->y[i]) * step / v->rate1[i];
         const double upper = s >= top ? above : UNSET, ended = s <= bottom ? below : upper, way = s <= bottom ? -1.0 : 1.0;
         const double end = v->flag[i] > 0.0 ? UNSET : ended;  /* Newton has not done with it */
-        const double reached = held == UNSET ? (end == UNSET ? 0.0 : 1.0) : 0.0;
-        const double passes = reached > 0.0 ? passes_on(v, i, way) : 0.0, stops = passes > 0.0 ? 0.0 : reached;
-        pass_on(v, i, passes, way);
+        const double fresh = v->fresh[i], at_end = end == UNSET ? 0.0 : 1.0, reached = held == UNSET ? at_end : 0.0;
+        const double onward = passes_on(v, i, way, flatter), passes = reached > 0.0 ? onward : 0.0;
+        const double stops = passes > 0.0 ? 0.0 : reached, second = v->second[i], came = v->came[i];
+        /* A break is the upper end of the piece beneath it. */
+        const double beneath = way < 0.0 ? stops : 0.0, moved = passes > 0.0 ? -way : beneath;
+        const double turned = end == KINK ? 1.0 - second : second;
+        v->second[i] = passes > 0.0 ? turned : second;
+        v->piece[i] = end == BREAK ? piece + moved : piece;
+        v->came[i] = passes > 0.0 ? way : came;
         v->flag[i] = passes;
-        v->fresh[i] = held == UNSET ? stops : v->fresh[i];
+        v->fresh[i] = held == UNSET ? stops : fresh;
         v->corner[i] = stops > 0.0 ? end : held;
         v->step[i] = stops > 0.0 ? 0.0 : step;
-        /* A break is the upper end of the piece beneath it. */
-        const double beneath = end == BREAK ? stops : 0.0, down = way < 0.0 ? beneath : 0.0, moved = v->piece[i];
-        v->piece[i] = down > 0.0 ? piece + 1.0 : moved;
     }
 }
 
 /* What a lane at a corner holds. */
 LANE_LOOP void hold_corners(Block *v)
 {
+    const double *s_break = v->curve->kind == TABLE ? v->piece_max : v->s_max;
     EACH_OF(v, i) {
-        const double corner = v->corner[i], s = corner == UNSET ? v->s[i] : corner_s(v, i);
+        const double corner = v->corner[i], free_s = v->s[i], held_s = corner_s(v, i, s_break);
+        const double s = corner == UNSET ? free_s : held_s;
         /* Who cannot be heard says nothing. */
         const double most_p = power_limit(v, i, s), limit = v->gamma[i] > 0.0 ? most_p : 0.0;
         const double p = corner == UNSET ? v->p[i] : limit;
         const double sends = v->overhead[i] + s > 0.0 ? 1.0 : 0.0, decayed = v->decayed[i];
-        const double enough = decayed < INFINITY ? v->gamma[i] * p * decayed : NO_BANDWIDTH, held = sends > 0.0 ? enough : 0.0;
+        const double carried = v->gamma[i] * p * decayed, enough = decayed < INFINITY ? carried : NO_BANDWIDTH;
+        const double held = sends > 0.0 ? enough : 0.0;
         const double b = v->b[i], per_slope = v->per_slope[i];
         v->s[i] = s;
         v->p[i] = p;
