@@ -242,8 +242,8 @@ static void advance(Search *s, const Sums *sums, enum Task done, double share, i
         return;
     }
     const double slope = value_of(sums->moving) / value_of(sums->bandwidth);
-    /* The error of a search step may hide the sign of a small excess. */
-    if (done != SEARCH || fabs(excess) > 0.02 || !(slope > 0.0)) {
+    /* The error of a search step may hide the sign of a small excess, and of any where a device is still far from its answer. */
+    if (done != SEARCH || (sums->pending < 0.5 && (fabs(excess) > 0.02 || !(slope > 0.0)))) {
         s->low = excess > 0.0 ? price : s->low;
         s->high = excess < 0.0 ? price : s->high;
     }
