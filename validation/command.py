@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
         "study",
         nargs="?",
         default="schemes",
-        choices=[*STUDIES, *CASE_STUDIES, "harder", "overview", "explore"],
+        choices=[*STUDIES, *CASE_STUDIES, "adaptive", "tuning", "harder", "overview", "explore"],
         help="named study (schemes)",
     )
     options.add_argument(
@@ -107,6 +107,23 @@ def _case_study(arguments: argparse.Namespace) -> Path:
     return path
 
 
+def _adaptive(arguments: argparse.Namespace) -> Path:
+    """Train what is pending of the planner's study, or of its tuning, and draw its page; returns the page's path."""
+    _refuse(arguments, "seeds", "deadline_fraction", because=arguments.study)
+    from .adaptive import page, study
+    from .cases import run_cases
+
+    config = study.CONFIG if arguments.study == "adaptive" else study.TUNING
+    config = replace(config, dataset=arguments.dataset or config.dataset, rounds=arguments.rounds or config.rounds)
+    if config.dataset == "digits":
+        _refuse(arguments, "data_dir", because="the digits dataset, which comes with scikit-learn")
+    default = f"{config.name}-{config.dataset}-{fingerprint(to_dict(config))}"
+    arguments.out = arguments.out or Path("results") / default
+    if not arguments.report_only:
+        run_cases(arguments.out, to_dict(config), study.cases(config, arguments.data_dir), study.MODULES)
+    return page.write(arguments.out)
+
+
 def _harder(arguments: argparse.Namespace) -> Path:
     """Drive and train what is pending of the study on measured drives and draw its page; returns the page's path."""
     _refuse(arguments, "dataset", because="harder")
@@ -179,7 +196,8 @@ def command(argv: list[str] | None, arguments: argparse.Namespace) -> int:
     _refuse(arguments, "port", "no_browser", because=arguments.study)
     if arguments.paths and arguments.study != "overview":
         raise ValueError(f"unexpected argument: {arguments.paths[0]}")
-    kinds = {"overview": _overview, "harder": _harder, **dict.fromkeys(CASE_STUDIES, _case_study)}
+    kinds = {"overview": _overview, "harder": _harder, "adaptive": _adaptive, "tuning": _adaptive}
+    kinds |= dict.fromkeys(CASE_STUDIES, _case_study)
     try:
         path = kinds.get(arguments.study, _comparison)(arguments)
     except ImportError as error:
