@@ -54,17 +54,15 @@ def measured(finished: Finished) -> dict[str, dict[str, Any]]:
     target = {s: max(float(smooth(np.array(runs[n][s]["accuracy"]))[-1]) for n in unpruned) - MARGIN for s in seeds}
     times = {name: {s: time_to(of[s], target[s]) for s in seeds} for name, of in runs.items()}
 
-    def mean_share(name: str) -> float:
-        shares = [t / runs[name][s]["time_s"][-1] if (t := times[name][s]) else np.inf for s in seeds]
-        return float(np.mean(shares))
+    def mean_time(name: str) -> float:
+        return float(np.mean([np.inf if (t := times[name][s]) is None else t for s in seeds]))
 
-    tuned = min(unpruned, key=mean_share)
+    tuned = min(unpruned, key=mean_time)
     untuned = "unpruned-rate1"
 
     def over(name: str, base: str) -> tuple[float | None, ...]:
-        return tuple(
-            100 * times[name][s] / times[base][s] if times[name][s] and times[base][s] else None for s in seeds
-        )
+        both = [(times[name][s], times[base][s]) for s in seeds]
+        return tuple(100 * mine / theirs if mine and theirs else None for mine, theirs in both)
 
     return {
         name: {
@@ -127,8 +125,8 @@ def _page(finished: Finished) -> Page:
         tables=[
             Table(
                 "Mean over seeds: time to the target over the tuned unpruned scheme's (95 % interval) and over the "
-                "untuned one's, in per cent; round over an unpruned round, in per cent; pruning ratio; accuracy at the end and "
-                "averaged over rounds, in per cent",
+                "untuned one's, in per cent; round over an unpruned round, in per cent; pruning ratio; accuracy at the "
+                "end and averaged over rounds, in per cent",
                 ["", "tuned", "untuned", "round", "ratio", "final", "averaged"],
                 rows,
             )

@@ -1,7 +1,9 @@
 """What is run: unpruned training, the planner's rounds, one common ratio and the seed paper's scheme, in one cell.
 
-Every scheme's server rate is tuned by one procedure: the study `tuning` trains each at several rates on seeds below 100,
-and the rate that reaches the target first, on the mean over these seeds, is the one that `adaptive` reports.
+The server rate is tuned for the unpruned scheme: the study `tuning` trains it at several rates on seeds below 100. All
+schemes of `adaptive` then take the rate that reached the target first, with a mean whose step does not depend on masks,
+so that what differs between them is not the step. Untuned, and with the mean over those who kept a coordinate, they
+are reported beside it.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ class AdaptiveStudy:
     """The paper's scheme: zeroed rounds, its linear objective, deadline 0.4 of the unpruned round, ratios up to 0.8."""
     rounds: int = 100
     """Of unpruned training."""
-    pruned_rounds: int = 80
+    pruned_rounds: int = 70
     """Of the pruned schemes: about a fifth of the unpruned ones' time, a third for the paper's."""
     pruning_ratio_max: float = 0.99
     paper_deadline: float = 0.4
@@ -64,13 +66,7 @@ class AdaptiveStudy:
 
 CONFIG = AdaptiveStudy()
 TUNING = AdaptiveStudy(
-    name="tuning",
-    seeds=(60, 61),
-    entries=(
-        *(Entry("unpruned", rate) for rate in (1.0, 2.0, 3.0)),
-        *(Entry("joint", rate) for rate in (2.0, 3.0)),
-        Entry("joint", 1.0, "covered"),
-    ),
+    name="tuning", seeds=(60, 61), entries=tuple(Entry("unpruned", rate) for rate in (1.0, 2.0, 3.0))
 )
 
 
