@@ -23,8 +23,8 @@ from fltrain.split import PersonalState
 
 Batches = NDArray[np.int64]
 _OFTEN = 1.75
-"""Features are computed once where personal steps use each sample so often: it took 1.1 times as long at 1.5 and 0.7 at 2
-on a small perceptron; convolutions gain from 1.1 on."""
+"""Features are computed once where personal steps use each sample so often: that took 1.1 times as long at 1.5
+on a small perceptron, and 0.7 times at 2; convolutions gain sooner."""
 
 
 class Job(NamedTuple):
