@@ -99,7 +99,7 @@ class AdaptivePlanner:
     first: ka.PruningError = field(default_factory=lambda: ka.PowerLaw(8.0))
     deadline_s: Callable[[int], float] | None = None
     curve: ka.PruningError | None = None
-    points: int = 24
+    points: int = 64
 
     def __call__(self, round_index: int, workload: Workload) -> RoundPlan:
         """Plan one round of the selected devices."""

@@ -109,18 +109,20 @@ def _case_study(arguments: argparse.Namespace) -> Path:
 
 def _adaptive(arguments: argparse.Namespace) -> Path:
     """Train what is pending of the planner's study, or of its tuning, and draw its page; returns the page's path."""
-    _refuse(arguments, "seeds", "deadline_fraction", because=arguments.study)
+    _refuse(arguments, "deadline_fraction", because=arguments.study)
     from .adaptive import page, study
     from .cases import run_cases
 
     config = study.CONFIG if arguments.study == "adaptive" else study.TUNING
     config = replace(config, dataset=arguments.dataset or config.dataset, rounds=arguments.rounds or config.rounds)
+    if arguments.seeds is not None:
+        config = replace(config, seeds=tuple(range(config.seeds[0], config.seeds[0] + len(seeds(arguments.seeds)))))
     if config.dataset == "digits":
         _refuse(arguments, "data_dir", because="the digits dataset, which comes with scikit-learn")
-    default = f"{config.name}-{config.dataset}-{fingerprint(to_dict(config))}"
+    default = f"{config.name}-{config.dataset}-{fingerprint(study.run_config(config))}"
     arguments.out = arguments.out or Path("results") / default
     if not arguments.report_only:
-        run_cases(arguments.out, to_dict(config), study.cases(config, arguments.data_dir), study.MODULES)
+        run_cases(arguments.out, study.run_config(config), study.cases(config, arguments.data_dir), study.MODULES)
     return page.write(arguments.out)
 
 

@@ -119,7 +119,7 @@ def _page(finished: Finished) -> Page:
         )
     return Page(
         title="Sparse uploads as the planner runs them",
-        where=f"{config['dataset']}, MLP, ten phones, seeds {', '.join(map(str, config['seeds']))}",
+        where=f"{config['dataset']}, MLP, ten phones, seeds {', '.join(map(str, _seeds(finished)))}",
         answer=answer,
         claims=claims,
         tables=[
@@ -142,13 +142,17 @@ def _page(finished: Finished) -> Page:
     )
 
 
+def _seeds(finished: Finished) -> list[int]:
+    return sorted({run["seed"] for run in finished.results.values()})
+
+
 def _shown(values: tuple[float | None, ...]) -> str:
     mean = Spread(values).mean if values else None
     return "never on some seed" if mean is None else f"{mean:.1f}"
 
 
 def _drawing(finished: Finished) -> str:
-    first = finished.config["seeds"][0]
+    first = _seeds(finished)[0]
     with drawing("adaptive") as (figure, (axes,)):
         for run in finished.results.values():
             if run["seed"] == first:

@@ -1,0 +1,73 @@
+"""The studies `adaptive` and `tuning`: a small run from cases to page, and times to a target that are known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fltrain.adapt import AdaptivePlanner
+from validation.adaptive import page
+from validation.adaptive.planners import CommonPlanner, of_phones
+from validation.adaptive.study import CONFIG, FIRST_SEED, MODULES, TUNING, cases, run_config
+from validation.cases import Finished, run_cases
+
+
+def test_a_small_study_from_cases_to_page(tmp_path: Path) -> None:
+    tiny = replace(CONFIG, seeds=(1,), rounds=3)
+    run_cases(tmp_path, run_config(tiny), cases(tiny), MODULES)
+    assert "the floor of a round is" in page.write(tmp_path).read_text(encoding="utf-8")
+    entries = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["entries"]
+    assert set(entries) == {entry.name for entry in CONFIG.entries}
+    for name, of in entries.items():
+        assert of["round"][0] == pytest.approx(100.0, abs=0.1) if name.startswith("unpruned") else of["round"][0] < 60.0
+        assert of["round"][0] > of["floor"][0]
+
+
+def test_seeds_that_rates_were_chosen_on_are_not_reported() -> None:
+    assert max(TUNING.seeds) < 100 <= FIRST_SEED == min(CONFIG.seeds)
+
+
+def test_times_to_a_target() -> None:
+    def run(entry: str, rounds: int, length_s: float) -> dict[str, object]:
+        accuracy = [0.1] * rounds + [0.9] * (60 - rounds)
+        return {
+            "entry": entry, "seed": 1, "accuracy": accuracy, "time_s": (length_s * np.arange(1, 61)).tolist(),
+            "pruning_ratio": [0.5] * 60, "unpruned_round_s": 1.0, "floor": 0.2,
+        }  # fmt: skip
+
+    # Averaged over ten rounds, 0.9 is reached ten rounds after the step.
+    runs = [run("unpruned-rate1", 40, 1.0), run("unpruned-rate2", 10, 1.0), run("joint-fill-rate2", 15, 0.2)]
+    found = page.measured(Finished({}, {str(i): r for i, r in enumerate(runs)}, {}, False))
+    assert found["joint-fill-rate2"]["reference"] == "unpruned-rate2"
+    assert found["joint-fill-rate2"]["tuned"] == (pytest.approx(100 * 25 * 0.2 / 20),)
+    assert found["joint-fill-rate2"]["untuned"] == (pytest.approx(100 * 25 * 0.2 / 50),)
+    assert page.interval((1.0, 2.0, 3.0)) == "-0.5 to 4.5"
+    assert page.interval((None, 2.0)) == ""
+
+
+def test_no_common_ratio_makes_more_progress_than_the_joint_plan() -> None:
+    import fltrain as ft
+    from validation.config import DATASETS, Radio, Training
+    from validation.radio import draw_phones
+    from validation.schemes import SCHEMES
+    from validation.study import load_data, work
+
+    training = Training(**DATASETS["digits"])
+    data = load_data(training, None)
+    shares = ft.partition(data, 10, "shards", 1, classes_per_device=2)
+    counted = work(training, data, shares, SCHEMES["joint"], 1)[2]
+    error = ft.ERROR_RATIOS[None, :] ** np.linspace(6.0, 20.0, 10)[:, None]
+    reported = replace(counted, changes=ft.Changes(np.geomspace(1.0, 30.0, 10), error))
+    phones = draw_phones(Radio(), 10, 2, 1)
+    for t in range(2):
+        joint, common = (
+            planner(of_phones(Radio(), phones)).choose(t, np.arange(10), reported)
+            for planner in (AdaptivePlanner, CommonPlanner)
+        )
+        assert np.ptp(common.pruning_ratio) < 1e-4
+        assert joint.progress_per_s > common.progress_per_s
+        assert common.latency_s.max() == pytest.approx(common.deadline_s)
