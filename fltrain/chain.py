@@ -131,11 +131,21 @@ class Chain:
 
 def chain_of(model: nn.Module) -> Chain | None:
     """What `model` is made of, if compiled code is there and can train it; else None."""
-    if _chain is None or type(model) is not nn.Sequential or hooked(model) or any(hooked(child) for child in model):
-        return None
+    found = chain_or_reason(model)
+    return found if isinstance(found, Chain) else None
+
+
+def chain_or_reason(model: nn.Module) -> Chain | str:
+    """What `model` is made of, if compiled code is there and can train it; else why not."""
+    if _chain is None:
+        return "the compiled code is not installed"
+    if type(model) is not nn.Sequential:
+        return f"the model is a {type(model).__name__}, not an nn.Sequential"
     links: list[Link] = []
     flattened = False
-    for child in model:
+    for name, child in model.named_children():
+        if hooked(child) or hooked(model):
+            return f"hooks run when {name} is called"
         last = links[-1] if links else None
         if _trains(child):
             links.append(Link(child, flattened))
@@ -147,9 +157,10 @@ def chain_of(model: nn.Module) -> Chain | None:
         elif _pools(child) and last and isinstance(last.layer, nn.Conv2d) and last.pool == 1 and not flattened:
             links[-1] = replace(last, pool=_pair(child.kernel_size)[0])
         else:
-            return None
-    shared = len({id(p) for link in links for p in link.layer.parameters()}) < 2 * len(links)
-    return None if shared or not 1 <= len(links) <= _MOST_LINKS else Chain(links, flattened)
+            return f"compiled code has no {type(child).__name__} like {name}"
+    if len({id(p) for link in links for p in link.layer.parameters()}) < 2 * len(links):
+        return "layers share parameters"
+    return Chain(links, flattened) if 1 <= len(links) <= _MOST_LINKS else f"the model has {len(links)} layers"
 
 
 def hooked(module: nn.Module) -> bool:

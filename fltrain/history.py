@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,11 +58,14 @@ class History:
     personal : list of PersonalState
         Final personal part of every device; ``split.assemble(u, personal[k])`` is its model. Empty where
         devices are remote and keep their own.
+    stats : dict
+        How devices trained, and why so: ``steps``, ``features`` and ``network``. Empty where devices are remote.
     """
 
     records: list[dict[str, Any]]
     u: torch.Tensor
     personal: list[PersonalState]
+    stats: dict[str, str] = field(default_factory=dict)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per round."""

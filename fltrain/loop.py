@@ -20,7 +20,7 @@ from fltrain.checkpoint import Checkpoint, RunState
 from fltrain.checks import check_shares
 from fltrain.config import TrainConfig
 from fltrain.curve import ChangeReport, Changes
-from fltrain.engine import Engine, make_engine
+from fltrain.engine import Engine, make_engine, make_replica
 from fltrain.history import History
 from fltrain.local import Job
 from fltrain.partition import DeviceData
@@ -83,8 +83,11 @@ def train(
         identity = disk.identity(split, shares, config)
         state = disk.load(checkpoint.path, identity) or state
     save = None if checkpoint is None else _saver(checkpoint, identity, config.rounds)
+    stats = make_replica(split, config).stats
+    _log.info("trainer: %s", "; ".join(f"{name} {how}" for name, how in stats.items()))
     with one_thread(), closing(make_engine(split, shares, config, workers)) as engine:
-        return run_rounds(engine, state, workload, config, planner, progress, observer, save)
+        history = run_rounds(engine, state, workload, config, planner, progress, observer, save)
+    return replace(history, stats=stats)
 
 
 def run_rounds(

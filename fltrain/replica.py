@@ -56,6 +56,18 @@ class Replica:
         self.upper = Stage(parts[1], fast=True) if parts else None
         self.units = UnitMap(split) if structure == "units" else None
 
+    @property
+    def stats(self) -> dict[str, str]:
+        """How this model is trained, and why so."""
+        once = "not computed apart: no layer lies below the personal part that is sure to give the same again"
+        if self.lower is not None:
+            once = "computed once where personal steps use each sample often enough"
+        return {
+            "steps": f"autograd: {self.whole.why}" if self.whole.why else "compiled",
+            "features": once if self.fast else "not computed apart: fast is False",
+            "network": "the kept units alone in zeroed rounds" if self.units and self.fast else "whole",
+        }
+
     def load(self, u: torch.Tensor, personal: PersonalState) -> None:
         """Copy a global vector and one device's personal state in."""
         self.u.copy_(u)

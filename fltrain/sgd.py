@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from fltrain.chain import Update, chain_of
+from fltrain.chain import Update, chain_or_reason
 
 _CHUNK = 256  # samples; larger batches of images fall out of the processor's cache
 
@@ -29,7 +29,10 @@ class Stage:
 
     def __init__(self, module: nn.Module, *, fast: bool) -> None:
         self.module = module
-        self._chain = chain_of(module) if fast else None
+        found = chain_or_reason(module) if fast else "fast is False"
+        self._chain = None if isinstance(found, str) else found
+        self.why = found if isinstance(found, str) else ""
+        """Why steps are plain autograd; empty where compiled code takes them."""
         self._convolves = fast and any(isinstance(part, nn.Conv2d) for part in module.modules())
 
     def outputs(self, x: torch.Tensor) -> torch.Tensor:

@@ -308,3 +308,32 @@ def test_a_sparse_round_needs_no_probe() -> None:
     config = ft.TrainConfig(rounds=1, update="sparse", probe_steps=0)
     history = ft.train(split, shares(), config, Constant(4, rho=0.5), progress=False)
     assert history.records[0]["left_out"] == []
+
+
+GELU = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.GELU(), nn.Linear(8, 10))
+
+
+@pytest.mark.parametrize(
+    ("model", "fast", "steps"),
+    [
+        (ft.build_model("mlp", digits()), True, "compiled"),
+        (ft.build_model("mlp", digits()), False, "autograd: fast is False"),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.GELU(), nn.Linear(8, 10)),
+            True,
+            "autograd: compiled code has no GELU like 2",
+        ),
+        (TinyModel([1.0, 1.0, 1.0]), True, "autograd: the model is a TinyModel, not an nn.Sequential"),
+    ],
+)
+def test_what_trains_a_model_is_said_and_why(
+    model: nn.Module, fast: bool, steps: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny = isinstance(model, TinyModel)
+    split = ft.Split(model, ("b",) if tiny else ("head",) if hasattr(model, "head") else ("3",))
+    data = [one_sample([2.0, 1.0, 3.0], 0)] * 4 if tiny else shares()
+    with caplog.at_level("INFO", logger="fltrain"):
+        history = ft.train(split, data, ft.TrainConfig(rounds=1, fast=fast), Constant(4), progress=False)
+    assert history.stats["steps"] == steps
+    assert f"trainer: steps {steps}; features " in caplog.text
+    assert ("computed once" in history.stats["features"]) == (fast and not tiny)
