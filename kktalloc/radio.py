@@ -1,0 +1,229 @@
+"""A radio clock for any federated loop: from what a round asks and what phones are to seconds and joules.
+
+Needs no torch. A loop of your own says once what a round costs (`Work`: FLOPs, bits) and what phones are (`Phones`),
+and asks each round::
+
+    clock = radio.Clock(cell, phones, broadcast_bit_per_s=2e7)
+    cost = clock.unpruned(work, channel_gain)     # everybody sends everything, bandwidth divided to end soonest
+    cost = clock.pruned(work, channel_gain)       # the exact joint allocation at the cell's deadline
+    seconds, joules = seconds + cost.round_s, joules + cost.energy_j.sum()
+
+``cost.solution.pruning_ratio`` is what each phone prunes. `fltrain` counts the same: `Work.of` takes its workload.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from math import inf
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kktalloc._problem.curves import PruningError
+from kktalloc._problem.problem import Cell, Devices, Problem
+from kktalloc._questions.least import least_deadline
+from kktalloc._questions.solution import Solution, solve
+
+FloatArray = NDArray[np.float64]
+
+
+class Counted(Protocol):
+    """What `fltrain.count_workload` returns; arrays (K,)."""
+
+    @property
+    def personal_flops(self) -> FloatArray: ...  # noqa: D102
+    @property
+    def probe_flops(self) -> FloatArray: ...  # noqa: D102
+    @property
+    def dense_flops(self) -> FloatArray: ...  # noqa: D102
+    @property
+    def pruned_flops(self) -> FloatArray: ...  # noqa: D102
+    @property
+    def payload_bits(self) -> FloatArray: ...  # noqa: D102
+    @property
+    def overhead_bits(self) -> FloatArray: ...  # noqa: D102
+    @property
+    def broadcast_bits(self) -> FloatArray: ...  # noqa: D102
+    @property
+    def weight(self) -> FloatArray: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one round asks of each phone; numbers or arrays (K,).
+
+    Parameters
+    ----------
+    pruned_flops
+        Of the training steps that pruning shortens, at keep ratio 1.
+    payload_bits
+        Of the upload, at keep ratio 1.
+    local_flops
+        Of what is computed whatever is pruned.
+    overhead_bits
+        Sent whatever is pruned: headers, masks.
+    broadcast_bits
+        Of the model that the server sends to all.
+    weight
+        Of each phone in the aggregation; None for equal ones.
+    """
+
+    pruned_flops: ArrayLike
+    payload_bits: ArrayLike
+    local_flops: ArrayLike = 0.0
+    overhead_bits: ArrayLike = 0.0
+    broadcast_bits: ArrayLike = 0.0
+    weight: ArrayLike | None = None
+
+    @classmethod
+    def of(cls, counted: Counted) -> Work:
+        """The work that `fltrain.count_workload` has counted."""
+        return cls(
+            pruned_flops=counted.pruned_flops,
+            payload_bits=counted.payload_bits,
+            local_flops=counted.personal_flops + counted.probe_flops + counted.dense_flops,
+            overhead_bits=counted.overhead_bits,
+            broadcast_bits=counted.broadcast_bits,
+            weight=counted.weight,
+        )
+
+
+@dataclass(frozen=True)
+class Phones:
+    """What phones are; numbers or arrays (K,).
+
+    Parameters
+    ----------
+    flop_per_s
+        What a phone's processor sustains: its clock over cycles per FLOP.
+    joule_per_flop
+        What a FLOP costs: ``kappa f^2`` per cycle of a processor with switched capacitance kappa at clock f, times
+        cycles per FLOP.
+    tx_power_max_w
+        Peak radiated power.
+    pa_efficiency
+        Radiated over drawn power of the amplifier, in (0, 1].
+    energy_budget_j
+        For one round; ``inf`` for no limit.
+    pruning_ratio_max
+        The most a phone may prune, in [0, 1].
+    """
+
+    flop_per_s: ArrayLike
+    joule_per_flop: ArrayLike
+    tx_power_max_w: ArrayLike
+    pa_efficiency: ArrayLike = 1.0
+    energy_budget_j: ArrayLike = inf
+    pruning_ratio_max: ArrayLike = 1.0
+
+
+@dataclass(frozen=True)
+class RoundCost:
+    """One round on the clock.
+
+    Parameters
+    ----------
+    round_s
+        Until the last upload has arrived, shape ``(...)``.
+    latency_s, energy_j
+        Of every phone, shape ``(..., K)``.
+    solution
+        The allocation: who prunes how much, with which bandwidth and power, and its certificate.
+    """
+
+    round_s: FloatArray
+    latency_s: FloatArray
+    energy_j: FloatArray
+    solution: Solution
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Times rounds of any federated loop.
+
+    Parameters
+    ----------
+    cell
+        Bandwidth, noise and the deadline of pruned rounds.
+    phones
+        Who takes part.
+    broadcast_bit_per_s
+        Rate at which the server's model reaches all; a number, or shape ``(...)`` for a batch of rounds.
+    """
+
+    cell: Cell
+    phones: Phones
+    broadcast_bit_per_s: ArrayLike = inf
+
+    def problem(self, work: Work, channel_gain: ArrayLike, pruning_error: PruningError | None = None) -> Problem:
+        """The allocation problem of a round, or of a batch of rounds.
+
+        Parameters
+        ----------
+        work
+            What the round asks.
+        channel_gain
+            ``(..., K)`` linear.
+        pruning_error
+            As in `Problem`.
+        """
+        phones = self.phones
+        speed, price = np.asarray(phones.flop_per_s, dtype=float), np.asarray(phones.joule_per_flop, dtype=float)
+        local, pruned = np.asarray(work.local_flops, dtype=float), np.asarray(work.pruned_flops, dtype=float)
+        rate = np.asarray(self.broadcast_bit_per_s, dtype=float)[..., None]
+        if not (speed > 0).all() or not (rate > 0).all():
+            raise ValueError("flop_per_s and broadcast_bit_per_s must be > 0")
+        devices = Devices(
+            channel_gain=channel_gain,
+            tx_power_max_w=phones.tx_power_max_w,
+            payload_bits=work.payload_bits,
+            overhead_bits=work.overhead_bits,
+            pruned_compute_s=pruned / speed,
+            fixed_latency_s=np.max(work.broadcast_bits) / rate + local / speed,
+            energy_budget_j=phones.energy_budget_j,
+            pruned_compute_j=pruned * price,
+            fixed_energy_j=local * price,
+            pa_efficiency=phones.pa_efficiency,
+            pruning_ratio_max=phones.pruning_ratio_max,
+            weight=work.weight,
+        )
+        return Problem(self.cell, devices, pruning_error)
+
+    def pruned(self, work: Work, channel_gain: ArrayLike, pruning_error: PruningError | None = None) -> RoundCost:
+        """A round in which every phone prunes as little as the cell's deadline allows, by the joint optimum.
+
+        Raises
+        ------
+        InfeasibleError
+            Some phone cannot meet the deadline even at its largest pruning ratio.
+        """
+        return _cost(solve(self.problem(work, channel_gain, pruning_error)))
+
+    def unpruned(self, work: Work, channel_gain: ArrayLike) -> RoundCost:
+        """A round in which everybody trains and sends everything, bandwidth divided so that it ends soonest.
+
+        Raises
+        ------
+        InfeasibleError
+            Some phone cannot do it at any deadline: no channel, no power, or too little energy.
+        """
+        dense = replace(self, phones=replace(self.phones, pruning_ratio_max=0.0))
+        shortest = least_deadline(dense.problem(work, channel_gain))
+        # A hair later: at the very edge of feasibility rounding decides.
+        later = replace(self.cell, deadline_s=np.asarray(shortest) * (1.0 + 1e-9))
+        return _cost(solve(replace(dense, cell=later).problem(work, channel_gain)))
+
+
+def _cost(solution: Solution) -> RoundCost:
+    latency = np.asarray(solution.latency_s)
+    return RoundCost(latency.max(axis=-1), latency, np.asarray(solution.energy_j), solution)
+
+
+def served(phones: Phones, of: NDArray[np.bool_]) -> Phones:
+    """The phones that take part in a round, those where `of` (K,) is True."""
+    changed: dict[str, Any] = {}
+    for field in fields(phones):
+        value = np.asarray(getattr(phones, field.name))
+        changed[field.name] = value[of] if value.ndim else value
+    return Phones(**changed)
