@@ -112,7 +112,8 @@ def test_limits_that_coincide_are_borne_by_one_price() -> None:
         energy_budget_j=[1.0000000014, np.inf], pruned_compute_j=[1.41, 0.0], pruning_ratio_max=1 - 1e-9,
     ))  # fmt: skip
     c, lam = convex_rows(p), np.array([2e-5])
-    m = dual_terms(c, np.array([8.04, 20.0]), lam, np.zeros(1))
+    peak, snr = np.ones(2), np.array([8.04, 20.0])
+    m = dual_terms(c, c.gain_per_noise * peak / snr, peak, np.zeros(2), lam, np.zeros(1))
     assert np.isfinite(m.value).all()
     assert (m.energy_row >= 0).all()
     assert (m.peak_power >= 0).all()

@@ -49,6 +49,7 @@ _LIMIT_STYLE = {
     Regime.ENERGY: ("#E69F00", "."),
     Regime.KINK: ("#F0E442", "x"),
     Regime.TOTAL_POWER: ("#CC79A7", "\\"),
+    Regime.BANDWIDTH_MAX: ("#0072B2", "+"),
     Regime.FLOOR: ("#999999", "-"),
 }
 _TERM_STYLE = {

@@ -18,6 +18,7 @@ LIMITS = {
     Regime.ENERGY: "energy",
     Regime.KINK: "energy and peak power",
     Regime.TOTAL_POWER: "total power",
+    Regime.BANDWIDTH_MAX: "its own bandwidth limit",
     Regime.FLOOR: "pruning limit",
 }
 """What stops a device from keeping more, in the words of the page."""
