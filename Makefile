@@ -49,7 +49,7 @@ paper: $(VENV)/.report
 	$(BIN)/python -m paper
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 # In an environment of its own: Flower pins packages that nothing else here needs.
 $(VENV)-flower/.made: pyproject.toml constraints.txt examples/flower/constraints.txt
