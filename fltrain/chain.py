@@ -143,7 +143,8 @@ def chain_or_reason(model: nn.Module) -> Chain | str:
         return f"the model is a {type(model).__name__}, not an nn.Sequential"
     links: list[Link] = []
     flattened = False
-    for name, child in model.named_children():
+    # Each place a layer stands at: `named_children` passes over one that stands twice.
+    for name, child in zip(model._modules, model, strict=True):
         if hooked(child) or hooked(model):
             return f"hooks run when {name} is called"
         last = links[-1] if links else None

@@ -194,7 +194,7 @@ def common_home(homes: Mapping[str, Home]) -> Home | None:
     Raises
     ------
     ValueError
-        They are spread over several devices, or libraries, or lie where results would lose digits.
+        They are spread over several devices, or libraries.
     """
     first = next(iter(homes), None)
     if first is None:
@@ -202,11 +202,6 @@ def common_home(homes: Mapping[str, Home]) -> Home | None:
     for name, home in homes.items():
         if home != homes[first]:
             raise ValueError(f"{name}: an array of {home}, but {first} is one of {homes[first]}")
-    if not homes[first].holds_float64:
-        raise ValueError(
-            f"{first}: an array of {homes[first]}, which rounds to 32 bits what is returned there: enable 64 bits "
-            '(jax: jax.config.update("jax_enable_x64", True)) or hand over NumPy arrays'
-        )
     return homes[first]
 
 
@@ -224,11 +219,14 @@ def takes_arrays(function: Function) -> Function:
 
 
 def speaks_arrays(function: Function) -> Function:
-    """As `takes_arrays`, and what it returns are arrays of that library and device too."""
-    return _at_the_door(function, Home.receive)
+    """As `takes_arrays`, and what it returns are arrays of that library and device too.
+
+    What would round the results is refused before they are computed: their certificate is of all digits.
+    """
+    return _at_the_door(function, Home.receive, exact=True)
 
 
-def _at_the_door(function: Function, returned: Callable[[Home, Any], Any]) -> Function:
+def _at_the_door(function: Function, returned: Callable[[Home, Any], Any], exact: bool = False) -> Function:
     signature = inspect.signature(function)
 
     @wraps(function)
@@ -244,6 +242,11 @@ def _at_the_door(function: Function, returned: Callable[[Home, Any], Any]) -> Fu
             homes |= {name: there for name, v in given.items() if (there := home_of(v)) is not None}
             home = common_home(homes)
             args, kwargs = tuple(map(_here, args)), {name: _here(v) for name, v in kwargs.items()}
+        if exact and home is not None and not home.holds_float64:
+            raise ValueError(
+                f"problem: results go to {home}, which rounds them to 32 bits: enable 64 bits there "
+                '(jax: jax.config.update("jax_enable_x64", True)) or make the problem of NumPy arrays'
+            )
         result = function(problem, *args, **kwargs)
         return result if home is None else returned(home, result)
 
