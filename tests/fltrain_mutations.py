@@ -22,7 +22,7 @@ import pytest
 import torch  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("fltrain", "kktalloc", "validation", "paper", "tests", "docs")
+PACKAGES = ("fltrain", "kktalloc", "validation", "paper", "tests", "docs", "examples")
 
 
 class Mutation(NamedTuple):
