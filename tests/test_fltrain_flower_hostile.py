@@ -101,6 +101,12 @@ def test_reading_such_bytes_is_one_kind_of_error(kind: str) -> None:
         _flower_wire.read_upload(content, 0, N)
 
 
+def test_more_or_fewer_bytes_than_announced_are_named() -> None:
+    for kind in ("cut", "too long"):
+        with pytest.raises(ValueError, match=rf"an array of {N} values in {len(HOSTILE[kind])} bytes"):
+            _flower_wire.ndarrays(RecordDict({"sent": raw(HOSTILE[kind])}), "sent", N)
+
+
 def test_what_a_header_announces_is_not_allocated() -> None:
     large = RecordDict({"sent": raw(npy(np.ones(5_000_000, np.float32)))})
     announced = [RecordDict({"sent": raw(header(shape))}) for shape in ((10**9,), (10**13,), (2**40, 2**40))]
