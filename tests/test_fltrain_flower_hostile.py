@@ -184,6 +184,25 @@ def test_any_exception_while_reading_leaves_the_device_out(kind: str, caplog: py
     assert "RecursionError" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RecursionError("too deep"), OverflowError("too large"), KeyError("u")]
+)
+def test_an_error_of_any_kind_in_the_reader_itself_leaves_the_device_out(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the reader does not foresee, it does not turn into its own kind of error either."""
+    honest, run = flower.read_upload, RUN | {"rounds": 1}
+
+    def read(content: Any, device: int, n: int) -> Upload:
+        if device == 1:
+            raise error
+        return honest(content, device, n)
+
+    monkeypatch.setattr(flower, "read_upload", read)
+    assert serve(DirectGrid(run), run).records[0]["left_out"] == [1]
+    assert f"device 1 sent what cannot be read: {type(error).__name__}" in caplog.text
+
+
 # Values.
 
 
