@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -100,3 +102,79 @@ def test_bad_input_is_named_in_one_line(call, line: str):
     with pytest.raises(ValueError, match=line) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("antennas", [1, 4])
+@pytest.mark.parametrize("outage", [0.01, 0.3])
+def test_outage_gain_is_missed_as_often_as_it_says(antennas: int, outage: float):
+    draws = 5e-12 * channel.rayleigh_mrc(np.random.default_rng(5), 200_000, antennas)
+    missed = (draws < channel.outage_gain(5e-12, outage, antennas)).sum()
+    assert stats.binomtest(int(missed), draws.size, outage).pvalue > 1e-3
+
+
+def test_outage_gain_by_hand():
+    assert channel.outage_gain(3.0, 0.1) == pytest.approx(-np.log(0.9) * 3.0, rel=1e-14)
+    two = float(channel.outage_gain(1.0, 0.2, antennas=2))  # P(2, x) = 1 - (1 + x) e^-x
+    assert 1 - (1 + two) * np.exp(-two) == pytest.approx(0.2, rel=1e-12)
+
+
+@pytest.mark.parametrize("antennas", [1, 3])
+@pytest.mark.parametrize("error_gain", [1e-3, 0.3, 2.0])
+def test_estimated_gain_is_missed_as_often_as_it_says(antennas: int, error_gain: float):
+    rng = np.random.default_rng(6)
+    estimate = np.array([0.8 + 0.3j, -0.2j, 0.5])[:antennas]
+    shape = (200_000, antennas)
+    error = np.sqrt(error_gain / 2) * (rng.standard_normal(shape) + 1j * rng.standard_normal(shape))
+    known, outage = (np.abs(estimate) ** 2).sum(), 0.05
+    gain = (np.abs(estimate + error) ** 2).sum(axis=1)
+    missed = (gain < channel.estimated_gain(known, error_gain, outage, antennas)).sum()
+    assert stats.binomtest(int(missed), gain.size, outage).pvalue > 1e-3
+    # The receiver that combines by the estimate itself: of the error one component is left.
+    combined = np.abs((estimate + error) @ estimate.conj()) ** 2 / known
+    missed = (combined < channel.estimated_gain(known, error_gain, outage)).sum()
+    assert stats.binomtest(int(missed), gain.size, outage).pvalue > 1e-3
+
+
+def test_estimated_gain_at_its_ends():
+    assert channel.estimated_gain(4e-12, 0.0, 0.1) == pytest.approx(4e-12, rel=1e-14)
+    for antennas in (1, 4):
+        expected = channel.outage_gain(2.0, 0.1, antennas)
+        assert channel.estimated_gain(0.0, 2.0, 0.1, antennas) == pytest.approx(float(expected), rel=1e-12)
+    assert channel.estimated_gain(0.0, 0.0, 0.1) == 0.0
+    # Both ways of computing it meet where one takes over from the other.
+    share = channel._NEARLY_EXACT
+    for outage in (1e-6, 0.1, 0.9):
+        below, above = channel.estimated_gain(1.0, share * np.array([1 - 1e-9, 1 + 1e-9]), outage, 2)
+        assert below == pytest.approx(float(above), rel=1e-11)
+    errors = np.geomspace(1e-14, 1e3, 60)
+    gains = channel.estimated_gain(1.0, errors, 0.01)
+    assert (np.diff(gains[errors < 0.1]) < 0).all()  # less is known, less can be relied on
+    assert (gains > 0).all()
+
+
+@pytest.mark.parametrize("antennas", [1, 2, 8])
+def test_ergodic_gain_is_a_floor_that_high_snr_reaches(antennas: int):
+    draws = channel.rayleigh_mrc(np.random.default_rng(7), 400_000, antennas)
+    for snr in (1e-2, 1.0, 1e2, 1e6):
+        capacity, error = np.log1p(snr * draws).mean(), np.log1p(snr * draws).std() / np.sqrt(draws.size)
+        floor = np.log1p(snr * float(channel.ergodic_gain(1.0, antennas)))
+        assert floor <= capacity + 4 * error
+    assert floor == pytest.approx(capacity, abs=5 * error)
+    assert channel.ergodic_gain(2.0) == pytest.approx(2.0 * np.exp(-np.euler_gamma), rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: channel.outage_gain(1.0, [0.1, 1.0]), r"^outage\[1\] = 1\.0: must be < 1$"),
+        (lambda: channel.outage_gain(1.0, 0.0), r"^outage = 0\.0: must be finite and > 0$"),
+        (lambda: channel.outage_gain(-1.0, 0.1), r"^mean_gain = -1\.0: must be finite and >= 0$"),
+        (lambda: channel.outage_gain(1.0, 0.1, antennas=0), "^antennas = 0: must be an integer >= 1$"),
+        (lambda: channel.estimated_gain(1.0, -1.0, 0.1), r"^error_gain = -1\.0: must be"),
+        (lambda: channel.estimated_gain(np.nan, 1.0, 0.1), "^estimate_gain = nan: must be"),
+        (lambda: channel.ergodic_gain(1.0, antennas=1.5), r"^antennas = 1\.5: must be an integer >= 1$"),
+    ],
+)
+def test_what_is_no_gain_or_probability_is_named(call: Callable[[], object], message: str):
+    with pytest.raises(ValueError, match=message):
+        call()
