@@ -104,7 +104,7 @@ class Workers:
                 args=(theirs, packed, config, data, self._u, self._values[w], self._masks[w]),
                 daemon=True,
             )
-            with _importable_main():
+            with _importable_main(), _interrupts_held():
                 process.start()
             theirs.close()
             self._pipes.append(mine)
@@ -264,6 +264,19 @@ def _importable_main() -> Iterator[None]:
         yield
     finally:
         main.__file__ = path
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Inside, new processes are never to hear of Ctrl-C, not even while they start: this process ends them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:  # what came meanwhile comes now
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _pickled(split: Split) -> bytes:

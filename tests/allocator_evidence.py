@@ -14,6 +14,7 @@ from problems import REGIMES, random_problem
 from tqdm import tqdm
 
 import kktalloc as ka
+from kktalloc import _command
 
 
 def main() -> int:
@@ -53,4 +54,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_command.run("allocator_evidence", main))

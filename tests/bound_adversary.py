@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from kktalloc import _command
 from kktalloc.bound import Constants, GradientErrors, Schedule, UploadErrors, bound
 
 Array = NDArray[np.float64]
@@ -202,4 +203,4 @@ def main(instances: int = 15, evaluations: int = 400) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:])))
+    sys.exit(_command.run("bound_adversary", lambda: main(*map(int, sys.argv[1:]))))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
+from kktalloc import _command
 from kktalloc.bound import BoundTerms, Constants, Schedule, best_young, bound
 
 Array = NDArray[np.float64]
@@ -348,4 +349,4 @@ def main(instances: int = 2000) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:])))
+    sys.exit(_command.run("bound_evidence", lambda: main(*map(int, sys.argv[1:]))))

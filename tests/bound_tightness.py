@@ -18,6 +18,7 @@ from PEPit import PEP, Point
 from PEPit.functions import SmoothFunction
 from tqdm import tqdm
 
+from kktalloc import _command
 from kktalloc.bound import Constants, Schedule, Young, bound
 
 SMOOTH = 1.0
@@ -163,4 +164,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_command.run("bound_tightness", main))

@@ -21,6 +21,8 @@ from typing import NamedTuple, NoReturn
 import pytest
 import torch  # noqa: F401
 
+from kktalloc import _command
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("fltrain", "kktalloc", "validation", "paper", "tests", "docs", "examples")
 
@@ -102,4 +104,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(_command.run("fltrain_mutations", lambda: main(sys.argv[1:])))

@@ -17,6 +17,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
+import signal
 import sys
 import warnings
 from collections import Counter
@@ -32,10 +33,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import kktalloc as ka
+from kktalloc import _command
 from kktalloc._problem.variant import rows
 
 FloatArray = NDArray[np.float64]
-CHUNK = 200
+CHUNK = 20
 GAP = "gap in full"  # what an ulp of the data is worth included; the other figures are beyond that
 BESIDE = 20  # one problem in so many goes through the other solvers too
 DEAD = 0.2  # of the cases have devices that cannot send
@@ -398,7 +400,8 @@ def main() -> int:
     starts = range(args.first, args.first + args.count, CHUNK)
     sizes = [min(CHUNK, args.first + args.count - s) for s in starts]
     total = Tally()
-    with ProcessPoolExecutor(args.workers) as pool, tqdm(total=args.count, unit="problem") as bar:
+    deaf = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # after Ctrl-C workers end what they have in hand
+    with ProcessPoolExecutor(args.workers, initializer=deaf) as pool, tqdm(total=args.count, unit="problem") as bar:
         one = partial(run, args.seed, dead=args.dead, own=args.own, every=args.beside, planned=args.planned)
         for size, tally in zip(sizes, pool.map(one, starts, sizes), strict=True):
             total.add(tally)
@@ -418,4 +421,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_command.run("fuzz_allocator", main))

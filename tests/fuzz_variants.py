@@ -159,7 +159,8 @@ def _plan(problem: ka.Problem, rng: np.random.Generator) -> str | None:
     # A table may exceed 1: as much more of the radius squared.
     most = max(1.0, float(problem.pruning_error.value(np.ones(problem.shape)).max()))
     constants = replace(CONSTANTS, pruning_radius=np.sqrt(most))
-    values = bound(constants, replace(SCHEDULE, rounds=rounds[fine]), error[fine, None] / most).gradient_bound
+    share = np.minimum(error[fine, None] / most, 1.0)  # a weighted sum may pass the largest error by an ulp
+    values = bound(constants, replace(SCHEDULE, rounds=rounds[fine]), share).gradient_bound
     if fine.any() and not best.gradient_bound <= float(values.min()) * (1 + TOLERANCE):
         return f"plan of {best.rounds} rounds: {best.gradient_bound} where {values.min()} was found"
     target = best.gradient_bound * (1 + TOLERANCE)

@@ -15,6 +15,7 @@ from typing import Any
 import sympy
 from sympy.core.function import AppliedUndef
 
+from kktalloc import _command
 from kktalloc.proof._checker import Checker
 from kktalloc.proof._language import Claim, Expr, Sign, Signature, Step, Theory, Total
 from kktalloc.proof._normal_form import Refused
@@ -142,4 +143,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_command.run("proof_mutations", main))

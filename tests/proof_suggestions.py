@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from types import FrameType
 
+from kktalloc import _command
 from kktalloc.proof import Step, Theory, suggest
 from kktalloc.proof._report import COROLLARIES, theories
 
@@ -70,4 +71,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_command.run("proof_suggestions", main))

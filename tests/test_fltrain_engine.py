@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +19,7 @@ import fltrain.engine
 from fltrain.engine import InProcess, Workers
 from fltrain.local import Job
 
+ROOT = Path(__file__).parents[1]
 CONFIG = ft.TrainConfig(rounds=3, personal_steps=3, pruned_steps=3, participation=0.75)
 
 
@@ -105,3 +108,29 @@ def test_in_process_accuracies_are_right() -> None:
     expected = [float((model(s.test_x).argmax(1) == s.test_y).double().mean()) for s in shares()]
     found = InProcess(split, shares(), CONFIG).accuracies(split.initial_global(), [state] * 4)
     np.testing.assert_allclose(found, expected)
+
+
+INTERRUPTED = """
+import os, signal, sys
+sys.path.insert(0, "tests")
+from test_fltrain_engine import CONFIG, Workers, shares, with_batch_norm_and_dropout
+
+def main():
+    engine = Workers(with_batch_norm_and_dropout(), shares(), CONFIG, 2)
+    try:
+        os.killpg(0, signal.SIGINT)  # while the workers still import torch
+        signal.pause()
+    except KeyboardInterrupt:
+        engine.close()
+        print("closed")
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_workers_never_hear_of_an_interrupt() -> None:
+    command = [sys.executable, "-c", INTERRUPTED]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, start_new_session=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "closed\n", "")

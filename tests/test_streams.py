@@ -228,3 +228,19 @@ def test_an_interrupt_at_work(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, said = process.communicate(timeout=60)
     assert (process.returncode, out, said) == (130, "", "kktalloc: interrupted\n")
+
+
+def test_an_interrupt_of_a_command_with_processes() -> None:
+    """Ctrl-C reaches the whole group of processes; one of them answers."""
+    command = [sys.executable, str(ROOT / "tests" / "fuzz_allocator.py"), "--count", "100000", "--workers", "2"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        while "/100000" not in process.stderr.readline():  # the bar ends its lines with a carriage return
+            pass
+        os.killpg(process.pid, signal.SIGINT)
+        out, said = process.communicate(timeout=120)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in said
+    assert said.endswith("fuzz_allocator: interrupted\n")

@@ -15,7 +15,8 @@ def hold(condition: str, holds: NDArray[np.bool_], value: Array) -> None:
     holds, value = np.broadcast_arrays(holds, value)
     index = tuple(int(i) for i in np.argwhere(~np.asarray(holds))[0])
     where = f" at index {index}" if index else ""
-    raise ValueError(f"{condition} violated{where}: value {value[index]:.6g}")
+    shown = repr(float(value[index])).removesuffix(".0")  # in full: the value may pass the limit by an ulp
+    raise ValueError(f"{condition} violated{where}: value {shown}")
 
 
 def within(

@@ -19,8 +19,9 @@ INLINE int whole_vectors(int count) { return (count + VECTOR - 1) & -VECTOR; }
 
 /* One compilation per instruction set, chosen when the module is loaded: by a feature of glibc (musl has none), under names
  * that GCC knows from 12 on; 11 chooses by single features. Elsewhere there is one compilation, for what the flags say, as under
- * sanitizers, which wake up after the choice. */
-#if !defined(__x86_64__) || !defined(__GLIBC__) || !defined(__GNUC__) || defined(__clang__) || __GNUC__ < 11 \
+ * sanitizers, which wake up after the choice; and where the builder wants one set alone (-DFOR_EVERY_CPU=). */
+#if defined(FOR_EVERY_CPU)
+#elif !defined(__x86_64__) || !defined(__GLIBC__) || !defined(__GNUC__) || defined(__clang__) || __GNUC__ < 11 \
     || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define FOR_EVERY_CPU
 #elif __GNUC__ == 11
