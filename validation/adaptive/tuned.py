@@ -15,9 +15,9 @@ SEEDS = {"digits": 310, "mnist": 330, "fashion_mnist": 350}
 """The first reported seed of each data set; none was looked at before, and no two data sets share a cell."""
 
 PLANNED = (
-    *(Entry("unpruned", rate) for rate in (1.0, 2.0, 3.0, 4.0)),
-    *(Entry("joint", rate) for rate in (1.0, 2.0, 3.0, 4.0)),
-    *(Entry("joint", rate, "covered") for rate in (0.5, 1.0, 1.5, 2.0)),
+    *(Entry("unpruned", rate) for rate in (1.0, 2.0, 3.0)),
+    *(Entry("joint", rate) for rate in (2.0, 3.0)),
+    *(Entry("joint", rate, "covered") for rate in (1.0, 1.5)),
     *(Entry("common", rate) for rate in (2.0, 3.0)),
     *(Entry("common", rate, "covered") for rate in (1.0, 1.5)),
 )
