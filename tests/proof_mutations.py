@@ -2,20 +2,28 @@
 
 A constant is a number that is written (coefficients, exponents) or that is not (the 1 before a term, the 1
 of an exponent). Each use and each square is also left out. Run for the full count: ``python tests/proof_mutations.py``.
+With ``--keep FILE`` what was counted is written there, step by step; a later run counts only steps that it finds new or
+changed, so a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import sympy
 from sympy.core.function import AppliedUndef
 
 from kktalloc import _command
+from kktalloc._durable import write_durably
+from kktalloc.proof import _checker, _language, _normal_form
 from kktalloc.proof._checker import Checker
 from kktalloc.proof._language import Claim, Expr, Sign, Signature, Step, Theory, Total
 from kktalloc.proof._normal_form import Refused
@@ -106,18 +114,39 @@ def survives(mutant: Mutant, checker: Checker, known: dict[str, Claim]) -> bool:
 
 def run(theory: Theory, names: set[str], every: int = 1) -> tuple[int, list[Mutant]]:
     """Number of mutants of the named steps (or every n-th), and those that the checker accepts."""
-    checker = Checker(theory.signature)
+    found = [each for step, known in named_steps(theory, names) for each in [run_step(theory, step, known, every)]]
+    return sum(total for total, _ in found), [survivor for _, survivors in found for survivor in survivors]
+
+
+def named_steps(theory: Theory, names: set[str]) -> Iterator[tuple[Step, dict[str, Claim]]]:
+    """The named steps, and what is known before each."""
     known = {fact.name: fact.claim for fact in theory.facts}
-    total, survivors = 0, []
     for step in theory.steps:
         if step.name in names:
-            assert checker.check(step, known).verified, step.name
-            for mutant in islice(mutants(step, theory.signature), 0, None, every):
-                total += 1
-                if survives(mutant, checker, known):
-                    survivors.append(mutant)
+            yield step, dict(known)
         known[step.name] = step.claim
+
+
+def run_step(theory: Theory, step: Step, known: dict[str, Claim], every: int = 1) -> tuple[int, list[Mutant]]:
+    """The same for one step, which has to be verified itself."""
+    checker = Checker(theory.signature)
+    assert checker.check(step, known).verified, step.name
+    total, survivors = 0, []
+    for mutant in islice(mutants(step, theory.signature), 0, None, every):
+        total += 1
+        if survives(mutant, checker, known):
+            survivors.append(mutant)
     return total, survivors
+
+
+def digest(theory: Theory, step: Step, known: dict[str, Claim]) -> str:
+    """Of everything that the verdicts on a step's mutants hang on."""
+    named = {name for part in step.parts for name in (getattr(part, "fact", None), *part.since) if name}
+    used = sorted((name, repr(known[name])) for name in named)
+    code = [Path(module.__file__ or "").read_bytes() for module in (_checker, _language, _normal_form)]
+    code.append(Path(__file__).read_bytes())
+    text = repr((step, used, sorted(theory.signature.families.items()), sorted(theory.signature.parameters.items())))
+    return hashlib.sha256(b"".join([text.encode(), *code])).hexdigest()[:24]
 
 
 def own_steps() -> Iterator[tuple[str, Theory, set[str]]]:
@@ -131,13 +160,26 @@ def own_steps() -> Iterator[tuple[str, Theory, set[str]]]:
 
 def main() -> int:
     """Mutate everything and print killed/total."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="counts so far, read and written")
+    keep: Path | None = parser.parse_args().keep
+    kept: dict[str, Any] = json.loads(keep.read_text()) if keep and keep.exists() else {}
     everything = alive = 0
     for key, theory, names in own_steps():
-        total, survivors = run(theory, names)
+        total, survivors = 0, []
+        for step, known in named_steps(theory, names):
+            name = f"{key}/{step.name}/{digest(theory, step, known)}"
+            if name not in kept:
+                count, left = run_step(theory, step, known)
+                kept[name] = [count, [mutant.change for mutant in left]]
+                if keep:
+                    write_durably(keep, json.dumps(kept, indent=0) + "\n")
+            total += kept[name][0]
+            survivors += [f"{step.name}: {change}" for change in kept[name][1]]
         everything, alive = everything + total, alive + len(survivors)
-        print(f"{key}: {total - len(survivors)}/{total} killed in {len(names)} steps")
+        print(f"{key}: {total - len(survivors)}/{total} killed in {len(names)} steps", flush=True)
         for survivor in survivors:
-            print(f"  survives: {survivor.step.name}: {survivor.change}")
+            print(f"  survives: {survivor}")
     print(f"all: {everything - alive}/{everything} killed")
     return 1 if alive else 0
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 import fltrain as ft
 from validation import results
-from validation.bound import page, quadratics, training
+from validation.bound import page, quadratics, terms, training, walk
 from validation.bound.study import CONFIG, MODULES, BoundStudy, cases
 from validation.cases import load_cases, run_cases
 from validation.config import to_dict
@@ -20,6 +20,8 @@ from validation.config import to_dict
 TINY = BoundStudy(
     seeds=(1,), ratios=(0.0, 0.5), local_steps=(2,), masks=("magnitude", "movement"), noise_std=(0.3,),
     training_ratios=(0.5,), training_local_steps=(2,), training_batches=(32,), rounds=2,
+    kind_seeds=(1,), masked_ratios=(0.5,), sparse_ratios=(0.8,), averaging=("covered",), kind_schedules=((2, 32),),
+    kind_rounds=2,
 )  # fmt: skip
 
 
@@ -31,7 +33,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_no_violation_and_every_case_is_there(finished: Path) -> None:
-    runs = [run for result in load_cases(finished).results.values() for run in result]
+    runs = [run for result in load_cases(finished).results.values() if isinstance(result, list) for run in result]
     assert len(runs) == 2 * 2 + 2
     for run in runs:
         assert run["violations"] == 0
@@ -40,6 +42,27 @@ def test_no_violation_and_every_case_is_there(finished: Path) -> None:
         # Nothing here is idle: training moves, prunes and is noisy.
         assert run["terms"]["personal_variance"]["measured"] > 0
         assert (run["terms"]["pruning"]["measured"] > 0) == (run["ratio"] > 0)
+
+
+def test_every_hypothesis_is_measured_in_each_kind_of_round(finished: Path) -> None:
+    kinds = {run["update"]: run for run in load_cases(finished).results.values() if isinstance(run, dict)}
+    assert set(kinds) == {"zeroed", "frozen", "sparse"}
+    for run in kinds.values():
+        assert run["violations"] == 0
+        assert not any(pair["violations"] for pair in run["beside"].values())
+        assert run["coverage"] == pytest.approx(0.2)
+        assert run["with_gap_over_gradient"] > run["without_gap_over_gradient"]
+    zeroed, frozen, sparse = (kinds[update]["hypotheses"] for update in ("zeroed", "frozen", "sparse"))
+    # Nothing is idle, and a frozen round starts where the gradient is asked for.
+    assert all(value > 0 for value in (*zeroed["error"], *sparse["error"]))
+    assert frozen["error"] == [0.0] * 5
+    for its in (zeroed, frozen):
+        assert 0 < its["server_noise"] < its["noise_u_var"] / 5 / 0.2**2
+        assert 0.2 < its["coverage_mean"] < 1
+    # The lemma of unsent changes, on real ones; and what devices report is what they keep back.
+    assert 0 < sparse["unsent_sq"] < sum(sparse["error"]) / 5
+    assert sparse["tail_sum"] == pytest.approx(np.mean(sparse["kept_back"]), rel=0.01)
+    assert 0 < sparse["selection_noise"] < sparse["upload_noise"]
 
 
 def test_an_interrupted_study_makes_only_what_is_missing(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,14 +90,16 @@ def test_the_page_says_what_the_files_say(finished: Path) -> None:
     assert "the bound was violated 0 times" in text
     found = json.loads((finished / "report.json").read_text(encoding="utf-8"))
     assert [c["verdict"] for c in found["claims"][:2]] == ["holds", "holds"]
+    assert [c["verdict"] for c in found["claims"][5:]] == ["holds"] * 5
     assert len(found["runs"]) == 6
+    assert len(found["kinds"]) == 2 + 2 + 1
 
 
 def test_a_wrong_constant_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a quarter of the curvature and no pruning error the 'bound' is none, and the study says so."""
     honest = quadratics.compare
 
-    def lying(rounds: list[training.Measured], *args: object, **kwargs: object) -> object:
+    def lying(rounds: list[terms.Measured], *args: object, **kwargs: object) -> object:
         small = [replace(m, pruning_error_sq=0 * m.pruning_error_sq, heterogeneity=0.0) for m in rounds]
         return honest(small, *args, **kwargs)  # type: ignore[arg-type]
 
@@ -101,10 +126,10 @@ def test_the_measured_run_is_what_train_does() -> None:
     data, seed = ft.load_digits(), 7
     run = training.run(data, seed, "movement", 0.5, 2, 32, 3)
     shares = ft.partition(data, 5, "shards", seed, classes_per_device=4, samples_per_device=200, test_fraction=0.2)
-    split = training.build_split(data, seed)
+    split = walk.build_split(data, seed)
     config = ft.TrainConfig(
         rounds=3, personal_steps=2, pruned_steps=2, batch_size=32, learning_rate_global=run["rates"][0],
-        learning_rate_personal=run["rates"][1], seed=seed,
+        learning_rate_personal=run["rates"][1], seed=seed, sampling="replacement",
     )  # fmt: skip
     plan = ft.RoundPlan(np.full(5, 0.5), np.ones(5), np.ones(5), np.ones(5, dtype=bool))
     history = ft.train(split, shares, config, lambda t, workload: plan, progress=False)
@@ -117,4 +142,5 @@ def test_the_measured_run_is_what_train_does() -> None:
 
 
 def test_the_default_is_what_the_report_claims() -> None:
-    assert len(cases(CONFIG)) == 4 * 7 + 2 * 2 * (1 + 3 * 3)
+    of_each_kind = 5 * 2 * (3 * 2 + 3 * 2 + 2 * 2)
+    assert len(cases(CONFIG)) == 4 * 7 + 2 * 2 * (1 + 3 * 3) + of_each_kind

@@ -19,7 +19,7 @@ from .config import DATASETS, STUDIES, Study, digest, fingerprint, seeds, to_dic
 # Studies that are no comparison of schemes: the module of their config and cases, and that of their page.
 CASE_STUDIES = {
     name: (f"validation.{name}.study", f"validation.{name}.page")
-    for name in ("bound", "hypotheses", "ordering", "tradeoff", "scale", "map")
+    for name in ("bound", "ordering", "tradeoff", "scale", "map")
 }
 
 

@@ -73,14 +73,14 @@ static int layer_of(Buffers *buffers, PyObject *given, Layer *out)
 
 static int chain_of(Buffers *buffers, PyObject *given, Chain *out)
 {
-    if (!PyTuple_Check(given) || PyTuple_GET_SIZE(given) < 1 || PyTuple_GET_SIZE(given) > MOST_LAYERS) {
+    if (!PyTuple_Check(given) || PyTuple_Size(given) < 1 || PyTuple_Size(given) > MOST_LAYERS) {
         PyErr_Format(PyExc_ValueError, "a tuple of 1 to %d layers is due", MOST_LAYERS);
         return 0;
     }
-    out->layers = (int)PyTuple_GET_SIZE(given);
+    out->layers = (int)PyTuple_Size(given);
     for (int i = 0; i < out->layers; i++) {
         Layer *l = &out->layer[i];
-        if (!layer_of(buffers, PyTuple_GET_ITEM(given, i), l)) return 0;
+        if (!layer_of(buffers, PyTuple_GetItem(given, i), l)) return 0;
         if (i && l->inputs * l->height * l->width != l[-1].outputs * l[-1].rows * l[-1].columns) {
             PyErr_Format(PyExc_ValueError, "layer %d does not take what layer %d gives", i, i - 1);
             return 0;
@@ -184,5 +184,10 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_chain", NULL, -1, m
 
 PyMODINIT_FUNC PyInit__chain(void)
 {
-    return PyModule_Create(&module);
+    PyObject *made = PyModule_Create(&module);
+#ifdef Py_GIL_DISABLED
+    /* Nothing is kept between calls; what a call is given is the caller's to guard, as it is while the lock is free. */
+    if (made) PyUnstable_Module_SetGIL(made, Py_MOD_GIL_NOT_USED);
+#endif
+    return made;
 }

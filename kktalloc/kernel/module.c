@@ -112,8 +112,8 @@ static int sane(Py_ssize_t N, Py_ssize_t K)
 static int problem_of(Buffers *buffers, PyObject *cell, PyObject *devices, PyObject *curve, ptrdiff_t N, ptrdiff_t K,
                       Problem *out)
 {
-    if (!PyTuple_Check(cell) || PyTuple_GET_SIZE(cell) != CELL_FIELDS || !PyTuple_Check(devices)
-        || PyTuple_GET_SIZE(devices) != DEVICE_FIELDS) {
+    if (!PyTuple_Check(cell) || PyTuple_Size(cell) != CELL_FIELDS || !PyTuple_Check(devices)
+        || PyTuple_Size(devices) != DEVICE_FIELDS) {
         PyErr_SetString(PyExc_ValueError, "tuples with the fields of a cell and of its devices are due");
         return 0;
     }
@@ -121,9 +121,9 @@ static int problem_of(Buffers *buffers, PyObject *cell, PyObject *devices, PyObj
     out->problems = N;
     out->devices = K;
     for (int i = 0; i < CELL_FIELDS; i++)
-        if (!column(buffers, PyTuple_GET_ITEM(cell, i), N, -1, &out->cell[i])) return 0;
+        if (!column(buffers, PyTuple_GetItem(cell, i), N, -1, &out->cell[i])) return 0;
     for (int i = 0; i < DEVICE_FIELDS; i++)
-        if (!column(buffers, PyTuple_GET_ITEM(devices, i), N, K, &out->device[i])) return 0;
+        if (!column(buffers, PyTuple_GetItem(devices, i), N, K, &out->device[i])) return 0;
     return curve_of(buffers, curve, N, K, &out->curve);
 }
 
@@ -269,5 +269,9 @@ PyMODINIT_FUNC PyInit__kernel(void)
 {
     PyObject *made = PyModule_Create(&module);
     if (made && PyModule_AddStringConstant(made, "compiler", COMPILER)) Py_CLEAR(made);
+#ifdef Py_GIL_DISABLED
+    /* Nothing is kept between calls; what a call is given is the caller's to guard, as it is while the lock is free. */
+    if (made) PyUnstable_Module_SetGIL(made, Py_MOD_GIL_NOT_USED);
+#endif
     return made;
 }

@@ -1,15 +1,15 @@
-"""What is run: the sweep over pruning ratio, local steps, masks and noise."""
+"""What is run: sweeps over pruning ratio, local steps, masks and noise, and over the kinds of round."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from ..cases import Case
 
-MODULES = ("bound/terms", "bound/quadratics", "bound/training", "bound/study")
+MODULES = ("bound/terms", "bound/quadratics", "bound/walk", "bound/training", "bound/rounds", "bound/study")
 """Modules that make the numbers."""
 
 
@@ -31,13 +31,24 @@ class BoundStudy:
     """None: full gradients."""
     rounds: int = 30
     """Of training; quadratics take 40."""
+    kind_seeds: tuple[int, ...] = (310, 311, 312, 313, 314)
+    """Of the runs in which every hypothesis of the theorems from measured errors is looked at."""
+    kinds: tuple[str, ...] = ("zeroed", "frozen", "sparse")
+    masked_ratios: tuple[float, ...] = (0.5, 0.8)
+    """Of zeroed and frozen rounds, with each of `masks`."""
+    sparse_ratios: tuple[float, ...] = (0.8, 0.95)
+    averaging: tuple[str, ...] = ("fill", "covered")
+    """Of sparse rounds."""
+    kind_schedules: tuple[tuple[int, int | None], ...] = ((1, None), (5, 32))
+    """Local steps and batch size."""
+    kind_rounds: int = 8
 
 
 CONFIG = BoundStudy()
 
 
 def cases(config: BoundStudy) -> dict[str, Case]:
-    """One case per (local steps, ratio) of the quadratics, and per training run."""
+    """One case per (local steps, ratio) of the quadratics, and per run of training."""
     found: dict[str, Case] = {}
     for steps in config.local_steps:
         for ratio in config.ratios:
@@ -49,7 +60,20 @@ def cases(config: BoundStudy) -> dict[str, Case]:
                 for masks in config.masks if ratio else config.masks[:1]:
                     name = f"digits-{masks}-tau{steps}-rho{ratio:g}-batch{batch or 'all'}"
                     found[name] = partial(_training, config, digits, masks, ratio, steps, batch)
+    for seed in config.kind_seeds:
+        for update, kind, ratio in _kinds(config):
+            for steps, batch in config.kind_schedules:
+                name = f"rounds-{update}-{kind}-rho{ratio:g}-tau{steps}-batch{batch or 'all'}-seed{seed}"
+                found[name] = partial(_rounds, config, digits, seed, update, kind, ratio, steps, batch)
     return found
+
+
+def _kinds(config: BoundStudy) -> Iterator[tuple[str, str, float]]:
+    for update in config.kinds:
+        rules, ratios = (
+            (config.averaging, config.sparse_ratios) if update == "sparse" else (config.masks, config.masked_ratios)
+        )
+        yield from ((update, rule, ratio) for rule in rules for ratio in ratios)
 
 
 class _Once:
@@ -83,3 +107,18 @@ def _training(
     from .training import run
 
     return [run(data(), config.seeds[0], masks, ratio, local_steps, batch, config.rounds)]  # type: ignore[arg-type]
+
+
+def _rounds(
+    config: BoundStudy,
+    data: Callable[[], Any],
+    seed: int,
+    update: str,
+    kind: str,
+    ratio: float,
+    local_steps: int,
+    batch: int | None,
+) -> dict[str, Any]:
+    from .rounds import run
+
+    return run(data(), seed, update, kind, ratio, local_steps, batch, config.kind_rounds)  # type: ignore[arg-type]

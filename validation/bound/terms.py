@@ -36,7 +36,7 @@ class Round:
     gradient: FloatArray
     """(S, K, d) grad_u F_k at u."""
     gradient_pruned: FloatArray
-    """(S, K, d) at m_k u."""
+    """(S, K, d) at the start of the steps on u: m_k u, or u in frozen and sparse rounds."""
     gradient_path: FloatArray
     """(S, K, tau, d) at the points x_k^i from which pruned steps start; the first is m_k u."""
     noise: FloatArray

@@ -1,151 +1,146 @@
-"""What is run: real rounds, zeroed and sparse, with the left side of every hypothesis measured in each."""
+"""Real rounds of each kind, with the left side of every hypothesis measured in each, and what the theorem makes of it.
+
+Zeroed, frozen and sparse rounds are `fltrain`'s; the theorem is the one for the kind of round.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..cases import Case
+import fltrain as ft
+from fltrain.aggregate import CoverageMean
+from fltrain.curve import report_change
+from fltrain.local import device_round
+from fltrain.replica import Replica
+from kktalloc.bound import BoundTerms, Constants, GradientErrors, Schedule, UploadErrors, bound
+
+from .terms import Round
+from .walk import (
+    DEVICES,
+    FIRST_GUESS,
+    HEADROOM,
+    LOOK_EVERY,
+    PERSONAL_SHARE,
+    PERSONAL_STEPS,
+    SAMPLES_PER_DEVICE,
+    Device,
+    Smoothness,
+    agree,
+    as_one_sample,
+    build_split,
+    evaluated,
+    look,
+    value,
+    walk_again,
+)
 
 FloatArray = NDArray[np.float64]
-MODULES = ("bound/terms", "bound/training", "hypotheses/study")
-"""Modules that make the numbers."""
-
-
-@dataclass(frozen=True)
-class HypothesesStudy:
-    """The network of the bound study on digits; the step is a share of the largest that the theorems allow."""
-
-    name: str = "hypotheses"
-    seeds: tuple[int, ...] = (300,)
-    masks: tuple[str, ...] = ("magnitude", "movement", "random")
-    """Of zeroed rounds."""
-    averaging: tuple[str, ...] = ("fill", "covered")
-    """Of sparse rounds."""
-    zeroed_ratios: tuple[float, ...] = (0.5, 0.8)
-    sparse_ratios: tuple[float, ...] = (0.8, 0.95)
-    schedules: tuple[tuple[int, int | None], ...] = ((1, None), (5, 32))
-    """Local steps and batch size; None: full gradients. Batches are drawn with replacement, as A2 asks."""
-    rounds: int = 8
-
-
-CONFIG = HypothesesStudy()
-
-
-def cases(config: HypothesesStudy) -> dict[str, Case]:
-    """One case per run."""
-    found: dict[str, Case] = {}
-    kinds = [("zeroed", kind, ratio) for kind in config.masks for ratio in config.zeroed_ratios]
-    kinds += [("sparse", kind, ratio) for kind in config.averaging for ratio in config.sparse_ratios]
-    for seed in config.seeds:
-        for update, kind, ratio in kinds:
-            for steps, batch in config.schedules:
-                name = f"{update}-{kind}-rho{ratio:g}-tau{steps}-batch{batch or 'all'}-seed{seed}"
-                found[name] = partial(run, seed, update, kind, ratio, steps, batch, config.rounds)  # type: ignore[arg-type]
-    return found
 
 
 def run(
+    data: ft.Dataset,
     seed: int,
-    update: Literal["zeroed", "sparse"],
+    update: Literal["zeroed", "frozen", "sparse"],
     kind: Literal["magnitude", "movement", "random", "fill", "covered"],
     ratio: float,
     local_steps: int,
     batch: int | None,
     rounds: int,
 ) -> dict[str, Any]:
-    """Train with `fltrain`'s rounds, measure each, and evaluate the theorem for this kind of round."""
-    import fltrain as ft
+    """Train, measure each round, and evaluate the theorem for this kind of round.
 
-    from ..bound import training as real
-
+    `kind` is the mask rule of zeroed and frozen rounds, and how the server averages sparse ones. Batches are drawn
+    with replacement, as A2 asks; `batch` None: full gradients.
+    """
     torch.set_num_threads(1)
-    data = ft.load_digits()
     shares = ft.partition(
-        data, real.DEVICES, "shards", seed,
-        classes_per_device=4, samples_per_device=real.SAMPLES_PER_DEVICE, test_fraction=0.2,
-    )  # fmt: skip
-    split = real.build_split(data, seed)
-    devices = [real._device(split, share) for share in shares]
-    first = real._Smoothness()
+        data, DEVICES, "shards", seed, classes_per_device=4, samples_per_device=SAMPLES_PER_DEVICE, test_fraction=0.2
+    )
+    split = build_split(data, seed)
+    devices = [evaluated(split, share) for share in shares]
+    first = Smoothness()
     u, personal = split.initial_global(), [split.initial_personal() for _ in shares]
-    real._look(first, devices, [u] * len(devices), [p.v for p in personal])
-    weight = np.full(real.DEVICES, 1.0 / real.DEVICES)
+    look(first, devices, [u] * DEVICES, [p.v for p in personal])
+    weight = np.full(DEVICES, 1.0 / DEVICES)
     size = max(len(share.train_y) for share in shares) if batch is None else batch
-    # Zeroed and covered: the least coverage that masks may have is a device's own weight.
-    share = {"fill": 0.25, "covered": 0.5 * weight.min()}.get(kind, float(np.sqrt(weight.min() / 10)))
-    guess = real._FIRST_GUESS
-    choices: dict[str, Any] = {"importance": kind} if update == "zeroed" else {"averaging": kind}
+    # Zeroed, frozen and covered: the least coverage that masks may have is a device's own weight.
+    largest = {"fill": 0.25, "covered": 0.5 * weight.min()}.get(kind, float(np.sqrt(weight.min() / 10)))
+    guess = FIRST_GUESS
+    choices: dict[str, Any] = {"averaging": kind} if update == "sparse" else {"importance": kind}
     while True:
         config = ft.TrainConfig(
-            rounds=rounds, personal_steps=real.PERSONAL_STEPS, pruned_steps=local_steps, batch_size=size,
-            learning_rate_global=share / (guess * local_steps), seed=seed,
-            learning_rate_personal=real._PERSONAL_SHARE / first.v, update=update,
+            rounds=rounds, personal_steps=PERSONAL_STEPS, pruned_steps=local_steps, batch_size=size,
+            learning_rate_global=largest / (guess * local_steps), seed=seed,
+            learning_rate_personal=PERSONAL_SHARE / first.v, update=update,
             sampling="epochs" if batch is None else "replacement", **choices,
         )  # fmt: skip
         measured, seen = _train(split, shares, devices, config, ratio, weight)
         if seen.u <= guess:
             break
-        guess = real._HEADROOM * seen.u
-    found = _evaluate(measured, config, (seen.u, seen.v), ratio, weight)
+        guess = HEADROOM * seen.u
+    found = _evaluate(measured, config, (seen.u, seen.v), weight)
     return {"update": update, "kind": kind, "ratio": ratio, "local_steps": local_steps, "batch": batch, "seed": seed,
             "smoothness": [seen.u, seen.v], **found}  # fmt: skip
 
 
 def _train(
-    split: Any, shares: Sequence[Any], devices: Sequence[Any], config: Any, ratio: float, weight: FloatArray
-) -> tuple[list[dict[str, Any]], Any]:
+    split: ft.Split,
+    shares: Sequence[ft.DeviceData],
+    devices: Sequence[Device],
+    config: ft.TrainConfig,
+    ratio: float,
+    weight: FloatArray,
+) -> tuple[list[dict[str, Any]], Smoothness]:
     """`fltrain`'s rounds, each walked through again in double precision, and what was measured in each."""
-    from fltrain.aggregate import CoverageMean
-    from fltrain.local import device_round
-    from fltrain.replica import Replica
-
-    from ..bound import training as real
-
-    seen, found = real._Smoothness(), []
+    seen, found = Smoothness(), []
     u, personal = split.initial_global(), [split.initial_personal() for _ in shares]
     replica = Replica(split, fast=config.fast)
     for t in range(config.rounds):
-        mean, walks, sent = CoverageMean(len(u), config.averaging, config.server_rate), [], []
+        mean = CoverageMean(len(u), config.averaging, config.server_rate)
+        walks, sent, tails = [], [], []
         before = [p.v for p in personal]
         for k, share in enumerate(shares):
             upload = device_round(replica, u, personal[k], share, config, ratio, t, k)
             assert upload.values is not None
             mean.add(upload.values, upload.mask, weight[k])
-            trained = upload.mask if config.update == "zeroed" else None
-            walks.append(real._walk(devices[k], u, before[k], trained, share, config, t, k, seen))
+            trained = None if config.update == "sparse" else upload.mask
+            walks.append(walk_again(devices[k], u, before[k], trained, share, config, t, k, seen))
             kept = torch.ones_like(u) if upload.mask is None else upload.mask.to(u.dtype)
             sent.append(kept.double().numpy())
-            real._agree(walks[-1], upload, t, k, kept)
+            agree(walks[-1], upload, t, k, kept)
+            if config.update == "sparse":
+                report = report_change((walks[-1].x - u.double()).float())
+                lost = float(np.interp(ratio, ft.ERROR_RATIOS, report.error)) * report.change_sq
+                tails.append(lost / config.learning_rate_global**2)
             personal[k] = upload.personal
         after = mean.result(u)
-        if t % real._LOOK_EVERY == 0 or t + 1 == config.rounds:
-            real._look(seen, devices, [u] * len(devices), [p.v for p in personal])
-        value = [real._value(devices, at, personal, weight) for at in (u, after)]
-        happened = real._round(u, walks, seen, devices, personal, after, weight)
-        measure = _zeroed if config.update == "zeroed" else _sparse
+        if t % LOOK_EVERY == 0 or t + 1 == config.rounds:
+            look(seen, devices, [u] * len(devices), [p.v for p in personal])
+        happened = as_one_sample(u, walks, seen, devices, personal, after, weight)
+        if config.update == "sparse":
+            measured = _sparse(happened, np.stack(sent), weight, config)
+            measured["tail_sum"] = float(weight @ tails)
+        else:
+            measured = _masked(happened, np.stack(sent), [w.noise_variance for w in walks], weight)
         found.append(
             {
-                **measure(happened, np.stack(sent), [w.noise_variance for w in walks], weight, config),
+                **measured,
                 "noise_u_var": max(w.noise_u_var for w in walks),
                 "noise_v_var": max(w.noise_v_var for w in walks),
                 "personal_gradient_sq": float(weight @ [w.personal_sq for w in walks]),
-                "value": value,
+                "value": [value(devices, at, personal, weight) for at in (u, after)],
             }
         )
         u = after
     return found, seen
 
 
-def _zeroed(
-    happened: Any, masks: FloatArray, noise: Sequence[FloatArray], weight: FloatArray, config: Any
-) -> dict[str, Any]:
+def _masked(happened: Round, masks: FloatArray, noise: Sequence[FloatArray], weight: FloatArray) -> dict[str, Any]:
     """Left sides of A3', A4, A5' and A2', and those of A3 and A5 beside them."""
     gradient, pruned = happened.gradient[0], happened.gradient_pruned[0]
     kept = weight @ masks
@@ -162,12 +157,12 @@ def _zeroed(
         "coverage": float(kept[covered].min()) if covered.any() else 1.0,
         "server_noise": float((share**2 * np.stack(noise)).sum()),
         "distance_sq": float(weight @ (((1 - masks) * happened.u[0]) ** 2).sum(axis=1)),
+        "coverage_mean": float(kept[covered].mean()) if covered.any() else 1.0,
+        "uncovered": float(1 - covered.mean()),
     }
 
 
-def _sparse(
-    happened: Any, sent: FloatArray, noise: Sequence[FloatArray], weight: FloatArray, config: Any
-) -> dict[str, Any]:
+def _sparse(happened: Round, sent: FloatArray, weight: FloatArray, config: ft.TrainConfig) -> dict[str, Any]:
     """Left sides of A3'', A4 on all coordinates, A5'' and A2''."""
     gradient = happened.gradient[0]
     change = (happened.gradient_path[0] + happened.noise[0]).sum(axis=1)
@@ -185,6 +180,8 @@ def _sparse(
         "kept_back": unsent.sum(axis=1),
         "heterogeneity": float((weight @ (gradient - whole) ** 2).sum()),
         "coverage": float(1.0 / np.max(scale)),
+        "coverage_mean": float(reached[covered].mean()) if covered.any() else 1.0,
+        "uncovered": float(1 - covered.mean()),
         "upload_noise": float((scale * drawn**2).sum() / steps),
         "selection_noise": float(((scale - 1) * drawn**2).sum() / steps),
     }
@@ -192,14 +189,11 @@ def _sparse(
 
 def _evaluate(
     measured: list[dict[str, Any]],
-    config: Any,
+    config: ft.TrainConfig,
     smoothness: tuple[float, float],
-    ratio: float,
     weight: FloatArray,
 ) -> dict[str, Any]:
     """The guarantee after each round beside what was measured, and each hypothesis's left side, mean over rounds."""
-    from kktalloc.bound import BoundTerms, Constants, GradientErrors, Schedule, UploadErrors, bound
-
     count = np.arange(1, len(measured) + 1, dtype=float)
 
     def so_far(name: str) -> FloatArray:
@@ -208,7 +202,7 @@ def _evaluate(
 
     gamma = min(m["coverage"] for m in measured)
     errors: GradientErrors | UploadErrors
-    if config.update == "zeroed":
+    if config.update != "sparse":
         errors = GradientErrors(so_far("error"), so_far("coverage_charge"), so_far("server_noise"))
     else:
         errors = UploadErrors(so_far("error"), so_far("upload_noise"), so_far("selection_noise"), config.server_rate)
@@ -236,5 +230,40 @@ def _evaluate(
         "with_gap_over_gradient": float(terms.gradient_bound[-1] / gradient[-1]),
         "pruning_over_gradient": float((without.pruning / without.gradient_weight)[-1] / gradient[-1]),
         "hypotheses": {name: so_far(name)[-1].tolist() for name in names},
+        "beside": {
+            name: _beside(*pair) for name, pair in _pairs(measured, config.update, smoothness[0], weight).items()
+        },
         "coverage": gamma,
     }
+
+
+def _pairs(
+    measured: list[dict[str, Any]], update: str, smooth: float, weight: FloatArray
+) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Each hypothesis's left side, round by round, and what it may be at most by the hypotheses of the first theorem.
+
+    For sparse rounds: by the tail sums that devices report.
+    """
+    each = {name: np.array([m[name] for m in measured]) for name in measured[0]}
+    gamma, squares = float(each["coverage"].min()), float(weight @ weight)
+    variance = np.full(len(measured), each["noise_u_var"].max())
+    worst = (1 - gamma) / gamma
+    error = each["error"] @ weight
+    if update == "sparse":
+        return {
+            "unsent": (each["unsent_sq"], error),
+            "upload_error": (error, max(worst, 1.0) * each["tail_sum"]),
+            "upload_noise": (each["upload_noise"], squares * variance / gamma),
+        }
+    moved = each["distance_sq"] * (update == "zeroed")
+    return {
+        "gradient_error": (error, smooth**2 * moved / gamma),
+        "coverage_charge": (each["coverage_charge"], worst * each["heterogeneity"]),
+        "server_noise": (each["server_noise"], squares * variance / gamma**2),
+    }
+
+
+def _beside(left: FloatArray, right: FloatArray) -> dict[str, Any]:
+    """Means over all rounds, and after how many rounds the mean so far was above what it may be."""
+    above = np.cumsum(left) > np.cumsum(right) * (1 + 1e-9)
+    return {"measured": float(left.mean()), "bound": float(right.mean()), "violations": int(above.sum())}

@@ -1,1 +1,0 @@
-"""Every hypothesis of the theorems from measured errors, on real training, and what they guarantee."""
