@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from validation.summary import AIM, MARGIN, SAVING
+from validation.measures import MARGIN
+from validation.summary import AIM, SAVING
 
 from .numbers import FASTER, HARDER
 from .results import Report, Results, average, claim, complete, per_seed, scheme, t_interval, time_percent

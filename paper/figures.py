@@ -21,7 +21,8 @@ from kktalloc._durable import write_durably
 from kktalloc._problem.scenario import load_scenario
 from kktalloc.bound import Constants, Schedule
 from kktalloc.plan import plan
-from validation.summary import SAVING, smooth
+from validation.measures import smooth
+from validation.summary import SAVING
 from validation.tradeoff.page import OUTCOMES
 
 from .numbers import FASTER, runs_by_seed

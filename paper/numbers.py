@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from validation.summary import AIM, MARGIN, SAVING, WINDOW
+from validation.measures import MARGIN, WINDOW
+from validation.summary import AIM, SAVING
 from validation.tradeoff.page import OUTCOMES, correlations, interval
 
 from .results import (

@@ -289,11 +289,11 @@ def _run(accuracy: list[float], round_s: float) -> dict[str, Any]:
 def test_time_to_a_target_and_averages_over_time() -> None:
     slow, fast = _run([0.5] * 5 + [0.9] * 15, 2.0), _run([0.5] * 5 + [0.9] * 15, 1.0)
     # Averaged over 10 rounds: 0.9 from round 15 on, 0.7 from round 10 on.
-    assert page.time_to(slow, 0.9 - 1e-9) == pytest.approx(30.0)
-    assert page.time_to(fast, 0.7 - 1e-9) == pytest.approx(10.0)
-    assert page.time_to(fast, 0.91) is None
+    assert page.reached_s(slow, 0.9 - 1e-9) == pytest.approx(30.0)
+    assert page.reached_s(fast, 0.7 - 1e-9) == pytest.approx(10.0)
+    assert page.reached_s(fast, 0.91) is None
     # Both run from 2 s to 20 s; the fast one changes at 6 s, the slow one at 12 s.
-    assert page.time_averages(fast, slow) == pytest.approx(((4 * 0.5 + 14 * 0.9) / 18, (10 * 0.5 + 8 * 0.9) / 18))
+    assert page.averages(fast, slow) == pytest.approx(((4 * 0.5 + 14 * 0.9) / 18, (10 * 0.5 + 8 * 0.9) / 18))
 
 
 def test_claims_of_known_runs() -> None:

@@ -16,14 +16,13 @@ from validation_runs import DEVICES, ROUNDS, small_study, write_study
 
 from validation import results
 from validation.__main__ import main
+from validation.measures import MARGIN, WINDOW
 from validation.report import spread_text, write_report
 from validation.summary import (
     ENERGY,
     ENERGY_UNPRUNED,
     FASTER,
-    MARGIN,
     SOONER,
-    WINDOW,
     WORST_PHONE,
     Spread,
     claims,

@@ -18,8 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .config import EQUAL, JOINT, REFERENCE
+from .measures import MARGIN
 from .schemes import SCHEMES
-from .summary import MARGIN, Run
+from .summary import Run
 
 FloatArray = NDArray[np.float64]
 

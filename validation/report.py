@@ -13,15 +13,14 @@ from kktalloc._durable import write_durably
 
 from . import figures
 from .config import JOINT, REFERENCE, Study, to_dict
+from .measures import MARGIN, WINDOW
 from .results import FORMAT, write_json
 from .summary import (
     ENERGY,
     ENERGY_UNPRUNED,
     FASTER,
-    MARGIN,
     SAVING,
     SOONER,
-    WINDOW,
     WORST_PHONE,
     Claim,
     Run,

@@ -11,25 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .config import EQUAL, JOINT, REFERENCE, Study, from_dict
+from .measures import MARGIN, WINDOW, rounds_to, smooth, time_averages, time_to
 from .results import read_json, read_run, run_path
 from .schemes import SCHEMES
 
 FloatArray = NDArray[np.float64]
 
-MARGIN = 0.005
-"""Half a percentage point: accuracies this close to the reference's count as reached."""
 SAVING, AIM = 0.5, 0.4
 """The share of the reference's simulated time that the claim allows, and the share that was aimed for."""
-WINDOW = 10
-"""Rounds that one accuracy is averaged over, for every scheme alike; one round alone is noisy."""
-
-
-def smooth(accuracy: FloatArray) -> FloatArray:
-    """Averaged over the last `WINDOW` rounds (fewer at the start), shape (R,)."""
-    sums = np.cumsum(np.insert(accuracy, 0, 0.0))
-    end = np.arange(1, len(accuracy) + 1)
-    begin = np.maximum(0, end - WINDOW)
-    return np.asarray((sums[end] - sums[begin]) / (end - begin))
 
 
 @dataclass(frozen=True)
@@ -59,13 +48,11 @@ class Run:
 
     def time_to(self, target: float) -> float | None:
         """Simulated seconds until the smoothed accuracy first reaches `target`; None if it never does."""
-        reached = np.flatnonzero(self.smoothed >= target)
-        return float(self.time_s[reached[0]]) if len(reached) else None
+        return time_to(self.accuracy, self.time_s, target)
 
     def rounds_to(self, target: float) -> int | None:
         """Like `time_to`, in rounds."""
-        reached = np.flatnonzero(self.smoothed >= target)
-        return int(reached[0]) + 1 if len(reached) else None
+        return rounds_to(self.accuracy, target)
 
     def accuracy_at(self, time_s: float) -> float | None:
         """Smoothed accuracy of the last round that ended by then; None before the first."""
@@ -315,7 +302,7 @@ FASTER = "It learns faster than: "
 def _faster(runs: dict[str, list[Run]], other: str) -> Claim:
     """Whether the joint scheme learns faster than another that prunes."""
     pairs = zip(runs[JOINT], runs[other], strict=True)
-    gap = Spread(tuple(_points(*_time_averages(a, b)) for a, b in pairs))
+    gap = Spread(tuple(_points(*(_averages(a, b) or (None, None))) for a, b in pairs))
     return Claim(
         FASTER + SCHEMES[other].title,
         gap,
@@ -324,6 +311,10 @@ def _faster(runs: dict[str, list[Run]], other: str) -> Claim:
         verdict(gap, lambda v: v > 0),
         "Averaged over the simulated time that both train for.",
     )
+
+
+def _averages(mine: Run, other: Run) -> tuple[float, float] | None:
+    return time_averages((mine.accuracy, mine.time_s), (other.accuracy, other.time_s))
 
 
 def _final_worst(run: Run) -> float:
@@ -345,19 +336,6 @@ def _percent(mine: float | None, other: float | None) -> float | None:
 
 def _points(mine: float | None, other: float | None) -> float | None:
     return None if mine is None or other is None else 100 * (mine - other)
-
-
-def _time_averages(mine: Run, other: Run) -> tuple[float | None, float | None]:
-    """Accuracy of both, averaged over time from when both have one until the first is finished; None if never."""
-    begin, end = max(mine.time_s[0], other.time_s[0]), min(mine.time_s[-1], other.time_s[-1])
-    if begin >= end:
-        return None, None
-
-    def average(run: Run) -> float:
-        edges = np.clip(np.append(run.time_s, np.inf), begin, end)
-        return float(run.accuracy @ np.diff(edges) / (end - begin))
-
-    return average(mine), average(other)
 
 
 def verdict(measured: Spread, holds: Callable[[float], bool]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
@@ -17,10 +17,12 @@ from ..config import Radio
 from ..radio import Phones, demand, uplink_noise_psd_w_per_hz
 
 _SLACK = 1e-6
+FloatArray = NDArray[np.float64]
 
 
-def of_phones(radio: Radio, phones: Phones) -> Build:
-    """Cell and devices of each round, for the planner."""
+def of_phones(radio: Radio, phones: Phones, energy_budget_j: FloatArray | None = None) -> Build:
+    """Cell and devices of each round, for the planner; `energy_budget_j` (K,) replaces the radio's budget."""
+    default_j = inf if radio.energy_budget_j is None else radio.energy_budget_j
 
     def build(round_index: int, asked: NDArray[np.int64], work: ft.Workload) -> tuple[ka.Cell, ka.Devices]:
         gain = phones.channel_gain[round_index, asked]
@@ -35,7 +37,7 @@ def of_phones(radio: Radio, phones: Phones) -> Build:
             overhead_bits=need.overhead_bits,
             pruned_compute_s=need.pruned_s,
             fixed_latency_s=need.broadcast_s[0] + need.local_s,
-            energy_budget_j=inf if radio.energy_budget_j is None else radio.energy_budget_j,
+            energy_budget_j=default_j if energy_budget_j is None else energy_budget_j[asked],
             pruned_compute_j=need.pruned_j,
             fixed_energy_j=need.local_j,
             pa_efficiency=radio.pa_efficiency,
@@ -44,13 +46,17 @@ def of_phones(radio: Radio, phones: Phones) -> Build:
     return build
 
 
+@dataclass(frozen=True)
 class CommonPlanner(AdaptivePlanner):
     """One pruning ratio for all, chosen each round by the planner's own measure; band and power solved."""
+
+    ratios: tuple[float, ...] = tuple(ft.ERROR_RATIOS)
+    """From which it chooses, those up to `pruning_ratio_max`; of one alone, every round has that ratio."""
 
     def choose(self, round_index: int, asked: NDArray[np.int64], work: ft.Workload) -> Choice:
         """The common ratio, of those at which devices report, with the most progress per second."""
         curve, weight = self._objective(work)
-        ratios = ft.ERROR_RATIOS[self.pruning_ratio_max >= ft.ERROR_RATIOS][:, None]
+        ratios = np.array([ratio for ratio in self.ratios if ratio <= self.pruning_ratio_max])[:, None]
         keep = np.clip(1.0 - ratios, 1e-3, 0.5)
 
         def problem(i: slice, deadline_s: NDArray[np.float64] | float) -> ka.Problem:

@@ -8,6 +8,8 @@ are reported beside it.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -28,7 +30,8 @@ MODULES = ("config", "radio", "schemes", "study", "adaptive/study", "adaptive/pl
 KEEP = 0.07
 """Keep ratio at which the masks of rounds that are allocated before training are counted, as the planner does."""
 Dataset = Literal["digits", "fashion_mnist", "mnist"]
-Kind = Literal["zeroed", "frozen", "sparse"]
+Kind = Literal["zeroed", "frozen", "sparse", "chosen"]
+"""Of rounds; ``chosen``: frozen or sparse, as the planner chooses."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,9 @@ class Entry:
     """One scheme with the kind of its rounds, its server step and, unless the planner chooses it, its deadline."""
 
     scheme: Literal["unpruned", "joint", "common", "equal", "pruning_only", "fixed", "paper"]
-    """``joint`` and ``common`` are planned round by round (`fltrain.adapt`, `CommonPlanner`); the others are allocated
-    before training, see `validation.schemes`. ``paper``: zeroed rounds, the linear objective, ratios up to 0.8."""
+    """``joint`` and ``common`` are planned round by round (`fltrain.adapt`, `CommonPlanner`), unless rounds are zeroed;
+    the others are allocated before training, see `validation.schemes`. ``paper``: zeroed rounds, the linear objective,
+    ratios up to 0.8."""
     server_rate: float
     averaging: Literal["covered", "fill"] = "fill"
     kind: Kind = "sparse"
@@ -138,21 +142,23 @@ def run(config: AdaptiveStudy, entry: Entry, seed: int, data_dir: Path | None) -
     pruned = entry.scheme != "unpruned"
     split, train_config, workload = work(training, data, shares, SCHEMES["joint" if pruned else "partial"], seed)
     train_config = replace(train_config, server_rate=entry.server_rate, averaging=entry.averaging)
+    mean_s = float(unpruned_s.mean())
+    kinds = ("sparse", "frozen") if entry.kind == "chosen" else (entry.kind,)
     if pruned:
-        train_config = replace(train_config, update=entry.kind)
+        train_config = replace(train_config, update=kinds[0])
     planner: ft.Planner
-    if entry.scheme in ("joint", "common") and entry.deadline is None:
+    if planned(entry):
+        build, most = of_phones(config.radio, phones), config.pruning_ratio_max
+        at = None if entry.deadline is None else constant(entry.deadline * mean_s)
         of = AdaptivePlanner if entry.scheme == "joint" else CommonPlanner
-        build = of_phones(config.radio, phones)
-        planner = of(build, kinds=(entry.kind,), pruning_ratio_max=config.pruning_ratio_max)  # type: ignore[arg-type]
+        planner = of(build, kinds=kinds, pruning_ratio_max=most, deadline_s=at)  # type: ignore[arg-type]
     else:
         limit = 0.8 if entry.scheme == "paper" else config.pruning_ratio_max
         radio = replace(config.radio, pruning_ratio_max=limit)
         if pruned:
-            workload = workload.as_round(entry.kind, KEEP)
+            workload = workload.as_round(kinds[0], KEEP)  # type: ignore[arg-type]
         need = demand(radio, phones, workload)
-        deadline_s = (entry.deadline or 1.0) * float(unpruned_s.mean())
-        plan = allocator(entry, config)(radio, phones, need, deadline_s)
+        plan = allocator(entry, config)(radio, phones, need, (entry.deadline or 1.0) * mean_s)
 
         def planner(round_index: int, workload: ft.Workload) -> ft.RoundPlan:
             t = round_index
@@ -169,10 +175,24 @@ def run(config: AdaptiveStudy, entry: Entry, seed: int, data_dir: Path | None) -
         "pruning_ratio": [record["mean_pruning_ratio"] for record in records],
         "energy_j": float(np.mean([record["energy_j"] for record in records])),
         "error_curve": records[-1]["error_curve"],
-        "unpruned_round_s": float(unpruned_s.mean()),
+        "kinds": dict(Counter(record["update"] for record in records)),
+        "late": sum(record["round_latency_s"] > 1.01 * entry.deadline * mean_s for record in records) / len(records)
+        if entry.deadline
+        else 0.0,
+        "unpruned_round_s": mean_s,
         "floor": float(np.mean(floor_s / unpruned_s)),
         "train_config": train_config.to_dict(),
     }
+
+
+def planned(entry: Entry) -> bool:
+    """Whether rounds are planned one by one, from what devices report."""
+    return entry.kind != "zeroed" and (entry.scheme == "joint" or (entry.scheme == "common" and entry.deadline is None))
+
+
+def constant(seconds: float) -> Callable[[int], float]:
+    """The same deadline for every round."""
+    return lambda round_index: seconds
 
 
 def allocator(entry: Entry, config: AdaptiveStudy) -> Allocator:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from ..cases import Finished, load_cases
 from ..config import JOINT, REFERENCE
 from ..figures import drawing, svg
+from ..measures import MARGIN, WINDOW, smooth, time_averages, time_to
 from ..page import Page, Table, write_page
 from ..report import spread_text
-from ..summary import MARGIN, SAVING, WINDOW, Claim, Spread, smooth, verdict
+from ..summary import SAVING, Claim, Spread, verdict
 from .study import STATIC, TITLES
 
 FloatArray = NDArray[np.float64]
@@ -47,22 +48,16 @@ def by_scheme(finished: Finished) -> Runs:
     return {scheme: sorted(each, key=lambda run: int(run["seed"])) for scheme, each in found.items()}
 
 
-def time_to(run: dict[str, Any], target: float) -> float | None:
+def reached_s(run: dict[str, Any], target: float) -> float | None:
     """Simulated seconds until the smoothed accuracy first reaches `target`; None if it never does."""
-    reached = np.flatnonzero(smooth(np.array(run["accuracy"])) >= target)
-    return float(run["time_s"][reached[0]]) if len(reached) else None
+    return time_to(run["accuracy"], run["time_s"], target)
 
 
-def time_averages(mine: dict[str, Any], other: dict[str, Any]) -> tuple[float, float]:
-    """Accuracy of both, averaged over simulated time, from when both have one until the first is finished."""
-    begin = max(mine["time_s"][0], other["time_s"][0])
-    end = min(mine["time_s"][-1], other["time_s"][-1])
-
-    def average(run: dict[str, Any]) -> float:
-        edges = np.clip(np.append(run["time_s"], np.inf), begin, end)
-        return float(np.array(run["accuracy"]) @ np.diff(edges) / (end - begin))
-
-    return average(mine), average(other)
+def averages(mine: dict[str, Any], other: dict[str, Any]) -> tuple[float, float]:
+    """Accuracy of both, averaged over the simulated time for which both train."""
+    found = time_averages((mine["accuracy"], mine["time_s"]), (other["accuracy"], other["time_s"]))
+    assert found is not None  # all schemes begin together, and train for many rounds
+    return found
 
 
 def _over(runs: list[dict[str, Any]], value: Callable[[dict[str, Any]], float | None]) -> Spread:
@@ -70,7 +65,7 @@ def _over(runs: list[dict[str, Any]], value: Callable[[dict[str, Any]], float | 
 
 
 def _end(run: dict[str, Any]) -> float:
-    return float(smooth(np.array(run["accuracy"]))[-1])
+    return float(smooth(run["accuracy"])[-1])
 
 
 def _share(run: dict[str, Any]) -> float:
@@ -92,16 +87,16 @@ def _targets(runs: Runs) -> list[float]:
 def _sooner(mine: dict[str, Any], other: dict[str, Any]) -> float:
     """Time of one to the accuracy that it ends with, over the other's to the same, in per cent."""
     target = _end(mine) - 1e-9  # running means of equal values differ by rounding
-    took = time_to(mine, target)
+    took = reached_s(mine, target)
     assert took is not None  # its last round is there
-    return 100 * took / (time_to(other, target) or float(other["time_s"][-1]))
+    return 100 * took / (reached_s(other, target) or float(other["time_s"][-1]))
 
 
 def _claims(runs: Runs) -> list[Claim]:
     joint, partial, goals = runs[JOINT], runs[REFERENCE], _targets(runs)
     share, ends = [], []
     for mine, other, goal in zip(joint, partial, goals, strict=True):
-        took, theirs = time_to(mine, goal), time_to(other, goal)
+        took, theirs = reached_s(mine, goal), reached_s(other, goal)
         share.append(None if took is None or theirs is None else 100 * took / theirs)
         ends.append(100 * (_end(mine) - _end(other)))
     time, end = Spread(tuple(share)), Spread(tuple(ends))
@@ -113,7 +108,7 @@ def _claims(runs: Runs) -> list[Claim]:
         ("fedavg", "It learns faster than FedAvg, unpruned"),
         (REFERENCE, "It learns faster than unpruned training with a personal head"),
     ):
-        pairs = [time_averages(a, b) for a, b in zip(joint, runs[rival], strict=True)]
+        pairs = [averages(a, b) for a, b in zip(joint, runs[rival], strict=True)]
         gap = Spread(tuple(100 * (a - b) for a, b in pairs))
         against.append(
             Claim(what, gap, 2, "percentage points of accuracy averaged over time, joint minus the other",
@@ -220,7 +215,7 @@ def _columns(runs: Runs, scheme: str) -> dict[str, Spread]:
         "end": _over(each, lambda r: 100 * _end(r)),
         "round_s": _over(each, lambda r: r["time_s"][-1] / len(r["time_s"])),
         "rounds": _over(each, lambda r: float(len(r["time_s"]))),
-        "to_target_s": _over(each, lambda r: time_to(r, goals[r["seed"]])),
+        "to_target_s": _over(each, lambda r: reached_s(r, goals[r["seed"]])),
         "pruning_ratio": _over(each, lambda r: r["pruning_ratio_mean"]),
         "arrived": _over(each, _share),
         "lost": _over(each, _lost),
@@ -296,7 +291,7 @@ def _curves(runs: Runs) -> str:
             clocks = [np.array(r["time_s"]) * mean / r["unpruned_round_s"] for r in each]
             grid = np.linspace(max(c[0] for c in clocks), min(c[-1] for c in clocks), 300)
             y = 100 * np.stack([
-                smooth(np.array(r["accuracy"]))[np.searchsorted(c, grid * (1 + 1e-12), side="right") - 1]
+                smooth(r["accuracy"])[np.searchsorted(c, grid * (1 + 1e-12), side="right") - 1]
                 for r, c in zip(each, clocks, strict=True)
             ])  # fmt: skip
             colour, line = _STYLE[scheme]

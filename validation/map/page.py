@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from ..cases import Finished, load_cases
 from ..figures import drawing, svg
+from ..measures import MARGIN, rounds_to, smooth, time_to
 from ..page import Page, Table, write_page
-from ..summary import MARGIN, SAVING, Claim, Spread, smooth, verdict
+from ..summary import SAVING, Claim, Spread, verdict
 
 FloatArray = NDArray[np.float64]
 
@@ -27,11 +28,9 @@ def time_share(run: dict[str, Any], reference: list[float]) -> float | None:
 
     The target is what the reference ends with less `MARGIN`; the reference's rounds are of mean length.
     """
-    curve = smooth(np.array(reference))
-    target = float(curve[-1]) - MARGIN
-    rounds = int(np.flatnonzero(curve >= target)[0]) + 1
-    reached = np.flatnonzero(smooth(np.array(run["accuracy"])) >= target)
-    return 100 * run["time_s"][reached[0]] / (rounds * run["unpruned_round_s"]) if len(reached) else None
+    target = float(smooth(reference)[-1]) - MARGIN
+    took_s, rounds = time_to(run["accuracy"], run["time_s"], target), rounds_to(reference, target)
+    return None if took_s is None or rounds is None else 100 * took_s / (rounds * run["unpruned_round_s"])
 
 
 def _page(finished: Finished) -> Page:
