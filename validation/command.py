@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
         "study",
         nargs="?",
         default="schemes",
-        choices=[*STUDIES, *CASE_STUDIES, "adaptive", "tuning", "harder", "overview", "explore"],
+        choices=[*STUDIES, *CASE_STUDIES, "adaptive", "tuning", "difference", "kinds", "harder", "overview", "explore"],
         help="named study (schemes)",
     )
     options.add_argument(
@@ -110,13 +110,14 @@ def _case_study(arguments: argparse.Namespace) -> Path:
 def _adaptive(arguments: argparse.Namespace) -> Path:
     """Train what is pending of the planner's study, or of its tuning, and draw its page; returns the page's path."""
     _refuse(arguments, "deadline_fraction", because=arguments.study)
-    from .adaptive import page, study
+    from .adaptive import page, study, tuned
     from .cases import run_cases
 
-    config = study.CONFIG if arguments.study == "adaptive" else study.TUNING
-    config = replace(config, dataset=arguments.dataset or config.dataset, rounds=arguments.rounds or config.rounds)
+    config = (tuned.reported if arguments.study == "adaptive" else tuned.tuning)(arguments.dataset or "digits")
+    if arguments.rounds is not None:
+        config = replace(config, rounds=arguments.rounds)
     if arguments.seeds is not None:
-        config = replace(config, seeds=tuple(range(config.seeds[0], config.seeds[0] + len(seeds(arguments.seeds)))))
+        config = replace(config, seeds=seeds(arguments.seeds, config.seeds[0]))
     if config.dataset == "digits":
         _refuse(arguments, "data_dir", because="the digits dataset, which comes with scikit-learn")
     default = f"{config.name}-{config.dataset}-{fingerprint(study.run_config(config))}"
@@ -124,6 +125,24 @@ def _adaptive(arguments: argparse.Namespace) -> Path:
     if not arguments.report_only:
         run_cases(arguments.out, study.run_config(config), study.cases(config, arguments.data_dir), study.MODULES)
     return page.write(arguments.out)
+
+
+def _unlike(arguments: argparse.Namespace) -> Path:
+    """Train what is pending of the ladder of unlike phones, or of the map of kinds; returns the page's path."""
+    _refuse(arguments, "dataset", "rounds", "deadline_fraction", because=arguments.study)
+    study, page = (importlib.import_module(f"validation.{arguments.study}.{module}") for module in ("study", "page"))
+    config = study.CONFIG
+    if arguments.study == "difference":
+        _refuse(arguments, "data_dir", because="the digits dataset, which comes with scikit-learn")
+    if arguments.seeds is not None:
+        config = replace(config, seeds=seeds(arguments.seeds, config.seeds[0]))
+    arguments.out = arguments.out or Path("results") / f"{config.name}-{fingerprint(study.run_config(config))}"
+    if not arguments.report_only:
+        from .cases import run_cases
+
+        run_cases(arguments.out, study.run_config(config), study.cases(config, arguments.data_dir), study.MODULES)
+    path: Path = page.write(arguments.out)
+    return path
 
 
 def _harder(arguments: argparse.Namespace) -> Path:
@@ -199,6 +218,7 @@ def command(argv: list[str] | None, arguments: argparse.Namespace) -> int:
     if arguments.paths and arguments.study != "overview":
         raise ValueError(f"unexpected argument: {arguments.paths[0]}")
     kinds = {"overview": _overview, "harder": _harder, "adaptive": _adaptive, "tuning": _adaptive}
+    kinds |= {"difference": _unlike, "kinds": _unlike}
     kinds |= dict.fromkeys(CASE_STUDIES, _case_study)
     try:
         path = kinds.get(arguments.study, _comparison)(arguments)

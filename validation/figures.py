@@ -23,6 +23,8 @@ from .schemes import SCHEMES
 from .summary import Run
 
 FloatArray = NDArray[np.float64]
+TITLES = {"digits": "scikit-learn digits", "fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "cifar10": "CIFAR-10"}
+"""Names of data sets in print."""
 
 # Okabe and Ito's colours, each with a line style and a hatch of its own: nothing is told by colour alone.
 _STYLE: dict[str, tuple[str, Any]] = {

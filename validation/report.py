@@ -31,7 +31,6 @@ from .summary import (
     targets,
 )
 
-_TITLES = {"digits": "scikit-learn digits", "fashion_mnist": "Fashion-MNIST", "mnist": "MNIST"}
 _MINUS = "−"
 
 
@@ -115,7 +114,7 @@ def _context(
     origins = [run.raw["provenance"] for each in runs.values() for run in each]
     return {
         "study": study,
-        "data_title": _TITLES.get(study.training.dataset, study.training.dataset),
+        "data_title": figures.TITLES.get(study.training.dataset, study.training.dataset),
         "answer": _answer(study, found),
         "holds": found[0].verdict == "holds",
         "claims": found,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .config import EQUAL, JOINT, REFERENCE, Study, from_dict
-from .measures import MARGIN, WINDOW, rounds_to, smooth, time_averages, time_to
+from .measures import MARGIN, WINDOW, mean_interval, rounds_to, smooth, time_averages, time_to
 from .results import read_json, read_run, run_path
 from .schemes import SCHEMES
 
@@ -122,6 +122,7 @@ class Spread:
             "mean": self.mean,
             "min": float(present.min()) if len(present) else None,
             "max": float(present.max()) if len(present) else None,
+            "interval_95": mean_interval(self.per_seed),
             "per_seed": list(self.per_seed),
         }
 
@@ -138,10 +139,13 @@ class Claim:
     verdict: str
     """"holds", "does not hold", "holds for 2 of 3 seeds", or "given" for what is an input."""
     note: str
+    id: str = ""
+    """By which texts and tests find it."""
 
     def to_dict(self) -> dict[str, Any]:
         """For report.json."""
         return {
+            "id": self.id,
             "statement": self.statement,
             "measured": self.measured.to_dict(),
             "unit": self.unit,

@@ -181,6 +181,7 @@ def run(config: AdaptiveStudy, entry: Entry, seed: int, data_dir: Path | None) -
         else 0.0,
         "unpruned_round_s": mean_s,
         "floor": float(np.mean(floor_s / unpruned_s)),
+        "held_out_samples": sum(len(share.test_y) for share in shares),
         "train_config": train_config.to_dict(),
     }
 

@@ -1,1 +1,1 @@
-"""Study `difference`: does the joint optimum gain on one common ratio what its objective says, as phones differ more?"""
+"""Study `difference`: does the joint optimum gain what its objective says on one common ratio, as phones differ?"""

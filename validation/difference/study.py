@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cases import Case
-from ..config import DATASETS, Radio, Training
+from ..config import DATASETS, Radio, Training, to_dict
 from ..radio import PATH_LOSS, Phones, demand
 from ..schemes import earliest
 
@@ -86,13 +86,11 @@ CONFIG = DifferenceStudy()
 
 def run_config(config: DifferenceStudy) -> dict[str, Any]:
     """What one run's numbers depend on: more seeds or rungs leave finished runs valid."""
-    from ..config import to_dict
-
     return {name: value for name, value in to_dict(config).items() if name not in ("seeds", "rungs", "common_ratios")}
 
 
-def cases(config: DifferenceStudy) -> dict[str, Case]:
-    """One case per rung, scheme and seed."""
+def cases(config: DifferenceStudy, data_dir: None = None) -> dict[str, Case]:
+    """One case per rung, scheme and seed; digits come with scikit-learn, from no folder."""
     return {
         f"{scheme}-{rung.name}-seed{seed}": partial(run, config, rung, scheme, seed)
         for seed in config.seeds
@@ -102,7 +100,7 @@ def cases(config: DifferenceStudy) -> dict[str, Case]:
 
 
 def spread(over: float, count: int, rng: np.random.Generator) -> FloatArray:
-    """`count` numbers of geometric mean 1 in any order, evenly apart in logarithm, the greatest `over` times the least."""
+    """`count` numbers of geometric mean 1 in any order, evenly apart in logarithm; greatest over least is `over`."""
     return np.asarray(rng.permutation(over ** np.linspace(-0.5, 0.5, count)))
 
 

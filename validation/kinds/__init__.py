@@ -1,1 +1,1 @@
-"""Study `kinds`: which kind of round and which deadline win, over bandwidth and compute speed, and what is predicted."""
+"""Study `kinds`: which kind of round and which deadline win over bandwidth and speed, predicted and measured."""

@@ -1,4 +1,4 @@
-"""What is run: in cells of other bandwidth with phones of other speed, the planner's choice and what it could have been.
+"""What is run: in cells of other bandwidth with phones of other speed, the planner's choice beside what else there was.
 
 Fashion-MNIST, one cell of `validation.adaptive` per seed. The unpruned scheme learns the same in every cell, only its
 clock differs, so it is trained once; all schemes take the same server rate, tuned on seeds below 100 for unpruned
