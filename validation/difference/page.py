@@ -1,0 +1,196 @@
+"""From the finished cases to the page: expected and measured gain on common ratios, rung by rung. Runs nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from ..cases import Finished, load_cases
+from ..figures import drawing, svg
+from ..measures import MARGIN, mean_interval, smooth, time_averages, time_to
+from ..page import Page, Table, write_page
+from ..summary import Claim, Spread, verdict
+from .study import COMMON, JOINT
+
+FloatArray = NDArray[np.float64]
+NEEDED, BEHIND = 0.8, 0.1
+"""Least rank correlation over rungs; most points behind on the lower half of the ladder."""
+Runs = dict[tuple[str, str], list[dict[str, Any]]]
+
+
+def write(out: Path) -> Path:
+    """Draw the finished study in `out`; returns the path of its page."""
+    finished = load_cases(out)
+    return write_page(out, _page(finished), finished)
+
+
+def by_rung(finished: Finished) -> Runs:
+    """The runs of each rung and scheme, in seed order."""
+    found: Runs = {}
+    for run in finished.results.values():
+        found.setdefault((run["rung"], run["scheme"]), []).append(run)
+    return {at: sorted(runs, key=lambda run: int(run["seed"])) for at, runs in found.items()}
+
+
+def ahead(runs: Runs, rung: str, rival: str) -> FloatArray:
+    """Per seed: accuracy averaged over time, the planner's minus the rival's, in points."""
+    pairs = zip(runs[rung, JOINT], runs[rung, rival], strict=True)
+    found = [time_averages((a["accuracy"], a["time_s"]), (b["accuracy"], b["time_s"])) for a, b in pairs]
+    return np.array([np.nan if pair is None else 100 * (pair[0] - pair[1]) for pair in found])
+
+
+def sooner(runs: Runs, rung: str) -> FloatArray:
+    """Per seed: the planner's time over the best common ratio's to the accuracy that both reach, less `MARGIN`."""
+    found = []
+    for a, b in zip(runs[rung, JOINT], runs[rung, COMMON], strict=True):
+        target = min(float(smooth(run["accuracy"])[-1]) for run in (a, b)) - MARGIN
+        mine, other = (time_to(run["accuracy"], run["time_s"], target) for run in (a, b))
+        assert mine is not None  # both end above it
+        assert other is not None
+        found.append(mine / other)
+    return np.array(found)
+
+
+def ladder(runs: Runs) -> list[str]:
+    """The rungs, from the least expected gain to the greatest, mean over seeds."""
+    rungs = dict.fromkeys(rung for rung, _ in runs)
+    return sorted(rungs, key=lambda rung: float(np.mean(expected(runs, rung))))
+
+
+def expected(runs: Runs, rung: str) -> FloatArray:
+    """Per seed: logarithm of the planner's progress per second over that of the best common ratio."""
+    return np.array([run["expected_gain"] for run in runs[rung, JOINT]], dtype=float)
+
+
+def _page(finished: Finished) -> Page:
+    config, runs = finished.config, by_rung(finished)
+    rungs = ladder(runs)
+    rivals = sorted({scheme for _, scheme in runs} - {JOINT})
+    half = len(rungs) // 2
+    lower, upper = rungs[:half], rungs[-half:]
+    predicted = [float(expected(runs, rung).mean()) for rung in rungs]
+    in_points = [float(ahead(runs, rung, COMMON).mean()) for rung in rungs]
+    in_time = [float(-np.log(sooner(runs, rung)).mean()) for rung in rungs]
+    order = {
+        "accuracy averaged over time": float(stats.spearmanr(predicted, in_points).statistic),
+        "time to the accuracy that both reach": float(stats.spearmanr(predicted, in_time).statistic),
+    }
+    upper_gap = {rival: np.mean([ahead(runs, rung, rival) for rung in upper], axis=0) for rival in rivals}
+    nearest = min(rivals, key=lambda rival: float(upper_gap[rival].mean()))
+    low, high = mean_interval(tuple(upper_gap[nearest])) or (-np.inf, np.inf)
+    lower_gap = {rung: min(float(ahead(runs, rung, rival).mean()) for rival in rivals) for rung in lower}
+    behind = Spread(tuple(lower_gap.values()))
+    claims = [
+        Claim(
+            f"The measured difference follows the expected one: {what}",
+            Spread((value,)),
+            2,
+            f"Spearman's rank correlation over {len(rungs)} rungs, means over seeds",
+            verdict(Spread((value,)), lambda v: v >= NEEDED),
+            f"Holds from {NEEDED} on.",
+            id=f"follows-{'time' if what.startswith('time') else 'accuracy'}",
+        )
+        for what, value in order.items()
+    ]
+    claims += [
+        Claim(
+            "On the upper half of the ladder own ratios are ahead of every common ratio",
+            Spread(tuple(upper_gap[nearest])),
+            2,
+            f"points of accuracy averaged over time, own ratios minus {nearest}, the rival that comes nearest; 95 % "
+            f"interval {low:.2f} to {high:.2f}".replace("-", "−"),
+            verdict(Spread((low,)), lambda v: v > 0),
+            "Holds if the whole interval is above 0.",
+            id="upper-half",
+        ),
+        Claim(
+            "On the lower half they are never behind by more than a tenth of a point",
+            behind,
+            2,
+            "points, mean over seeds, one value per rung, against the rival that comes nearest there",
+            verdict(behind, lambda v: v >= -BEHIND),
+            "Judged rung by rung.",
+            id="lower-half",
+        ),
+    ]
+    rows = [
+        [
+            rung,
+            f"{100 * np.expm1(e):.1f}",
+            f"{100 * -np.expm1(-t):.1f}",
+            *(_gap(ahead(runs, rung, rival)) for rival in rivals),
+            *(f"{np.mean([run['pruning_ratio'] for run in runs[rung, scheme]]):.3f}" for scheme in (JOINT, COMMON)),
+            f"{np.mean([_round(run) for run in runs[rung, JOINT]]):.2f}",
+        ]
+        for rung, e, t in zip(rungs, predicted, in_time, strict=True)
+    ]
+    seeds = config_seeds(runs)
+    return Page(
+        title="Own pruning ratios against one for all, as phones differ more",
+        where=f"digits, ten phones, sparse uploads, plain mean at server rate {config['server_rate']:g}, deadlines "
+        f"chosen by each scheme, seeds {', '.join(map(str, seeds))}",
+        answer=f"Over {len(rungs)} cells the planner expects to make {100 * np.expm1(predicted[0]):.0f} to "
+        f"{100 * np.expm1(predicted[-1]):.0f} % more progress per second than the best common ratio. The rank "
+        f"correlation of that with what was measured is {order['accuracy averaged over time']:.2f} for accuracy "
+        f"averaged over time and {order['time to the accuracy that both reach']:.2f} for the time to a target; on the "
+        f"upper half own ratios are {upper_gap[nearest].mean():.2f} points ahead of {nearest} ({low:.2f} to "
+        f"{high:.2f})."
+        .replace(" -", " −").replace("(-", "(−"),
+        claims=claims,
+        tables=[
+            Table(
+                "Rungs by expected gain, means over seeds: progress per second that the planner expects on top of the "
+                "best common ratio's, time that was saved to the accuracy that both reach, both in per cent; accuracy "
+                "averaged over time, own ratios minus each common one, in points with its 95 % interval; mean pruning "
+                "ratio, own and common; round over an unpruned one",
+                ["", "expected", "time saved", *rivals, "ratio", "common", "round"],
+                rows,
+            )
+        ],
+        figures=[(_drawing(runs, rungs), "Measured against expected gain, one point per rung: mean over seeds with its "
+                  "95 % interval.")],
+        limits=[
+            "Digits: a tenth of a point of accuracy averaged over time is as small as eight seeds can tell.",
+            "The planner's measure is a model of progress; that it grows does not say how much accuracy follows.",
+        ],
+        command="python -m validation difference",
+        numbers={
+            "rungs": [
+                {"rung": rung, "expected": expected(runs, rung), "sooner": sooner(runs, rung),
+                 "ahead": {rival: ahead(runs, rung, rival) for rival in rivals}}
+                for rung in rungs
+            ],
+            "order": order,
+        },
+    )  # fmt: skip
+
+
+def config_seeds(runs: Runs) -> list[int]:
+    """Of the runs there are."""
+    return sorted({int(run["seed"]) for each in runs.values() for run in each})
+
+
+def _round(run: dict[str, Any]) -> float:
+    """Mean round over an unpruned one."""
+    return float(run["time_s"][-1] / len(run["time_s"]) / run["unpruned_round_s"])
+
+
+def _gap(values: FloatArray) -> str:
+    low, high = mean_interval(tuple(values)) or (np.nan, np.nan)
+    return f"{values.mean():.2f} ({low:.2f} to {high:.2f})".replace("-", "−")
+
+
+def _drawing(runs: Runs, rungs: list[str]) -> str:
+    with drawing("difference") as (figure, (axes,)):
+        for rung in rungs:
+            x, y = 100 * np.expm1(expected(runs, rung).mean()), ahead(runs, rung, COMMON)
+            low, high = mean_interval(tuple(y)) or (y.mean(), y.mean())
+            axes.errorbar(x, y.mean(), [[y.mean() - low], [high - y.mean()]], fmt="o", color="#0072B2", lw=0.9)
+            axes.annotate(rung, (x, y.mean()), xytext=(4, 3), textcoords="offset points", fontsize=8)
+        axes.axhline(0, color="#555555", lw=0.9)
+        axes.set(xlabel="expected gain in progress per second (%)", ylabel="ahead of the best common ratio (points)")
+        return svg(figure, "difference", "Measured gain of own ratios against the expected one, by rung")

@@ -1,0 +1,189 @@
+"""From the finished cases to the page: who wins in every cell, and what the planner chose. Runs nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..cases import Finished, load_cases
+from ..figures import drawing, svg
+from ..measures import MARGIN, rounds_to, smooth, time_to
+from ..page import Page, Table, write_page
+from ..summary import Claim, Spread, verdict
+from .study import CHOSEN, UNPRUNED
+
+WITHIN = 1.1
+"""The planner's time over that of the best swept deadline, at most."""
+Cell = tuple[float, float]
+Shares = dict[Cell, dict[str, tuple[float | None, ...]]]
+
+
+def write(out: Path) -> Path:
+    """Draw the finished study in `out`; returns the path of its page."""
+    finished = load_cases(out)
+    return write_page(out, _page(finished), finished)
+
+
+def shares(finished: Finished) -> Shares:
+    """By cell and entry, per seed: time to the unpruned accuracy less `MARGIN` over the unpruned scheme's, per cent.
+
+    The unpruned scheme's rounds are of the cell's mean length.
+    """
+    runs = list(finished.results.values())
+    reference = {run["seed"]: run["accuracy"] for run in runs if run["entry"] == UNPRUNED.name}
+    found: dict[Cell, dict[str, dict[int, float | None]]] = {}
+    for run in runs:
+        if run["entry"] == UNPRUNED.name:
+            continue
+        curve = reference[run["seed"]]
+        target = float(smooth(curve)[-1]) - MARGIN
+        took_s, rounds = time_to(run["accuracy"], run["time_s"], target), rounds_to(curve, target)
+        share = None if took_s is None or rounds is None else 100 * took_s / (rounds * run["unpruned_round_s"])
+        found.setdefault((run["bandwidth_hz"], run["speed"]), {}).setdefault(run["entry"], {})[run["seed"]] = share
+    return {
+        at: {name: tuple(of[seed] for seed in sorted(of)) for name, of in entries.items()}
+        for at, entries in found.items()
+    }
+
+
+def _mean(values: tuple[float | None, ...]) -> float:
+    return float(np.mean([np.inf if value is None else value for value in values]))
+
+
+def best(of: dict[str, tuple[float | None, ...]], kind: str = "") -> str:
+    """The swept entry with the least mean time; of one kind of round, if named."""
+    names = [name for name in of if name != CHOSEN.name and (not kind or kind_of(name) == kind)]
+    return min(names, key=lambda name: _mean(of[name]))
+
+
+def kind_of(name: str) -> str:
+    """Kind of round of a swept entry."""
+    return next((kind for kind in ("zeroed", "frozen") if f"-{kind}-" in name), "sparse")
+
+
+def _page(finished: Finished) -> Page:
+    found = shares(finished)
+    runs = list(finished.results.values())
+    cells = sorted(found)
+    wins = {at: best(found[at]) for at in cells}
+    ratio = {at: _mean(found[at][CHOSEN.name]) / _mean(found[at][wins[at]]) for at in cells}
+    chosen = {at: _chosen_kind(runs, at) for at in cells}
+    worst = Spread(tuple(value for at in cells for value in found[at][CHOSEN.name]))
+    regret = Spread(tuple(ratio[at] if np.isfinite(ratio[at]) else None for at in cells))
+    right = sum(chosen[at] == kind_of(wins[at]) for at in cells)
+    claims = [
+        Claim(
+            "The planner is never slower than unpruned training",
+            worst,
+            0,
+            "% of the unpruned scheme's time to its accuracy, over all cells and seeds",
+            verdict(worst, lambda v: v <= 100.0).replace("seeds", "cells and seeds"),
+            "Unpruned training at the same tuned server rate.",
+            id="never-slower",
+        ),
+        Claim(
+            "Its time is within 10 % of the best kind and deadline that were swept",
+            regret,
+            2,
+            "times the best swept one's, mean over seeds, one value per cell",
+            verdict(regret, lambda v: v <= WITHIN).replace("seeds", "cells"),
+            "The best is picked after the fact, which favours it.",
+            id="within-best",
+        ),
+        Claim(
+            "It takes the kind of round that wins",
+            Spread((float(right),)),
+            0,
+            f"of {len(cells)} cells",
+            "holds" if right == len(cells) else "does not hold",
+            "Frozen or sparse; zeroed rounds are not among its choices.",
+            id="right-kind",
+        ),
+    ]
+    rows = [
+        [
+            _named(at),
+            f"{_text(found[at][CHOSEN.name])}, {chosen[at]}",
+            *(f"{_text(found[at][best(found[at], kind)])} at {best(found[at], kind).rpartition('deadline')[2]}"
+              for kind in ("sparse", "frozen", "zeroed")),
+            f"{100 * np.mean([r['floor'] for r in runs if _at(r) == at]):.0f}",
+        ]
+        for at in cells
+    ]  # fmt: skip
+    seeds = sorted({run["seed"] for run in runs})
+    return Page(
+        title="Which kind of round wins where",
+        where=f"Fashion-MNIST, MLP, ten phones, bandwidth by compute speed, seeds {', '.join(map(str, seeds))}",
+        answer=f"Over {len(cells)} cells the planner takes {_least_most(worst)} of the unpruned scheme's time to its "
+        f"accuracy, {min(ratio.values()):.2f} to {max(ratio.values()):.2f} times the time of the best kind and "
+        f"deadline swept, and the kind that wins in {right} of {len(cells)}.",
+        claims=claims,
+        tables=[
+            Table(
+                "Time to the unpruned accuracy over the unpruned scheme's, per cent, mean over seeds: as planned, with "
+                "the kind that was planned most; the best swept deadline of each kind, over the mean unpruned round; "
+                "what cannot be pruned of sparse rounds, per cent of an unpruned round",
+                ["", "planned", "sparse", "frozen", "zeroed", "floor"],
+                rows,
+            )
+        ],
+        figures=[(_drawing(found, cells), "Time to the target in every cell: as planned, and the best swept deadline "
+                  "of each kind of round.")],
+        limits=[
+            f"{len(seeds)} seeds, one model; deadlines are swept coarsely, and where none of the grid suits a cell the "
+            "best swept one is not the best there is.",
+            "All schemes take the server rate that suits unpruned training.",
+        ],
+        command="python -m validation kinds --data-dir DIR",
+        numbers={"cells": [
+            {"bandwidth_hz": at[0], "speed": at[1], "time_percent": found[at], "chosen": chosen[at], "best": wins[at]}
+            for at in cells
+        ]},
+    )  # fmt: skip
+
+
+def _at(run: dict[str, Any]) -> Cell | None:
+    return (run["bandwidth_hz"], run["speed"]) if "speed" in run else None
+
+
+def _chosen_kind(runs: list[dict[str, Any]], at: Cell) -> str:
+    """The kind that most of the planned rounds of a cell were of."""
+    total: dict[str, int] = {}
+    for run in runs:
+        if run["entry"] == CHOSEN.name and _at(run) == at:
+            for kind, count in run["kinds"].items():
+                total[kind] = total.get(kind, 0) + count
+    return max(total, key=lambda kind: total[kind])
+
+
+def _named(at: Cell) -> str:
+    return f"{at[0] / 1e6:g} MHz, {at[1]:g} times the speed"
+
+
+def _text(values: tuple[float | None, ...]) -> str:
+    mean = _mean(values)
+    return f"{mean:.0f}" if np.isfinite(mean) else "never on some seed"
+
+
+def _least_most(spread: Spread) -> str:
+    values = spread.values
+    return f"{values.min():.0f} to {values.max():.0f} %" + ("" if spread.complete else " (in some cell never)")
+
+
+def _drawing(found: Shares, cells: list[Cell]) -> str:
+    bars = {"planned": ("#009E73", ""), "sparse": ("#0072B2", "////"), "frozen": ("#E69F00", "...."),
+            "zeroed": ("#999999", "xxxx")}  # fmt: skip
+    with drawing("kinds", (4.8, 3.8)) as (figure, (axes,)):
+        for i, (kind, (colour, hatch)) in enumerate(bars.items()):
+            names = [CHOSEN.name if kind == "planned" else best(found[at], kind) for at in cells]
+            height = [_mean(found[at][name]) for at, name in zip(cells, names, strict=True)]
+            height = [value if np.isfinite(value) else 0.0 for value in height]
+            axes.bar(np.arange(len(cells)) + 0.2 * (i - 1.5), height, 0.2, label=kind, color=colour, hatch=hatch,
+                     edgecolor="white")  # fmt: skip
+        axes.axhline(100, color="#555555", lw=0.9)
+        axes.set_xticks(range(len(cells)), [f"{b / 1e6:g} MHz\nx {s:g}" for b, s in cells], fontsize=7.5)
+        axes.set_ylabel("time to target (% of unpruned)")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=4)
+        return svg(figure, "kinds", "Time to the target per cell, as planned and by kind of round")
