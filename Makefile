@@ -8,12 +8,13 @@ ARGS ?=
 # CPU training here runs one thread per core it is given; BLAS threads on top only fight over them.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help report explore paper test test-flower lint types verify bench fuzz mutations sanitize clean
+.PHONY: help report explore paper docs test test-flower lint types verify bench fuzz mutations sanitize clean
 
 help:
 	@echo "make report   install, train five schemes on the bundled digits, write an HTML report"
 	@echo "make explore  install, serve a page with sliders on one allocation problem"
 	@echo "make paper    install, set the paper from the results (needs LaTeX, see paper/README.md)"
+	@echo "make docs     install, build the documentation site, docs/_build/html/index.html"
 	@echo "make test     install everything the tests need and run them"
 	@echo "make test-flower   the tests of the Flower app, in an environment of their own"
 	@echo "make sanitize      both compiled extensions under the sanitizers for memory, undefined behaviour and threads"
@@ -35,6 +36,10 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[train,report,docs]'
+	@touch $@
+
 $(VENV)/.bench: $(VENV)/.made pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,bench]'
 	@touch $@
@@ -47,6 +52,11 @@ explore: $(VENV)/.explore
 
 paper: $(VENV)/.report
 	$(BIN)/python -m paper
+
+# Nothing is loaded from a network, and a warning (a dead link, a docstring that cannot be read) is an error.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto $(ARGS)
@@ -88,4 +98,4 @@ sanitize: $(VENV)/.dev
 	$(BIN)/python tests/builds.py address thread $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-flower build dist *.egg-info paper/build paper/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(VENV)-flower build dist docs/_build docs/reference *.egg-info paper/build paper/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

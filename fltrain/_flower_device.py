@@ -52,7 +52,7 @@ class Device:
     split, share, config
         Model, own data and configuration; the model and configuration must be the server's.
     channel_gain : callable
-        Linear |h|^2 of its channel in a round, as it measures it.
+        Linear ``|h|^2`` of its channel in a round, as it measures it.
     state_file : Path, optional
         Its personal part is also kept in this file, and outlives the SuperNode and the run: a server that goes on
         from its checkpoint needs that. One file serves one run at a time.

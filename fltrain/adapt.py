@@ -22,6 +22,12 @@ from fltrain.accounting import Workload
 from fltrain.curve import ERROR_RATIOS, Changes
 from fltrain.plan import RoundPlan
 
+__all__ = [
+    "AdaptivePlanner",
+    "Build",
+    "Choice",
+]
+
 Kind = Literal["sparse", "frozen"]
 Build = Callable[[int, NDArray[np.int64], Workload], tuple[ka.Cell, ka.Devices]]
 """Makes cell and devices of a round's number, the numbers (S,) of the devices that are asked, and their workload. The

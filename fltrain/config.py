@@ -59,8 +59,8 @@ class TrainConfig:
     """False promises that no round prunes: no probe and no mask are accounted, and a plan that prunes is
     an error."""
     importance: Importance = "movement"
-    """Score by which weights are kept: ``movement`` |w_probed - w|, ``taylor`` |w g| with g the mean gradient
-    over the probe batches, ``magnitude`` |w| and ``random`` (these two run no probe)."""
+    """Score by which weights are kept: ``movement`` ``|w_probed - w|``, ``taylor`` ``|w g|`` with g the mean gradient
+    over the probe batches, ``magnitude`` ``|w|`` and ``random`` (these two run no probe)."""
     structure: Structure = "weights"
     """What a mask drops: single ``weights``, or whole ``units`` (outputs of linear layers, channels of
     convolutions), which makes the pruned steps smaller in fact."""

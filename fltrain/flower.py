@@ -48,6 +48,14 @@ from fltrain.split import PersonalState, Split
 
 _log = logging.getLogger(__name__)
 _POLL_S = 1.0
+__all__ = [
+    "Allocate",
+    "Device",
+    "Limits",
+    "client_app",
+    "serve",
+]
+
 Reports = dict[int, dict[str, float]]
 """What devices report, by device: ``channel_gain`` in a round, their counted work before the first."""
 Allocate = Callable[[int, Workload, NDArray[np.float64]], RoundPlan]

@@ -20,6 +20,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import chndtrix, digamma, gammaincinv, ndtri
 
+__all__ = [
+    "HOTZONE_3GPP",
+    "MACRO_3GPP",
+    "THERMAL_NOISE_DBM_PER_HZ",
+    "PathLoss",
+    "db_to_linear",
+    "dbm_to_w",
+    "ergodic_gain",
+    "estimated_gain",
+    "linear_to_db",
+    "noise_psd_w_per_hz",
+    "outage_gain",
+    "place_in_annulus",
+    "rayleigh_mrc",
+    "shadowing",
+    "w_to_dbm",
+]
+
 FloatArray = NDArray[np.float64]
 Size = int | tuple[int, ...]
 

@@ -25,6 +25,14 @@ from kktalloc._problem.problem import Cell, Devices, Problem
 from kktalloc._questions.least import least_deadline
 from kktalloc._questions.solution import Solution, solve
 
+__all__ = [
+    "Clock",
+    "Phones",
+    "RoundCost",
+    "Work",
+    "served",
+]
+
 FloatArray = NDArray[np.float64]
 
 
@@ -32,21 +40,21 @@ class Counted(Protocol):
     """What `fltrain.count_workload` returns; arrays (K,)."""
 
     @property
-    def personal_flops(self) -> FloatArray: ...  # noqa: D102
+    def personal_flops(self) -> FloatArray: ...
     @property
-    def probe_flops(self) -> FloatArray: ...  # noqa: D102
+    def probe_flops(self) -> FloatArray: ...
     @property
-    def dense_flops(self) -> FloatArray: ...  # noqa: D102
+    def dense_flops(self) -> FloatArray: ...
     @property
-    def pruned_flops(self) -> FloatArray: ...  # noqa: D102
+    def pruned_flops(self) -> FloatArray: ...
     @property
-    def payload_bits(self) -> FloatArray: ...  # noqa: D102
+    def payload_bits(self) -> FloatArray: ...
     @property
-    def overhead_bits(self) -> FloatArray: ...  # noqa: D102
+    def overhead_bits(self) -> FloatArray: ...
     @property
-    def broadcast_bits(self) -> FloatArray: ...  # noqa: D102
+    def broadcast_bits(self) -> FloatArray: ...
     @property
-    def weight(self) -> FloatArray: ...  # noqa: D102
+    def weight(self) -> FloatArray: ...
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from kktalloc.channel import db_to_linear
 
+__all__ = [
+    "HOLD_S",
+    "NETWORKS",
+    "RSRP_DBM",
+    "Trace",
+    "path_gain",
+    "read_csv",
+    "read_trace",
+    "steps",
+    "strongest_cell",
+]
+
 FloatArray = NDArray[np.float64]
 
 NETWORKS = ("LTE", "5G")

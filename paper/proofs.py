@@ -39,6 +39,7 @@ _TITLES = {
     "linear_rate": "Corollary, linear rate",
     "sparse": "Theorem, sparse uploads",
     "feedback": "Theorem, error feedback",
+    "momentum": "Corollary, server momentum",
     "implied": "Hypotheses from norms",
     "allocation": "Allocation problem",
 }

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from kktalloc import _command
-from kktalloc.bound import Constants, GradientErrors, Schedule, UploadErrors, bound
+from kktalloc.bound import Constants, FeedbackErrors, GradientErrors, Schedule, UploadErrors, bound
 
 Array = NDArray[np.float64]
-KINDS = ("norms", "gradient errors", "fill", "covered")
+KINDS = ("norms", "gradient errors", "fill", "covered", "momentum")
+"""Theorems: the first, the second, sparse uploads by both means, error feedback with server momentum."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,15 @@ class Shape:
     rounds: int
     noisy: bool
     masks: Array
+    momentum: float
 
     @classmethod
     def random(cls, rng: np.random.Generator, kind: str) -> Shape:
         devices, size, steps, rounds = (int(rng.integers(1, n)) for n in (4, 4, 4, 3))
         noisy = bool(rng.integers(2)) and devices * steps * rounds <= 8
         masks = (rng.random((rounds, 2, devices, size)) < rng.choice([0.5, 0.7, 1.0])).astype(float)
-        return cls(kind, devices, size, steps, rounds, noisy, masks)
+        momentum = float(rng.choice([0.0, 0.5, 0.9])) if kind == "momentum" else 0.0
+        return cls(kind, devices, size, steps, rounds, noisy, masks, momentum)
 
     @property
     def parameters(self) -> int:
@@ -82,7 +85,7 @@ class Losses:
 
 def measured_over_bound(shape: Shape, theta: Array) -> float:
     """Left side over right side with the run's exact constants; 0 where the theorem does not apply."""
-    losses, sparse = Losses(shape, theta), shape.kind in ("fill", "covered")
+    losses, sparse = Losses(shape, theta), shape.kind in ("fill", "covered", "momentum")
     K, alpha = shape.devices, losses.alpha
     draws = K * shape.rounds * shape.steps if shape.noisy else 0
     signs = np.array(list(itertools.product((-1.0, 1.0), repeat=draws))) if draws else np.ones((1, 1))
@@ -91,9 +94,13 @@ def measured_over_bound(shape: Shape, theta: Array) -> float:
     least = float(alpha.min()) if shape.kind == "covered" else 1.0  # A5'': P is at most 1/Gamma
     eta = 0.98 * float(losses.share[0]) * least / shape.steps
     rate = 0.25 + 0.75 * float(losses.share[1]) if sparse else 1.0
+    beta = shape.momentum
+    residual, buffer = np.zeros((K, *u.shape)), np.zeros_like(u)
 
     def total() -> float:
-        return float(sum(alpha[k] * losses.value(k, u).mean() for k in range(K)))
+        """F, with momentum at the shifted iterate."""
+        to_come = rate * (np.einsum("k,ksd->sd", alpha, residual) - beta * buffer)
+        return float(sum(alpha[k] * losses.value(k, u + to_come).mean() for k in range(K)))
 
     before, last = total(), np.ones(len(signs))
     seen: dict[str, list[Any]] = {}
@@ -122,7 +129,7 @@ def measured_over_bound(shape: Shape, theta: Array) -> float:
         whole = np.einsum("k,ksd->sd", alpha, gradient)
         spread = np.einsum("k,ksd->sd", alpha, (gradient - whole) ** 2)
         at = np.ones_like(kept) if sparse else covered
-        scale = np.ones_like(inverse) if shape.kind == "fill" else inverse
+        scale = inverse if shape.kind == "covered" else np.ones_like(inverse)
         share = alpha[:, None, None] * masks * inverse
         found = {
             "gradient": (at * whole**2).sum(1).mean(),
@@ -135,10 +142,17 @@ def measured_over_bound(shape: Shape, theta: Array) -> float:
             "unsent": (scale * (1 - kept) * (1 - masks) * change**2).sum(2).mean(1),
             "upload noise": (scale * added**2).sum(1).mean() / shape.steps,
             "selection": ((scale - 1) * added**2).sum(1).mean() / shape.steps,
+            "residual": (residual**2).sum(2).mean(1),
+            "buffer": (buffer**2).sum(1).mean(),
         }
         for name, value in found.items():
             seen.setdefault(name, []).append(value)
-        if sparse:
+        if shape.kind == "momentum":
+            offered = eta * change - residual
+            buffer = beta * buffer + np.einsum("k,ksd,ksd->sd", alpha, masks, offered)
+            residual = (masks - 1) * offered
+            u = u - rate * (1 - beta) * buffer
+        elif sparse:
             u = u - rate * eta * scale * np.einsum("k,ksd,ksd->sd", alpha, masks, change)
         else:
             u = np.where(covered, np.einsum("k,ksd->sd", alpha, masks * x) * inverse, u)
@@ -155,12 +169,15 @@ def _ratio(shape: Shape, losses: Losses, seen: dict[str, list[Any]], eta: float,
         1.0, 1.0, variance, 0.0, float(np.sqrt(pruned)), mean["delta2"], 1.0 if gamma > 1 - 1e-12 else gamma,
         max(gained, 0.0),
     )  # fmt: skip
-    errors: GradientErrors | UploadErrors | None = None
+    errors: FeedbackErrors | GradientErrors | UploadErrors | None = None
     ratio = None
     if shape.kind == "norms":
         ratio = mean["pruned"] / pruned
     elif shape.kind == "gradient errors":
         errors = GradientErrors(mean["error"], mean["charge"], mean["noise"])
+    elif shape.kind == "momentum":
+        slow = rate * (1 - shape.momentum)
+        errors = FeedbackErrors(mean["residual"], mean["upload noise"], 0.0, slow, shape.momentum, mean["buffer"])
     else:
         errors = UploadErrors(mean["unsent"], mean["upload noise"], mean["selection"], rate)
     schedule = Schedule(shape.rounds, shape.steps, 0, eta, 0.1)

@@ -29,7 +29,7 @@ def _rationals(rng: np.random.Generator, names: str) -> dict[str, sympy.Rational
     return {name: sympy.Rational(int(rng.integers(1, 33)), 16) for name in names.split()}
 
 
-@pytest.mark.parametrize("kind", ["gradients", "uploads", "feedback"])
+@pytest.mark.parametrize("kind", ["gradients", "uploads", "feedback", "momentum"])
 @pytest.mark.parametrize("seed", range(12))
 def test_every_term_is_the_theorems(kind: str, seed: int) -> None:
     """Agreement with the verified expressions at rational points, to rounding."""
@@ -75,10 +75,21 @@ def test_every_term_is_the_theorems(kind: str, seed: int) -> None:
         per_error = ("unsent",)
     else:
         theory = _feedback
+        if kind == "momentum":  # the corollary: its shift, and the rate that momentum amounts to
+            beta = sympy.Rational(int(rng.integers(1, 8)), 8)
+            at["buffer"] = sympy.Rational(int(rng.integers(1, 33)), 16) ** 2
+            at["own"], slow = at["error"] ** 2, at["rate"] * (1 - beta)
+            mix = beta * sympy.sqrt(at["buffer"] / at["own"])  # Young's parameter at its best
+            at["error"] = (1 + mix) * at["own"] + (1 + 1 / mix) * beta**2 * at["buffer"]
         values |= {
             h.headroom: 1 - step * at["rate"], theory.rate: at["rate"], theory.L_uv: at["L_uv"], theory.nu2: at["nu2"],
         }  # fmt: skip
         errors = b.FeedbackErrors([float(at["error"])], float(at["nu2"]), float(at["L_uv"]), float(at["rate"]))
+        if kind == "momentum":
+            errors = replace(
+                errors, residual=[float(at["own"])], server_rate=float(slow), momentum=float(beta),
+                buffer=float(at["buffer"]),
+            )  # fmt: skip
         young = b.Young(1, float(at["p"]), float(at["r"]), 0, float(spare))
         per_error = ("residual", "personal_residual")
     terms = theory.round_terms()
@@ -190,6 +201,9 @@ def test_constants_of_each_round() -> None:
         ("selection_noise_var: .* at least 0", replace(UPLOADS, selection_noise_var=-1)),
         ("residual: .* at least 0", replace(FEEDBACK, residual=[-1.0])),
         ("smoothness_uv: .* at least 0", replace(FEEDBACK, smoothness_uv=-1)),
+        ("momentum: .* below 1", replace(FEEDBACK, momentum=1)),
+        ("buffer: .* at least 0", replace(FEEDBACK, buffer=-1)),
+        ("step condition: .* violated", replace(FEEDBACK, momentum=0.9)),
     ],
 )
 def test_refusals_name_what_is_violated(message: str, errors: Any) -> None:

@@ -124,6 +124,8 @@ class UploadErrors:
 class FeedbackErrors:
     """What sparse uploads with error feedback measure; the server takes the plain sum at a constant rate.
 
+    Dense uploads are those with residual 0, so that this is also the theorem for FedAvg with server momentum.
+
     Parameters
     ----------
     residual
@@ -135,12 +137,19 @@ class FeedbackErrors:
         L_uv: the gradient of F_k in v_k is L_uv-Lipschitz in u, >= 0.
     server_rate
         a, > 0; the same in every round.
+    momentum
+        beta, in [0, 1): the server keeps ``b+ = beta b + what arrives`` and moves by ``a b+``.
+    buffer
+        ``E |b|^2`` at the start of a round, in units of the model, >= 0; at most ``1/(1 - beta)^2`` times what arrives,
+        squared, over all rounds. Unused without momentum.
     """
 
     residual: ArrayLike
     upload_noise_var: ArrayLike
     smoothness_uv: ArrayLike
     server_rate: ArrayLike = 1.0
+    momentum: ArrayLike = 0.0
+    buffer: ArrayLike = 0.0
 
 
 Errors = GradientErrors | UploadErrors | FeedbackErrors

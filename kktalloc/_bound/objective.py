@@ -15,6 +15,7 @@ from kktalloc._problem.problem import Problem
 from kktalloc._problem.variant import variant
 
 RoundKind = Literal["zeroed", "frozen", "sparse"]
+"""What a round prunes: weights set to zero, weights that do not move, or changes that are not sent."""
 _AnyErrors = TypeVar("_AnyErrors", bound=GradientErrors | UploadErrors | FeedbackErrors)
 _FIELD: dict[type, str] = {GradientErrors: "gradient_error", UploadErrors: "upload_error", FeedbackErrors: "residual"}
 

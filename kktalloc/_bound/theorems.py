@@ -220,11 +220,18 @@ def _upload_noise(it: _Known, step: Array, headroom: Array, gamma: Array) -> Arr
 def from_feedback(
     constants: Constants, schedule: Schedule, errors: FeedbackErrors, weight: ArrayLike | None, young: Young
 ) -> Parts:
-    """Theory "Convergence with sparse uploads and error feedback": nothing at the start, nothing to lean on."""
-    residual = _mean("residual", errors.residual, weight)
+    """Theory "Convergence with sparse uploads and error feedback": nothing at the start, nothing to lean on.
+
+    Its corollary with server momentum has the same terms at the rate a/(1 - beta), with the residual less beta buffers.
+    """
+    beta = within("momentum", errors.momentum, 0.0)
+    hold("momentum: must be below 1", beta < 1, beta)
+    buffer = within("buffer", errors.buffer, 0.0)
+    # (1 + y) residual + (1 + 1/y) beta^2 buffer at its least
+    residual = (np.sqrt(_mean("residual", errors.residual, weight)) + beta * np.sqrt(buffer)) ** 2
     noise = within("upload_noise_var", errors.upload_noise_var, 0.0)
     across = within("smoothness_uv", errors.smoothness_uv, 0.0)
-    rate = positive("server_rate", errors.server_rate)
+    rate = positive("server_rate", errors.server_rate) / (1 - beta)
     it = known(constants, schedule, young)
     hold("spare: must be above 0 with error feedback", it.spare > 0, it.spare)
     one = np.ones(())

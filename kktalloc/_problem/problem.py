@@ -198,6 +198,8 @@ class Problem:
         a measured `Table`, or any other with the methods of `PruningError`, whose values and slopes are held against
         each other.
 
+    Notes
+    -----
     Every device field is broadcast to ``(..., K)`` and every cell field to ``(..., 1)``, so that they combine
     without further care; these views are read-only. Float64 arrays are not copied: what is written into them later
     changes the problem, unvalidated. PyTorch tensors (detached from their graph) and arrays that follow the array API

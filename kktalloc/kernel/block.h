@@ -217,8 +217,11 @@ static const Lanes ones = {1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0
 LANE_LOOP void enter_segments(Block *v)
 {
     const int table = v->curve->kind == TABLE;
-    const double *lowest = table ? v->piece_min : v->s_min, *highest = table ? v->piece_max : v->s_max;
-    const double *first = table ? v->first_piece : ones, *last = table ? v->last_piece : ones;
+    Lanes lowest, highest, first, last;
+    copy_lanes(lowest, table ? v->piece_min : v->s_min);
+    copy_lanes(highest, table ? v->piece_max : v->s_max);
+    copy_lanes(first, table ? v->first_piece : ones);
+    copy_lanes(last, table ? v->last_piece : ones);
     EACH_OF(v, i) {
         const double low = lowest[i], high = highest[i], first_piece = first[i], last_piece = last[i];
         const double s_kink = v->s_kink[i], kinked = v->kinked[i], was = kinked > 0.0 ? v->second[i] : 0.0;

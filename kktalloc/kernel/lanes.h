@@ -38,6 +38,13 @@ INLINE int whole_vectors(int count) { return (count + VECTOR - 1) & -VECTOR; }
 
 typedef double Lanes[LANES] __attribute__((aligned(64)));
 
+/* For a loop that reads lanes of a block by a pointer and writes others of it: as it might read what it writes, the compiler would
+ * take it one lane at a time. */
+INLINE void copy_lanes(double *restrict to, const double *restrict from)
+{
+    EACH(i) to[i] = from[i];
+}
+
 /* A float64 array broadcast to (problems, devices); strides in bytes, 0 where it does not vary. */
 typedef struct {
     const char *data;

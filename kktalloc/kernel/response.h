@@ -38,8 +38,8 @@ INLINE double towards(double y, double theta)
 /* The efficiency of the lanes that are fresh at their corner: y / (e^y - 1) = theta, `_efficiency.efficiency_for`. */
 LANE_LOOP void settle(Block *v)
 {
-    const double *s_break = v->curve->kind == TABLE ? v->piece_max : v->s_max;
-    Lanes theta, y;
+    Lanes s_break, theta, y;
+    copy_lanes(s_break, v->curve->kind == TABLE ? v->piece_max : v->s_max);
     EACH_OF(v, i) {
         const double s = corner_s(v, i, s_break), rate = v->rate1[i] * (v->overhead[i] + s);
         theta[i] = rate / (v->gamma[i] * power_limit(v, i, s));
@@ -88,8 +88,10 @@ LANE_LOOP int propose(Block *v, int bisect)
 {
     uint64_t unfinished = 0;
     const int power_law = v->curve->kind == POWER_LAW;
-    const double trust = bisect ? 0.0 : 1.0, further = power_law ? 2.0 : 1.25, *quick = power_law ? v->quick : v->bend;
-    const double *flatter = v->curve->kind == TABLE ? v->flatter : ones;
+    const double trust = bisect ? 0.0 : 1.0, further = power_law ? 2.0 : 1.25;
+    Lanes quick, flatter;
+    copy_lanes(quick, power_law ? v->quick : v->bend);
+    copy_lanes(flatter, v->curve->kind == TABLE ? v->flatter : ones);
     EACH_OF(v, i) {
         const double y = v->y[i], excess = v->excess[i], by = excess * v->per_slope[i], s = v->s[i], b = v->b[i];
         const double free = v->corner[i] == UNSET ? 1.0 : 0.0, top = v->top[i], bottom = v->bottom[i];
@@ -190,7 +192,8 @@ LANE_LOOP void pin(Block *v)
  * there. */
 LANE_LOOP void stop_at_corners(Block *v)
 {
-    const double *flatter = v->curve->kind == TABLE ? v->flatter : ones;
+    Lanes flatter;
+    copy_lanes(flatter, v->curve->kind == TABLE ? v->flatter : ones);
     EACH_OF(v, i) {
         const double held = v->corner[i], step = v->step[i], top = v->top[i], bottom = v->bottom[i], piece = v->piece[i];
         const double above = v->above[i], below = v->below[i];
@@ -217,7 +220,8 @@ LANE_LOOP void stop_at_corners(Block *v)
 /* What a lane at a corner holds. */
 LANE_LOOP void hold_corners(Block *v)
 {
-    const double *s_break = v->curve->kind == TABLE ? v->piece_max : v->s_max;
+    Lanes s_break;
+    copy_lanes(s_break, v->curve->kind == TABLE ? v->piece_max : v->s_max);
     EACH_OF(v, i) {
         const double corner = v->corner[i], free_s = v->s[i], held_s = corner_s(v, i, s_break);
         const double s = corner == UNSET ? free_s : held_s;

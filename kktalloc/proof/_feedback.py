@@ -94,16 +94,27 @@ def residual(k: Expr) -> Expr:
     return _residual(t, k, j, w)
 
 
+def residual_next(k: Expr) -> Expr:
+    """The same when it ends."""
+    return _residual_next(t, k, j, w)
+
+
+def sent(k: Expr) -> Expr:
+    """1 where the device sends what it has."""
+    return _sent(t, k, j, w)
+
+
 def shifted(k: Expr) -> Expr:
     """Gradient of F_k in u at the shifted iterate."""
     return _shifted(t, k, j, w)
 
 
+u_next = _u_next(t, j, w)
 _pshift = _pshifted(t, k, e, c, w)
 shift = rate * total(alpha(k) * residual(k), k)
 move = -rate * eta * (learned + learned_noise)
 _whole_shifted = total(alpha(k) * shifted(k), k)
-_personal2 = total(alpha(k) * expect(pgrad(k, e) ** 2, c), k, e)
+personal_gradient2 = total(alpha(k) * expect(pgrad(k, e) ** 2, c), k, e)
 _z = co_spare * headroom / (L * rate * eta * tau)
 _lean = spare * headroom / tau
 ERRORS = rate * eta * HALF / tau
@@ -172,12 +183,12 @@ def _given(theory: Theory) -> None:
     )
     given(
         "server",
-        eq(_u_next(t, j, w), h.u + rate * total(alpha(k) * _sent(t, k, j, w) * (residual(k) - eta * change(k)), k)),
+        eq(u_next, h.u + rate * total(alpha(k) * sent(k) * (residual(k) - eta * change(k)), k)),
         "the server adds what is sent of residual and change",
     )
     given(
         "residuals",
-        eq(_residual_next(t, k, j, w), (1 - _sent(t, k, j, w)) * (residual(k) - eta * change(k))),
+        eq(residual_next(k), (1 - sent(k)) * (residual(k) - eta * change(k))),
         "the device keeps the rest",
     )
     given("residual error", le(expect(residual(k) ** 2, j), rest(k)), "A3'': squared residual when the round starts")
@@ -200,7 +211,7 @@ def _errors(theory: Theory) -> None:
 
     prove(
         "the shifted iterate moves as if all were sent",
-        eq(_u_next(t, j, w) + rate * total(alpha(k) * _residual_next(t, k, j, w), k), h.u + shift + move),
+        eq(u_next + rate * total(alpha(k) * residual_next(k), k), h.u + shift + move),
         "What is kept back is in the shift.",
         (Use("server"), Use("residuals", rate * alpha(k), (k,))),
     )
@@ -294,7 +305,7 @@ def _personal(theory: Theory) -> None:
         le(
             expect(f_middle),
             expect(f_start)
-            - eta_v / 2 * (1 - L_v * eta_v) * _personal2
+            - eta_v / 2 * (1 - L_v * eta_v) * personal_gradient2
             + tau_v * eta_v / 2 * L_uv**2 * expect(shift**2, j)
             + tau_v * variance,
         ),
@@ -307,7 +318,7 @@ def _personal(theory: Theory) -> None:
     )
 
 
-def _right(terms: FeedbackTerms) -> Expr:
+def right_side(terms: FeedbackTerms) -> Expr:
     return (
         (terms.residual + terms.personal_residual) * total(alpha(k) * rest(k), k)
         + terms.heterogeneity_drift
@@ -334,8 +345,8 @@ def feedback() -> Theory:
     theory.prove(
         "one full round",
         le(
-            expect(f_end) + terms.gradient * gradient2 + terms.personal * _personal2,
-            expect(f_start) + _right(terms),
+            expect(f_end) + terms.gradient * gradient2 + terms.personal * personal_gradient2,
+            expect(f_start) + right_side(terms),
         ),
         "The personal phase, then descent along the move of the shifted iterate.",
         (
@@ -355,8 +366,8 @@ def feedback() -> Theory:
     theory.prove(
         "theorem, error feedback",
         le(
-            total(at_each_round(terms.gradient * gradient2 + terms.personal * _personal2), t) / R,
-            (f_initial - f_lower) / R + total(at_each_round(_right(terms)), t) / R,
+            total(at_each_round(terms.gradient * gradient2 + terms.personal * personal_gradient2), t) / R,
+            (f_initial - f_lower) / R + total(at_each_round(right_side(terms)), t) / R,
         ),
         "R rounds, telescoped; F is that of the shifted iterate, which starts where u does.",
         (

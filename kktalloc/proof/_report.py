@@ -19,6 +19,7 @@ from kktalloc.proof._language import Theory
 from kktalloc.proof._latex import write_terms, write_theory
 from kktalloc.proof._lemmas import lemmas
 from kktalloc.proof._measured import linear_rate, measured
+from kktalloc.proof._momentum import momentum
 from kktalloc.proof._notation import Notation
 from kktalloc.proof._sparse import sparse
 from kktalloc.proof._text import Chapter, as_object, lines, rests_on
@@ -26,7 +27,7 @@ from kktalloc.proof._theorem import convergence
 
 __all__ = ["COROLLARIES", "Chapter", "chapters", "rests_on", "run", "theories"]
 
-COROLLARIES = {"target": "convergence", "one_step": "convergence", "linear_rate": "measured"}
+COROLLARIES = {"target": "convergence", "one_step": "convergence", "linear_rate": "measured", "momentum": "feedback"}
 """Theories that take over the facts and steps of another, by key."""
 
 
@@ -41,6 +42,7 @@ def theories() -> dict[str, Theory]:
         "linear_rate": linear_rate(),
         "sparse": sparse(),
         "feedback": feedback(),
+        "momentum": momentum(),
         "implied": implied(),
         "allocation": allocation(),
     }
