@@ -24,6 +24,7 @@ from ..schemes import Allocator
 
 if TYPE_CHECKING:
     import fltrain as ft
+    from fltrain.config import UpdateKind
 
 MODULES = ("config", "radio", "schemes", "study", "adaptive/study", "adaptive/planners")
 """Modules that make the numbers."""
@@ -143,7 +144,7 @@ def run(config: AdaptiveStudy, entry: Entry, seed: int, data_dir: Path | None) -
     split, train_config, workload = work(training, data, shares, SCHEMES["joint" if pruned else "partial"], seed)
     train_config = replace(train_config, server_rate=entry.server_rate, averaging=entry.averaging)
     mean_s = float(unpruned_s.mean())
-    kinds = ("sparse", "frozen") if entry.kind == "chosen" else (entry.kind,)
+    kinds: tuple[UpdateKind, ...] = ("sparse", "frozen") if entry.kind == "chosen" else (entry.kind,)
     if pruned:
         train_config = replace(train_config, update=kinds[0])
     planner: ft.Planner
@@ -156,7 +157,7 @@ def run(config: AdaptiveStudy, entry: Entry, seed: int, data_dir: Path | None) -
         limit = 0.8 if entry.scheme == "paper" else config.pruning_ratio_max
         radio = replace(config.radio, pruning_ratio_max=limit)
         if pruned:
-            workload = workload.as_round(kinds[0], KEEP)  # type: ignore[arg-type]
+            workload = workload.as_round(kinds[0], KEEP)
         need = demand(radio, phones, workload)
         plan = allocator(entry, config)(radio, phones, need, (entry.deadline or 1.0) * mean_s)
 

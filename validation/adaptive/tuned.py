@@ -26,7 +26,7 @@ _DEADLINES = {"zeroed": (0.4, 0.5), "frozen": (0.25, 0.35), "sparse": (0.25, 0.3
 _KINDS: tuple[Kind, ...] = ("zeroed", "frozen", "sparse")
 BASELINES = (
     *(
-        Entry(scheme, rate, "fill", kind, deadline)  # type: ignore[arg-type]
+        Entry(scheme, rate, "fill", kind, deadline)
         for scheme in ("joint", "common", "equal", "pruning_only")
         for kind in _KINDS
         for rate in (1.0, 2.0)
