@@ -138,8 +138,8 @@ static double s_at_star(const Asked *a, const Smooth *e, double log_price, doubl
     /* power ln(rho) - 2 ln(1 + A s) + straight = 0, with 1 / (1 + A s) = 1 - A + A rho: Newton's method for ln(rho). */
     double below = log(most(1.0 - high / (1.0 + A * high), 0.0)), above = log(1.0 - low / (1.0 + A * low));
     if (!(high < INFINITY)) below = log(most(1.0 - 1.0 / A, 0.0));
-    double x = most(least(-straight / e->power, above), below), before = INFINITY;
-    if (!(x > -INFINITY)) x = above - 1.0;
+    double x = least(-straight / e->power, above), before = INFINITY;
+    if (!(x > below)) x = below > -INFINITY ? 0.5 * (below + above) : above - 1.0;  /* at the lower end 1 + A s may be infinite */
     for (int n = 0; n < 200; n++) {
         const double rho = exp(x), per_room = 1.0 - A + A * rho, off = e->power * x + 2.0 * log(per_room) + straight;
         const double slope = e->power + 2.0 * A * rho / per_room, size = fabs(off), next = x - off / slope;
@@ -147,7 +147,7 @@ static double s_at_star(const Asked *a, const Smooth *e, double log_price, doubl
         else below = most(below, x);
         const int good = next <= above && next >= below && !(size > 0.5 * before);
         before = size;
-        if (size < 1e-8 * slope && next == next) {
+        if (size < 1e-8 * least(slope, 1.0) && next == next) {
             x = most(least(next, above), below);
             break;
         }

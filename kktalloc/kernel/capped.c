@@ -23,8 +23,8 @@ typedef struct {
     ptrdiff_t row, count;
     Asked *device;
     double *start;         /* efficiencies from which the next search sets out */
-    double log_price;      /* the same of the price of bandwidth; NaN at first */
-    Answers now, cheap, dear, spare[2];  /* at this price; on either side of the clearing one; free to be written */
+    double log_price;      /* the same of the price of bandwidth */
+    Answers now, cheap, dear;  /* at this price; on either side of the clearing one */
     Answers heavy, light;  /* at clearing prices: too much power, and not too much */
     int nothing_scarce, lost;  /* everybody has enough within both budgets; a search ended without an answer */
 } Market;
@@ -114,7 +114,7 @@ static double clear_bandwidth(Market *m, double log_ratio)
         ask_all(m, -INFINITY);
         return -INFINITY;
     }
-    double price = m->log_price == m->log_price ? least(m->log_price, high) : high - 1.0;
+    double price = fabs(m->log_price) < INFINITY ? least(m->log_price, high) : high - 1.0;
     for (int n = 0; n < PRICE_STEPS; n++) {
         const double flow = ask_all(m, price), total = m->now.bandwidth, error = log(total), slope = flow / total;
         if (!(total > 0.0) && !(total <= 0.0)) {
@@ -240,21 +240,24 @@ static void hand_over(const Market *m, const Answers *answers, const Allocation 
 static int solve_capped_row(const Problem *problem, const Allocation *out, ptrdiff_t row)
 {
     const ptrdiff_t K = problem->devices;
-    enum { SIDES = 7 };
-    Asked *device = malloc((size_t)K * (sizeof *device + SIDES * sizeof(Answer) + sizeof(double)));
+    enum { SIDES = 5 };
+    Asked *device = calloc((size_t)K, sizeof *device + SIDES * sizeof(Answer) + sizeof(double));
     if (!device) return UNRESOLVED;
     Answer *answers = (Answer *)(device + K);
     Market m = {.problem = problem, .row = row, .count = K, .device = device, .start = (double *)(answers + SIDES * K)};
-    Answers *side[SIDES] = {&m.now, &m.cheap, &m.dear, &m.heavy, &m.light, &m.spare[0], &m.spare[1]};
+    Answers *side[SIDES] = {&m.now, &m.cheap, &m.dear, &m.heavy, &m.light};
     for (int i = 0; i < SIDES; i++) side[i]->of = answers + i * K;
     for (ptrdiff_t k = 0; k < K; k++) {
         device[k] = asked_of(problem, row, k);
         m.start[k] = 0.0;
     }
-    m.heavy.power = m.light.power = m.log_price = NAN;
+    m.heavy.power = m.light.power = NAN;
+    m.log_price = log(out->price_per_hz[row] * cell_value(problem, BANDWIDTH_HZ, row));
     const Root root = find_root(excess_power, &m, guess_ratio(&m), -600.0, 600.0, FILLED, 1e-14);
     int state = UNRESOLVED;
-    if (root.found && !m.lost) {
+    /* The least power that the floors take within the bandwidth is beyond the cap. */
+    if (root.found && !m.lost && !(m.light.power == m.light.power) && m.heavy.power > 1.0 + WITHIN) state = INFEASIBLE;
+    else if (root.found && !m.lost) {
         if (m.nothing_scarce) swap(&m.now, &m.light);
         else {
             const double share = share_of(m.heavy.power, m.light.power);
@@ -290,6 +293,11 @@ static void solve_if_capped(void *shared, ptrdiff_t row)
 
 void within_cap(const Problem *problem, const Allocation *out, int threads)
 {
+    const Column *cap = &problem->cell[TOTAL_POWER_W];
+    if (cap->row == 0 && !(*(const double *)cap->data < INFINITY)) {
+        memset(out->price_per_w, 0, (size_t)problem->problems * sizeof(double));
+        return;
+    }
     Capped shared = {problem, out};
     Team *team = start_team(threads, problem->problems);
     in_parallel(team, solve_if_capped, &shared, problem->problems);
