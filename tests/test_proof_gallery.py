@@ -45,6 +45,8 @@ def test_the_tutorial_proves_what_it_says() -> None:
         theory = names.get("theory")
         if isinstance(theory, Theory):
             seen[theory.title] = len(theory.steps)
+    refused = [verdict.reason for verdict in verify(names["descent"]) if not verdict.verified]  # type: ignore[arg-type]
+    assert "\n".join(refused) in page
     assert {title: n > 3 for title, n in seen.items()} == {
         "Stochastic gradient descent, smooth and non-convex": True,
         "FedAvg, smooth and non-convex": True,

@@ -170,7 +170,7 @@ def test_a_missing_kernel_is_said_once_and_only_where_it_matters() -> None:
     assert told(KKTALLOC_ENGINE="numpy")[1:] == ["[]"] * 3
 
 
-CELL = (np.array(1e6), np.array(4e-21), np.array(1.0))
+CELL = (np.array(1e6), np.array(4e-21), np.array(1.0), np.array(np.inf))
 DEVICES = tuple(np.array(v) for v in (1e-11, 0.1, 4e6, 0.2, 0.0, 0.0, np.inf, 0.0, 0.0, 1.0, 1.0, 1.0))
 HUGE = [(4, 2**62), (2, 2**62), (2**62, 4), (2**31, 2**33), (1, 2**40), (2**62, 0), (0, 2**62), (2**63 - 1, 2**63 - 1)]
 NEGATIVE = [(-1, -1), (1, -1), (-1, 1), (0, -3), (-(2**63), 1), (-(2**63), -1)]
@@ -184,12 +184,12 @@ def test_sizes_that_cannot_be_counted_are_refused(problems: int, devices: int) -
     codes = np.empty(0, np.int8)
     with pytest.raises(ValueError, match="cannot be counted"):
         kernel._KERNEL.solve(
-            CELL, DEVICES, None, problems, devices, 1, *[none] * 6, codes, none, none, codes, none, None
+            CELL, DEVICES, None, problems, devices, 1, *[none] * 6, codes, none, none, none, codes, none, None
         )  # fmt: skip
     with pytest.raises(ValueError, match="cannot be counted"):
         kernel._KERNEL.judge(
             CELL, DEVICES, None, problems, devices, 1, np.array(0.1), np.array(1e5), np.array(0.1), np.array(1e-7),
-            *[None] * 8, none, None, None, None,
+            np.array(0.0), *[None] * 8, none, None, None, None,
         )  # fmt: skip
     with pytest.raises(ValueError, match="cannot be counted"):
         kernel._KERNEL.normalise(np.array(1.0), problems, devices, none)

@@ -134,9 +134,9 @@ def certify(
     claims = {name: _claim(problem, name, value) for name, value in claimed.items()}
     if bandwidth_price_per_hz is not None:
         per_hz = _fit("bandwidth_price_per_hz", bandwidth_price_per_hz, problem.batch_shape)
-        verdict = None if np.any(per_w) else compiled.judge(problem, rho, b, p, per_hz, claims)
+        verdict = compiled.judge(problem, rho, b, p, per_hz, per_w, claims)
         if verdict is not None:
-            return read_verdict(verdict, per_hz, tolerance)
+            return read_verdict(verdict, per_hz, per_w, tolerance)
     c = convex_rows(problem)
     implied = outcome(problem, rho, b, p)
     q = 1.0 - rho
@@ -193,14 +193,17 @@ def feasibility(
     return {name: np.where(nothing | np.isnan(v), np.inf, v) for name, v in residuals.items()}
 
 
-def read_verdict(verdict: FloatArray, bandwidth_price_per_hz: FloatArray, tolerance: float = CERTIFIED) -> Certificate:
+def read_verdict(
+    verdict: FloatArray,
+    bandwidth_price_per_hz: FloatArray,
+    total_power_price_per_w: FloatArray,
+    tolerance: float = CERTIFIED,
+) -> Certificate:
     """Certificate from the rows that the compiled kernel found (`kktalloc._certificate.compiled.judge`)."""
     residuals = dict(zip(compiled.RESIDUALS, verdict, strict=False))
-    residuals["primal_bandwidth_max"] = residuals["primal_total_power"] = nothing = np.zeros(
-        np.shape(bandwidth_price_per_hz)
-    )
+    residuals["primal_bandwidth_max"] = np.zeros(np.shape(bandwidth_price_per_hz))
     gap, resolution = verdict[len(compiled.RESIDUALS) :]
-    return Certificate(residuals, gap, bandwidth_price_per_hz, nothing, resolution, tolerance)
+    return Certificate(residuals, gap, bandwidth_price_per_hz, total_power_price_per_w, resolution, tolerance)
 
 
 def _spoilt(problem: Problem) -> np.ndarray:

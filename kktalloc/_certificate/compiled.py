@@ -15,17 +15,23 @@ from kktalloc._problem.threads import threads_for
 
 # Rows of what `judge` finds, in the order of kernel/problem.h; the gap and the resolution follow.
 RESIDUALS = (
-    "primal_rate", "primal_energy", "primal_peak_power", "primal_bandwidth", "primal_pruning", "dual",
-    "complementarity", "stationarity", "consistency",
+    "primal_rate", "primal_energy", "primal_peak_power", "primal_bandwidth", "primal_total_power",
+    "primal_pruning", "dual", "complementarity", "stationarity", "consistency",
 )  # fmt: skip
 _DEVICE_CLAIMS = ("upload_s", "latency_s", "energy_j", "energy_per_j", "peak_power_per_w")
 _CLAIMS = frozenset((*_DEVICE_CLAIMS, "objective", "deadline_per_s", "regime"))
 
 
 def judge(
-    problem: Problem, rho: FloatArray, b: FloatArray, p: FloatArray, per_hz: FloatArray, claimed: dict[str, FloatArray]
+    problem: Problem,
+    rho: FloatArray,
+    b: FloatArray,
+    p: FloatArray,
+    per_hz: FloatArray,
+    per_w: FloatArray,
+    claimed: dict[str, FloatArray],
 ) -> FloatArray | None:
-    """Certificate by the compiled kernel: `RESIDUALS`, gap and resolution stacked, ``(11, ...)``; None if not served.
+    """Certificate by the compiled kernel: `RESIDUALS`, gap and resolution stacked, ``(12, ...)``; None if not served.
 
     `claimed` holds arrays of full shape under the names that `kktalloc.certify` takes.
     """
@@ -33,7 +39,7 @@ def judge(
     if module is None or not claimed.keys() <= _CLAIMS:
         return None
     verdict = np.empty((len(RESIDUALS) + 2, *problem.batch_shape))
-    _call_judge(module, problem, rho, b, p, per_hz, claimed, verdict, (None, None, None))
+    _call_judge(module, problem, rho, b, p, per_hz, per_w, claimed, verdict, (None, None, None))
     return verdict
 
 
@@ -51,7 +57,7 @@ def judge_and_price(
     per_device = np.empty((2, *problem.shape)) if found.scratch is None else found.scratch
     priced = np.empty(problem.batch_shape), per_device[0], per_device[1]
     claimed = {name: getattr(found, name) for name in ("upload_s", "latency_s", "energy_j", "objective", "regime")}
-    allocation = found.pruning_ratio, found.bandwidth_hz, found.tx_power_w, found.price_per_hz
+    allocation = found.pruning_ratio, found.bandwidth_hz, found.tx_power_w, found.price_per_hz, found.price_per_w
     _call_judge(module, problem, *allocation, claimed, verdict, priced, threads)
     return verdict, priced
 
@@ -63,6 +69,7 @@ def _call_judge(
     b: FloatArray,
     p: FloatArray,
     per_hz: FloatArray,
+    per_w: FloatArray,
     claimed: dict[str, FloatArray],
     verdict: FloatArray,
     priced: tuple[FloatArray | None, FloatArray | None, FloatArray | None],
@@ -75,7 +82,7 @@ def _call_judge(
 
     module.judge(
         *problem.columns, curve_columns(problem), N, K, threads_for(N * K, threads),
-        flat(rho, N, K), flat(b, N, K), flat(p, N, K), flat(per_hz, N),
+        flat(rho, N, K), flat(b, N, K), flat(p, N, K), flat(per_hz, N), flat(per_w, N),
         *(flat(claimed.get(name), N, K) for name in _DEVICE_CLAIMS),
         flat(claimed.get("objective"), N), flat(claimed.get("deadline_per_s"), N), _codes(claimed.get("regime")),
         verdict, *priced,

@@ -41,12 +41,12 @@ def solve(problem: Problem, threads: int | None = None) -> Allocation | None:
     new = _on_huge_pages if math.prod(shape) >= _LARGE else np.empty
     rho, b, p, upload, latency, energy = (new(shape) for _ in range(6))
     regime, state = np.empty(shape, np.int8), np.empty(batch, np.int8)
-    objective, price, scratch = np.empty(batch), np.empty(batch), new((2, *shape))
+    objective, price, per_w, scratch = np.empty(batch), np.empty(batch), np.empty(batch), new((2, *shape))
     curve = curve_columns(problem)
     piece = np.empty(shape, np.int16) if isinstance(problem.pruning_error, Table) else None
     module.solve(
         *problem.columns, curve, *problem.sizes, threads_for(math.prod(problem.sizes), threads),
-        rho, b, p, upload, latency, energy, regime, objective, price, state, scratch, piece,
+        rho, b, p, upload, latency, energy, regime, objective, price, per_w, state, scratch, piece,
     )  # fmt: skip
     solved = np.asarray(state == _SOLVED)
-    return Allocation(rho, b, p, upload, latency, energy, objective, regime, price, np.zeros(batch), solved, scratch)
+    return Allocation(rho, b, p, upload, latency, energy, objective, regime, price, per_w, solved, scratch)

@@ -119,6 +119,7 @@ _RANGES: dict[str, tuple[float, bool, float]] = {
 _CELL = tuple(f.name for f in fields(Cell))
 _DEVICES = tuple(f.name for f in fields(Devices) if f.name != "name")  # those that are numbers
 _COMPILED = tuple(name for name in _DEVICES if name != "bandwidth_max_hz")  # in the order of kernel/problem.h
+_NO_CAP = np.array(inf)
 _OPTIONAL = ("total_power_w", "weight")
 
 
@@ -288,8 +289,8 @@ class Problem:
 
     @cached_property
     def columns(self) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
-        """Fields of cell (without the cap on total power) and devices, which broadcast to ``(N,)`` and ``(N, K)``."""
-        cell = (self._cell[name] for name in _CELL if name != "total_power_w")
+        """Fields of cell (an infinite cap for none) and devices, which broadcast to ``(N,)`` and ``(N, K)``."""
+        cell = (self._cell.get(name, _NO_CAP) for name in _CELL)
         devices = (self._devices[name] for name in _COMPILED)
         if len(self.shape) <= 2:
             return tuple(cell), tuple(devices)

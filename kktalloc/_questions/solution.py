@@ -158,7 +158,7 @@ def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None, th
     solution = Solution(*arrays, problem, found.objective, found.regime, worth, diagnosis)
     if judged is not None:
         # The very arrays that it holds were judged.
-        solution.__dict__["certificate"] = read_verdict(verdict, found.price_per_hz)
+        solution.__dict__["certificate"] = read_verdict(verdict, found.price_per_hz, found.price_per_w)
     return solution
 
 

@@ -49,12 +49,15 @@ typedef struct {
 LANE_LOOP void enter_cells(Block *v, const Problem *problem, const Judgement *given, const Strip *at)
 {
     const Strip cells = {at->row, 0, 0, at->across ? at->count : 1, 1};
-    Lanes noise, price;
+    Lanes noise, price, per_w;
     v->width = whole_vectors(at->count);
     load(v->bandwidth, &problem->cell[BANDWIDTH_HZ], &cells);
     load(noise, &problem->cell[NOISE_PSD_W_PER_HZ], &cells);
     load(v->deadline, &problem->cell[DEADLINE_S], &cells);
     load(price, &given->price_per_hz, &cells);
+    load(per_w, &given->price_per_w, &cells);
+    load(v->total_power, &problem->cell[TOTAL_POWER_W], &cells);
+    v->capped = 0;
     for (int i = 0; i < v->width; i++) {
         const int from = at->across ? i : 0;
         const double bandwidth = v->bandwidth[from];
@@ -63,6 +66,9 @@ LANE_LOOP void enter_cells(Block *v, const Problem *problem, const Judgement *gi
         v->per_noise[i] = 1.0 / noise[from];
         v->deadline[i] = v->deadline[from];
         v->price[i] = most(price[from], 0.0);
+        v->total_power[i] = v->total_power[from];
+        v->watt_price[i] = most(per_w[from], 0.0);
+        v->capped |= v->watt_price[i] > 0.0;
     }
 }
 
@@ -121,7 +127,9 @@ static void judge_chunk(void *shared, ptrdiff_t chunk)
 static void pronounce(const Problem *problem, const Judgement *given, const Verdict *all, ptrdiff_t row)
 {
     const double B = cell_value(problem, BANDWIDTH_HZ, row), price = value_at(&given->price_per_hz, row);
-    const double lam = most(price, 0.0), paid = lam * B, used = value_of(all->sum[BANDWIDTH]);
+    const double per_w = value_at(&given->price_per_w, row), mu = most(per_w, 0.0), P = cell_value(problem, TOTAL_POWER_W, row);
+    const double lam = most(price, 0.0), paid = lam * B + (mu > 0.0 ? mu * P : 0.0), used = value_of(all->sum[BANDWIDTH]);
+    const double radiated = value_of(all->sum[POWER]);
     const double total = value_of(all->sum[SHARE]), scale = total > 0.0 ? total : 1.0;
     const double objective = value_of(all->sum[OBJECTIVE]), later = value_of(all->sum[LATER]);
     const double deadline = cell_value(problem, DEADLINE_S, row);
@@ -135,8 +143,9 @@ static void pronounce(const Problem *problem, const Judgement *given, const Verd
         [PRIMAL_PEAK_POWER] = all->worst[PEAK],
         [PRIMAL_BANDWIDTH] = no_nan(most((used - B) / B, all->worst[NEGATIVE] / B) + 0.0 * used),
         [PRIMAL_PRUNING] = all->worst[PRUNING],
-        [DUAL] = no_nan(most(-price * B, 0.0) + 0.0 * price),
-        [COMPLEMENTARITY] = no_nan((value_of(all->sum[UNUSED]) + most(paid - lam * used, 0.0) + 0.0 * used) / scale),
+        [PRIMAL_TOTAL_POWER] = radiated > P ? no_nan((radiated - P) / most(P, 1e-300)) : no_nan(0.0 * radiated),
+        [DUAL] = no_nan(most(most(-price * B, -per_w * least(P, 1e300)), 0.0) + 0.0 * price + 0.0 * per_w),
+        [COMPLEMENTARITY] = no_nan((value_of(all->sum[UNUSED]) + most(paid - lam * used - mu * radiated, 0.0) + 0.0 * used) / scale),
         [STATIONARITY] = all->worst[STATIONARY],
         [CONSISTENCY] = consistency,
         [DUALITY_GAP] = (objective - (value_of(all->sum[BOUND]) - paid)) / scale,

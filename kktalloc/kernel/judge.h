@@ -15,11 +15,12 @@ enum { ANYWHERE = -2, AT_FLOOR = 0, ON_ENERGY, AT_KINK, AT_PEAK, AT_TOP, AT_TOTA
 
 /* What is worst, and what adds up, over the devices. */
 enum { RATE, ENERGY, PEAK, PRUNING, NEGATIVE, STATIONARY, CONSISTENT, WORST };
-enum { OBJECTIVE, SHARE, BOUND, BANDWIDTH, WORTH, UNUSED, LATER, SUMS };
+enum { OBJECTIVE, SHARE, BOUND, BANDWIDTH, POWER, WORTH, UNUSED, LATER, SUMS };
 
 typedef struct {
     int width;  /* lanes in use, in whole vectors */
-    Lanes bandwidth, per_bandwidth, per_noise, deadline, price;  /* of the lane's problem */
+    int capped;  /* whether some problem's total power has a price */
+    Lanes bandwidth, per_bandwidth, per_noise, deadline, price, total_power, watt_price;  /* of the lane's problem */
     Lanes field[DEVICE_FIELDS], rho, b, p, regime, claimed[CLAIMS], implied[CLAIMS];
     Lanes power_price, joule_price;  /* of all that limits power, had it one price */
     Lanes window, per_window, rate, snr, log_snr, silent, needed, off_peak, off_budget;
@@ -90,6 +91,7 @@ LANE_LOOP void imply(Block *v)
         v->sum[OBJECTIVE][i] = alpha * rho;  /* e(rho) = rho, till `bend` knows better */
         v->sum[SHARE][i] = alpha;
         v->sum[BANDWIDTH][i] = b < 0.0 ? 0.0 : b;  /* nobody hands out what another gives back */
+        v->sum[POWER][i] = p < 0.0 ? 0.0 : p;
         v->implied[UPLOAD_S][i] = upload;
         v->implied[LATENCY_S][i] = latency;
         v->implied[ENERGY_J][i] = energy;
@@ -134,9 +136,49 @@ LANE_LOOP void judge_first_bits(Block *v)
     }
 }
 
-/* The convex rows of a device, and the prices of rate and power at its SNR. */
+/* No prices support an efficiency beyond y*, at which a watt is worth no more than its price: e^y phi(y) = lam g / mu, by
+ * Newton's method for ln y. Where bandwidth is free that is 0. */
+LANE_LOOP void judge_at_power_price(Block *v)
+{
+    Lanes wanted, heard, y;
+    for (int i = 0; i < (v->width & -VECTOR); i++) {
+        const double on_time = v->deadline[i] > v->field[FIXED_LATENCY_S][i] ? 1.0 : 0.0, mu = v->watt_price[i];
+        const double g = on_time > 0.0 ? v->field[CHANNEL_GAIN][i] * v->per_noise[i] : 0.0, z = v->price[i] * g / mu;
+        const double target = natural_log(most(least(z, 1e300), 1e-300)), root = sqrt(2.0 * most(least(z, 1.0), 1e-300));
+        const double large = most(target, 1.0), start = large - 0.8 * natural_log(large) + 0.3;
+        heard[i] = z;
+        wanted[i] = target;
+        y[i] = target < 0.0 ? root : start;
+    }
+    for (int n = 0; n < 6; n++)
+        for (int i = 0; i < (v->width & -VECTOR); i++) {
+            const double at = y[i];
+            double e, em, shrunk, ignored;
+            decay(least(at, 700.0), &e, &em);
+            const double small = most(least(at, 0.1), 1e-300);
+            const double terms = 1.0 / 20160.0 - small * (1.0 / 181440.0 - small * (1.0 / 1814400.0));
+            const double more = 1.0 / 60.0 - small * (1.0 / 360.0 - small * (1.0 / 2520.0 - small * terms));
+            const double series = 0.5 * small * small * (1.0 - small * (1.0 / 3.0 - small * (1.0 / 12.0 - small * more)));
+            const double f = at < 0.1 ? series : at - em, off = (wanted[i] - at - natural_log(f)) * f / (at * at);
+            const double step = most(least(off, 2.0), -2.0);
+            decay(fabs(step), &shrunk, &ignored);
+            y[i] = at * (step > 0.0 ? 1.0 / shrunk : shrunk);
+        }
+    for (int i = 0; i < (v->width & -VECTOR); i++) {
+        const double mu = v->watt_price[i], bound = heard[i] > 1e-290 ? y[i] : 0.0, snr = v->snr[i], log_snr = v->log_snr[i];
+        const double y_most = mu > 0.0 ? bound : INFINITY, needed = v->needed[i];
+        double e, em;
+        decay(least(y_most, 700.0), &e, &em);
+        const double most_snr = em / e;
+        v->snr[i] = y_most < log_snr ? most_snr : snr;
+        v->log_snr[i] = least(log_snr, y_most);
+        v->needed[i] = mu > 0.0 ? 0.0 : needed;
+    }
+}
+
+/* The convex rows of a device, and the prices of rate and power at its SNR. `sound` is 0.0 where no prices support that SNR. */
 typedef struct {
-    double r0, r1, e0, e1, limited, u_min, u_cap, nu, power_price, per_room;
+    double r0, r1, e0, e1, limited, u_min, u_cap, nu, power_price, per_room, sound;
 } Rows;
 
 INLINE Rows rows_of(const Block *v, int i)
@@ -150,7 +192,8 @@ INLINE Rows rows_of(const Block *v, int i)
     const double on_time = v->deadline[i] > v->field[FIXED_LATENCY_S][i] ? 1.0 : 0.0;
     const double g = on_time > 0.0 ? v->field[CHANNEL_GAIN][i] * v->per_noise[i] : 0.0;
     const double r0 = extra * per_window, r1 = payload + a * r0, left = budget - fixed_j;
-    const double most_rate = B * natural_log1p(g * (left > 0.0 ? peak : 0.0) * v->per_bandwidth[i]) * PER_LN2;
+    const double capped = least(peak, v->total_power[i]);
+    const double most_rate = B * natural_log1p(g * (left > 0.0 ? capped : 0.0) * v->per_bandwidth[i]) * PER_LN2;
     const double u_min = q_min / (window - a * q_min), u_max = window > a ? 1.0 / (window - a) : INFINITY;
     const double highest = most(least(u_max, (most_rate - r0) / r1), u_min);
     const double u_cap = on_time > 0.0 ? highest : u_min;
@@ -166,9 +209,15 @@ INLINE Rows rows_of(const Block *v, int i)
     const double direct = x < 0.05 ? series : v->log_snr[i] - x * per_room, needed = v->needed[i];
     const double marginal = (needed > 0.0 ? needed : direct) * PER_LN2;
     const double priced = lam > 0.0 ? 1.0 : 0.0, positive = marginal > 0.0 ? priced : 0.0;
-    const double usable = marginal < INFINITY ? positive : 0.0, nu = usable > 0.0 ? lam / marginal : 0.0;
-    const double power_price = usable > 0.0 ? nu * g * per_room * PER_LN2 : 0.0;
-    return (Rows){r0, r1, e0, e1, limited, u_min, u_cap, nu, power_price, per_room};
+    const double usable = marginal < INFINITY ? positive : 0.0, mu = v->watt_price[i];
+    /* Where bandwidth is free a bit costs power alone, at no SNR. */
+    const double watts_alone = lam > 0.0 ? 0.0 : mu, at_no_snr = g > 0.0 ? watts_alone * LN2 / g : 0.0;
+    const double nu = usable > 0.0 ? lam / marginal : at_no_snr;
+    const double worth = usable > 0.0 ? nu * g * per_room * PER_LN2 : mu, beyond = worth - mu;
+    const double sound = worth >= mu * (1.0 - 1e-12) ? 1.0 : 0.0;
+    /* At y* power is worth its price; what rounding leaves of the difference would be laid on a limit far away. */
+    const double power_price = beyond > ROUNDING * mu ? beyond : 0.0;
+    return (Rows){r0, r1, e0, e1, limited, u_min, u_cap, nu, power_price, per_room, sound};
 }
 
 /* The best multipliers at a device's SNR and price, and what the allocation leaves to them. */
@@ -198,7 +247,7 @@ INLINE void weigh(Block *v, int linear)
         const double u_end = some > 0.0 ? u_all : u_none, u_best = between > 0.0 ? u_between : u_end;
         const double kept = window * u_best / (1.0 + a * u_best), cost = linear ? alpha * most(least(1.0 - kept, 1.0), 0.0) : 0.0;
         v->kept[i] = kept;
-        v->sum[BOUND][i] = cost + spread * u_best + nu * r0 - omega * e0 - pi * peak;
+        v->sum[BOUND][i] = r.sound > 0.0 ? cost + spread * u_best + nu * r0 - omega * e0 - pi * peak : -1e300;
 
         /* What is priced is used up, and no device gains by moving: the marginal terms agree, for one of the q next to this
          * one, or q is the best at these prices. In u = q / t the fall of the objective is alpha (T - a q)^2 / T; where the
@@ -213,7 +262,7 @@ INLINE void weigh(Block *v, int linear)
         const double steep = most(steepest, flattest), flat = most(gentlest, flattest);
         const double slack = limited > 0.0 ? e0 + e1 * u - p : 0.0, per_j = omega * eta * per_t;
         const double unused = nu * (rate - r0 - r1 * u) + omega * slack + pi * (peak - p);
-        const double spread_ulp = Q_ULP * (nu * r1 + power_price * fabs(e1));
+        const double spread_ulp = Q_ULP * (nu * r1 + (power_price + v->watt_price[i]) * fabs(e1));
         const double off_slope = most(most(flat - spread, spread - steep) - spread_ulp, 0.0);
         const double later = (nu * rate - omega * p) * per_t;
         const double mismatch = off_slope / most(most(fabs(spread), steep), 1e-300);
@@ -234,7 +283,7 @@ INLINE void weigh(Block *v, int linear)
         const double off_peak = regime == AT_PEAK ? at_peak * kept_beyond : at_top;
         const double off_kink = regime == AT_KINK ? both * kept_beyond : off_peak;
         const double off_budget = regime == ON_ENERGY ? at_budget * kept_beyond : off_kink;
-        const double content = flat == 0.0 ? 0.0 : 1.0, off_total = regime == AT_TOTAL_POWER ? content : off_budget;
+        const double content = flat == 0.0 || v->watt_price[i] > 0.0 ? 0.0 : 1.0, off_total = regime == AT_TOTAL_POWER ? content : off_budget;
         const double off = regime == AT_FLOOR ? kept_beyond : off_total;
         v->worst[CONSISTENT][i] = regime == ANYWHERE ? 0.0 : no_nan(off);
     }
@@ -428,6 +477,7 @@ static void judge_block(Block *v)
         else bend_tables(v);
     }
     if (any(v->silent, v->width)) judge_first_bits(v);
+    if (v->capped) judge_at_power_price(v);
     if (kind == LINEAR) {
         weigh_linear(v);
         return;

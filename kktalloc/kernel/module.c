@@ -130,12 +130,12 @@ static int problem_of(Buffers *buffers, PyObject *cell, PyObject *devices, PyObj
 static PyObject *py_solve(PyObject *self, PyObject *args)
 {
     (void)self;
-    PyObject *cell, *devices, *curve, *rho, *b, *p, *upload, *latency, *energy, *regime, *objective, *price, *state;
+    PyObject *cell, *devices, *curve, *rho, *b, *p, *upload, *latency, *energy, *regime, *objective, *price, *per_w, *state;
     PyObject *scratch, *piece;
     Py_ssize_t N, K;
     int threads;
-    if (!PyArg_ParseTuple(args, "OOOnniOOOOOOOOOOOO", &cell, &devices, &curve, &N, &K, &threads, &rho, &b, &p, &upload,
-                          &latency, &energy, &regime, &objective, &price, &state, &scratch, &piece))
+    if (!PyArg_ParseTuple(args, "OOOnniOOOOOOOOOOOOO", &cell, &devices, &curve, &N, &K, &threads, &rho, &b, &p, &upload,
+                          &latency, &energy, &regime, &objective, &price, &per_w, &state, &scratch, &piece))
         return NULL;
     Buffers buffers = {.count = 0};
     Problem problem;
@@ -152,6 +152,7 @@ static PyObject *py_solve(PyObject *self, PyObject *args)
         && (out.regime = output(&buffers, regime, N * K, 'b'))
         && (out.objective = output(&buffers, objective, N, 'd'))
         && (out.price_per_hz = output(&buffers, price, N, 'd'))
+        && (out.price_per_w = output(&buffers, per_w, N, 'd'))
         && (out.state = output(&buffers, state, N, 'b')) && (out.scratch = output(&buffers, scratch, 2 * N * K, 'd'))
         && (problem.curve.kind != TABLE || (out.piece = output(&buffers, piece, N * K, 'h')))) {
         Py_BEGIN_ALLOW_THREADS
@@ -174,11 +175,11 @@ static int optional(Buffers *buffers, PyObject *array, ptrdiff_t rows, ptrdiff_t
 static PyObject *py_judge(PyObject *self, PyObject *args)
 {
     (void)self;
-    PyObject *cell, *devices, *curve, *rho, *b, *p, *price, *claims[CLAIMS], *objective, *later, *regime, *verdict, *out[3];
+    PyObject *cell, *devices, *curve, *rho, *b, *p, *price, *per_w, *claims[CLAIMS], *objective, *later, *regime, *verdict, *out[3];
     Py_ssize_t N, K;
     int threads;
-    if (!PyArg_ParseTuple(args, "OOOnniOOOOOOOOOOOOOOOO", &cell, &devices, &curve, &N, &K, &threads, &rho, &b, &p, &price,
-                          &claims[0], &claims[1], &claims[2], &claims[3], &claims[4], &objective, &later, &regime, &verdict, &out[0],
+    if (!PyArg_ParseTuple(args, "OOOnniOOOOOOOOOOOOOOOOO", &cell, &devices, &curve, &N, &K, &threads, &rho, &b, &p, &price,
+                          &per_w, &claims[0], &claims[1], &claims[2], &claims[3], &claims[4], &objective, &later, &regime, &verdict, &out[0],
                           &out[1], &out[2]))
         return NULL;
     Buffers buffers = {.count = 0};
@@ -187,6 +188,7 @@ static PyObject *py_judge(PyObject *self, PyObject *args)
     int ready = problem_of(&buffers, cell, devices, curve, N, K, &problem)
         && column(&buffers, rho, N, K, &given.pruning_ratio) && column(&buffers, b, N, K, &given.bandwidth_hz)
         && column(&buffers, p, N, K, &given.tx_power_w) && column(&buffers, price, N, -1, &given.price_per_hz)
+        && column(&buffers, per_w, N, -1, &given.price_per_w)
         && optional(&buffers, objective, N, -1, &given.objective) && optional(&buffers, later, N, -1, &given.deadline_claim)
         && (given.verdict = output(&buffers, verdict, VERDICTS * N, 'd'));
     for (int i = 0; ready && i < CLAIMS; i++) ready = optional(&buffers, claims[i], N, K, &given.claims[i]);

@@ -4,7 +4,7 @@
 
 #include "lanes.h"
 
-enum { BANDWIDTH_HZ, NOISE_PSD_W_PER_HZ, DEADLINE_S, CELL_FIELDS };
+enum { BANDWIDTH_HZ, NOISE_PSD_W_PER_HZ, DEADLINE_S, TOTAL_POWER_W, CELL_FIELDS };  /* the last infinite where there is no cap */
 enum {
     CHANNEL_GAIN, TX_POWER_MAX_W, PAYLOAD_BITS, PRUNED_COMPUTE_S, OVERHEAD_BITS, FIXED_LATENCY_S, ENERGY_BUDGET_J,
     PRUNED_COMPUTE_J, FIXED_ENERGY_J, PA_EFFICIENCY, PRUNING_RATIO_MAX, WEIGHT, DEVICE_FIELDS
@@ -47,7 +47,7 @@ INLINE int packed(const Problem *p) { return p->problems >= VECTOR && p->devices
 typedef struct {
     double *pruning_ratio, *bandwidth_hz, *tx_power_w, *upload_s, *latency_s, *energy_j;
     signed char *regime;
-    double *objective, *price_per_hz;
+    double *objective, *price_per_hz, *price_per_w;
     signed char *state;
     double *scratch;
     short *piece;
@@ -56,12 +56,16 @@ typedef struct {
 /* The values of Allocation.state. */
 enum { OPEN = -1, SOLVED, INFEASIBLE, UNRESOLVED };
 
+/* Solves anew, with a price of total power, what is solved in more power than the cap allows; the part of `kkt_solve` that knows
+ * of the cap. */
+void within_cap(const Problem *problem, const Allocation *out, int threads);
+
 /* 0 when memory ran out. */
 int kkt_solve(const Problem *problem, const Allocation *out, int threads);
 
 enum {
-    PRIMAL_RATE, PRIMAL_ENERGY, PRIMAL_PEAK_POWER, PRIMAL_BANDWIDTH, PRIMAL_PRUNING, DUAL, COMPLEMENTARITY,
-    STATIONARITY, CONSISTENCY, DUALITY_GAP, RESOLUTION, VERDICTS
+    PRIMAL_RATE, PRIMAL_ENERGY, PRIMAL_PEAK_POWER, PRIMAL_BANDWIDTH, PRIMAL_TOTAL_POWER, PRIMAL_PRUNING, DUAL,
+    COMPLEMENTARITY, STATIONARITY, CONSISTENCY, DUALITY_GAP, RESOLUTION, VERDICTS
 };
 
 /* What may come with an allocation and must agree with it. */
@@ -70,7 +74,7 @@ enum { UPLOAD_S, LATENCY_S, ENERGY_J, ENERGY_PER_J, PEAK_POWER_PER_W, CLAIMS };
 /* What `dual_judge` is given, claims without data being none, and what it finds: (VERDICTS, problems), and prices where
  * they are not NULL. */
 typedef struct {
-    Column pruning_ratio, bandwidth_hz, tx_power_w, price_per_hz;
+    Column pruning_ratio, bandwidth_hz, tx_power_w, price_per_hz, price_per_w;
     Column claims[CLAIMS], objective, deadline_claim;
     const signed char *regime;
     double *verdict, *deadline_per_s, *energy_per_j, *peak_power_per_w;

@@ -477,5 +477,6 @@ int kkt_solve(const Problem *problem, const Allocation *out, int threads)
     else for (ptrdiff_t row = 0; row < N; row++) solve_row(&w, row, sums, team);
     end_team(team);
     free(sums);
+    within_cap(problem, out, threads);
     return 1;
 }
