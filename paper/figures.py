@@ -26,7 +26,7 @@ from validation.summary import SAVING
 from validation.tradeoff.page import OUTCOMES
 
 from .numbers import FASTER, runs_by_seed
-from .results import ROOT, Results, complete, t_interval, time_percent
+from .results import ROOT, Results, complete, scheme, t_interval, time_percent
 
 COLUMN, PAGE = 3.45, 7.1
 """Widths of a column and of a page, inches."""
@@ -258,7 +258,7 @@ def _time(path: Path, results: Results) -> None:
 
 def _ablation(path: Path, results: Results) -> None:
     """What each variant gains or loses against the joint scheme, with its interval over seeds."""
-    found = [each for each in results.ablation["claims"] if each["statement"].startswith(FASTER)]
+    found = [each for each in results.ablation["claims"] if each["id"].startswith(FASTER)]
     with drawing(COLUMN, 2.2) as (figure, (axes,)):
         for at, each in enumerate(found):
             gap = -complete(each["measured"])
@@ -269,7 +269,9 @@ def _ablation(path: Path, results: Results) -> None:
         axes.axvline(0, color=_GREY, lw=0.9)
         axes.set_xscale("symlog", linthresh=1.0)
         axes.set_xticks([-10, -3, -1, -0.5, 0, 0.5, 1], ["−10", "−3", "−1", "−0.5", "0", "0.5", "1"])
-        axes.set_yticks(range(len(found)), [each["statement"].removeprefix(FASTER) for each in found])
+        axes.set_yticks(
+            range(len(found)), [scheme(results.ablation, each["id"].removeprefix(FASTER))["title"] for each in found]
+        )
         axes.set(xlabel="accuracy over training minus joint’s (points)", ylim=(len(found) - 0.5, -0.5))
         axes.grid(visible=False, axis="y")
         _save(figure, path)

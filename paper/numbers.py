@@ -26,18 +26,18 @@ from .results import (
 )
 from .tex import Macros, between, fixed, power, significant
 
-FASTER = "It learns faster than: "
-"""How the comparisons of learning speed begin; the name of a scheme follows."""
+FASTER = "faster-"
+"""How the ids of the comparisons of learning speed begin; a scheme follows."""
 HARDER = {
-    "Target": "The joint scheme reaches the unpruned accuracy",
-    "End": "After its time",
-    "Sooner": "To the accuracy that it ends with",
-    "VsStatic": "Solving every round beats",
-    "VsAllocationOnly": "Own pruning ratios beat",
-    "VsPartial": "It learns faster than unpruned",
-    "Lost": "Solving every round loses",
+    "Target": "time-half",
+    "End": "end",
+    "Sooner": "sooner",
+    "VsStatic": "faster-static",
+    "VsAllocationOnly": "faster-allocation_only",
+    "VsPartial": "faster-partial",
+    "Lost": "lost",
 }
-"""How the claims on harder data that the text reports begin."""
+"""Ids of the claims on harder data that the text reports."""
 TAILS = (0.1, 0.9)
 """Quantiles between which most runs lie."""
 
@@ -123,14 +123,14 @@ def _headline(report: Report) -> dict[str, str]:
     """What a comparison of schemes says of the joint scheme."""
     reached = _times(report)
     time = spread(reached)
-    rival = complete(claim(report, FASTER + scheme(report, "allocation_only")["title"])["measured"])
+    rival = complete(claim(report, FASTER + "allocation_only")["measured"])
     return {
         "Time": time[""],
         "TimeCi": time["Ci"],
         "TimeHalf": of_seeds(reached <= 100 * SAVING),
-        "AtEndGap": apart(complete(claim(report, f"After {100 * SAVING:g} %")["measured"])),
+        "AtEndGap": apart(complete(claim(report, "at-half")["measured"])),
         "VsAllocationOnlyWins": of_seeds(rival > 0),
-        "Residual": power(complete(claim(report, "Every allocation is certified")["measured"]).max()),
+        "Residual": power(complete(claim(report, "certified")["measured"]).max()),
     }
 
 
@@ -177,7 +177,7 @@ def _ablation(macros: Macros, report: Report) -> None:
         return spread(100 * (joint - complete(scheme(report, name)["final_accuracy"])), 1)
 
     def slower(name: str) -> FloatArray:
-        return complete(claim(report, FASTER + scheme(report, name)["title"])["measured"])
+        return complete(claim(report, FASTER + name)["measured"])
 
     for name in ("shared", "random"):
         text = lost(name)
@@ -206,8 +206,8 @@ def _bound(macros: Macros, report: Report) -> None:
         "Runs": fixed(len(runs)),
         "QuadraticRuns": fixed(len(quadratics)),
         "TrainingRuns": fixed(len(digits)),
-        "Rounds": fixed(_first_number(claim(report, "The bound is never below")["unit"], "rounds")),
-        "Comparisons": fixed(_first_number(claim(report, "Nor is any of its terms")["unit"], "comparisons")),
+        "Rounds": fixed(_first_number(claim(report, "never-below")["unit"], "rounds")),
+        "Comparisons": fixed(_first_number(claim(report, "terms-never-below")["unit"], "comparisons")),
         "Violations": fixed(sum(run["violations"] for run in runs)),
         "TermViolations": fixed(sum(len(run["term_violations"]) for run in runs)),
     }
@@ -305,7 +305,7 @@ def _scale(macros: Macros, report: Report) -> None:
     batches = [run for run in report["runs"] if "cells" in run]
     most = max(run["devices"] for run in cells)
     largest = [run for run in cells if run["devices"] == most]
-    sample = claim(report, "A sample of")
+    sample = claim(report, "sample")
     counts = [int(word.replace(",", "")) for word in re.findall(r"[\d,]+(?= phones)", sample["statement"])]
     gained = np.array([run["gained"] / run["gain_predicted"] for run in cells])
     many = max(batches, key=lambda run: run["cells"])
@@ -318,7 +318,7 @@ def _scale(macros: Macros, report: Report) -> None:
         "Sample": fixed(counts[0]),
         "SampleError": fixed(complete(sample["measured"]).max(), 3),
         "GainErrorPercent": significant(100 * float(np.abs(gained - 1).max()), 1),
-        "Exponent": fixed(complete(claim(report, "What a cell deviates")["measured"]).mean(), 2),
+        "Exponent": fixed(complete(claim(report, "exponent")["measured"]).mean(), 2),
         "Residual": power(max(run["worst_residual"] for run in report["runs"])),
     })  # fmt: skip
 
@@ -357,7 +357,7 @@ def _harder(macros: Macros, report: Report) -> None:
         "DeadlinePercent": fixed(100 * study["deadline_fraction"]),
         "TimeSharePercent": fixed(100 * study["time_share"]),
     }
-    measured = {key: complete(claim(report, start)["measured"]) for key, start in HARDER.items() if key != "Target"}
+    measured = {key: complete(claim(report, name)["measured"]) for key, name in HARDER.items() if key != "Target"}
     texts |= {"EndGap": apart(measured["End"]), "EndRange": spread(measured["End"], 2)["Range"]}
     rival = measured["VsAllocationOnly"]
     texts |= {

@@ -79,13 +79,13 @@ def _mutations(text: str) -> tuple[int, int]:
     raise ValueError("docs/verification.md does not say how many mutants of how many were killed")
 
 
-def claim(report: Report, start: str) -> Report:
-    """The claim whose statement starts so."""
+def claim(report: Report, name: str) -> Report:
+    """The claim of this id."""
     for each in report["claims"]:
-        if each["statement"].startswith(start):
+        if each["id"] == name:
             found: Report = each
             return found
-    raise ValueError(f"study {report['study']['name']!r} makes no claim that starts with {start!r}")
+    raise ValueError(f"study {report['study']['name']!r} makes no claim of id {name!r}")
 
 
 def per_seed(measured: Report) -> list[float | None]:

@@ -7,7 +7,7 @@ import numpy as np
 from validation.summary import SAVING
 
 from .numbers import FASTER, of_seeds, spread
-from .results import Report, Results, claim, complete, per_seed, time_percent
+from .results import Report, Results, claim, complete, per_seed, scheme, time_percent
 from .tex import between, escape, fixed, significant, table
 
 
@@ -56,10 +56,10 @@ def comparisons(results: Results) -> str:
     for title, report in reports.items():
         rows.append([title])
         for each in report["claims"]:
-            if each["statement"].startswith(FASTER):
+            if each["id"].startswith(FASTER):
                 gap = complete(each["measured"])
                 text = spread(gap, 2)
-                other = escape(each["statement"].removeprefix(FASTER))
+                other = escape(scheme(report, each["id"].removeprefix(FASTER))["title"])
                 rows.append([other, text[""], text["Range"], text["Ci"], of_seeds(gap > 0)])
     return table("lrccc", ["Joint allocation against", "Mean", "Range", "\\Confidence\\,\\% int.", "Ahead"], rows)
 
@@ -71,7 +71,7 @@ def headline(results: Results) -> str:
         time = time_percent(report, "joint")
         reached = np.array([value for value in time if value is not None])
         text = spread(reached)
-        at_end = spread(complete(claim(report, "After ")["measured"]), 2)
+        at_end = spread(complete(claim(report, "at-half")["measured"]), 2)
         rows.append([
             title, f"{text['']} ({text['Range']})", text["Ci"], of_seeds(reached <= 100 * SAVING),
             f"{at_end['']} ({at_end['Range']})",

@@ -21,9 +21,9 @@ def _report(name: str) -> dict[str, Any]:
     return found
 
 
-def _claim(report: dict[str, Any], start: str) -> list[Any]:
-    """Per seed, of the one claim whose statement starts so."""
-    (found,) = [c["measured"]["per_seed"] for c in report["claims"] if c["statement"].startswith(start)]
+def _claim(report: dict[str, Any], name: str) -> list[Any]:
+    """Per seed, of the claim of this id."""
+    (found,) = [c["measured"]["per_seed"] for c in report["claims"] if c["id"] == name]
     return list(found)
 
 
@@ -51,7 +51,7 @@ def _in_words(count: int) -> str:
 
 def test_time_to_the_unpruned_accuracy() -> None:
     mnist, fashion, digits = (
-        np.array(_claim(_report(name), "It reaches the unpruned accuracy (within"))
+        np.array(_claim(_report(name), "time-half"))
         for name in ("latency-mnist", "latency-fashion_mnist", "ablation-digits")
     )
     assert max(*mnist, *fashion) <= 50  # "at most half on every seed of both"
@@ -65,7 +65,7 @@ def test_time_to_the_unpruned_accuracy() -> None:
 
 def test_against_one_common_ratio() -> None:
     reports = [_report(name) for name in ("latency-mnist", "latency-fashion_mnist", "ablation-digits")]
-    behind = [-np.array(_claim(report, "It learns faster than: Allocation only")) for report in reports]
+    behind = [-np.array(_claim(report, "faster-allocation_only")) for report in reports]
     assert min(*behind[0], *behind[2]) > 0  # "on every seed of MNIST and digits"
     means = [each.mean() for each in behind]
     _says(f"on {(behind[1] > 0).sum()} of 5 of Fashion-MNIST, by {min(means):.1f} to {max(means):.1f} points")
@@ -78,16 +78,16 @@ def test_default_study() -> None:
     report = _report("schemes-digits")
     ratio = {name: _column(report, name, "pruning_ratio").mean() for name in ("joint", "equal")}
     late = {name: 100 * _column(report, name, "late_rounds").mean() for name in ("joint", "equal")}
-    sooner = _claim(report, "It reaches the unpruned accuracy sooner")
+    sooner = _claim(report, "sooner-equal")
     assert np.isnan(_column(report, "equal", "time_to_target_s")).tolist() == [value is None for value in sooner]
     first, second = (value for value in sooner if value is not None)  # "on two seeds; on the third"
-    worst = np.array(_claim(report, "Its worst phone"))
-    energy = np.array(_claim(report, "It spends no more energy per phone and round than equal")) / 100
-    unpruned = np.array(_claim(report, "It spends no more energy per phone and round than unpruned"))
+    worst = np.array(_claim(report, "worst-phone"))
+    energy = np.array(_claim(report, "energy-equal")) / 100
+    unpruned = np.array(_claim(report, "energy-unpruned"))
     assert unpruned.mean() == pytest.approx(100 / 3, abs=1)  # "a third"
-    assert min(_claim(report, "It learns faster than: Fixed pruning, equal band")) > 0  # "beaten on every seed"
-    within = sum(value >= -0.5 for value in _claim(report, "After 50 %"))
-    crossed = sum(value <= 50 for value in _claim(report, "It reaches the unpruned accuracy (within"))
+    assert min(_claim(report, "faster-fixed_equal")) > 0  # "beaten on every seed"
+    within = sum(value >= -0.5 for value in _claim(report, "at-half"))
+    crossed = sum(value <= 50 for value in _claim(report, "time-half"))
     _says(
         f"prunes less ({ratio['joint']:.2f} against {ratio['equal']:.2f})",
         f"late in {late['joint']:.0f} % of the rounds instead of {late['equal']:.0f} %",
@@ -106,10 +106,10 @@ def test_those_are_results_of_the_default_study_as_it_is() -> None:
 def test_ablation() -> None:
     report = _report("ablation-digits")
     end = {n: 100 * _column(report, n, "final_accuracy").mean() for n in ("joint", "shared", "random")}
-    taylor = np.array(_claim(report, "It learns faster than: Joint, Taylor score"))
-    assert min(_claim(report, "It learns faster than: Joint, magnitude")) > 0
+    taylor = np.array(_claim(report, "faster-taylor"))
+    assert min(_claim(report, "faster-magnitude")) > 0
     assert taylor.max() < 0
-    convex = np.array(_claim(report, "It learns faster than: Joint, squared error"))
+    convex = np.array(_claim(report, "faster-quadratic"))
     assert convex.max() < 0
     _says(
         f"Sharing the head costs {end['joint'] - end['shared']:.1f} points at the end",
@@ -158,10 +158,10 @@ def test_scale() -> None:
     report = _report("scale")
     cell = [run["wall_s"] for run in report["runs"] if run.get("devices") == 100_000]
     (cells,) = [run["wall_s"] for run in report["runs"] if run.get("cells") == 1000]
-    (exponent,) = _claim(report, "What a cell deviates by")
+    (exponent,) = _claim(report, "exponent")
     _says(f"{1e3 * np.median(cell):.0f} ms (median of five)", f"10^3 cells of 100: {1e3 * cells:.0f} ms")
-    sample = np.array(_claim(report, "A sample of 1,000 phones"))
-    price = np.array(_claim(report, "The bandwidth price predicts"))
+    sample = np.array(_claim(report, "sample"))
+    price = np.array(_claim(report, "price"))
     _says(
         f"the mean pruning ratio of 10^5 to {sample.max():.3f};",
         f"more bandwidth to {100 * abs(price - 1).max():.1f} %.",
@@ -170,13 +170,13 @@ def test_scale() -> None:
 
 
 def test_order_of_settings() -> None:
-    claims = {c["statement"].split(" is that of the ")[1]: c for c in _report("tradeoff")["claims"]}
+    claims = {c["id"].removeprefix("order-"): c for c in _report("tradeoff")["claims"]}
 
     def found(outcome: str) -> tuple[float, str]:
         return claims[outcome]["measured"]["mean"], re.findall(r"\(.*\)", claims[outcome]["unit"])[0][1:-1]
 
-    (averaged, interval), (end, wide) = found("accuracy averaged over training"), found("accuracy at the end")
-    loss, gradient = found("training loss at the end")[0], found("squared gradient norm at the end")[0]
+    (averaged, interval), (end, wide) = found("accuracy_averaged"), found("accuracy")
+    loss, gradient = found("loss")[0], found("gradient_sq")[0]
     _says(f"averaged over training: {averaged:.2f} (95 % interval {interval})", f"weaker, {end:.2f} ({wide})")
     _says(f"with loss and squared gradient it is {loss:.2f} and {gradient:.2f}")
 
@@ -185,14 +185,13 @@ def test_harder() -> None:
     report = _report("harder")
     seeds = len(report["study"]["seeds"])
     end = {n: 100 * _column(report, n, "final_accuracy").mean() for n in ("joint", "partial", "allocation_only")}
-    gap = -np.array(_claim(report, "After its time it is within"))
-    sooner = np.array(_claim(report, "To the accuracy that it ends with"))
+    gap = -np.array(_claim(report, "end"))
+    sooner = np.array(_claim(report, "sooner"))
     common, partial, static = (
-        np.array(_claim(report, start))
-        for start in ("Own pruning ratios", "It learns faster than unpruned training", "Solving every round beats")
+        np.array(_claim(report, start)) for start in ("faster-allocation_only", "faster-partial", "faster-static")
     )
-    lost = -np.array(_claim(report, "Solving every round loses"))
-    assert set(_claim(report, "The joint scheme reaches the unpruned accuracy")) == {None}  # "on none"
+    lost = -np.array(_claim(report, "lost"))
+    assert set(_claim(report, "time-half")) == {None}  # "on none"
     assert min(gap) > 0.5
     assert min(*partial, *static, *lost) > 0  # "on every seed"
 

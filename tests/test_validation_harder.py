@@ -311,7 +311,7 @@ def test_claims_of_known_runs() -> None:
         "static": [made("static", 0.6, 35, 7)],
         "joint": [made("joint", 0.4, 50, 5)],
     }
-    found = {claim.statement: claim for claim in page._claims(runs)}
+    found = {claim.id: claim for claim in page._claims(runs)}
     values = [claim.measured.per_seed[0] for claim in found.values()]
     assert values[0] == pytest.approx(40.0)
     assert values[1] == pytest.approx(0.0)

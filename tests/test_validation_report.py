@@ -19,11 +19,6 @@ from validation.__main__ import main
 from validation.measures import MARGIN, WINDOW
 from validation.report import spread_text, write_report
 from validation.summary import (
-    ENERGY,
-    ENERGY_UNPRUNED,
-    FASTER,
-    SOONER,
-    WORST_PHONE,
     Spread,
     claims,
     load_study,
@@ -164,14 +159,14 @@ def test_the_answer_gives_the_range_and_on_how_many_seeds(finished: Path) -> Non
 
 def test_claims_against_equal_shares(tmp_path: Path) -> None:
     write_study(tmp_path / "s", small_study())
-    named = {claim.statement: claim for claim in claims(load_study(tmp_path / "s")[1])}
+    named = {claim.id: claim for claim in claims(load_study(tmp_path / "s")[1])}
     # The equal scheme ends at 0.8 and never gets there: no time to compare, so nothing that holds.
-    assert named[SOONER].measured.per_seed == (None, None)
-    assert named[SOONER].verdict == "does not hold"
+    assert named["sooner-equal"].measured.per_seed == (None, None)
+    assert named["sooner-equal"].verdict == "does not hold"
     # 7 of the last 10 rounds are at 0.9 against 0.8.
-    assert named[WORST_PHONE].measured.mean == pytest.approx(7.0)
-    assert named[WORST_PHONE].verdict == named[ENERGY].verdict == named[ENERGY_UNPRUNED].verdict == "holds"
-    assert named[ENERGY].measured.mean == pytest.approx(100.0)
+    assert named["worst-phone"].measured.mean == pytest.approx(7.0)
+    assert named["worst-phone"].verdict == named["energy-equal"].verdict == named["energy-unpruned"].verdict == "holds"
+    assert named["energy-equal"].measured.mean == pytest.approx(100.0)
 
 
 def test_one_bad_seed_shows_in_the_verdict(finished: Path) -> None:
@@ -184,8 +179,8 @@ def test_one_bad_seed_shows_in_the_verdict(finished: Path) -> None:
 
 def test_accuracy_averaged_over_time(finished: Path) -> None:
     _, runs = load_study(finished)
-    found = {claim.statement: claim for claim in claims(runs)}
-    gap = found[FASTER + "Equal pruning, equal band"]
+    found = {claim.id: claim for claim in claims(runs)}
+    gap = found["faster-equal"]
     # Both end at 6 s; from 0.5 s to 3 s both are at 0.1, then 0.9 against 0.8.
     assert gap.measured.mean == pytest.approx(100 * 0.1 * 3.0 / 5.5)
 

@@ -15,13 +15,9 @@ from . import figures
 from .config import JOINT, REFERENCE, Study, to_dict
 from .measures import MARGIN, WINDOW
 from .results import FORMAT, write_json
+from .schemes import SCHEMES
 from .summary import (
-    ENERGY,
-    ENERGY_UNPRUNED,
-    FASTER,
     SAVING,
-    SOONER,
-    WORST_PHONE,
     Claim,
     Run,
     Spread,
@@ -147,11 +143,11 @@ def _context(
 
 def _answer(study: Study, found: list[Claim]) -> str:
     """The claims of time and the comparisons in words, means and ranges before verdicts."""
-    time, _, at_half = found[:3]
-    named = {claim.statement: claim for claim in found}
-    against = [claim for claim in found if claim.statement.startswith(FASTER)]
+    named = {claim.id: claim for claim in found}
+    time, at_half = named["time-half"], named["at-half"]
+    against = {s: named[f"faster-{s}"] for s in study.schemes if f"faster-{s}" in named}
     beaten, others = (
-        [c.statement.removeprefix(FASTER) for c in against if (c.verdict == "holds") == every]
+        [SCHEMES[s].title for s, claim in against.items() if (claim.verdict == "holds") == every]
         for every in (True, False)
     )
     rivals = (f" On every seed it learns faster than {_listed(beaten)}." if beaten else "") + (
@@ -162,10 +158,11 @@ def _answer(study: Study, found: list[Claim]) -> str:
         f"{100 * MARGIN:g} percentage point, in {_in_percent(time.measured)} of its simulated time (mean, range over "
         f"seeds); at most {100 * SAVING:g} % {_for_how_many(time, len(study.seeds))}. "
         f"After {100 * SAVING:g} % of the unpruned run's time they are {spread_text(at_half.measured, 2)} percentage "
-        f"points from where it ends. Against equal shares at the same deadline: {_in_percent(named[SOONER].measured)} "
-        f"of the time to that accuracy, worst phone {spread_text(named[WORST_PHONE].measured, 1)} percentage points. "
-        f"Energy per phone and round: {_in_percent(named[ENERGY].measured)} of what equal shares spend, "
-        f"{_in_percent(named[ENERGY_UNPRUNED].measured)} of what unpruned training spends." + rivals
+        f"points from where it ends. Against equal shares at the same deadline: "
+        f"{_in_percent(named['sooner-equal'].measured)} of the time to that accuracy, "
+        f"worst phone {spread_text(named['worst-phone'].measured, 1)} percentage points. "
+        f"Energy per phone and round: {_in_percent(named['energy-equal'].measured)} of what equal shares spend, "
+        f"{_in_percent(named['energy-unpruned'].measured)} of what unpruned training spends." + rivals
     )
 
 

@@ -217,6 +217,7 @@ def claims(runs: dict[str, list[Run]]) -> list[Claim]:
             verdict(time, lambda v: v <= saving_percent),
             f"Each clock stops when the accuracy, averaged over {WINDOW} rounds, first comes within the margin of "
             "what the unpruned scheme ends with.",
+            id="time-half",
         ),
         Claim(
             f"It does so in at most {100 * AIM:g} %, which was the aim",
@@ -225,6 +226,7 @@ def claims(runs: dict[str, list[Run]]) -> list[Claim]:
             "% of the unpruned scheme's time to the same accuracy",
             verdict(time, lambda v: v <= 100 * AIM),
             f"The deadline alone allows about {100 * AIM:g} %: the rest is whether pruning costs rounds.",
+            id="time-aim",
         ),
         Claim(
             f"After {saving_percent:g} % of the unpruned run's time it is within {margin_pp:g} percentage point of "
@@ -234,6 +236,7 @@ def claims(runs: dict[str, list[Run]]) -> list[Claim]:
             "percentage points, joint at that time minus unpruned at its end",
             verdict(at_half, lambda v: v >= -margin_pp),
             "The same claim without a threshold crossing, which is noisy on a flat curve. Joint training ends there.",
+            id="at-half",
         ),
         Claim(
             "Its rounds are shorter",
@@ -242,6 +245,7 @@ def claims(runs: dict[str, list[Run]]) -> list[Claim]:
             "% of the mean unpruned round",
             "given",
             "Set beforehand, not found: the deadline is an input. Late rounds push it up.",
+            id="round",
         ),
         Claim(
             "At the same deadline it prunes less than equal shares do",
@@ -250,38 +254,43 @@ def claims(runs: dict[str, list[Run]]) -> list[Claim]:
             "mean pruning ratio, joint minus equal",
             verdict(pruned, lambda v: v <= -0.005),
             "Both know each round's channel; the equal scheme takes the least common ratio that meets the deadline.",
+            id="prunes-less",
         ),
         Claim(
-            SOONER,
+            "It reaches the unpruned accuracy sooner than equal shares do",
             sooner,
             0,
             "% of the time under equal shares",
             verdict(sooner, lambda v: v < 100),
             "A seed on which either never gets there does not count as holding.",
+            id="sooner-equal",
         ),
         Claim(
-            WORST_PHONE,
+            "Its worst phone ends no worse than under equal shares",
             worst_phone,
             1,
             "percentage points, joint minus equal",
             verdict(worst_phone, lambda v: v >= 0),
             f"The phone with the lowest accuracy, averaged over the last {WINDOW} rounds of each.",
+            id="worst-phone",
         ),
         Claim(
-            ENERGY,
+            "It spends no more energy per phone and round than equal shares do",
             energy,
             0,
             "% of the energy under equal shares",
             verdict(energy, lambda v: v <= 100),
             "Energy is counted, not minimised: the joint scheme spends it to prune less.",
+            id="energy-equal",
         ),
         Claim(
-            ENERGY_UNPRUNED,
+            "It spends no more energy per phone and round than unpruned training does",
             energy_unpruned,
             0,
             "% of the unpruned scheme's energy",
             verdict(energy_unpruned, lambda v: v <= 100),
             "Fewer steps are trained and fewer bits sent, in less time.",
+            id="energy-unpruned",
         ),
         *(_faster(runs, other) for other in runs if SCHEMES[other].pruned and other != JOINT),
         Claim(
@@ -291,16 +300,9 @@ def claims(runs: dict[str, list[Run]]) -> list[Claim]:
             "largest over all rounds",
             verdict(residual, lambda v: v <= 1e-9),
             "Judged by a checker that does not use the solver.",
+            id="certified",
         ),
     ]
-
-
-SOONER = "It reaches the unpruned accuracy sooner than equal shares do"
-WORST_PHONE = "Its worst phone ends no worse than under equal shares"
-ENERGY = "It spends no more energy per phone and round than equal shares do"
-ENERGY_UNPRUNED = "It spends no more energy per phone and round than unpruned training does"
-FASTER = "It learns faster than: "
-"""How the claims of learning speed against other pruned schemes begin."""
 
 
 def _faster(runs: dict[str, list[Run]], other: str) -> Claim:
@@ -308,12 +310,13 @@ def _faster(runs: dict[str, list[Run]], other: str) -> Claim:
     pairs = zip(runs[JOINT], runs[other], strict=True)
     gap = Spread(tuple(_points(*(_averages(a, b) or (None, None))) for a, b in pairs))
     return Claim(
-        FASTER + SCHEMES[other].title,
+        f"It learns faster than: {SCHEMES[other].title}",
         gap,
         2,
         "percentage points of accuracy averaged over the run, joint minus the other",
         verdict(gap, lambda v: v > 0),
         "Averaged over the simulated time that both train for.",
+        id=f"faster-{other}",
     )
 
 

@@ -71,8 +71,9 @@ def measured(finished: Finished) -> dict[str, dict[str, Any]]:
     tuned, untuned = quickest(took, unpruned), "unpruned-rate1"
 
     def over(times_s: dict[str, dict[int, float | None]], name: str, base: str) -> tuple[float | None, ...]:
-        both = [(times_s[name][s], times_s[base][s]) for s in times_s[base]]
-        return tuple(100 * mine / theirs if mine and theirs else None for mine, theirs in both)
+        # A reference that never gets there counts as if it did at its end, which makes the share too large.
+        both = [(times_s[name][s], times_s[base][s] or run["time_s"][-1]) for s, run in runs[base].items()]
+        return tuple(None if mine is None else 100 * mine / theirs for mine, theirs in both)
 
     def ahead(name: str, base: str) -> tuple[float | None, ...]:
         pairs = [

@@ -45,7 +45,7 @@ def tuning(dataset: Dataset) -> AdaptiveStudy:
 
 CHOSEN: dict[Dataset, tuple[float, float, float]] = {
     "digits": (3.0, 3.0, 1.5),
-    "mnist": (2.0, 2.0, 1.5),
+    "mnist": (3.0, 3.0, 1.5),
     "fashion_mnist": (3.0, 2.0, 1.0),
 }
 """What `tuning` chose: rates of unpruned training, of the planner with means over all and with covered means."""

@@ -48,6 +48,7 @@ def _page(finished: Finished) -> Page:
             f"violations in {rounds:,} rounds of {len(every):,} runs",
             verdict(Spread((float(below),)), lambda v: v == 0),
             "After every round: the weighted gradient norms so far against the right-hand side for as many rounds.",
+            id="never-below",
         ),
         Claim(
             "Nor is any of its terms below what it bounds",
@@ -56,6 +57,7 @@ def _page(finished: Finished) -> Page:
             f"violations in {compared:,} comparisons of a term with its measured counterpart",
             verdict(Spread((float(terms_below),)), lambda v: v == 0),
             "Initial gap, pruning, coverage bias, drift with gradient noise, personal noise; free parameters at 1.",
+            id="terms-never-below",
         ),
         Claim(
             "It is of the right size where its constants are exact",

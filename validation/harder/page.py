@@ -112,7 +112,8 @@ def _claims(runs: Runs) -> list[Claim]:
         gap = Spread(tuple(100 * (a - b) for a, b in pairs))
         against.append(
             Claim(what, gap, 2, "percentage points of accuracy averaged over time, joint minus the other",
-                  verdict(gap, lambda v: v > 0), "Averaged over the simulated time that both train for.")
+                  verdict(gap, lambda v: v > 0), "Averaged over the simulated time that both train for.",
+                  id=f"faster-{rival}")
         )  # fmt: skip
     lost = Spread(tuple(_lost(a) - _lost(b) for a, b in zip(joint, runs[STATIC], strict=True)))
     residual = Spread(tuple(max(runs[s][i]["worst_residual"] for s in runs) for i in range(len(joint))))
@@ -121,28 +122,28 @@ def _claims(runs: Runs) -> list[Claim]:
             f"The joint scheme reaches the unpruned accuracy in at most {100 * SAVING:g} % of its time", time, 0,
             "% of the unpruned scheme's time to the same accuracy", verdict(time, lambda v: v <= 100 * SAVING),
             f"Target: what the unpruned scheme ends with, less {100 * MARGIN:g} percentage point, averaged over "
-            f"{WINDOW} rounds.",
+            f"{WINDOW} rounds.", id="time-half",
         ),
         Claim(
             f"After its time it is within {100 * MARGIN:g} percentage point of where the unpruned scheme ends", end, 2,
             "percentage points, joint minus unpruned", verdict(end, lambda v: v >= -100 * MARGIN),
-            "The unpruned scheme has had all of the time, the joint one its share.",
+            "The unpruned scheme has had all of the time, the joint one its share.", id="end",
         ),
         Claim(
             "To the accuracy that it ends with it needs less time than the unpruned scheme", sooner, 0,
             "% of the unpruned scheme's time to that accuracy", verdict(sooner, lambda v: v < 100),
-            "Where the unpruned one never gets there: of all its time.",
+            "Where the unpruned one never gets there: of all its time.", id="sooner",
         ),
         *against,
         Claim(
             "Solving every round loses fewer of the updates that it asks for than solving once", lost, 1,
             "percentage points of the updates asked for, joint minus static", verdict(lost, lambda v: v < 0),
-            "Lost: on the way when the server stopped waiting.",
+            "Lost: on the way when the server stopped waiting.", id="lost",
         ),
         Claim(
             "Every allocation is certified (KKT residuals and duality gap at most 1e−9, normalised)", residual, None,
             "largest over all rounds and schemes", verdict(residual, lambda v: v <= 1e-9),
-            "Judged by a checker that does not use the solver.",
+            "Judged by a checker that does not use the solver.", id="certified",
         ),
     ]  # fmt: skip
 

@@ -56,6 +56,7 @@ def _page(finished: Finished) -> Page:
             good[at],
             f"Mean pruning ratio {np.mean([r['pruning_ratio'] for r in cells[at]]):.2f}, late rounds "
             f"{100 * np.mean([r['late'] for r in cells[at]]):.0f} %.",
+            id=f"time-{at[0] / 1e6:g}MHz-{at[1]:g}",
         )
         for at in cells
     ]

@@ -58,6 +58,7 @@ def _page(finished: Finished) -> Page:
             f"distance of the sample's mean pruning ratio from {limit:.4f}",
             verdict(Spread(tuple(sampled.tolist())), lambda v: v <= 0.01),
             "Bandwidth is in proportion to phones. Samples are other phones, drawn with the same law.",
+            id="sample",
         ),
         Claim(
             "What a cell deviates by falls as one over the root of its phones",
@@ -66,6 +67,7 @@ def _page(finished: Finished) -> Page:
             "fitted exponent; the law of large numbers says −0.5",
             verdict(Spread((law,)), lambda v: abs(v + 0.5) <= 0.15),
             "Holds within 0.15: the deviations themselves are estimated from a few seeds.",
+            id="exponent",
         ),
         Claim(
             "The bandwidth price predicts what 1 % more bandwidth gains, within 1 %",
@@ -74,6 +76,7 @@ def _page(finished: Finished) -> Page:
             "solved gain over predicted gain, over all sizes and seeds",
             verdict(Spread(tuple(price)), lambda v: 0.99 <= v <= 1.0 + 1e-9),
             "The objective is convex in the bandwidth, so the price promises slightly too much, never too little.",
+            id="price",
         ),
         Claim(
             "Every allocation is certified optimal (KKT residuals and duality gap at most 1e−9, normalised)",
@@ -82,6 +85,7 @@ def _page(finished: Finished) -> Page:
             "largest over all cells",
             verdict(Spread((residual,)), lambda v: v <= 1e-9),
             "Judged by a checker that does not use the solver.",
+            id="certified",
         ),
         Claim(
             "Cells solved together get the answers that they get alone",
@@ -90,6 +94,7 @@ def _page(finished: Finished) -> Page:
             "largest difference of the objective",
             verdict(Spread((apart,)), lambda v: v <= 1e-12),
             "The first ten of each batch, solved again one by one.",
+            id="together",
         ),
     ]
     rows = [

@@ -79,6 +79,7 @@ def _page(finished: Finished) -> Page:
             f"Spearman's rank correlation; 95 % confidence interval over seeds {_interval_text(found[outcome])}",
             verdict(Spread((interval(found[outcome])[0],)), lambda v: v > 0),
             f"{settings} settings, each trained on {len(runs)} seeds. Holds if the whole interval is above 0.",
+            id=f"order-{outcome}",
         )
         for outcome, (title, _) in OUTCOMES.items()
     ]
