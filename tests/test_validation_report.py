@@ -237,6 +237,21 @@ def test_config_survives_json() -> None:
         from_dict(Study, broken)
 
 
+def test_an_overview_of_the_committed_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["overview", "--out", str(tmp_path / "all")]) == 0
+    text = (tmp_path / "all" / "report.html").read_text(encoding="utf-8")
+    assert _Page(text).loads == []
+    studies = json.loads((tmp_path / "all" / "report.json").read_text(encoding="utf-8"))["studies"]
+    assert len(studies) == len(list((Path(__file__).parent.parent / "docs" / "results").glob("*.json")))
+    claims = [claim for study in studies for claim in study["claims"]]
+    assert text.count('<td data-label="Verdict"') == len(claims)
+    other = tmp_path / "other.json"
+    other.write_text("{}", encoding="utf-8")
+    capsys.readouterr()
+    assert main(["overview", str(other), "--out", str(tmp_path / "bad")]) == 2
+    assert "other.json holds no numbers of a study" in capsys.readouterr().err
+
+
 def test_studies_on_one_page(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_report(finished)
     assert main(["overview", str(finished), str(finished), "--out", str(tmp_path / "all")]) == 0
@@ -249,7 +264,6 @@ def test_studies_on_one_page(finished: Path, tmp_path: Path, capsys: pytest.Capt
     assert len(json.loads((tmp_path / "all" / "report.json").read_text(encoding="utf-8"))["studies"]) == 2
     capsys.readouterr()
     for arguments, says in (
-        (["overview"], "overview needs the results folders"),
         (["overview", str(tmp_path / "none")], "report.html does not exist"),
         (["scale", "somewhere"], "unexpected argument: somewhere"),
     ):

@@ -38,7 +38,8 @@ def parser() -> argparse.ArgumentParser:
         nargs="*",
         type=Path,
         metavar="PATH",
-        help="overview: folders of finished studies to join; explore: a scenario file (examples/ten_devices.toml)",
+        help="overview: folders or report.json of finished studies to join (all of docs/results); "
+        "explore: a scenario file (examples/ten_devices.toml)",
     )
     options.add_argument(
         "--dataset", choices=DATASETS, help="digits comes with scikit-learn; the others from --data-dir or OpenML"
@@ -164,7 +165,7 @@ def _harder(arguments: argparse.Namespace) -> Path:
 
 
 def _overview(arguments: argparse.Namespace) -> Path:
-    """Join finished studies on one page; returns its path."""
+    """Join finished studies, or those whose numbers docs/results holds, on one page; returns its path."""
     _refuse(arguments, "dataset", "data_dir", "rounds", "seeds", "deadline_fraction", because="overview")
     from .overview import write_overview
 

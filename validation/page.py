@@ -47,6 +47,9 @@ def write_page(out: Path, page: Page, finished: Finished) -> Path:
         out / "report.json",
         {
             "format": FORMAT,
+            "title": page.title,
+            "where": page.where,
+            "answer": page.answer,
             "study": finished.config,
             "claims": [claim.to_dict() for claim in page.claims],
             **page.numbers,

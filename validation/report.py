@@ -13,7 +13,7 @@ from kktalloc._durable import write_durably
 
 from . import figures
 from .config import JOINT, REFERENCE, Study, to_dict
-from .measures import MARGIN, WINDOW
+from .measures import MARGIN, WINDOW, mean_interval
 from .results import FORMAT, write_json
 from .schemes import SCHEMES
 from .summary import (
@@ -69,6 +69,8 @@ def environment() -> jinja2.Environment:
         "spread": spread_text,
         "percent": _percent_text,
         "milli": _milli_text,
+        "interval": interval_text,
+        "first_number": lambda text: text.partition(" (")[0],
     }
     return environment
 
@@ -86,6 +88,15 @@ def spread_text(spread: Spread, digits: int | None = 1, factor: float = 1.0) -> 
     if not spread.complete:
         return f"{len(values)} of {len(spread.per_seed)} seeds ({between})"
     return mean if low == high else f"{mean} ({between})"
+
+
+def interval_text(spread: Spread, digits: int | None = 1) -> str:
+    """``95 % interval 38.0 to 44.1``, of the mean over seeds; else over how many seeds there is a value."""
+    found = mean_interval(spread.per_seed)
+    if found is None:
+        return "one value" if len(spread.per_seed) == 1 else "no mean: some seed has no value"
+    low, high = (_number(v, digits) for v in found)
+    return f"{len(spread.per_seed)} values, all the same" if low == high else f"95 % interval {low} to {high}"
 
 
 def _number(value: float, digits: int | None) -> str:

@@ -111,7 +111,7 @@ def _page(finished: Finished) -> Page:
         )
         claims.append(
             Claim(
-                f"{name}: at most {OVER_FLOOR:g} times what cannot be pruned",
+                f"{said(name)}: at most {OVER_FLOOR:g} times what cannot be pruned",
                 Spread(short),
                 2,
                 "time to the tuned unpruned accuracy over what no pruning shortens of the unpruned scheme's",
@@ -130,7 +130,7 @@ def _page(finished: Finished) -> Page:
             )
             claims.append(
                 Claim(
-                    f"{name} gets there sooner than one common ratio with its own best deadline",
+                    f"{said(name)}: sooner there than one common ratio with its own best deadline",
                     Spread(gap),
                     1,
                     "per cent of the tuned unpruned scheme's time, own ratios minus common ratio",
@@ -157,7 +157,7 @@ def _page(finished: Finished) -> Page:
     if best is not None:
         mean = Spread(found[best]["tuned"]).mean
         answer = (
-            f"{best}: the tuned unpruned scheme's accuracy, less half a point, after "
+            f"{said(best)}: the tuned unpruned scheme's accuracy, less half a point, after "
             + ("more time than there was on some seed" if mean is None else f"{mean:.0f} % of its time")
             + f" (95 % interval {interval(found[best]['tuned']) or 'none'}); the floor of a round is {floor:.0f} %."
         )
@@ -193,13 +193,22 @@ def _page(finished: Finished) -> Page:
     )  # fmt: skip
 
 
+_SAID = {"joint-fill": "Planned rounds, mean over all", "joint-covered": "Planned rounds, covered means"}
+
+
+def said(name: str) -> str:
+    """An entry as sentences have it."""
+    family, _, rate = name.partition("-rate")
+    return f"{_SAID.get(family, family)} (server rate {rate})"
+
+
 def _reached(name: str, of: dict[str, Any], against: str, floor: float) -> Claim:
     spread = Spread(of[against])
     return Claim(
-        f"{name}: the {against} unpruned scheme's accuracy in at most {NEEDED[against]:g} % of its time",
+        f"{said(name)}: the {against} unpruned scheme's accuracy in at most {NEEDED[against]:g} % of its time",
         spread,
         1,
-        f"% of the {against} unpruned scheme's time; 95 % interval {interval(of[against]) or 'none'}",
+        f"% of the {against} unpruned scheme's time",
         verdict(spread, lambda v: v <= NEEDED[against]),
         f"Tuned is {of['reference']}. What cannot be pruned is {floor:.0f} % of an unpruned round.",
         id=f"{name}-{against}",
