@@ -66,6 +66,10 @@ class Workload:
         Coordinates, or units, of which a mask tells; 0 if no round prunes.
     changes : Changes, or None
         What devices last reported of their changes (see `fltrain.curve`); None: nothing yet.
+    elapsed_s : float
+        Simulated time at which the round begins, the lengths of all rounds before.
+    spent_j : float64 (K,)
+        Planned energy of all rounds before.
     """
 
     personal_flops: NDArray[np.float64]
@@ -81,11 +85,13 @@ class Workload:
     probing_flops: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     mask_size: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     changes: Changes | None = None
+    elapsed_s: float = 0.0
+    spent_j: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
 
     def __post_init__(self) -> None:
         """Fill in for all devices what was not given; a planner may read, and not write, what later rounds need."""
         K = len(self.weight)
-        for name in ("dense_flops", "passes_flops", "probing_flops", "mask_size"):
+        for name in ("dense_flops", "passes_flops", "probing_flops", "mask_size", "spent_j"):
             object.__setattr__(self, name, np.broadcast_to(getattr(self, name), (K,)))
         for f in fields(self):
             value = getattr(self, f.name)
@@ -102,7 +108,7 @@ class Workload:
     def of(self, devices: NDArray[np.bool_] | NDArray[np.int64]) -> Workload:
         """The workload of some devices, in this order."""
         named = {f.name: getattr(self, f.name) for f in fields(self)}
-        part = {name: value[devices] for name, value in named.items() if isinstance(value, np.ndarray)}
+        part: dict[str, Any] = {name: value[devices] for name, value in named.items() if isinstance(value, np.ndarray)}
         known = self.changes
         return replace(self, **part, changes=known and Changes(known.change_sq[devices], known.error[devices]))
 

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import kktalloc as ka
 from fltrain.accounting import Workload
+from fltrain.config import UpdateKind
 from fltrain.curve import ERROR_RATIOS, Changes
 from fltrain.plan import RoundPlan
 
@@ -46,22 +47,27 @@ class Choice:
 
     Parameters
     ----------
-    update : str
-        Kind of the round.
+    update : str, or None
+        Kind of the round; None: as the run is configured.
     deadline_s : float
         For which it was allocated.
     loss : float
         Share of the squared change that pruning loses, as far as it is known.
     pruning_ratio, latency_s, energy_j : float64 (S,)
         As in `RoundPlan`.
+    bandwidth_hz, tx_power_w, upload_s : float64 (S,)
+        How each device sends, and how long.
     """
 
-    update: Kind
+    update: UpdateKind | None
     deadline_s: float
     loss: float
     pruning_ratio: NDArray[np.float64]
     latency_s: NDArray[np.float64]
     energy_j: NDArray[np.float64]
+    bandwidth_hz: NDArray[np.float64]
+    tx_power_w: NDArray[np.float64]
+    upload_s: NDArray[np.float64]
 
     @property
     def progress_per_s(self) -> float:
@@ -139,6 +145,13 @@ class AdaptivePlanner:
             return best
         return _solved(self.kinds[0], whole, np.array([min(unpruned_s, _FOREVER_S)]), throw=True)[0]
 
+    def possible(self, round_index: int, asked: NDArray[np.int64], work: Workload) -> ka.Problem:
+        """The easiest round that it may plan: a device that has no part in a solution of this one cannot be asked."""
+        cell, devices = self.build(round_index, asked, work.as_round(self.kinds[0], _KEEP))
+        ratio_max = np.minimum(devices.pruning_ratio_max, self.pruning_ratio_max)
+        deadline_s = _FOREVER_S if self.deadline_s is None else self.deadline_s(round_index)
+        return ka.Problem(replace(cell, deadline_s=deadline_s), replace(devices, pruning_ratio_max=ratio_max))
+
     def _pruned(
         self,
         kind: Kind,
@@ -180,7 +193,7 @@ def _filled(known: Changes) -> Changes | None:
 
 
 def _solved(
-    kind: Kind, problem: Callable[..., ka.Problem], deadline_s: NDArray[np.float64], *, throw: bool = False
+    kind: UpdateKind | None, problem: Callable[..., ka.Problem], deadline_s: NDArray[np.float64], *, throw: bool = False
 ) -> list[Choice]:
     """The optimal allocations, where there are any, at these deadlines."""
     solution = ka.solve(problem(deadline_s=deadline_s), throw=throw)
@@ -192,6 +205,9 @@ def _solved(
             solution.pruning_ratio[i],
             solution.latency_s[i],
             solution.energy_j[i],
+            solution.bandwidth_hz[i],
+            solution.tx_power_w[i],
+            solution.upload_s[i],
         )
         for i in np.flatnonzero(solution.certificate.passed)
     ]

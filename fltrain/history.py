@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 COLUMNS = {
     "round": "round number, from 0",
     "wall_clock_s": "simulated time at the end of the round: sum of round_latency_s so far",
-    "round_latency_s": "largest planned latency among participating devices (0 if there are none)",
+    "round_latency_s": "how long the round took: as planned, else the largest planned latency among participating "
+    "devices (0 if there are none)",
     "energy_j": "planned energy of the participating devices, summed, this round",
+    "energy_j_per_device": "the same, per device (K); 0 for devices that do not participate",
     "accuracy": "mean over all devices of accuracy on their own held-out data after aggregation; null "
     "between evaluations",
     "accuracy_per_device": "the same, per device (K); null between evaluations, and for a remote device that "
@@ -39,7 +41,8 @@ COLUMNS = {
     "coverage_min": "Gamma: least aggregation weight (of all K devices, sum 1) that kept a covered "
     "coordinate; 0 if none is covered",
     "uncovered_share": "share of coordinates that no accepted device kept; they stay as they were",
-    "participants": "number of devices that took part",
+    "participants": "number of devices that took part and whose upload was not planned to be lost",
+    "lost": "devices that took part and were charged, whose upload the plan says came too late or never",
     "left_out": "devices whose upload was refused this round (not finite, wrong shape, or nothing)",
 }
 """Every column of ``History.records`` and what it means."""

@@ -109,7 +109,16 @@ def run_rounds(
         for t in range(first, config.rounds):
             K = len(workload.weight)
             reported = Changes.of(state.changes, K) if state.changes else None
-            asked = replace(workload, selected=select(config, t, K), changes=reported)
+            past = state.records
+            asked = replace(
+                workload,
+                selected=select(config, t, K),
+                changes=reported,
+                elapsed_s=past[-1]["wall_clock_s"] if past else 0.0,
+                spent_j=np.array([record["energy_j_per_device"] for record in past]).sum(axis=0)
+                if past
+                else np.zeros(K),
+            )
             plan = check_plan(planner(t, asked), asked, config)
             state.records.append(_one_round(t, engine, state, plan, workload, config))
             if (t + 1) % config.evaluate_every == 0 or t + 1 == config.rounds:
@@ -151,7 +160,8 @@ def _one_round(
 ) -> dict[str, Any]:
     """Move `state` on by one round; returns its record, columns as in ``history.COLUMNS``."""
     kind = config.update if plan.update is None else plan.update
-    jobs = [Job(k, float(plan.pruning_ratio[k]), kind) for k in np.flatnonzero(plan.participates).tolist()]
+    arrives = plan.participates if plan.lost is None else plan.participates & ~plan.lost
+    jobs = [Job(k, float(plan.pruning_ratio[k]), kind) for k in np.flatnonzero(arrives).tolist()]
     mean = CoverageMean(len(state.u), config.averaging, config.server_rate)
     weight = loss = pruning_error_sq = bits = 0.0
     left_out = []
@@ -176,8 +186,8 @@ def _one_round(
     norm_sq = float(state.u.double().square().sum())
     state.u = mean.result(state.u)
     coverage_min, uncovered_share = mean.coverage()
-    latency_s = float(plan.latency_s.max())
-    took_part = float(workload.weight[plan.participates].sum())
+    latency_s = float(plan.latency_s.max() if plan.round_s is None else plan.round_s)
+    took_part = float(workload.weight[arrives].sum())
     state.changes |= changes
     error_curve = Changes.of(changes, len(workload.weight)).mean_error(workload.weight)
     return {
@@ -185,10 +195,13 @@ def _one_round(
         "wall_clock_s": (state.records[-1]["wall_clock_s"] if state.records else 0.0) + latency_s,
         "round_latency_s": latency_s,
         "energy_j": float(plan.energy_j.sum()),
+        "energy_j_per_device": plan.energy_j.tolist(),
         "accuracy": None,
         "accuracy_per_device": None,
         "train_loss": loss / weight if weight else None,
-        "mean_pruning_ratio": float(workload.weight @ plan.pruning_ratio) / took_part if jobs else None,
+        "mean_pruning_ratio": float(workload.weight[arrives] @ plan.pruning_ratio[arrives]) / took_part
+        if jobs
+        else None,
         "pruning_ratio_per_device": plan.pruning_ratio.tolist(),
         "update": kind,
         "pruning_error_sq": pruning_error_sq if weight else None,
@@ -199,6 +212,7 @@ def _one_round(
         "coverage_min": coverage_min,
         "uncovered_share": uncovered_share,
         "participants": len(jobs),
+        "lost": np.flatnonzero(plan.participates & ~arrives).tolist(),
         "left_out": left_out,
     }
 

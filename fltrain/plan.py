@@ -28,6 +28,11 @@ class RoundPlan:
         Who takes part. Entries of the others are ignored, as are devices not selected for the round.
     update : str, optional
         Kind of the round, as in `TrainConfig`; None: the configuration's.
+    lost : bool (K,), optional
+        Of those who take part, whose upload will come too late or never. They are charged time and energy; nothing of
+        theirs is aggregated, and their personal part stays as it was, as with any upload that is left out.
+    round_s : float, optional
+        How long the round takes; None: until the last latency of those who take part.
     """
 
     pruning_ratio: NDArray[np.float64]
@@ -35,13 +40,16 @@ class RoundPlan:
     energy_j: NDArray[np.float64]
     participates: NDArray[np.bool_]
     update: UpdateKind | None = None
+    lost: NDArray[np.bool_] | None = None
+    round_s: float | None = None
 
 
 class Planner(Protocol):
     """Decides a round from its number and workload.
 
     It should be a pure function of its arguments (seed random channels with `round_index`), so that a resumed
-    run sees what an uninterrupted one would have seen.
+    run sees what an uninterrupted one would have seen. What came before is among its arguments: `Workload.elapsed_s`,
+    `Workload.spent_j` and `Workload.changes`.
     """
 
     def __call__(self, round_index: int, workload: Workload) -> RoundPlan:
@@ -61,18 +69,17 @@ def check_plan(plan: RoundPlan, workload: Workload, config: TrainConfig) -> Roun
     if not isinstance(plan, RoundPlan):
         raise ValueError(_no_plan(plan))
     K = len(workload.selected)
-    for name in ("pruning_ratio", "latency_s", "energy_j", "participates"):
+    for name in ("pruning_ratio", "latency_s", "energy_j", "participates", "lost"):
         value = getattr(plan, name)
+        if value is None and name == "lost":
+            continue
         if np.ma.is_masked(value) or np.asarray(value).dtype.kind not in "biuf":
             raise ValueError(f"plan.{name} must hold one number for each of {K} devices, got {value!r:.200}")
         shape = np.shape(value)
         if shape != (K,):
             raise ValueError(f"plan.{name} must have shape ({K},), got {shape}")
-    takes_part = np.asarray(plan.participates)
-    odd = np.flatnonzero((takes_part != 0) & (takes_part != 1))
-    if odd.size:
-        raise ValueError(f"plan.participates[{odd[0]}] must be True or False, got {takes_part[odd[0]]}")
-    participates = (takes_part != 0) & workload.selected
+    participates = _truths("participates", plan.participates) & workload.selected
+    lost = np.zeros(K, dtype=np.bool_) if plan.lost is None else _truths("lost", plan.lost) & participates
     clean = {}
     for name, most in (("pruning_ratio", 1.0), ("latency_s", np.inf), ("energy_j", np.inf)):
         value = np.asarray(getattr(plan, name), dtype=np.float64)
@@ -82,6 +89,11 @@ def check_plan(plan: RoundPlan, workload: Workload, config: TrainConfig) -> Roun
             allowed = "in [0, 1]" if most == 1.0 else "finite and >= 0"
             raise ValueError(f"plan.{name}[{k}] must be {allowed}, got {value[k]}")
         clean[name] = np.where(participates, value, 0.0)
+    round_s = plan.round_s
+    if round_s is not None:
+        if np.ndim(round_s) or np.asarray(round_s).dtype.kind not in "iuf" or not 0 <= round_s < np.inf:
+            raise ValueError(f"plan.round_s must be finite and >= 0, got {round_s!r:.200}")
+        round_s = float(round_s)
     kind = config.update if plan.update is None else plan.update
     if kind not in get_args(UpdateKind):
         raise ValueError(f"plan.update must be one of {', '.join(get_args(UpdateKind))}, got {kind!r}")
@@ -97,7 +109,15 @@ def check_plan(plan: RoundPlan, workload: Workload, config: TrainConfig) -> Roun
             raise ValueError(
                 f"plan.pruning_ratio[{k}] is {rho}, but importance {config.importance} needs probe_steps >= 1"
             )
-    return RoundPlan(participates=participates, update=kind, **clean)
+    return RoundPlan(participates=participates, update=kind, lost=lost, round_s=round_s, **clean)
+
+
+def _truths(name: str, value: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    array = np.asarray(value)
+    odd = np.flatnonzero((array != 0) & (array != 1))
+    if odd.size:
+        raise ValueError(f"plan.{name}[{odd[0]}] must be True or False, got {array[odd[0]]}")
+    return array != 0
 
 
 def _no_plan(returned: object) -> str:

@@ -10,6 +10,7 @@ from kktalloc._problem.regime import Regime
 from kktalloc._problem.save import save_scenario
 from kktalloc._problem.scenario import load_scenario
 from kktalloc._problem.schema import scenario_schema
+from kktalloc._problem.stats import Stats
 from kktalloc._questions.blocks import BlockSolution, solve_blocks
 from kktalloc._questions.diagnosis import Diagnosis
 from kktalloc._questions.judgement import InfeasibleError, Status, UncertifiedError
@@ -37,6 +38,7 @@ __all__ = [
     "Regime",
     "Selection",
     "Solution",
+    "Stats",
     "Status",
     "Table",
     "UncertifiedError",

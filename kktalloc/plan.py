@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.stats import measured
 from kktalloc._problem.variant import variant
 from kktalloc._questions.least import LeastEnergy, least_bandwidth, least_deadline, least_energy
 from kktalloc._questions.planning import FOREVER, Curve, Errors, IntArray, Plan, Planner, Reach, fitted, search
@@ -39,6 +40,7 @@ __all__ = [
 
 
 @speaks_arrays
+@measured
 def plan(
     problem: Problem,
     constants: Constants,
@@ -111,6 +113,7 @@ def plan(
 
 
 @speaks_arrays
+@measured
 def time_to_target(
     problem: Problem,
     constants: Constants,

@@ -176,13 +176,17 @@ class Clock:
         pruning_error
             As in `Problem`.
         """
+        return Problem(self.cell, self.devices(work, channel_gain), pruning_error)
+
+    def devices(self, work: Work, channel_gain: ArrayLike) -> Devices:
+        """The phones as the allocator takes them; arguments as in `problem`."""
         phones = self.phones
         speed, price = np.asarray(phones.flop_per_s, dtype=float), np.asarray(phones.joule_per_flop, dtype=float)
         local, pruned = np.asarray(work.local_flops, dtype=float), np.asarray(work.pruned_flops, dtype=float)
         rate = np.asarray(self.broadcast_bit_per_s, dtype=float)[..., None]
         if not (speed > 0).all() or not (rate > 0).all():
             raise ValueError("flop_per_s and broadcast_bit_per_s must be > 0")
-        devices = Devices(
+        return Devices(
             channel_gain=channel_gain,
             tx_power_max_w=phones.tx_power_max_w,
             payload_bits=work.payload_bits,
@@ -196,7 +200,6 @@ class Clock:
             pruning_ratio_max=phones.pruning_ratio_max,
             weight=work.weight,
         )
-        return Problem(self.cell, devices, pruning_error)
 
     def pruned(self, work: Work, channel_gain: ArrayLike, pruning_error: PruningError | None = None) -> RoundCost:
         """A round in which every phone prunes as little as the cell's deadline allows, by the joint optimum.
@@ -228,8 +231,8 @@ def _cost(solution: Solution) -> RoundCost:
     return RoundCost(latency.max(axis=-1), latency, np.asarray(solution.energy_j), solution)
 
 
-def served(phones: Phones, of: NDArray[np.bool_]) -> Phones:
-    """The phones that take part in a round, those where `of` (K,) is True."""
+def served(phones: Phones, of: NDArray[np.bool_] | NDArray[np.int64]) -> Phones:
+    """The phones that take part in a round: those where `of` (K,) is True, or of these numbers (S,)."""
     changed: dict[str, Any] = {}
     for field in fields(phones):
         value = np.asarray(getattr(phones, field.name))

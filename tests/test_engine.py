@@ -18,7 +18,6 @@ import kktalloc as ka
 from kktalloc._certificate.prices import prices
 from kktalloc._engine import compiled as compiled_engine
 from kktalloc._problem import kernel as loader
-from kktalloc._problem.allocation import Allocation
 from kktalloc._problem.variant import variant
 from kktalloc._questions.solution import _judged, _priced_anew
 
@@ -78,9 +77,11 @@ def test_known_answers_come_from_the_kernel_itself() -> None:
         if known.total_power_price_per_w:
             continue
         with engine("compiled"):
-            found = compiled_engine.solve(known.problem)
-        assert found is not None
+            answer = compiled_engine.solve(known.problem)
+        assert answer is not None
+        found = answer.allocation()
         assert found.solved, known.name
+        assert answer.certified, known.name
         assert float(found.objective) == pytest.approx(known.objective, abs=1e-13)
 
 
@@ -142,16 +143,36 @@ def accepted(solution: ka.Solution, claims: dict[str, np.ndarray]) -> bool:
     return bool(ka.certify(solution.problem, *allocation, bandwidth_price_per_hz=price, **claims).ok)
 
 
+def test_an_answer_is_certified_only_within_the_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figure of a verdict may exceed it: each of them alone would be enough to refuse."""
+    rng = np.random.default_rng(5)
+    for batch in (random_problem(rng, 5, "mixed"), stacked([random_problem(rng, 5, "mixed") for _ in range(9)])):
+        found = compiled_engine.solve(batch)
+        assert found is not None
+        assert found.certified
+        worst = max(np.max(found.verdict[:-1]), 1e-17)  # the last is the resolution
+        monkeypatch.setattr(compiled_engine, "CERTIFIED", -1.0)  # beyond what rounding is worth
+        refused = compiled_engine.solve(batch)
+        assert refused is not None
+        assert not refused.certified
+        np.testing.assert_array_equal(refused.verdict, found.verdict)
+        monkeypatch.setattr(compiled_engine, "CERTIFIED", 2 * worst)
+        again = compiled_engine.solve(batch)
+        assert again is not None
+        assert again.certified
+        monkeypatch.undo()
+
+
 def test_what_the_certificate_refuses_of_the_kernel_is_solved_by_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     batch = stacked([random_problem(rng, 5, "mixed") for _ in range(4)])
     right, kernel = ka.solve(batch), compiled_engine.solve
 
-    def spoiled(problem: ka.Problem, threads: int | None) -> Allocation | None:
+    def spoiled(problem: ka.Problem, threads: int | None) -> compiled_engine.Answer:
         found = kernel(problem, threads)
         assert found is not None
-        found.bandwidth_hz[1] *= 0.99
-        return found
+        found.device[1, 1] *= 0.99
+        return replace(found, certified=False)  # its verdict was on what it had found
 
     monkeypatch.setattr(compiled_engine, "solve", spoiled)
     solution = ka.solve(batch)
@@ -165,8 +186,10 @@ def test_ordinary_problems_need_neither_a_second_engine_nor_other_prices(regime:
     rng = np.random.default_rng(31)
     for K in (1, 3, 10, 40):
         batch = stacked([random_problem(rng, K, regime, stress=False) for _ in range(10)])
-        found = compiled_engine.solve(batch)
-        assert found is not None
+        answer = compiled_engine.solve(batch)
+        assert answer is not None
+        assert answer.certified
+        found = answer.allocation()
         assert found.solved.all()
         assert _judged(batch, found, None).certificate.ok
 
@@ -176,9 +199,10 @@ def test_prices_that_do_not_suit_are_found_anew(problems: int) -> None:
     rng = np.random.default_rng(1)
     draws = [random_problem(rng, 5, "mixed") for _ in range(problems)]
     problem = stacked(draws) if problems > 1 else draws[0]
-    found = compiled_engine.solve(problem)
-    assert found is not None
-    spoiled = found.price_per_hz.copy()
+    answer = compiled_engine.solve(problem)
+    assert answer is not None
+    found = answer.allocation()
+    spoiled = np.array(found.price_per_hz)
     spoiled.reshape(-1)[-1] *= 1.01
     refused = _judged(problem, replace(found, price_per_hz=spoiled), None)
     assert refused.certificate.passed.sum() == problems - 1
@@ -189,11 +213,11 @@ def test_prices_that_do_not_suit_are_found_anew(problems: int) -> None:
     np.testing.assert_allclose(price[-1], np.reshape(found.price_per_hz, -1)[-1], rtol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(3, 7), (2, 300_001)])
-def test_large_arrays_start_on_a_huge_page(shape: tuple[int, ...]) -> None:
-    array = compiled_engine._on_huge_pages(shape)
+@pytest.mark.parametrize("size", [21, 600_002])
+def test_large_arrays_start_on_a_huge_page(size: int) -> None:
+    array = compiled_engine._on_huge_pages(size)
     array[...] = 1.0
-    assert array.shape == shape
+    assert array.shape == (size,)
     assert array.flags.c_contiguous
     assert array.ctypes.data % (1 << 21) == 0
 
@@ -273,9 +297,9 @@ def test_a_large_problem_in_chunks_threads_and_from_a_sample() -> None:
 def test_many_random_problems_need_no_help_from_numpy() -> None:
     rng = np.random.default_rng(13)
     problems = [random_problem(rng, 8, REGIMES[i % len(REGIMES)]) for i in range(700)]
-    found = compiled_engine.solve(stacked(problems))
-    assert found is not None
-    assert found.solved.mean() >= 0.99
+    answer = compiled_engine.solve(stacked(problems))
+    assert answer is not None
+    assert answer.allocation().solved.mean() >= 0.99
 
 
 def test_numpy_serves_where_it_is_asked_for_and_where_the_kernel_does_not_reach() -> None:

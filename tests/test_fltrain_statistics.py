@@ -59,7 +59,7 @@ class MadeUp:
         return [0.25, 0.5, None, 0.9]
 
 
-def run(observer: Any = None, **config: Any) -> tuple[ft.History, MadeUp]:
+def run(observer: Any = None, planned: Any = None, **config: Any) -> tuple[ft.History, MadeUp]:
     flat = np.ones(4)
     work = ft.Workload(flat, flat, flat, flat, flat, flat, WEIGHT, np.ones(4, dtype=bool))
     state = RunState(torch.tensor([1.0, 2.0, 2.0]), [personal(k) for k in range(4)], [])
@@ -70,7 +70,7 @@ def run(observer: Any = None, **config: Any) -> tuple[ft.History, MadeUp]:
         return ft.RoundPlan(np.array(RATIO), np.array(LATENCY), np.array(ENERGY), there)
 
     chosen = ft.TrainConfig(rounds=3, **({"evaluate_every": 2} | config))
-    return run_rounds(engine, state, work, chosen, planner, progress=False, observer=observer), engine
+    return run_rounds(engine, state, work, chosen, planned or planner, progress=False, observer=observer), engine
 
 
 HISTORY, ENGINE = run()
@@ -88,6 +88,8 @@ def test_rounds_clocks_and_energies() -> None:
     assert [r["round_latency_s"] for r in HISTORY.records] == [5.0, 5.0, 0.0]
     assert [r["wall_clock_s"] for r in HISTORY.records] == [5.0, 10.0, 10.0]
     assert [r["energy_j"] for r in HISTORY.records] == [1111.0, 111.0, 0.0]
+    assert [r["energy_j_per_device"] for r in HISTORY.records] == [ENERGY, [*ENERGY[:3], 0.0], [0.0] * 4]
+    assert [r["lost"] for r in HISTORY.records] == [[], [], []]
 
 
 def test_who_took_part() -> None:
@@ -96,6 +98,28 @@ def test_who_took_part() -> None:
     assert [r["update"] for r in HISTORY.records] == ["zeroed"] * 3
     assert [[job.device for job in jobs] for jobs in ENGINE.jobs] == [[0, 1, 2, 3], [0, 1, 2], []]
     assert [job.pruning_ratio for job in ENGINE.jobs[0]] == RATIO
+
+
+def test_a_lost_upload_is_charged_and_nothing_else() -> None:
+    """Device 3 drains its battery in vain, the round lasts until the server stops waiting."""
+    seen = []
+
+    def planner(t: int, work: ft.Workload) -> ft.RoundPlan:
+        seen.append((work.elapsed_s, work.spent_j.tolist()))
+        lost = np.array([False, False, False, True])
+        return ft.RoundPlan(
+            np.array(RATIO), np.array(LATENCY), np.array(ENERGY), np.ones(4, bool), lost=lost, round_s=9.0
+        )
+
+    history, engine = run(planned=planner)
+    assert seen == [(0.0, [0.0] * 4), (9.0, ENERGY), (18.0, [2 * e for e in ENERGY])]
+    record = history.records[1]
+    assert (record["round_latency_s"], record["energy_j"], record["energy_j_per_device"]) == (9.0, 1111.0, ENERGY)
+    assert (record["lost"], record["participants"], record["left_out"]) == ([3], 3, [])
+    assert [job.device for job in engine.jobs[1]] == [0, 1, 2]
+    assert record["mean_pruning_ratio"] == pytest.approx((0.01 + 0.06 + 0.15) / 0.6, rel=1e-12)
+    assert record["pruning_ratio_per_device"] == RATIO
+    assert history.personal[3].v.tolist() == [3.0]
 
 
 def test_train_loss_is_the_weighted_mean_of_accepted_devices() -> None:

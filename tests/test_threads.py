@@ -183,9 +183,7 @@ def test_sizes_that_cannot_be_counted_are_refused(problems: int, devices: int) -
     none = np.empty(0)
     codes = np.empty(0, np.int8)
     with pytest.raises(ValueError, match="cannot be counted"):
-        kernel._KERNEL.solve(
-            CELL, DEVICES, None, problems, devices, 1, *[none] * 6, codes, none, none, none, codes, none, None
-        )  # fmt: skip
+        kernel._KERNEL.solve(CELL, DEVICES, None, problems, devices, 1, none, codes, 1e-9)
     with pytest.raises(ValueError, match="cannot be counted"):
         kernel._KERNEL.judge(
             CELL, DEVICES, None, problems, devices, 1, np.array(0.1), np.array(1e5), np.array(0.1), np.array(1e-7),

@@ -233,3 +233,22 @@ def test_an_energy_budget_is_kept_and_an_impossible_one_is_named() -> None:
     assert plan.energy_j.max() <= 0.9 * free.energy_j.max() * (1 + 1e-9)
     with pytest.raises(ValueError, match=r"energy_budget_j = 1e-06: too little for round 0"):
         joint(replace(RADIO, energy_budget_j=1e-6), phones, need, 0.3)
+
+
+def test_the_bridge_to_training_builds_the_same_problem() -> None:
+    """`fltrain.radio` is what planners ask each round; the study lays all rounds of it out at once."""
+    import fltrain as ft
+    from validation.radio import cell_of, problem
+
+    phones = draw_phones(RADIO, K, R, seed=3)
+    asked = np.array([4, 0, 3])
+    work = ft.Workload(**{**vars(_work()), "selected": np.ones(K, dtype=bool)}).of(asked)
+    cell, devices = cell_of(RADIO, phones).build(2, asked, work)
+    gain = phones.channel_gain[2:3, asked]
+    here = Phones(phones.distance_m[asked], phones.path_gain[asked], gain, phones.cycles_per_flop[asked])
+    row = problem(RADIO, here, demand(RADIO, here, work), 0.5, pruning_ratio_max=1.0)
+    assert cell.bandwidth_hz == RADIO.bandwidth_hz
+    compared = "channel_gain tx_power_max_w payload_bits overhead_bits pruned_compute_s fixed_latency_s energy_budget_j"
+    for name in [*compared.split(), "pruned_compute_j", "fixed_energy_j", "pa_efficiency"]:
+        ours, theirs = getattr(devices, name), getattr(row.devices, name)
+        np.testing.assert_allclose(np.broadcast_to(ours, (1, 3)), np.broadcast_to(theirs, (1, 3)), rtol=1e-12)

@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import kktalloc as ka
-from kktalloc import channel
+from kktalloc import channel, links
+from kktalloc import radio as ka_radio
 
 from .config import Radio
 
 if TYPE_CHECKING:
     from fltrain import Workload
+    from fltrain import radio as bridge
 
 FloatArray = NDArray[np.float64]
 
@@ -49,6 +51,27 @@ def draw_phones(radio: Radio, devices: int, rounds: int, seed: int) -> Phones:
     path_gain = law.gain(distance_m) * channel.shadowing(shade, devices, law.shadowing_std_db)
     fading = channel.rayleigh_mrc(fade, (rounds, devices), radio.antennas)
     return Phones(distance_m, path_gain, path_gain * fading, chips.uniform(*radio.cycles_per_flop, devices))
+
+
+def cell_of(radio: Radio, phones: Phones) -> bridge.Radio:
+    """The same cell and phones as `fltrain.radio` takes them: one row of gains a round."""
+    from fltrain import radio as bridge  # with torch
+
+    cell = ka.Cell(radio.bandwidth_hz, uplink_noise_psd_w_per_hz(radio), 1.0)
+    handsets = ka_radio.Phones(
+        flop_per_s=radio.clock_hz / phones.cycles_per_flop,
+        joule_per_flop=radio.switched_capacitance * radio.clock_hz**2 * phones.cycles_per_flop,
+        tx_power_max_w=channel.dbm_to_w(radio.tx_power_dbm),
+        pa_efficiency=radio.pa_efficiency,
+        energy_budget_j=inf if radio.energy_budget_j is None else radio.energy_budget_j,
+    )
+    downlink = links.Downlink(
+        float(channel.dbm_to_w(radio.server_tx_power_dbm)),
+        radio.bandwidth_hz,
+        channel.noise_psd_w_per_hz(noise_figure_db=radio.device_noise_figure_db),
+        radio.antennas,
+    )
+    return bridge.Radio(cell, handsets, links.Gains(phones.channel_gain), downlink)
 
 
 @dataclass(frozen=True)

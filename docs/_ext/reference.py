@@ -13,8 +13,8 @@ from sphinx.ext.autodoc.mock import mock
 from sphinx.pycode import ModuleAnalyzer
 
 MODULES = (
-    "kktalloc", "kktalloc.channel", "kktalloc.radio", "kktalloc.traces", "kktalloc.bound",
-    "kktalloc.plan", "kktalloc.proof", "kktalloc.proof.ready", "fltrain", "fltrain.adapt",
+    "kktalloc", "kktalloc.channel", "kktalloc.radio", "kktalloc.traces", "kktalloc.links", "kktalloc.bound",
+    "kktalloc.plan", "kktalloc.proof", "kktalloc.proof.ready", "fltrain", "fltrain.adapt", "fltrain.radio",
     "fltrain.flower",
 )  # fmt: skip
 FOLDER = "reference"

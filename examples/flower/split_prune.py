@@ -6,6 +6,7 @@ real devices, return what the modem measures.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 import fltrain as ft
 import kktalloc as ka
 from fltrain import flower
+from fltrain.radio import Deadline, Radio, RadioPlanner
+from kktalloc.links import Gains
+from kktalloc.radio import Phones
 
 FLOPS_PER_S = 2e8  # what a device sustains
 JOULE_PER_FLOP = 1e-9
@@ -43,40 +47,14 @@ def channel_gain(seed: int, device: int, round_index: int) -> float:
 
 def allocator(run: UserConfig) -> flower.Allocate:
     """Each round's plan: pruning, bandwidth and power of the devices that reported, by the exact solution."""
-    cell = ka.Cell(
-        bandwidth_hz=float(run["bandwidth-hz"]),
-        noise_psd_w_per_hz=NOISE_PSD_W_PER_HZ,
-        deadline_s=float(run["deadline-s"]),
-    )
+    cell = ka.Cell(float(run["bandwidth-hz"]), NOISE_PSD_W_PER_HZ, float(run["deadline-s"]))
+    phones = Phones(FLOPS_PER_S, JOULE_PER_FLOP, TX_POWER_W)
+    at_the_deadline = partial(Deadline, deadline_s=float(run["deadline-s"]))
 
     def allocate(round_index: int, work: ft.Workload, gain: NDArray[np.float64]) -> ft.RoundPlan:
-        there = work.selected & np.isfinite(gain)
-        ratio, latency_s, energy_j = np.zeros((3, len(gain)))
-        if there.any():
-            local_flops = (work.personal_flops + work.probe_flops + work.dense_flops)[there]
-            pruned_flops = work.pruned_flops[there]
-            problem = ka.Problem(
-                cell,
-                ka.Devices(
-                    channel_gain=gain[there],
-                    tx_power_max_w=TX_POWER_W,
-                    payload_bits=work.payload_bits[there],
-                    overhead_bits=work.overhead_bits[there],
-                    pruned_compute_s=pruned_flops / FLOPS_PER_S,
-                    pruned_compute_j=pruned_flops * JOULE_PER_FLOP,
-                    fixed_latency_s=local_flops / FLOPS_PER_S + work.broadcast_bits[there] / DOWNLINK_BIT_PER_S,
-                    fixed_energy_j=local_flops * JOULE_PER_FLOP,
-                    weight=work.weight[there],
-                ),
-            )
-            solution = ka.solve(problem, throw=False)
-            if solution.status.has_solution:
-                ratio[there] = np.clip(solution.pruning_ratio, 0.0, 1.0)
-                latency_s[there] = solution.latency_s
-                energy_j[there] = solution.energy_j
-            else:  # not even a bare header fits the deadline: this round passes without an upload
-                there[:] = False
-        return ft.RoundPlan(ratio, latency_s, energy_j, there)
+        # Without a report there is no service; whom the deadline cannot serve is not asked.
+        radio = Radio(cell, phones, Gains(gain), DOWNLINK_BIT_PER_S)
+        return RadioPlanner(radio, at_the_deadline)(round_index, work)
 
     return allocate
 

@@ -19,6 +19,7 @@ from kktalloc._device.efficiency import EFFICIENCY_MAX, efficiency_for, phi
 from kktalloc._device.form import Reduced
 from kktalloc._device.link import floor_bandwidth, floor_load
 from kktalloc._problem.arrays import FloatArray
+from kktalloc._problem.stats import enter
 
 NEWTON_ITERATIONS = 100
 EPS = np.finfo(np.float64).eps
@@ -38,6 +39,7 @@ def best_at(form: Reduced, b: FloatArray) -> AtBandwidth:
 
     A device whose bandwidth is below what its floor needs is put at its floor all the same.
     """
+    enter("numpy", len(b))
     used = b > 0.0
     b = np.where(used, b, 1.0)
     with np.errstate(all="ignore"):

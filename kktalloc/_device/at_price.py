@@ -30,6 +30,7 @@ from kktalloc._device.link import bandwidth_at, least_efficiency, load, power_at
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.curves import Linear, PiecewiseLinear, is_piecewise, slope_of
 from kktalloc._problem.regime import Regime
+from kktalloc._problem.stats import enter
 
 EFFICIENCY_ITERATIONS = 200
 OWN_LIMIT_ITERATIONS = 100
@@ -241,6 +242,7 @@ def respond(form: Reduced, at: Corners, log_price: FloatArray, start: FloatArray
     start
         Guess of the efficiency y, shape ``(N, K)``.
     """
+    enter("numpy", log_price.size)
     price = log_price[:, None]
     # Free bandwidth (-inf) leaves nobody at the floor but those who cannot leave it.
     floor = ((price >= at.log_m_floor) & (price > -np.inf)) | (form.s_max <= form.s_min)

@@ -28,6 +28,8 @@ _MOST_DIMENSIONS = 64  # of a NumPy array; a list that holds itself has more
 
 # What was asked, and what is missing where there is no answer, stay NumPy.
 _ON_THE_HOST = frozenset({"problem", "diagnosis"})
+# What an answer knows beside its fields, wherever its arrays lie.
+_KNOWN_BESIDE = frozenset({"certificate", "_verdict", "stats"})
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Home:
         inside = {f.name: getattr(value, f.name) for f in fields(value) if f.init and f.name not in _ON_THE_HOST}
         received = replace(value, **{name: self.receive(v) for name, v in inside.items()})
         # A verdict on these very numbers holds for them wherever they lie.
-        received.__dict__.update({n: v for n, v in vars(value).items() if n == "certificate"})
+        received.__dict__.update({n: v for n, v in vars(value).items() if n in _KNOWN_BESIDE})
         return received
 
 

@@ -200,7 +200,12 @@ class PowerLaw:
 
     def spread(self, shape: tuple[int, ...]) -> PowerLaw:
         """The same with exponents and scales that are no scalars broadcast to `shape`."""
-        return replace(self, **{name: _spread(name, getattr(self, name), shape) for name in ("exponent", "scale")})
+        each = {name: _spread(name, getattr(self, name), shape) for name in ("exponent", "scale")}
+        if all(values is getattr(self, name) for name, values in each.items()):
+            return self
+        other = object.__new__(PowerLaw)  # known to be in order
+        vars(other).update(each)
+        return other
 
     def rows(self, keep: np.ndarray, shape: tuple[int, ...]) -> PowerLaw:
         """Exponents and scales of the selected problems."""
@@ -327,6 +332,8 @@ class Table:
             return self
         names = ("error", "slopes", *(("pruning_ratio", "breaks") if self.breaks.ndim > 1 else ()))
         each = {name: np.asarray(getattr(self, name)) for name in names}
+        if all(values.shape[:-1] == shape for values in each.values()):
+            return self
         return self._with(**{name: _spread(name, v, (*shape, v.shape[-1])) for name, v in each.items()})
 
     def rows(self, keep: np.ndarray, shape: tuple[int, ...]) -> Table:
@@ -345,7 +352,7 @@ def _entry(name: str, values: FloatArray, ok: np.ndarray) -> str:
 
 
 def _spread(name: str, values: ArrayLike, shape: tuple[int, ...]) -> ArrayLike:
-    if np.ndim(values) == 0:
+    if np.ndim(values) == 0 or np.shape(values) == shape:
         return values
     try:
         return np.broadcast_to(np.asarray(values), shape)

@@ -9,6 +9,7 @@ import warnings
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from math import inf, prod
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -116,11 +117,17 @@ _RANGES: dict[str, tuple[float, bool, float]] = {
 }
 
 
+_LINEAR = Linear()
+Values = FloatArray | float
+
 _CELL = tuple(f.name for f in fields(Cell))
 _DEVICES = tuple(f.name for f in fields(Devices) if f.name != "name")  # those that are numbers
 _COMPILED = tuple(name for name in _DEVICES if name != "bandwidth_max_hz")  # in the order of kernel/problem.h
-_NO_CAP = np.array(inf)
 _OPTIONAL = ("total_power_w", "weight")
+
+# For the kernel: every field's value, and its bounds, in one order.
+_cell_values, _device_values = attrgetter(*_CELL), attrgetter(*_DEVICES)
+_BOUNDS = np.array([_RANGES[name] for name in (*_CELL, *_DEVICES)], dtype=np.float64)
 
 
 def _validated(table: str, name: str, value: Any, module: Any, homes: dict[str, Home]) -> FloatArray:
@@ -226,9 +233,9 @@ class Problem:
     pruning_error: PruningError
     shape: tuple[int, ...]
     home: Home | None = field(repr=False)  # where the arrays came from and the results go; None for NumPy
-    _cell: dict[str, FloatArray] = field(repr=False)  # as given, not yet broadcast
-    _devices: dict[str, FloatArray] = field(repr=False)
-    _names: np.ndarray = field(repr=False)  # of the devices, broadcast; empty for none
+    _cell: dict[str, Values] = field(repr=False)  # as given, not yet broadcast
+    _devices: dict[str, Values] = field(repr=False)
+    _names: np.ndarray | None = field(repr=False)  # of the devices, broadcast
 
     def __init__(
         self, cell: Cell, devices: Devices, pruning_error: PruningError | None = None, *, _derived: bool = False
@@ -237,35 +244,31 @@ class Problem:
         expect("cell", cell, Cell)
         expect("devices", devices, Devices)
         module, homes = kernel(), dict[str, Home]()
-        cell_values, device_values = (
-            {
-                name: _validated(table, name, value, module, homes)
-                for name in names
-                if (value := getattr(given, name)) is not None or name not in _OPTIONAL
-            }
-            for table, names, given in (("cell", _CELL, cell), ("devices", _DEVICES, devices))
-        )
-        shape = _common_shape(cell_values, device_values)
+        usual = None if module is None else _usual(module, cell, devices)
+        shape, cell_values, device_values = usual or _looked_at(cell, devices, module, homes)
         device_values["weight"] = _normalised(device_values.get("weight"), shape, module)
         if not _derived:
-            _warn_of_gain(device_values["channel_gain"])
-        object.__setattr__(self, "shape", shape)
-        object.__setattr__(self, "home", common_home(homes))
-        object.__setattr__(self, "pruning_error", spread(pruning_error or Linear(), shape))
-        object.__setattr__(self, "_cell", cell_values)
-        object.__setattr__(self, "_devices", device_values)
-        object.__setattr__(self, "_names", _labels(devices.name, shape))
+            _warn_of_gain(device_values["channel_gain"], module)
+        vars(self).update(
+            shape=shape,
+            home=common_home(homes),
+            pruning_error=_LINEAR if pruning_error is None else spread(pruning_error, shape),
+            _cell=cell_values,
+            _devices=device_values,
+            _names=None if devices.name is None else _labels(devices.name, shape),
+        )
 
     @cached_property
     def cell(self) -> Cell:
         """What is shared, each field broadcast to ``(..., 1)``."""
         columns = (*self.shape[:-1], 1)
-        return Cell(**{name: np.broadcast_to(v[..., None], columns) for name, v in self._cell.items()})
+        return Cell(**{name: np.broadcast_to(np.asarray(v)[..., None], columns) for name, v in self._cell.items()})
 
     @cached_property
     def devices(self) -> Devices:
         """Who shares it, each field broadcast to ``(..., K)``; the weights sum to 1, no name is an empty one."""
-        return Devices(**{n: np.broadcast_to(v, self.shape) for n, v in self._devices.items()}, name=self._names)
+        names = _labels(None, self.shape) if self._names is None else self._names
+        return Devices(**{n: np.broadcast_to(v, self.shape) for n, v in self._devices.items()}, name=names)
 
     @property
     def capped(self) -> bool:
@@ -275,11 +278,12 @@ class Problem:
     @property
     def bandwidth_limited(self) -> bool:
         """Whether some device has a bandwidth that it cannot exceed."""
-        return not (self._devices["bandwidth_max_hz"] == inf).all()
+        limit = self._devices["bandwidth_max_hz"]
+        return limit < inf if isinstance(limit, float) else not (limit == inf).all()
 
     def device(self, index: tuple[int, ...]) -> str:
         """How messages call a device: its number within the cell, and its name if it has one."""
-        label = str(self._names[index])
+        label = "" if self._names is None else str(self._names[index])
         return f"{index[-1]} ({label})" if label else f"{index[-1]}"
 
     @property
@@ -288,9 +292,9 @@ class Problem:
         return prod(self.shape[:-1]), self.shape[-1]
 
     @cached_property
-    def columns(self) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
+    def columns(self) -> tuple[tuple[Values, ...], tuple[Values, ...]]:
         """Fields of cell (an infinite cap for none) and devices, which broadcast to ``(N,)`` and ``(N, K)``."""
-        cell = (self._cell.get(name, _NO_CAP) for name in _CELL)
+        cell = (self._cell.get(name, inf) for name in _CELL)
         devices = (self._devices[name] for name in _COMPILED)
         if len(self.shape) <= 2:
             return tuple(cell), tuple(devices)
@@ -305,8 +309,41 @@ class Problem:
         return self.shape[:-1]
 
 
-def _warn_of_gain(gain: FloatArray) -> None:
+def _usual(
+    module: Any, cell: Cell, devices: Devices
+) -> tuple[tuple[int, ...], dict[str, Values], dict[str, Values]] | None:
+    """Shape and fields of one problem that the kernel finds in order; None for what has to be looked at in Python."""
+    cell_values, device_values = _cell_values(cell), _device_values(devices)
+    K = module.usual(cell_values + device_values, _BOUNDS, np.ndarray, np.float64)
+    if K is None:
+        return None
+    of_cell, of_devices = dict(zip(_CELL, cell_values, strict=True)), dict(zip(_DEVICES, device_values, strict=True))
+    for optional, given in zip(_OPTIONAL, (of_cell, of_devices), strict=True):
+        if given[optional] is None:
+            del given[optional]
+    return (K,), of_cell, of_devices
+
+
+def _looked_at(
+    cell: Cell, devices: Devices, module: Any, homes: dict[str, Home]
+) -> tuple[tuple[int, ...], dict[str, Values], dict[str, Values]]:
+    """The same for any input, or a ValueError that names what is wrong with it."""
+    of_cell, of_devices = (
+        {
+            name: _validated(table, name, value, module, homes)
+            for name in names
+            if (value := getattr(given, name)) is not None or name not in _OPTIONAL
+        }
+        for table, names, given in (("cell", _CELL, cell), ("devices", _DEVICES, devices))
+    )
+    return _common_shape(of_cell, of_devices), {**of_cell}, {**of_devices}
+
+
+def _warn_of_gain(gain: Values, module: Any) -> None:
     """Warn of a gain above 1."""
+    if gain <= 1.0 if isinstance(gain, float) else module is not None and module.in_range(gain, 0.0, False, 1.0):
+        return
+    gain = np.asarray(gain)
     if not (gain > 1.0).any():
         return
     index = np.argwhere(gain > 1.0)[0].tolist()
@@ -317,11 +354,12 @@ def _warn_of_gain(gain: FloatArray) -> None:
     )
 
 
-def _normalised(weight: FloatArray | None, shape: tuple[int, ...], module: Any) -> FloatArray:
+def _normalised(weight: Values | None, shape: tuple[int, ...], module: Any) -> FloatArray:
     """The weights over their sum, which broadcast to `shape`."""
     K = shape[-1]
     if weight is None:
         return np.array(1.0 / K) if K else np.ones(0)
+    weight = np.asarray(weight)
     if module is not None and weight.shape == shape and K:
         alpha = np.empty(shape)
         some = module.normalise(weight.reshape(-1, K), prod(shape[:-1]), K, alpha)

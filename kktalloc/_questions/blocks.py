@@ -23,6 +23,7 @@ from kktalloc._device.reduced import invert, reduce, scatter
 from kktalloc._problem.allocation import Allotment, outcome
 from kktalloc._problem.arrays import FloatArray, as_float64, speaks_arrays
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.stats import measured
 from kktalloc._problem.tolerances import CERTIFIED, FEASIBLE
 from kktalloc._problem.variant import refuse_total_power, rows, variant
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
@@ -109,6 +110,7 @@ class BlockSolution(Judged, Allotment):
 
 
 @speaks_arrays
+@measured
 def solve_blocks(problem: Problem, block_hz: ArrayLike, throw: bool = True) -> BlockSolution:
     """Allocate the bandwidth in whole resource blocks, exactly.
 

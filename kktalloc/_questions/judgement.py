@@ -11,6 +11,7 @@ import numpy as np
 
 from kktalloc._certificate.certificate import Certificate
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.stats import Stats
 from kktalloc._questions.diagnosis import Diagnosis
 
 
@@ -28,10 +29,14 @@ class Status(StrEnum):
 
 
 class Judged:
-    """What every answer can be asked. It is one for ``problem``, whose infeasible part ``diagnosis`` names."""
+    """What every answer can be asked. It is one for ``problem``, whose infeasible part ``diagnosis`` names.
+
+    ``stats`` tells what the call that made it cost; None for one that no call made, as by `dataclasses.replace`.
+    """
 
     problem: Problem
     diagnosis: Diagnosis | None
+    stats: Stats | None = None
 
     @property
     @abstractmethod

@@ -26,6 +26,7 @@ from kktalloc._device.roots import crossing
 from kktalloc._problem.allocation import Allotment
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.stats import enter, measured
 from kktalloc._problem.tolerances import FILLED
 from kktalloc._problem.variant import at_level, refuse_total_power, variant
 from kktalloc._questions.blocks import block_size
@@ -148,6 +149,7 @@ class LeastEnergy(Judged, Allotment):
 
 
 @speaks_arrays
+@measured
 def least_energy(problem: Problem, pruning_ratio: ArrayLike | None = None, throw: bool = True) -> LeastEnergy:
     """Least total energy at which every device meets a pruning level, within deadline, bandwidth, power and budgets.
 
@@ -245,6 +247,7 @@ def _cheapest(form: Reduced, peak_j: FloatArray) -> tuple[FloatArray, FloatArray
     active = sends.any(axis=1)
 
     def efficiency(log_price: FloatArray, part: slice | np.ndarray = slice(None)) -> FloatArray:
+        enter("numpy", log_price.size)
         free = efficiency_at_power_price(np.exp(log_price)[:, None] / np.where(sends, unit, 1.0)[part])
         return np.minimum(np.maximum(free, own[part]), y_floor[part])
 

@@ -31,6 +31,7 @@ from kktalloc._device.roots import crossing
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.curves import Linear
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.stats import measured
 from kktalloc._problem.tolerances import FEASIBLE, FILLED, LEVEL, LOOSE_GAP
 from kktalloc._problem.variant import variant
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
@@ -102,6 +103,7 @@ class MinMaxSolution(Judged):
 
 
 @speaks_arrays
+@measured
 def solve_minmax(problem: Problem, throw: bool = True) -> MinMaxSolution:
     """Minimise the worst weighted pruning ratio, ``max_k w_k rho_k``.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem, expect
+from kktalloc._problem.stats import Stats
 from kktalloc._problem.variant import variant
 from kktalloc._questions.least import least_deadline
 from kktalloc._questions.solution import Solution, solve
@@ -70,6 +71,8 @@ class Plan:
         The bound, term by term.
     curve
         Everything that was tried on the way.
+    stats
+        What the search cost.
     """
 
     rounds: int
@@ -77,6 +80,7 @@ class Plan:
     solution: Solution
     terms: BoundTerms
     curve: Curve
+    stats: Stats | None = field(default=None, init=False, repr=False)
 
     @property
     def total_time_s(self) -> float:

@@ -22,6 +22,7 @@ from kktalloc._device.link import floor_bandwidth
 from kktalloc._device.reduced import reduce
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.stats import measured
 from kktalloc._problem.tolerances import FEASIBLE
 from kktalloc._problem.variant import refuse_total_power, variant
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
@@ -81,6 +82,7 @@ class Selection(Judged):
 
 
 @speaks_arrays
+@measured
 def select(problem: Problem, by: Literal["count", "weight"] = "count") -> Selection:
     """Drop the fewest devices, or the least weight, so that the rest can be served; solve for the rest.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from kktalloc._engine import compiled, numpy_engine
 from kktalloc._problem.allocation import Allocation, Allotment
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.stats import enter, measured
 from kktalloc._problem.threads import check_threads
 from kktalloc._problem.variant import rows
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
@@ -56,6 +57,8 @@ class Solution(Judged, Allotment):
     @cached_property
     def certificate(self) -> Certificate:
         """The verdict on these arrays; `dataclasses.replace` has it found anew, writing into them does not."""
+        if (said := vars(self).get("_verdict")) is not None:  # these very arrays were judged as they were made
+            return read_verdict(said, self.prices.bandwidth_per_hz, self.prices.total_power_per_w)
         limits = self.prices.bandwidth_max_per_hz
         claims: dict[str, Any] = {"bandwidth_max_per_hz": limits} if self.problem.bandwidth_limited else {}
         return certify(
@@ -95,6 +98,7 @@ class Solution(Judged, Allotment):
 
 
 @speaks_arrays
+@measured
 def solve(problem: Problem, throw: bool = True, threads: int | None = None) -> Solution:
     """Allocate pruning, bandwidth and power exactly, by the KKT conditions of the convex form.
 
@@ -121,7 +125,10 @@ def solve(problem: Problem, throw: bool = True, threads: int | None = None) -> S
         The certificate refuses the answer (numerically hopeless input).
     """
     check_threads(threads)
-    kernel = found = compiled.solve(problem, threads)
+    answer = compiled.solve(problem, threads)
+    if answer is not None and answer.certified:
+        return _certified(problem, answer)
+    kernel = found = None if answer is None else answer.allocation()
     diagnosis: Diagnosis | None = None
     if found is None or not found.solved.all():
         found, diagnosis = _solve_numpy(problem, throw, kernel)
@@ -133,6 +140,30 @@ def solve(problem: Problem, throw: bool = True, threads: int | None = None) -> S
         solution = _judged(problem, found, diagnosis, threads)
     solution = _priced_anew(solution, found)
     return close(solution, throw)
+
+
+def _certified(problem: Problem, answer: compiled.Answer) -> Solution:
+    """What the kernel has solved, judged and priced: its arrays as they are, in objects that are filled at once."""
+    rho, b, p, upload, latency, energy, energy_per_j, peak_power_per_w = answer.device
+    objective, per_hz, per_w, deadline_per_s, _ = answer.each[:5]
+    worth = object.__new__(Prices)
+    vars(worth).update(
+        bandwidth_per_hz=per_hz, deadline_per_s=deadline_per_s, total_power_per_w=per_w, energy_per_j=energy_per_j,
+        peak_power_per_w=peak_power_per_w, bandwidth_max_per_hz=_nothing(problem.shape),
+    )  # fmt: skip
+    solution = object.__new__(Solution)
+    vars(solution).update(
+        pruning_ratio=rho, bandwidth_hz=b, tx_power_w=p, upload_s=upload, latency_s=latency, energy_j=energy,
+        problem=problem, objective=objective, regime=answer.regime, prices=worth, diagnosis=None,
+        _verdict=answer.verdict,
+    )  # fmt: skip
+    return solution
+
+
+@lru_cache(maxsize=8)
+def _nothing(shape: tuple[int, ...]) -> FloatArray:
+    """Zeros that take no memory: the kernel takes no limits on a device's own bandwidth, so that these cost nothing."""
+    return np.broadcast_to(0.0, shape)
 
 
 def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None, threads: int | None = None) -> Solution:
@@ -148,8 +179,7 @@ def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None, th
         worth = prices(problem, *allocation, found.price_per_hz, found.price_per_w)
     else:
         verdict, (deadline, energy, peak) = judged
-        nothing = np.broadcast_to(0.0, problem.shape)  # the kernel takes no limits on a device's own bandwidth
-        worth = Prices(found.price_per_hz, deadline, found.price_per_w, energy, peak, nothing)
+        worth = Prices(found.price_per_hz, deadline, found.price_per_w, energy, peak, _nothing(problem.shape))
     if diagnosis is not None:
         fine = diagnosis.feasible
         worth = Prices(
@@ -157,8 +187,7 @@ def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None, th
         )
     solution = Solution(*arrays, problem, found.objective, found.regime, worth, diagnosis)
     if judged is not None:
-        # The very arrays that it holds were judged.
-        solution.__dict__["certificate"] = read_verdict(verdict, found.price_per_hz, found.price_per_w)
+        vars(solution)["_verdict"] = verdict
     return solution
 
 
@@ -195,6 +224,8 @@ def _solve_numpy(problem: Problem, throw: bool, found: Allocation | None) -> tup
         raise InfeasibleError(diagnosis)
     fine = np.ones(problem.batch_shape, dtype=bool) if diagnosis is None else diagnosis.feasible
     known = np.zeros(problem.batch_shape, dtype=bool) if found is None else found.solved & fine
+    if found is not None:
+        enter("numpy", retries=int((fine & ~known).sum()))
     answer = numpy_engine.solve(problem, form, fine & ~known)
     if found is None or not known.any():
         return replace(answer, solved=fine), diagnosis

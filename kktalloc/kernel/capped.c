@@ -254,6 +254,7 @@ static int solve_capped_row(const Problem *problem, const Allocation *out, ptrdi
     m.heavy.power = m.light.power = NAN;
     m.log_price = log(out->price_per_hz[row] * cell_value(problem, BANDWIDTH_HZ, row));
     const Root root = find_root(excess_power, &m, guess_ratio(&m), -600.0, 600.0, FILLED, 1e-14);
+    out->prices_tried[row] += root.evaluations;
     int state = UNRESOLVED;
     /* The least power that the floors take within the bandwidth is beyond the cap. */
     if (root.found && !m.lost && !(m.light.power == m.light.power) && m.heavy.power > 1.0 + WITHIN) state = INFEASIBLE;

@@ -1,16 +1,19 @@
-/* Python's side of the kernels: arrays in and out by the buffer protocol, the lock released while they run. */
+/* Python's side of the kernels: numbers, and arrays by the buffer protocol, in and out; the lock released while they run. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include <float.h>
+#include <stdlib.h>
 
 #include "problem.h"
 
 enum { MOST_BUFFERS = 40 };
 
+/* What a call was given: arrays to be let go of, and numbers, which columns point at. */
 typedef struct {
     Py_buffer held[MOST_BUFFERS];
-    int count;
+    double number[MOST_BUFFERS];
+    int count, numbers;
 } Buffers;
 
 static void let_go(Buffers *buffers)
@@ -40,6 +43,13 @@ static int spread(Buffers *buffers, PyObject *array, ptrdiff_t rows, ptrdiff_t c
                   ptrdiff_t *step)
 {
     static const double nothing = 0.0;
+    if (PyFloat_Check(array) && buffers->numbers < MOST_BUFFERS) {
+        double *number = &buffers->number[buffers->numbers++];
+        *number = PyFloat_AsDouble(array);
+        *out = (Column){(const void *)number, 0, 0};
+        *step = 0;
+        return 1;
+    }
     const Py_buffer *b = hold(buffers, array, PyBUF_STRIDES, 'd');
     if (!b) return 0;
     const ptrdiff_t shape[3] = {rows, columns, points};
@@ -127,42 +137,90 @@ static int problem_of(Buffers *buffers, PyObject *cell, PyObject *devices, PyObj
     return curve_of(buffers, curve, N, K, &out->curve);
 }
 
+/* A column of an array in C order that the kernel has written. */
+static Column written(const double *data, ptrdiff_t columns)
+{
+    return (Column){(const char *)data, columns * (ptrdiff_t)sizeof(double), sizeof(double)};
+}
+
+/* Whether a verdict is within the tolerance, row of a problem by row; the gap and complementarity, beyond what rounding the data
+ * is worth. What is no number is not. */
+static int accepted(const double *verdict, ptrdiff_t N, double tolerance)
+{
+    for (ptrdiff_t row = 0; row < N; row++) {
+        const double blur = verdict[RESOLUTION * N + row];
+        for (int i = 0; i <= DUALITY_GAP; i++) {
+            const double allowed = tolerance + (i == COMPLEMENTARITY || i == DUALITY_GAP ? blur : 0.0);
+            if (!(verdict[i * N + row] <= allowed)) return 0;
+        }
+    }
+    return 1;
+}
+
+/* Judges what `kkt_solve` has written, and prices it over its scratch. 0 when memory ran out. */
+static int judge_solution(const Problem *problem, const Allocation *out, int threads, double *deadline, double *verdict)
+{
+    const ptrdiff_t K = problem->devices;
+    double *const per_device = out->scratch;
+    const Judgement given = {
+        .pruning_ratio = written(out->pruning_ratio, K), .bandwidth_hz = written(out->bandwidth_hz, K),
+        .tx_power_w = written(out->tx_power_w, K), .price_per_hz = written(out->price_per_hz, 1),
+        .price_per_w = written(out->price_per_w, 1),
+        .claims = {[UPLOAD_S] = written(out->upload_s, K), [LATENCY_S] = written(out->latency_s, K),
+                   [ENERGY_J] = written(out->energy_j, K)},
+        .objective = written(out->objective, 1), .regime = out->regime, .verdict = verdict, .deadline_per_s = deadline,
+        .energy_per_j = per_device, .peak_power_per_w = per_device + problem->problems * K,
+    };
+    return dual_judge(problem, &given, threads);
+}
+
+/* The tables of what `solve` writes into one block of float64: of N * K entries each, then of N. */
+enum { DEVICE_TABLES = 8, PROBLEM_TABLES = 5 + VERDICTS };
+
 static PyObject *py_solve(PyObject *self, PyObject *args)
 {
     (void)self;
-    PyObject *cell, *devices, *curve, *rho, *b, *p, *upload, *latency, *energy, *regime, *objective, *price, *per_w, *state;
-    PyObject *scratch, *piece;
+    PyObject *cell, *devices, *curve, *block, *codes;
     Py_ssize_t N, K;
     int threads;
-    if (!PyArg_ParseTuple(args, "OOOnniOOOOOOOOOOOOO", &cell, &devices, &curve, &N, &K, &threads, &rho, &b, &p, &upload,
-                          &latency, &energy, &regime, &objective, &price, &per_w, &state, &scratch, &piece))
-        return NULL;
+    double tolerance;
+    if (!PyArg_ParseTuple(args, "OOOnniOOd", &cell, &devices, &curve, &N, &K, &threads, &block, &codes, &tolerance)) return NULL;
     Buffers buffers = {.count = 0};
     Problem problem;
-    Allocation out;
-    int enough = 0;
-    out.piece = NULL;
+    double *to = NULL;
+    signed char *code = NULL;
     if (problem_of(&buffers, cell, devices, curve, N, K, &problem)
-        && (out.pruning_ratio = output(&buffers, rho, N * K, 'd'))
-        && (out.bandwidth_hz = output(&buffers, b, N * K, 'd'))
-        && (out.tx_power_w = output(&buffers, p, N * K, 'd'))
-        && (out.upload_s = output(&buffers, upload, N * K, 'd'))
-        && (out.latency_s = output(&buffers, latency, N * K, 'd'))
-        && (out.energy_j = output(&buffers, energy, N * K, 'd'))
-        && (out.regime = output(&buffers, regime, N * K, 'b'))
-        && (out.objective = output(&buffers, objective, N, 'd'))
-        && (out.price_per_hz = output(&buffers, price, N, 'd'))
-        && (out.price_per_w = output(&buffers, per_w, N, 'd'))
-        && (out.state = output(&buffers, state, N, 'b')) && (out.scratch = output(&buffers, scratch, 2 * N * K, 'd'))
-        && (problem.curve.kind != TABLE || (out.piece = output(&buffers, piece, N * K, 'h')))) {
-        Py_BEGIN_ALLOW_THREADS
-        enough = kkt_solve(&problem, &out, threads);
-        Py_END_ALLOW_THREADS
-        if (!enough) PyErr_NoMemory();
+        && (to = output(&buffers, block, DEVICE_TABLES * N * K + PROBLEM_TABLES * N, 'd')))
+        code = output(&buffers, codes, N * K + N, 'b');
+    if (!code) {
+        let_go(&buffers);
+        return NULL;
     }
+    const ptrdiff_t size = N * K;
+    double *const each = to + DEVICE_TABLES * size;
+    const Allocation out = {
+        .pruning_ratio = to, .bandwidth_hz = to + size, .tx_power_w = to + 2 * size, .upload_s = to + 3 * size,
+        .latency_s = to + 4 * size, .energy_j = to + 5 * size, .scratch = to + 6 * size, .regime = code, .objective = each,
+        .price_per_hz = each + N, .price_per_w = each + 2 * N, .prices_tried = each + 4 * N, .state = code + size,
+        .piece = problem.curve.kind == TABLE ? malloc((size_t)size * sizeof(short) + 1) : NULL,
+    };
+    int enough = problem.curve.kind != TABLE || out.piece, solved = 1, certified = 0;
+    double tried = 0.0;
+    Py_BEGIN_ALLOW_THREADS
+    enough = enough && kkt_solve(&problem, &out, threads);
+    if (enough) for (ptrdiff_t row = 0; row < N; row++) {
+        solved &= out.state[row] == SOLVED;
+        tried += out.prices_tried[row];
+    }
+    if (enough && solved) {
+        enough = judge_solution(&problem, &out, threads, each + 3 * N, each + 5 * N);
+        certified = enough && accepted(each + 5 * N, N, tolerance);
+    }
+    free(out.piece);
+    Py_END_ALLOW_THREADS
     let_go(&buffers);
-    if (!enough) return NULL;
-    Py_RETURN_NONE;
+    if (!enough) return PyErr_NoMemory();
+    return Py_BuildValue("iid", solved, certified, tried);
 }
 
 /* A column that may be None. */
@@ -216,6 +274,54 @@ static PyObject *py_judge(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* What most problems are: one of K devices, fields numbers or float64 arrays of K in C order, each within its bounds. That K, or
+ * None where something is unusual, which Python then looks at and names. A field that is None is left out. `bounds` holds lowest,
+ * whether that is excluded, and highest of each field; `kinds` the types of array and of number that are taken. */
+static PyObject *py_usual(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *fields, *bounds, *array_type, *number_type;
+    if (!PyArg_ParseTuple(args, "O!OOO", &PyTuple_Type, &fields, &bounds, &array_type, &number_type)) return NULL;
+    Buffers buffers = {.count = 0};
+    const Py_ssize_t count = PyTuple_Size(fields);
+    const Py_buffer *limits = hold(&buffers, bounds, PyBUF_C_CONTIGUOUS, 'd');
+    if (!limits || limits->len != 3 * count * (Py_ssize_t)sizeof(double)) {
+        if (limits) PyErr_SetString(PyExc_ValueError, "bounds of the wrong size");
+        let_go(&buffers);
+        return NULL;
+    }
+    Py_ssize_t K = -1;
+    int fits = 1;
+    for (Py_ssize_t i = 0; fits && i < count; i++) {
+        PyObject *field = PyTuple_GetItem(fields, i);
+        const double *bound = (const double *)limits->buf + 3 * i;
+        if (field == Py_None) continue;
+        if (PyFloat_CheckExact(field) || Py_TYPE(field) == (PyTypeObject *)number_type) {
+            const double value = PyFloat_AsDouble(field);
+            fits = all_in_range(&value, 1, bound[0], bound[1] > 0.0, bound[2]);
+            continue;
+        }
+        Py_buffer given;
+        fits = Py_TYPE(field) == (PyTypeObject *)array_type;
+        if (!fits) break;
+        if (PyObject_GetBuffer(field, &given, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)) {
+            PyErr_Clear();  /* not in one piece */
+            fits = 0;
+            break;
+        }
+        fits = given.format && given.format[0] == 'd' && !given.format[1] && given.ndim == 1
+            && (K < 0 || given.shape[0] == K) && (uintptr_t)given.buf % sizeof(double) == 0;
+        if (fits) {
+            K = given.shape[0];
+            fits = all_in_range(given.buf, K, bound[0], bound[1] > 0.0, bound[2]);
+        }
+        PyBuffer_Release(&given);
+    }
+    let_go(&buffers);
+    if (!fits || K < 1) Py_RETURN_NONE;
+    return PyLong_FromSsize_t(K);
+}
+
 static PyObject *py_in_range(PyObject *self, PyObject *args)
 {
     (void)self;
@@ -251,9 +357,10 @@ static PyObject *py_normalise(PyObject *self, PyObject *args)
 
 static PyMethodDef methods[] = {
     {"in_range", py_in_range, METH_VARARGS, "Whether a contiguous array lies within bounds."},
+    {"usual", py_usual, METH_VARARGS, "How many devices one problem of numbers and arrays has, if nothing is amiss; else None."},
     {"normalise", py_normalise, METH_VARARGS, "Weights over their sum; whether every problem has one above 0."},
     {"judge", py_judge, METH_VARARGS, "Certificate of an allocation at given prices."},
-    {"solve", py_solve, METH_VARARGS, "Exact allocation of a batch of problems."},
+    {"solve", py_solve, METH_VARARGS, "Exact allocation of a batch of problems, judged: whether all are solved, and certified; how many prices were tried."},
     {NULL, NULL, 0, NULL},
 };
 

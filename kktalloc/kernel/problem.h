@@ -47,7 +47,7 @@ INLINE int packed(const Problem *p) { return p->problems >= VECTOR && p->devices
 typedef struct {
     double *pruning_ratio, *bandwidth_hz, *tx_power_w, *upload_s, *latency_s, *energy_j;
     signed char *regime;
-    double *objective, *price_per_hz, *price_per_w;
+    double *objective, *price_per_hz, *price_per_w, *prices_tried;
     signed char *state;
     double *scratch;
     short *piece;

@@ -358,6 +358,7 @@ static void solve_row(const Sweep *common, ptrdiff_t row, Sums *chunks, Team *te
     const ptrdiff_t K = common->problem->devices;
     Search s;
     Sweep w = *common;
+    double tried = 0.0;
     w.row = row;
     w.stride = 1;
     while (K >= SAMPLE * FINER * w.stride) w.stride *= FINER;
@@ -374,6 +375,7 @@ static void solve_row(const Sweep *common, ptrdiff_t row, Sums *chunks, Team *te
             if (w.task >= PLACE && K > 2 * CHUNK) fill(&w, &s, &sums, team);
             if (s.state == OPEN) advance(&s, &sums, w.task, sums.devices / (double)K, w.stride > 1);
         }
+        tried += s.sweeps;
         if (w.stride == 1) break;
         /* The blocks of a sample are among those of the next. */
         const int known = s.state == SOLVED && fabs(s.log_price) < INFINITY;
@@ -381,6 +383,7 @@ static void solve_row(const Sweep *common, ptrdiff_t row, Sums *chunks, Team *te
     }
     w.out->state[row] = (signed char)s.state;
     w.out->objective[row] = s.objective;
+    w.out->prices_tried[row] = tried;
     w.out->price_per_hz[row] = exp(s.log_price) / cell_value(w.problem, BANDWIDTH_HZ, row);
 }
 
@@ -429,6 +432,7 @@ static void solve_across(const Sweep *common, Block *blocks, ptrdiff_t row, int 
     for (int i = 0; i < count; i++) {
         w.out->state[row + i] = (signed char)s[i].state;
         w.out->objective[row + i] = s[i].objective;
+        w.out->prices_tried[row + i] = s[i].sweeps;
         w.out->price_per_hz[row + i] = exp(s[i].log_price) / cell_value(w.problem, BANDWIDTH_HZ, row + i);
     }
 }

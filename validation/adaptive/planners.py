@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +10,9 @@ from numpy.typing import NDArray
 import fltrain as ft
 import kktalloc as ka
 from fltrain.adapt import AdaptivePlanner, Build, Choice
-from kktalloc import channel
 
 from ..config import Radio
-from ..radio import Phones, demand, uplink_noise_psd_w_per_hz
+from ..radio import Phones, cell_of
 
 _SLACK = 1e-6
 FloatArray = NDArray[np.float64]
@@ -22,28 +20,10 @@ FloatArray = NDArray[np.float64]
 
 def of_phones(radio: Radio, phones: Phones, energy_budget_j: FloatArray | None = None) -> Build:
     """Cell and devices of each round, for the planner; `energy_budget_j` (K,) replaces the radio's budget."""
-    default_j = inf if radio.energy_budget_j is None else radio.energy_budget_j
-
-    def build(round_index: int, asked: NDArray[np.int64], work: ft.Workload) -> tuple[ka.Cell, ka.Devices]:
-        gain = phones.channel_gain[round_index, asked]
-        here = Phones(
-            phones.distance_m[asked], phones.path_gain[asked], gain[None], phones.cycles_per_flop[asked]
-        )  # of one round
-        need = demand(radio, here, work)
-        return ka.Cell(radio.bandwidth_hz, uplink_noise_psd_w_per_hz(radio), 1.0), ka.Devices(
-            channel_gain=gain,
-            tx_power_max_w=channel.dbm_to_w(radio.tx_power_dbm),
-            payload_bits=need.payload_bits,
-            overhead_bits=need.overhead_bits,
-            pruned_compute_s=need.pruned_s,
-            fixed_latency_s=need.broadcast_s[0] + need.local_s,
-            energy_budget_j=default_j if energy_budget_j is None else energy_budget_j[asked],
-            pruned_compute_j=need.pruned_j,
-            fixed_energy_j=need.local_j,
-            pa_efficiency=radio.pa_efficiency,
-        )
-
-    return build
+    cell = cell_of(radio, phones)
+    if energy_budget_j is not None:
+        cell = replace(cell, phones=replace(cell.phones, energy_budget_j=energy_budget_j))
+    return cell.build
 
 
 @dataclass(frozen=True)
@@ -81,5 +61,6 @@ class CommonPlanner(AdaptivePlanner):
         best = int(np.argmax((1.0 - loss) / least_s))
         one = slice(best, best + 1)
         solution = ka.solve(problem(one, least_s[one]))
-        arrays = solution.pruning_ratio[0], solution.latency_s[0], solution.energy_j[0]
+        s = solution
+        arrays = [a[0] for a in (s.pruning_ratio, s.latency_s, s.energy_j, s.bandwidth_hz, s.tx_power_w, s.upload_s)]
         return Choice("sparse", float(least_s[best]), float(loss[best]), *arrays)
