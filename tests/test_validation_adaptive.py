@@ -16,7 +16,7 @@ from validation.adaptive.study import MODULES, Entry, cases, run_config
 from validation.adaptive.tuned import CHOSEN, PLANNED, SEEDS, TUNING_SEEDS, reported, tuning
 from validation.cases import Finished, run_cases
 
-DATASETS = ("digits", "mnist", "fashion_mnist")
+DATASETS = ("digits", "mnist", "fashion_mnist", "writers")
 KINDS = (
     Entry("equal", 1.0, "fill", "frozen", 0.4),
     Entry("pruning_only", 1.0, "fill", "sparse", 0.4),
@@ -101,3 +101,22 @@ def test_no_common_ratio_makes_more_progress_than_the_joint_plan() -> None:
         assert np.ptp(common.pruning_ratio) < 1e-4
         assert joint.progress_per_s > common.progress_per_s
         assert common.latency_s.max() == pytest.approx(common.deadline_s)
+
+
+def test_writers_have_a_hand_each_and_a_test_split_of_their_own() -> None:
+    import fltrain as ft
+    from validation.adaptive import writers
+
+    data = ft.load_digits()
+    shares = writers.shares(data, 10, 0.3, 1)
+    assert sum(len(share.train_y) + len(share.test_y) for share in shares) == len(data.y)
+    for share in shares:
+        assert len(np.unique(share.train_y)) == len(np.unique(share.test_y)) == 10
+        assert 0.0 <= float(share.train_x.min()) <= float(share.train_x.max()) <= 1.0
+    hands = [writers.draw_hand(np.random.default_rng((1, k))) for k in range(10)]
+    assert min(np.abs(hands[i] - hands[j]).max() for i in range(10) for j in range(i)) > 0.01
+    same = writers.write(data.x[:5], np.eye(2), 1.0)
+    np.testing.assert_allclose(same, data.x[:5], atol=1e-6)
+    # Turned by a quarter, a picture is what NumPy's rotation makes of it.
+    quarter = writers.write(data.x[:5], np.array([[0.0, -1.0], [1.0, 0.0]]), 1.0)
+    assert min(np.abs(quarter - np.rot90(data.x[:5], k, (2, 3))).max() for k in (1, 3)) < 1e-5

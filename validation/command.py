@@ -23,6 +23,10 @@ CASE_STUDIES = {
 }
 
 
+WRITERS = "writers"
+"""scikit-learn's digits by ten writers, of the planner's study alone."""
+
+
 def parser() -> argparse.ArgumentParser:
     """Every option of the command line."""
     options = Parser(prog="python -m validation", description="Run or resume a study, then draw its report.")
@@ -42,7 +46,9 @@ def parser() -> argparse.ArgumentParser:
         "explore: a scenario file (examples/ten_devices.toml)",
     )
     options.add_argument(
-        "--dataset", choices=DATASETS, help="digits comes with scikit-learn; the others from --data-dir or OpenML"
+        "--dataset",
+        choices=[*DATASETS, WRITERS],
+        help="digits comes with scikit-learn; the others from --data-dir or OpenML; adaptive, tuning: writers, too",
     )
     options.add_argument(
         "--data-dir",
@@ -75,6 +81,8 @@ def _refuse(arguments: argparse.Namespace, *options: str, because: str) -> None:
 def named_study(arguments: argparse.Namespace) -> Study:
     """The named study with the command line's changes."""
     study = STUDIES[arguments.study]
+    if arguments.dataset == WRITERS:
+        _refuse(arguments, "dataset", because=arguments.study)
     dataset = arguments.dataset or study.training.dataset
     if dataset == "digits":
         _refuse(arguments, "data_dir", because="the digits dataset, which comes with scikit-learn")
@@ -119,7 +127,7 @@ def _adaptive(arguments: argparse.Namespace) -> Path:
         config = replace(config, rounds=arguments.rounds)
     if arguments.seeds is not None:
         config = replace(config, seeds=seeds(arguments.seeds, config.seeds[0]))
-    if config.dataset == "digits":
+    if study.loaded(config.dataset) == "digits":
         _refuse(arguments, "data_dir", because="the digits dataset, which comes with scikit-learn")
     default = f"{config.name}-{config.dataset}-{fingerprint(study.run_config(config))}"
     arguments.out = arguments.out or Path("results") / default

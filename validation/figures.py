@@ -16,6 +16,7 @@ matplotlib.use("svg")  # no display is needed
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from .config import EQUAL, JOINT, REFERENCE
 from .measures import MARGIN
@@ -23,7 +24,13 @@ from .schemes import SCHEMES
 from .summary import Run
 
 FloatArray = NDArray[np.float64]
-TITLES = {"digits": "scikit-learn digits", "fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "cifar10": "CIFAR-10"}
+TITLES = {
+    "digits": "scikit-learn digits",
+    "fashion_mnist": "Fashion-MNIST",
+    "mnist": "MNIST",
+    "cifar10": "CIFAR-10",
+    "writers": "Digits by ten writers",
+}
 """Names of data sets in print."""
 
 # Okabe and Ito's colours, each with a line style and a hatch of its own: nothing is told by colour alone.
@@ -53,6 +60,10 @@ _PARTS = {  # of a round's latency, in the order in which they happen
 }
 # 4.8 inches at 9 points stay readable in a 350 px column and fill half a desktop page.
 _SIZE = (4.8, 3.3)
+
+
+LEAST_ERROR = 0.05
+"""Per cent that a log axis shows for no error at all."""
 
 
 @contextmanager
@@ -105,18 +116,26 @@ def _legend_above(figure: Figure, axes: Axes, columns: int = 2) -> None:
 def _curves(axes: Axes, runs: dict[str, list[Run]], x: dict[str, FloatArray], y: dict[str, FloatArray]) -> None:
     """Mean over seeds as a line, least to greatest as a band; x[scheme] (n,), y[scheme] (seeds, n)."""
     for scheme in runs:
-        colour, values = _COLOUR[scheme], 100 * y[scheme]
+        colour, values = _COLOUR[scheme], np.maximum(100 * (1 - y[scheme]), LEAST_ERROR)
         axes.fill_between(x[scheme], values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
         width = 2.2 if scheme == JOINT else 1.5
         axes.plot(x[scheme], values.mean(0), ls=_LINE[scheme], color=colour, lw=width, label=SCHEMES[scheme].title)
-    # What matters happens above where the reference starts; the one that starts from chance may come in from below.
-    bottom = 100 * min(float(y[REFERENCE].min()), *(float(v[:, -1].min()) for v in y.values())) - 5
-    axes.set_ylim(max(0.0, bottom), 101)
-    axes.set_ylabel("accuracy on own held-out data (%)")
+    # What matters happens below where the reference starts; the one that starts from chance may come in from above.
+    top = 100 * max(float(1 - y[REFERENCE].min()), *(float(1 - v[:, -1].min()) for v in y.values()))
+    log_errors(axes)
+    axes.set_ylim(top=1.15 * max(top, 2 * LEAST_ERROR))
+    axes.set_ylabel("error on own held-out data (%)")
+
+
+def log_errors(axes: Axes) -> None:
+    """A log axis of errors in per cent, labelled with plain numbers."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
 
 
 def accuracy_over_time(runs: dict[str, list[Run]], targets: list[float]) -> str:
-    """Accuracy against simulated wall-clock time."""
+    """Error against simulated wall-clock time, on a log axis."""
     with drawing("time", (4.8, 3.6)) as (figure, (axes,)):
         # Seeds differ in their cell, and so in how long any round takes. Every seed's clock is scaled to the mean
         # cell, so that bands show how training differs and not how cells do.
@@ -132,21 +151,21 @@ def accuracy_over_time(runs: dict[str, list[Run]], targets: list[float]) -> str:
             y[scheme] = np.stack([r.smoothed[i] for r, i in zip(each, after, strict=True)])
             x[scheme] = grid * factor
         _curves(axes, runs, x, y)
-        goal = 100 * float(np.mean(targets))
+        goal = 100 * float(1 - np.mean(targets))
         axes.axhline(goal, color="#555555", lw=0.9)
         axes.annotate(
-            f"target: unpruned end − {100 * MARGIN:g} pp",
-            (1, goal), xycoords=("axes fraction", "data"), xytext=(-2, -3), textcoords="offset points",
-            ha="right", va="top", fontsize=8, color="#333333",
+            f"target: unpruned end + {100 * MARGIN:g} pp",
+            (1, goal), xycoords=("axes fraction", "data"), xytext=(-2, 3), textcoords="offset points",
+            ha="right", va="bottom", fontsize=8, color="#333333",
         )  # fmt: skip
         axes.set_xlabel(f"simulated time ({unit})")
         axes.set_xlim(left=0)
         _legend_above(figure, axes)
-        return svg(figure, "time", f"Accuracy against simulated time in {unit}, one line per scheme")
+        return svg(figure, "time", f"Error against simulated time in {unit}, one line per scheme")
 
 
 def accuracy_over_rounds(runs: dict[str, list[Run]]) -> str:
-    """Accuracy against rounds: what pruning costs when time is left aside."""
+    """Error against rounds: what pruning costs when time is left aside."""
     with drawing("rounds", (4.8, 3.6)) as (figure, (axes,)):
         ends = {scheme: min(len(r.smoothed) for r in each) for scheme, each in runs.items()}
         y = {scheme: np.stack([r.smoothed[: ends[scheme]] for r in each]) for scheme, each in runs.items()}
@@ -154,7 +173,7 @@ def accuracy_over_rounds(runs: dict[str, list[Run]]) -> str:
         _curves(axes, runs, x, y)
         axes.set_xlabel("round")
         _legend_above(figure, axes)
-        return svg(figure, "rounds", "Accuracy against rounds, one line per scheme")
+        return svg(figure, "rounds", "Error against rounds, one line per scheme")
 
 
 def round_latency(runs: dict[str, list[Run]], seed_index: int = 0) -> str:

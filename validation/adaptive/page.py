@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..cases import Finished, load_cases
-from ..figures import TITLES, drawing, svg
+from ..figures import TITLES, drawing, log_errors, svg
 from ..measures import MARGIN, mean_interval, smooth, time_averages, time_to
 from ..page import Page, Table, write_page
 from ..summary import Claim, Spread, verdict
@@ -272,7 +272,7 @@ def _drawing(finished: Finished) -> str:
                 for run, clock in zip(of.values(), clocks, strict=True)
             ], axis=0)  # fmt: skip
             axes.plot(grid, error, label=name, color=_COLOURS[i % len(_COLOURS)], ls=_LINES[i % len(_LINES)], lw=1.4)
-        axes.set(xlabel="simulated time (unpruned rounds)", ylabel="error (%)", yscale="log")
-        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set(xlabel="simulated time (unpruned rounds)", ylabel="error (%)")
+        log_errors(axes)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
         return svg(figure, "adaptive", "Error over simulated time, one line per scheme")

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     import fltrain as ft
     from fltrain.config import UpdateKind
 
-MODULES = ("config", "radio", "schemes", "study", "adaptive/study", "adaptive/planners")
+MODULES = ("config", "radio", "schemes", "study", "adaptive/study", "adaptive/planners", "adaptive/writers")
 """Modules that make the numbers."""
 KEEP = 0.07
 """Keep ratio at which the masks of rounds that are allocated before training are counted, as the planner does."""
-Dataset = Literal["digits", "fashion_mnist", "mnist"]
+Dataset = Literal["digits", "fashion_mnist", "mnist", "writers"]
+"""``writers``: scikit-learn's digits, each device one writer (see `writers`)."""
+Loaded = Literal["digits", "fashion_mnist", "mnist"]
 Kind = Literal["zeroed", "frozen", "sparse", "chosen"]
 """Of rounds; ``chosen``: frozen or sparse, as the planner chooses."""
 
@@ -103,11 +105,29 @@ def cases(config: AdaptiveStudy, data_dir: Path | None = None) -> dict[str, Case
     }
 
 
+def loaded(dataset: Dataset) -> Loaded:
+    """What is loaded for a data set of the study."""
+    return "digits" if dataset == "writers" else dataset
+
+
 @lru_cache(maxsize=1)
-def _data(dataset: Dataset, data_dir: Path | None) -> ft.Dataset:
+def _data(dataset: Loaded, data_dir: Path | None) -> ft.Dataset:
     from ..study import load_data
 
     return load_data(Training(dataset=dataset), data_dir)
+
+
+def _shares(config: AdaptiveStudy, training: Training, data: ft.Dataset, seed: int) -> list[ft.DeviceData]:
+    import fltrain as ft
+
+    from . import writers
+
+    if config.dataset == "writers":
+        return writers.shares(data, training.devices, training.test_fraction, seed)
+    return ft.partition(
+        data, training.devices, training.partition, seed, classes_per_device=training.classes_per_device,
+        samples_per_device=training.samples_per_device, test_fraction=training.test_fraction,
+    )  # fmt: skip
 
 
 def run(config: AdaptiveStudy, entry: Entry, seed: int, data_dir: Path | None) -> dict[str, Any]:
@@ -124,16 +144,11 @@ def run(config: AdaptiveStudy, entry: Entry, seed: int, data_dir: Path | None) -
 
     torch.set_num_threads(1)
     rounds = config.rounds if entry.scheme == "unpruned" else config.pruned_rounds
-    training = replace(
-        Training(
-            dataset=config.dataset, model=config.model, rounds=rounds, personal_steps=config.personal_steps
-        ), **DATASETS[config.dataset],
-    )  # fmt: skip
-    data = _data(config.dataset, data_dir)
-    shares = ft.partition(
-        data, training.devices, training.partition, seed, classes_per_device=training.classes_per_device,
-        samples_per_device=training.samples_per_device, test_fraction=training.test_fraction,
-    )  # fmt: skip
+    source = loaded(config.dataset)
+    training = Training(dataset=source, model=config.model, rounds=rounds, personal_steps=config.personal_steps)
+    training = replace(training, **DATASETS[source])
+    data = _data(source, data_dir)
+    shares = _shares(config, training, data, seed)
     phones = draw_phones(config.radio, training.devices, config.pruned_rounds, seed)
     reference = demand(config.radio, phones, work(training, data, shares, SCHEMES["partial"], seed)[2])
     unpruned_s = unpruned_round_s(config.radio, phones, reference)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..cases import Finished, load_cases
 from ..config import JOINT, REFERENCE
-from ..figures import drawing, svg
+from ..figures import drawing, log_errors, svg
 from ..measures import MARGIN, WINDOW, smooth, time_averages, time_to
 from ..page import Page, Table, write_page
 from ..report import spread_text
@@ -292,7 +292,7 @@ def _curves(runs: Runs) -> str:
             clocks = [np.array(r["time_s"]) * mean / r["unpruned_round_s"] for r in each]
             grid = np.linspace(max(c[0] for c in clocks), min(c[-1] for c in clocks), 300)
             y = 100 * np.stack([
-                smooth(r["accuracy"])[np.searchsorted(c, grid * (1 + 1e-12), side="right") - 1]
+                1 - smooth(r["accuracy"])[np.searchsorted(c, grid * (1 + 1e-12), side="right") - 1]
                 for r, c in zip(each, clocks, strict=True)
             ])  # fmt: skip
             colour, line = _STYLE[scheme]
@@ -300,16 +300,17 @@ def _curves(runs: Runs) -> str:
             axes.plot(
                 grid, y.mean(0), color=colour, ls=line, lw=2.2 if scheme == JOINT else 1.5, label=TITLES[scheme][0]
             )
-        goal = 100 * float(np.mean(_targets(runs)))
+        goal = 100 * float(1 - np.mean(_targets(runs)))
         axes.axhline(goal, color="#555555", lw=0.9)
         axes.annotate("target", (1, goal), xycoords=("axes fraction", "data"), xytext=(-2, 3),
                       textcoords="offset points", ha="right", fontsize=8, color="#333333")  # fmt: skip
-        # A shared head on skewed classes stays far below: shown as well, it would leave no room for the others.
-        bottom = 100 * min(r["accuracy"][0] for s, each in runs.items() if s != "fedavg" for r in each)
-        axes.set(xlabel="simulated time (s)", ylabel="accuracy on own held-out data (%)", xlim=(0, None))
-        axes.set_ylim(bottom=bottom)
+        # A shared head on skewed classes stays far above: shown as well, it would leave no room for the others.
+        top = 100 * max(1 - r["accuracy"][0] for s, each in runs.items() if s != "fedavg" for r in each)
+        axes.set(xlabel="simulated time (s)", ylabel="error on own held-out data (%)", xlim=(0, None))
+        log_errors(axes)
+        axes.set_ylim(top=max(top, goal))
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
-        return svg(figure, "harder-time", "Accuracy against simulated time in seconds, one line per scheme")
+        return svg(figure, "harder-time", "Error against simulated time in seconds, one line per scheme")
 
 
 def _missing(runs: Runs) -> str:

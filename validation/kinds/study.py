@@ -16,7 +16,16 @@ from ..adaptive.study import AdaptiveStudy, Entry, run
 from ..cases import Case
 from ..config import to_dict
 
-MODULES = ("config", "radio", "schemes", "study", "adaptive/study", "adaptive/planners", "kinds/study")
+MODULES = (
+    "config",
+    "radio",
+    "schemes",
+    "study",
+    "adaptive/study",
+    "adaptive/planners",
+    "adaptive/writers",
+    "kinds/study",
+)
 """Modules that make the numbers."""
 RATE = 2.0
 UNPRUNED, CHOSEN = Entry("unpruned", RATE), Entry("joint", RATE, "fill", "chosen")
