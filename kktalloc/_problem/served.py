@@ -31,6 +31,11 @@ def serving(problem: Problem) -> Any:
     return kernel()
 
 
+def serving_floors(problem: Problem) -> Any:
+    """The kernel if it takes what is asked of the floors alone, for which curves play no part, else None."""
+    return None if problem.shape[-1] == 0 or problem.bandwidth_limited else kernel()
+
+
 def curve_columns(problem: Problem) -> tuple[int, FloatArray, FloatArray, FloatArray | None] | None:
     """The pruning error as the kernel takes it: its kind and its arrays, per device where they are; None for linear."""
     curve = problem.pruning_error

@@ -11,6 +11,7 @@ from kktalloc._device.feasibility import floor_power, least_cells, least_deadlin
 from kktalloc._device.form import Reduced
 from kktalloc._device.link import floor_bandwidth
 from kktalloc._device.reduced import reduce
+from kktalloc._engine.floors import Question, ask
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.tolerances import FEASIBLE
@@ -118,17 +119,36 @@ def _rounded_up(amount: float) -> str:
     return shown if float(shown) >= amount else f"{amount + 10.0 ** (np.floor(np.log10(amount)) - 5):.6g}"
 
 
-def diagnose(problem: Problem, form: Reduced) -> Diagnosis | None:
-    """What makes problems infeasible, or None if every problem has a solution."""
+# What a device lacks; the first four are the kernel's own.
+RESOURCES = np.array(["", "deadline", "energy", "peak_power", "bandwidth_max", "bandwidth", "total_power"])
+DEADLINE, ENERGY, PEAK_POWER, BANDWIDTH_MAX, BANDWIDTH, TOTAL_POWER = range(1, 7)
+
+
+def diagnose(problem: Problem, form: Reduced | None = None) -> Diagnosis | None:
+    """What makes problems infeasible, or None if every problem has a solution; `form` is the reduced form if known."""
+    floors, lacks, watts = floors_of(problem, form)
+    needed = floors.sum(axis=1)
+    fits = (needed <= 1.0 + FEASIBLE) & (watts <= 1.0 + FEASIBLE)
+    if fits.all():
+        return None
+    together = np.where(needed == np.inf, 0, np.where(needed > 1.0 + FEASIBLE, BANDWIDTH, TOTAL_POWER))
+    lacks = np.where((lacks == 0) & (floors > 0.0) & ~fits[:, None], together[:, None], lacks)
+    return Diagnosis(problem, fits.reshape(problem.batch_shape), RESOURCES[lacks].reshape(problem.shape))
+
+
+def floors_of(problem: Problem, form: Reduced | None = None) -> tuple[FloatArray, np.ndarray, FloatArray]:
+    """Least bandwidths in cells, what each device lacks by itself (of `RESOURCES`), the least power for all in caps.
+
+    Shapes ``(N, K)``, ``(N, K)`` and ``(N,)``. The kernel is not asked where the reduced `form` is known.
+    """
+    asked = ask(problem, Question.FLOORS) if form is None else None
+    if asked is not None:
+        (_, watts, _), (floors, lacks, _, _) = asked
+        return floors, lacks.astype(np.intp), watts
+    form = reduce(problem) if form is None else form
     floors = floor_bandwidth(form)
     watts = floor_power(form, floors)
     alone = np.isinf(floors)
-    somebody = alone.any(axis=1)
-    crowded = (floors.sum(axis=1) > 1.0 + FEASIBLE) & ~somebody
-    short_of_power = (watts > 1.0 + FEASIBLE) & ~crowded & ~somebody
-    infeasible = somebody | crowded | short_of_power
-    if not infeasible.any():
-        return None
     rate = form.rate0 + form.rate1 * form.s_min
     with np.errstate(divide="ignore", invalid="ignore"):
         energy = form.drained | ((form.power_limit(form.s_min) < 1.0) & (rate < form.snr))
@@ -137,10 +157,5 @@ def diagnose(problem: Problem, form: Reduced) -> Diagnosis | None:
         own = np.asarray(problem.devices.bandwidth_max_hz).reshape(floors.shape)
         unlimited = replace(form, b_max=np.full(floors.shape, np.inf))
         narrow = alone & ~form.drained & ((own == 0.0) | np.isfinite(floor_bandwidth(unlimited)))
-    sends = floors > 0.0
-    resource = np.select(
-        [form.late, narrow, alone & energy, alone, crowded[:, None] & sends, short_of_power[:, None] & sends],
-        ["deadline", "bandwidth_max", "energy", "peak_power", "bandwidth", "total_power"],
-        "",
-    )
-    return Diagnosis(problem, ~infeasible.reshape(problem.batch_shape), resource.reshape(problem.shape))
+    lacks = np.select([form.late, narrow, alone & energy, alone], [DEADLINE, BANDWIDTH_MAX, ENERGY, PEAK_POWER], 0)
+    return floors, lacks, watts

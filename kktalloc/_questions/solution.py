@@ -218,10 +218,13 @@ def _priced_anew(solution: Solution, found: Allocation) -> Solution:
 
 def _solve_numpy(problem: Problem, throw: bool, found: Allocation | None) -> tuple[Allocation, Diagnosis | None]:
     """The problems that `found` leaves unsolved, or all, by the NumPy engine; and what is missing where none can be."""
+    diagnosis = diagnose(problem)
+    if diagnosis is not None:
+        if throw:
+            raise InfeasibleError(diagnosis)
+        if not diagnosis.feasible.any():
+            return numpy_engine.nothing(problem), diagnosis
     form = reduce(problem)
-    diagnosis = diagnose(problem, form)
-    if throw and diagnosis is not None:
-        raise InfeasibleError(diagnosis)
     fine = np.ones(problem.batch_shape, dtype=bool) if diagnosis is None else diagnosis.feasible
     known = np.zeros(problem.batch_shape, dtype=bool) if found is None else found.solved & fine
     if found is not None:
