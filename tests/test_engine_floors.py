@@ -95,7 +95,7 @@ def test_level_and_energy(capped: bool) -> None:
 def test_questions_that_there_are_not() -> None:
     problem = problems(False)[0]
     with pytest.raises(ValueError, match="no question 9"):
-        kernel.kernel().least(9, *problem.columns, *problem.sizes, np.empty(3), np.empty((4, problem.shape[-1])))
+        kernel.kernel().least(9, *problem.columns, *problem.sizes, np.empty(4), np.empty((4, problem.shape[-1])))
 
 
 def test_the_engines_give_the_same_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.served import serving_floors
+from kktalloc._problem.stats import enter
 
-_OF_PROBLEM, _OF_DEVICE = 3, 4  # of kernel/problem.h
+_OF_PROBLEM = _OF_DEVICE = 4  # of kernel/problem.h
 
 
 class Question(IntEnum):
@@ -31,4 +32,5 @@ def ask(problem: Problem, question: Question) -> tuple[FloatArray, FloatArray] |
     N, K = problem.sizes
     of_problem, of_device = np.empty((_OF_PROBLEM, N)), np.empty((_OF_DEVICE, N, K))
     module.least(int(question), *problem.columns, N, K, of_problem, of_device)
-    return of_problem, of_device
+    enter("compiled", int(of_problem[3].sum()))
+    return of_problem[:3], of_device

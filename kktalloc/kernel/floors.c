@@ -21,7 +21,7 @@ typedef struct {
     double *weight;     /* of a level: K alpha */
     double *joules;     /* at peak power over the whole upload */
     double log_ratio;   /* of the prices, power's over bandwidth's; -infinite where power is free */
-    int lost;           /* a search ended without an answer */
+    long asked;         /* how often all devices were asked what they take */
 } Floors;
 
 static void reduce_all(Floors *f)
@@ -68,6 +68,7 @@ static double excess_of_sparing(void *context, double less)
     Floors *f = context;
     Total sum = {0.0, 0.0};
     double power;
+    f->asked++;
     f->log_ratio = -less;
     for (ptrdiff_t k = 0; k < f->count; k++) add(&sum, at_floor(f, k, &power));
     return log(value_of(sum));
@@ -157,6 +158,7 @@ static double excess_of_wait(void *context, double log_wait)
     const Wait *w = context;
     Floors *f = w->floors;
     f->deadline = w->earliest + w->unit * exp(log_wait);
+    f->asked++;
     reduce_all(f);
     /* Half of what counts as served is left to the end of the search. */
     const double cells = log(all_floors(f)) - 0.5 * WITHIN;
@@ -231,6 +233,7 @@ static double excess_of_level(void *context, double level)
 {
     Floors *f = context;
     Total use = {0.0, 0.0};
+    f->asked++;
     for (ptrdiff_t k = 0; k < f->count; k++) {
         const double one = at_level(f, k, level).use;
         if (!(one < INFINITY)) return INFINITY;
@@ -334,9 +337,10 @@ static double thrifty(const Energy *e, ptrdiff_t k)
 static double excess_of_energy(void *context, double log_price)
 {
     Energy *e = context;
-    const Floors *f = e->floors;
+    Floors *f = e->floors;
     Total sum = {0.0, 0.0};
     e->log_price = log_price;
+    f->asked++;
     for (ptrdiff_t k = 0; k < f->count; k++) {
         const double rate = rate_at(&f->device[k], f->device[k].s_min);
         if (rate > 0.0) add(&sum, rate / thrifty(e, k));
@@ -429,7 +433,7 @@ int kkt_least(const Problem *problem, enum Question question, double *of_problem
     if (!device) return 0;
     double *columns = (double *)(device + 2 * K);
     for (ptrdiff_t row = 0; row < N; row++) {
-        Floors f = {.problem = problem, .row = row, .count = K, .device = device, .y_star = columns};
+        Floors f = {.problem = problem, .row = row, .count = K, .device = device, .y_star = columns, .asked = 1};
         f.weight = columns + K;
         f.joules = columns + 2 * K;
         f.deadline = cell_value(problem, DEADLINE_S, row);
@@ -444,6 +448,7 @@ int kkt_least(const Problem *problem, enum Question question, double *of_problem
         else if (question == OF_DEADLINE) *one[0] = least_deadline(&f);
         else if (question == OF_ENERGY) least_energy(&f, columns + 3 * K, columns + 4 * K, each, one[0], one[1], one[2]);
         else if (!least_level(&f, device + K, each, one[0], one[1], one[2])) *one[0] = NAN;
+        *one[3] = (double)f.asked;
     }
     free(device);
     return 1;

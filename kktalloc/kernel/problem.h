@@ -91,9 +91,11 @@ int dual_judge(const Problem *problem, const Judgement *given, int threads);
  *   OF_CELLS     the least bandwidth
  *   OF_DEADLINE  the least deadline in seconds
  *   OF_ENERGY    prices of cell and cap and a bound on the energy of the uploads, all in joules | b, p
- *   OF_LEVEL     the least level, its fall per cell, ratio of the prices | rho, theta */
+ *   OF_LEVEL     the least level, its fall per cell, ratio of the prices | rho, theta
+ *
+ * The fourth number of each problem is how often all its devices were asked. */
 enum Question { OF_FLOORS, OF_CELLS, OF_DEADLINE, OF_ENERGY, OF_LEVEL, QUESTIONS };
-enum { OF_PROBLEM = 3, OF_DEVICE = 4 };
+enum { OF_PROBLEM = 4, OF_DEVICE = 4 };
 
 /* 0 when memory ran out. */
 int kkt_least(const Problem *problem, enum Question question, double *of_problem, double *of_device);
