@@ -16,7 +16,7 @@ def nothing(problem: Problem) -> Allocation:
     """The allocation where no problem has one."""
     one, each = np.full(problem.batch_shape, np.nan), np.full(problem.shape, np.nan)
     codes, solved = np.full(problem.shape, -1, np.int8), np.zeros(problem.batch_shape, dtype=bool)
-    return Allocation(each, each, each, each, each, each, one, codes, one, one, solved)
+    return Allocation(each, each, each, each, each, each, each, one, codes, one, one, solved)
 
 
 def solve(problem: Problem, form: Reduced, todo: np.ndarray) -> Allocation:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from kktalloc._device.clocked import clocked_form, floor_bandwidths
 from kktalloc._device.feasibility import floor_power, least_cells, least_deadline
 from kktalloc._device.form import Reduced
 from kktalloc._device.link import floor_bandwidth
@@ -46,6 +47,9 @@ class Diagnosis:
     def bandwidth_needed_hz(self) -> FloatArray:
         """Least cell bandwidth that would do, shape ``(...)``; ``inf`` where none would."""
         batch = self.problem.batch_shape
+        if self.problem.clocked:
+            own = np.asarray(self.problem.cell.bandwidth_hz)[..., 0]
+            return floor_bandwidths(clocked_form(self.problem)).sum(axis=1).reshape(batch) * own
         return least_cells(reduce(self.problem)).reshape(batch) * np.asarray(self.problem.cell.bandwidth_hz)[..., 0]
 
     @cached_property
@@ -55,7 +59,7 @@ class Diagnosis:
         0 where there is no cap on it, and where another resource is lacking, so that no total power would do.
         """
         total = self.problem.cell.total_power_w
-        if total is None:
+        if total is None or self.problem.clocked:  # with a clock the cap is looked at in the end
             return np.zeros(self.problem.batch_shape)
         caps = floor_power(reduce(self.problem)).reshape(self.problem.batch_shape)
         return np.where(caps > 0.0, caps * np.asarray(total)[..., 0], 0.0)
@@ -141,6 +145,8 @@ def floors_of(problem: Problem, form: Reduced | None = None) -> tuple[FloatArray
 
     Shapes ``(N, K)``, ``(N, K)`` and ``(N,)``. The kernel is not asked where the reduced `form` is known.
     """
+    if problem.clocked:
+        return _clock_floors(problem)
     asked = ask(problem, Question.FLOORS) if form is None else None
     if asked is not None:
         (_, watts, _), (floors, lacks, _, _) = asked
@@ -159,3 +165,16 @@ def floors_of(problem: Problem, form: Reduced | None = None) -> tuple[FloatArray
         narrow = alone & ~form.drained & ((own == 0.0) | np.isfinite(floor_bandwidth(unlimited)))
     lacks = np.select([form.late, narrow, alone & energy, alone], [DEADLINE, BANDWIDTH_MAX, ENERGY, PEAK_POWER], 0)
     return floors, lacks, watts
+
+
+def _clock_floors(problem: Problem) -> tuple[FloatArray, np.ndarray, FloatArray]:
+    """The same for devices with a clock and electronics; a cap on total power is not looked at."""
+    form = clocked_form(problem)
+    floors = floor_bandwidths(form)
+    alone, endless = np.isinf(floors), np.full(floors.shape, np.inf)
+    narrow = alone & np.isfinite(form.b_max) & np.isfinite(floor_bandwidths(replace(form, b_max=endless)))
+    if problem.bandwidth_limited:
+        narrow |= alone & (np.asarray(problem.devices.bandwidth_max_hz).reshape(floors.shape) == 0.0)
+    poor = alone & np.isfinite(floor_bandwidths(replace(form, energy=endless, b_max=endless)))
+    lacks = np.select([form.late, narrow, poor, alone], [DEADLINE, BANDWIDTH_MAX, ENERGY, PEAK_POWER], 0)
+    return floors, lacks, np.zeros(floors.shape[0])
