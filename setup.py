@@ -43,7 +43,10 @@ setup(
     ext_modules=[
         Extension(
             "kktalloc._kernel",
-            [f"kktalloc/kernel/{name}.c" for name in ("module", "validate", "solve", "capped", "judge", "threads")],
+            [
+                f"kktalloc/kernel/{name}.c"
+                for name in ("module", "validate", "solve", "capped", "floors", "judge", "threads")
+            ],
             depends=[
                 f"kktalloc/kernel/{name}.h"
                 for name in sorted(path.stem for path in Path("kktalloc/kernel").glob("*.h"))

@@ -20,7 +20,7 @@ from fltrain.config import TrainConfig
 from fltrain.curve import ERROR_RATIOS, Changes
 from fltrain.data import Dataset, load_digits, load_idx, load_npz, load_openml
 from fltrain.history import COLUMNS, History
-from fltrain.loop import train
+from fltrain.loop import Interrupted, train
 from fltrain.models import build_model
 from fltrain.partition import DeviceData, deal, partition
 from fltrain.plan import Planner, RoundPlan
@@ -34,6 +34,7 @@ __all__ = [
     "Dataset",
     "DeviceData",
     "History",
+    "Interrupted",
     "PersonalState",
     "Planner",
     "RoundPlan",

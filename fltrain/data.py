@@ -31,7 +31,8 @@ class Dataset:
     classes : int
         Number of classes.
     users : int64 (N,), optional
-        Who each sample comes from, for partitions by user.
+        Who each sample comes from, for partitions by user. Several columns (N, columns), such as person and device,
+        become one number for each distinct row.
 
     Raises
     ------
@@ -59,7 +60,7 @@ class Dataset:
         if not isinstance(self.classes, int | np.integer) or self.classes < 1:
             raise ValueError(f"classes must be an integer >= 1, got {self.classes!r}")
         if self.users is not None:
-            object.__setattr__(self, "users", np.asarray(self.users))
+            object.__setattr__(self, "users", _one_column(np.asarray(self.users)))
             if self.users.shape != y.shape:
                 raise ValueError(f"users must have shape {y.shape} to match y, got {self.users.shape}")
         outside = np.flatnonzero(~((y >= 0) & (y < self.classes)))
@@ -83,6 +84,13 @@ def _numbers(value: object, name: str) -> NDArray[Any]:
         remedy = "; np.unique(y, return_inverse=True)[1] numbers them" if name == "y" and array.ndim == 1 else ""
         raise ValueError(f"{name} must hold real numbers, got {type(value).__name__} of {array.dtype}{remedy}")
     return array
+
+
+def _one_column(labels: NDArray[Any]) -> NDArray[Any]:
+    """Labels (N,) as they are; of several columns the number of each distinct row, in sorted order."""
+    if labels.ndim != 2:
+        return labels
+    return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def load_digits() -> Dataset:
@@ -142,8 +150,9 @@ def load_npz(
     *,
     x: str = "x",
     y: str = "y",
-    users: str | None = None,
+    users: str | Sequence[str] | None = None,
     name: str | None = None,
+    add_channel: bool = False,
 ) -> Dataset:
     """Arrays from one NumPy ``.npz`` file, or from several of equal layout, end to end.
 
@@ -152,10 +161,13 @@ def load_npz(
     paths : path or sequence of paths
         The files.
     x, y, users : str
-        Their members: inputs (N, height, width) or (N, channels, height, width), of which bytes are divided
-        by 255; labels (N,), whose sorted distinct values become 0, 1, ...; and, if given, who made each sample.
+        Their members: inputs (N, ...), whose shape is kept; labels (N,), whose sorted distinct values become 0, 1, ...;
+        and, if given, who made each sample, by one member or several together. Inputs stored as bytes are divided by
+        255, other whole numbers stay whole, all else becomes float32.
     name : str, optional
         Default: the first file's name.
+    add_channel : bool
+        Make grey images (N, height, width) images of one channel, (N, 1, height, width).
 
     Raises
     ------
@@ -163,7 +175,8 @@ def load_npz(
         Names the file and the member that is missing or has another shape.
     """
     files = [Path(p) for p in ([paths] if isinstance(paths, str | Path) else paths)]
-    members = [member for member in (x, y, users) if member is not None]
+    who = [] if users is None else [users] if isinstance(users, str) else list(users)
+    members = list(dict.fromkeys([x, y, *who]))
     parts: dict[str, list[NDArray[np.generic]]] = {member: [] for member in members}
     for path in files:
         if not path.is_file():
@@ -173,15 +186,23 @@ def load_npz(
                 if member not in archive:
                     raise ValueError(f"{path} has no member {member!r}; it has {', '.join(archive.files)}")
                 parts[member].append(archive[member])
-    inputs = np.concatenate(parts[x])
-    if inputs.ndim not in (3, 4):
-        raise ValueError(f"{files[0]}: {x} must have 3 or 4 dimensions, got shape {inputs.shape}")
-    if inputs.ndim == 3:
+    for member in members:
+        shapes = [part.shape[1:] for part in parts[member]]
+        if odd := [i for i, shape in enumerate(shapes) if shape != shapes[0]]:
+            i = odd[0]
+            raise ValueError(f"{files[i]}: {member} has samples of shape {shapes[i]}, those before {shapes[0]}")
+    inputs: NDArray[Any] = np.concatenate(parts[x])
+    if inputs.ndim < 2 or (add_channel and inputs.ndim != 3):
+        wanted = "3 dimensions for add_channel" if add_channel else "2 dimensions or more"
+        raise ValueError(f"{files[0]}: {x} must have {wanted}, got shape {inputs.shape}")
+    if add_channel:
         inputs = inputs[:, None]
-    scaled = inputs.astype(np.float32) / (255.0 if inputs.dtype == np.uint8 else 1.0)
+    if inputs.dtype == np.uint8:
+        inputs = inputs.astype(np.float32) / np.float32(255.0)
     labels, encoded = np.unique(np.concatenate(parts[y]), return_inverse=True)
-    who = None if users is None else np.unique(np.concatenate(parts[users]), return_inverse=True)[1]
-    return Dataset(name or files[0].stem, scaled, encoded, len(labels), who)
+    columns = [np.unique(np.concatenate(parts[member]), return_inverse=True)[1] for member in who]
+    made_by = None if not who else columns[0] if len(who) == 1 else np.stack(columns, axis=1)
+    return Dataset(name or files[0].stem, inputs, encoded, len(labels), made_by)
 
 
 def load_openml(name: str, version: int | str = "active", cache: str | Path | None = None) -> Dataset:

@@ -42,7 +42,7 @@ from fltrain.config import TrainConfig
 from fltrain.history import History
 from fltrain.identity import tensors_of
 from fltrain.local import Job, Upload, nothing_sent
-from fltrain.loop import one_thread, run_rounds
+from fltrain.loop import Interrupted, one_thread, run_rounds
 from fltrain.plan import RoundPlan, check_plan
 from fltrain.split import PersonalState, Split
 
@@ -130,13 +130,18 @@ def serve(
         asked = replace(workload, selected=workload.selected & np.isfinite(gain))
         return check_plan(allocate(round_index, asked, gain), asked, config)
 
-    def save(state: RunState) -> None:
+    def save(state: RunState, now: bool) -> None:
+        """Only on time, whatever `now` says: devices keep the states of these rounds, and of no others."""
         done = len(state.records)
         if checkpoint and (done % checkpoint.every == 0 or done == config.rounds):
             disk.save(checkpoint.path, state, identity)
 
     with one_thread():
-        history = run_rounds(engine, state, work, config, planner, progress, save=save)
+        try:
+            history = run_rounds(engine, state, work, config, planner, progress, save=save)
+        except Interrupted as interrupted:
+            interrupted.history = replace(interrupted.history, personal=[])
+            raise
     return replace(history, personal=[])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,11 @@ class History:
     u: torch.Tensor
     personal: list[PersonalState]
     stats: dict[str, str] = field(default_factory=dict)
+
+    def time_to_accuracy(self, target: float) -> float:
+        """Simulated seconds until the mean accuracy first reached `target`, in [0, 1]; inf if it never did."""
+        reached = (r["wall_clock_s"] for r in self.records if r["accuracy"] is not None and r["accuracy"] >= target)
+        return float(next(reached, math.inf))
 
     def to_frame(self) -> pd.DataFrame:
         """One row per round."""

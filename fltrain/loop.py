@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -29,6 +29,17 @@ from fltrain.split import PersonalState, Split
 
 _log = logging.getLogger(__name__)
 Observer = Callable[[int, torch.Tensor, Sequence[PersonalState]], None]
+Stop = Callable[[Sequence[Mapping[str, Any]]], bool]
+Saver = Callable[[RunState, bool], None]
+"""Saves a state if it is time to, or now."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while training. What was done until the last whole round is in `history`, and in the checkpoint if any."""
+
+    def __init__(self, history: History) -> None:
+        super().__init__(f"interrupted after {len(history.records)} rounds")
+        self.history = history
 
 
 def train(
@@ -41,6 +52,7 @@ def train(
     workers: int = 1,
     checkpoint: Checkpoint | None = None,
     observer: Observer | None = None,
+    stop: Stop | None = None,
 ) -> History:
     """Split-and-prune federated learning: `config.rounds` rounds over the devices that hold `shares`.
 
@@ -63,6 +75,9 @@ def train(
     observer : callable, optional
         Called after each round with its number, the global part (n_global,) and all personal states, to be
         read and not changed.
+    stop : callable, optional
+        Asked after each round, with the records so far (one dictionary a round, see `COLUMNS`): True ends the run. Its
+        checkpoint is saved, and goes on if the run is started again.
 
     Returns
     -------
@@ -75,6 +90,8 @@ def train(
     ValueError
         A device without data, data or a model that no round can run on (see `check_shares`), a plan with a wrong
         entry, a checkpoint of another run, or an engine that cannot be had (see `make_engine`).
+    Interrupted
+        Ctrl-C: a KeyboardInterrupt that holds the history of all whole rounds, which are in the checkpoint, too.
     """
     shares = check_shares(split, shares, config)
     workload = count_workload(split, config, shares)
@@ -86,7 +103,11 @@ def train(
     stats = make_replica(split, config).stats
     _log.info("trainer: %s", "; ".join(f"{name} {how}" for name, how in stats.items()))
     with one_thread(), closing(make_engine(split, shares, config, workers)) as engine:
-        history = run_rounds(engine, state, workload, config, planner, progress, observer, save)
+        try:
+            history = run_rounds(engine, state, workload, config, planner, progress, observer, save, stop)
+        except Interrupted as interrupted:
+            interrupted.history = replace(interrupted.history, stats=stats)
+            raise
     return replace(history, stats=stats)
 
 
@@ -98,47 +119,64 @@ def run_rounds(
     planner: Planner,
     progress: bool,
     observer: Observer | None = None,
-    save: Callable[[RunState], None] | None = None,
+    save: Saver | None = None,
+    stop: Stop | None = None,
 ) -> History:
     """Take `state` through its remaining rounds, wherever `engine` runs the devices.
 
-    After each round, in this order: accuracy if it is due, `observer`, `save`.
+    After each round, in this order: accuracy if it is due, `observer`, `save`, `stop`.
     """
     first = len(state.records)
     with tqdm(total=config.rounds, initial=first, desc="train", unit="round", disable=not progress) as bar:
         for t in range(first, config.rounds):
-            K = len(workload.weight)
-            reported = Changes.of(state.changes, K) if state.changes else None
-            past = state.records
-            asked = replace(
-                workload,
-                selected=select(config, t, K),
-                changes=reported,
-                elapsed_s=past[-1]["wall_clock_s"] if past else 0.0,
-                spent_j=np.array([record["energy_j_per_device"] for record in past]).sum(axis=0)
-                if past
-                else np.zeros(K),
-            )
-            plan = check_plan(planner(t, asked), asked, config)
-            state.records.append(_one_round(t, engine, state, plan, workload, config))
-            if (t + 1) % config.evaluate_every == 0 or t + 1 == config.rounds:
-                scores = engine.accuracies(state.u, state.personal)
-                known = [score for score in scores if score is not None]
-                state.records[-1]["accuracy_per_device"] = scores
-                state.records[-1]["accuracy"] = float(np.mean(known)) if known else None
-                bar.set_postfix(accuracy=state.records[-1]["accuracy"], refresh=False)
-            if observer is not None:
-                observer(t, state.u, state.personal)
-            if save is not None:
-                save(state)
+            # A round replaces these and changes none of them: they are what an interrupted one goes back to.
+            before = replace(state, personal=list(state.personal), records=list(state.records))
+            before.changes = dict(state.changes)
+            try:
+                asked = _asked(workload, config, state, t)
+                plan = check_plan(planner(t, asked), asked, config)
+                record = _one_round(t, engine, state, plan, workload, config)
+                if (t + 1) % config.evaluate_every == 0 or t + 1 == config.rounds:
+                    scores = engine.accuracies(state.u, state.personal)
+                    known = [score for score in scores if score is not None]
+                    record["accuracy_per_device"] = scores
+                    record["accuracy"] = float(np.mean(known)) if known else None
+                    bar.set_postfix(accuracy=record["accuracy"], refresh=False)
+                state.records.append(record)
+                before = state
+                if observer is not None:
+                    observer(t, state.u, state.personal)
+                if save is not None:
+                    save(state, False)
+                ends = stop is not None and stop(state.records)
+            except KeyboardInterrupt:
+                if save is not None and before.records:
+                    save(before, True)
+                raise Interrupted(History(before.records, before.u, before.personal)) from None
             bar.update()
+            if ends:
+                if save is not None:
+                    save(state, True)
+                break
     return History(state.records, state.u, state.personal)
 
 
-def _saver(checkpoint: Checkpoint, identity: dict[str, Any], rounds: int) -> Callable[[RunState], None]:
-    def save(state: RunState) -> None:
+def _asked(workload: Workload, config: TrainConfig, state: RunState, t: int) -> Workload:
+    """The workload as a planner sees it in round `t`: who was drawn, and what happened so far."""
+    K, past = len(workload.weight), state.records
+    return replace(
+        workload,
+        selected=select(config, t, K),
+        changes=Changes.of(state.changes, K) if state.changes else None,
+        elapsed_s=past[-1]["wall_clock_s"] if past else 0.0,
+        spent_j=np.array([record["energy_j_per_device"] for record in past]).sum(axis=0) if past else np.zeros(K),
+    )
+
+
+def _saver(checkpoint: Checkpoint, identity: dict[str, Any], rounds: int) -> Saver:
+    def save(state: RunState, now: bool) -> None:
         done = len(state.records)
-        if done % checkpoint.every == 0 or done == rounds:
+        if now or done % checkpoint.every == 0 or done == rounds:
             disk.save(checkpoint.path, state, identity)
 
     return save

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fltrain.data import Dataset
 
@@ -44,8 +44,12 @@ def partition(
     dirichlet_alpha: float = 0.5,
     samples_per_device: int | None = None,
     test_fraction: float = 0.2,
+    groups: NDArray[Any] | None = None,
 ) -> list[DeviceData]:
     """Deal a data set to devices.
+
+    Held-out samples are drawn from each device's share at random. Where samples are not independent (overlapping
+    windows of one recording, frames of one video, copies), that leaks: give `groups`, or a split of your own to `deal`.
 
     Parameters
     ----------
@@ -70,6 +74,8 @@ def partition(
         Upper limit on a device's samples, training and held-out together, chosen at random from its share.
     test_fraction : float
         Share of each device's samples that is held out (at least one).
+    groups : (N,), optional
+        Label of what each sample belongs to, such as a recording session; see `deal`.
 
     Raises
     ------
@@ -93,47 +99,118 @@ def partition(
         indices = np.array_split(rng.permutation(len(data.y)), devices)
     if samples_per_device is not None:
         indices = [rng.permutation(own)[:samples_per_device] for own in indices]
-    return deal(data, indices, test_fraction=test_fraction, seed=seed)
+    return deal(data, indices, test_fraction=test_fraction, seed=seed, groups=groups)
 
 
 def deal(
-    data: Dataset, indices: Sequence[NDArray[np.int64]], *, test_fraction: float = 0.2, seed: int = 0
+    data: Dataset,
+    indices: Sequence[ArrayLike],
+    *,
+    test_indices: Sequence[ArrayLike] | None = None,
+    groups: ArrayLike | None = None,
+    test_fraction: float = 0.2,
+    seed: int = 0,
 ) -> list[DeviceData]:
-    """Give device k the samples `indices[k]`, a random `test_fraction` of them held out.
+    """Give device k the samples `indices[k]`, some of them held out.
+
+    Which ones: those that `test_indices` names, which are then held out besides; or whole `groups`; or, where samples
+    are independent of each other, a random `test_fraction`.
+
+    Parameters
+    ----------
+    data : Dataset
+        What is dealt.
+    indices : sequence of K int arrays
+        Samples of each device.
+    test_indices : sequence of K int arrays, optional
+        Held-out samples of each device, none of them among its, or another's, `indices`. A sample may be held out on
+        several devices: a test set that all share is K times the same array.
+    groups : (N,), optional
+        Label of what each sample belongs to, such as a recording session. No group is on both sides of a device's
+        split: whole groups are held out, drawn until they make up `test_fraction` of its samples or one group is left.
+    test_fraction : float
+        Share of a device's samples that is held out, at least one sample, or group; not looked at with `test_indices`.
+    seed : int
+        Of the draw.
 
     Raises
     ------
     ValueError
-        A device gets fewer than 2 samples, or a sample is dealt twice or does not exist.
+        A device is left without samples to train on or held out, a device has one group only, or a sample is dealt
+        twice, stands on both sides, or does not exist.
     """
     if not 0.0 < test_fraction < 1.0:
         raise ValueError(f"test_fraction must be in (0, 1), got {test_fraction}")
     if len(indices) == 0:
         raise ValueError("indices must name the samples of at least one device, got none")
-    for k, own in enumerate(indices):
+    dealt = _whole(data, "indices", indices)
+    everyone = np.concatenate(dealt)
+    if len(np.unique(everyone)) != len(everyone):
+        raise ValueError("indices deal the same sample more than once")
+    if test_indices is not None:
+        if groups is not None:
+            raise ValueError("test_indices and groups are two ways to say what is held out: give one")
+        if len(test_indices) != len(indices):
+            raise ValueError(
+                f"test_indices must have an entry for each of {len(indices)} devices, got {len(test_indices)}"
+            )
+        held_out = _whole(data, "test_indices", test_indices)
+        for k, (own, test) in enumerate(zip(dealt, held_out, strict=True)):
+            if not len(own) or not len(test):
+                raise ValueError(
+                    f"device {k} has {len(own)} samples to train on and {len(test)} held out; it needs both"
+                )
+            both = np.intersect1d(test, everyone)
+            if both.size:
+                raise ValueError(f"test_indices[{k}] holds sample {both[0]}, which a device trains on")
+            if len(np.unique(test)) != len(test):
+                raise ValueError(f"test_indices[{k}] names a sample twice")
+        return [_share(data, own, test) for own, test in zip(dealt, held_out, strict=True)]
+    labels = None if groups is None else _labels(data, groups)
+    shares = []
+    for k, own in enumerate(dealt):
         if len(own) < 2:
             raise ValueError(
                 f"device {k} is left with {len(own)} samples of {data.name}; it needs one to train on and one held out"
             )
-    dealt = np.concatenate([np.asarray(own, dtype=np.int64) for own in indices])
-    if dealt.min() < 0 or dealt.max() >= len(data.y):
-        raise ValueError(f"indices must be in 0..{len(data.y) - 1}, got {dealt.min()}..{dealt.max()}")
-    if len(np.unique(dealt)) != len(dealt):
-        raise ValueError("indices deal the same sample more than once")
-    shares = []
-    for k, own in enumerate(indices):
-        shuffled = np.random.default_rng((seed, k)).permutation(np.asarray(own, dtype=np.int64))
-        held_out = min(max(1, round(test_fraction * len(own))), len(own) - 1)
-        test, train = shuffled[:held_out], shuffled[held_out:]
-        shares.append(
-            DeviceData(
-                torch.from_numpy(data.x[train]),
-                torch.from_numpy(data.y[train]),
-                torch.from_numpy(data.x[test]),
-                torch.from_numpy(data.y[test]),
-            )
-        )
+        rng = np.random.default_rng((seed, k))
+        if labels is None:
+            shuffled = rng.permutation(own)
+            count = min(max(1, round(test_fraction * len(own))), len(own) - 1)
+            shares.append(_share(data, shuffled[count:], shuffled[:count]))
+            continue
+        kinds, member = np.unique(labels[own], return_inverse=True)
+        if len(kinds) < 2:
+            raise ValueError(f"device {k} has samples of one group only, {kinds[0]}; it needs one to hold out")
+        drawn = rng.permutation(len(kinds))
+        filled = np.cumsum(np.bincount(member)[drawn])
+        count = min(int(np.searchsorted(filled, test_fraction * len(own))) + 1, len(kinds) - 1)
+        out = np.isin(member, drawn[:count])
+        shares.append(_share(data, own[~out], own[out]))
     return shares
+
+
+def _whole(data: Dataset, name: str, given: Sequence[ArrayLike]) -> list[NDArray[np.int64]]:
+    """Index arrays that lie within the data."""
+    arrays = [np.asarray(own) for own in given]
+    for k, array in enumerate(arrays):
+        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+            raise ValueError(f"{name}[{k}] must be whole numbers (n,), got {array.dtype} of shape {array.shape}")
+        if array.size and (array.min() < 0 or array.max() >= len(data.y)):
+            raise ValueError(f"{name} must be in 0..{len(data.y) - 1}, got {array.min()}..{array.max()} for device {k}")
+    return [array.astype(np.int64) for array in arrays]
+
+
+def _labels(data: Dataset, groups: ArrayLike) -> NDArray[Any]:
+    labels = np.asarray(groups)
+    if labels.shape != data.y.shape:
+        raise ValueError(f"groups must have shape {data.y.shape} to match y, got {labels.shape}")
+    return labels
+
+
+def _share(data: Dataset, train: NDArray[np.int64], test: NDArray[np.int64]) -> DeviceData:
+    own = [part[of] for of in (train, test) for part in (data.x, data.y)]
+    return DeviceData(*(torch.from_numpy(array) for array in own))
 
 
 def _by_user(data: Dataset, devices: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:

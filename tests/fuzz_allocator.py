@@ -42,7 +42,8 @@ GAP = "gap in full"  # what an ulp of the data is worth included; the other figu
 BESIDE = 20  # one problem in so many goes through the other solvers too
 DEAD = 0.2  # of the cases have devices that cannot send
 OWN = 0.2  # of the cases have curves, and limits on bandwidth, of each device
-NEWER = ("bandwidth_max_hz", "name")  # fields that `narrow` draws, for the others to stay what they were
+CLOCK = ("circuit_power_w", "clock_min", "clock_max", "fixed_compute_s", "fixed_compute_j")  # drawn by fuzz_clock
+NEWER = ("bandwidth_max_hz", "name", *CLOCK)  # not drawn by `draw`, for the others to stay what they were
 MAY_BE_ZERO = (
     "channel_gain", "tx_power_max_w", "pruned_compute_s", "overhead_bits", "fixed_latency_s", "energy_budget_j",
     "pruned_compute_j", "fixed_energy_j", "pruning_ratio_max", "weight",

@@ -152,16 +152,34 @@ def test_npz_files_come_end_to_end(tmp_path: Path) -> None:
 def test_npz_floats_are_taken_as_they_are(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.full((2, 3, 3), -1.5), y=[0, 1])
     data = ft.load_npz(tmp_path / "a.npz", name="mine")
-    assert data.x.shape == (2, 1, 3, 3)
+    assert data.x.shape == (2, 3, 3)
+    assert ft.load_npz(tmp_path / "a.npz", add_channel=True).x.shape == (2, 1, 3, 3)
     assert (data.name, float(data.x.min())) == ("mine", -1.5)
+
+
+def test_npz_keeps_shapes_tokens_and_users_of_several_columns(tmp_path: Path) -> None:
+    series = np.zeros((4, 6, 128), dtype=np.float32)
+    np.savez(tmp_path / "a.npz", x=series, tokens=np.array([[1, 2], [3, 4], [5, 6], [7, 8]]), y=[0, 1, 0, 1],
+             person=["ann", "ann", "bob", "bob"], phone=[2, 1, 1, 2])  # fmt: skip
+    data = ft.load_npz(tmp_path / "a.npz", users=("person", "phone"))
+    assert data.x.shape == (4, 6, 128)
+    assert data.users is not None
+    assert data.users.tolist() == [1, 0, 2, 3]
+    tokens = ft.load_npz(tmp_path / "a.npz", x="tokens").x
+    assert (tokens.dtype, tokens.tolist()[3]) == (np.int64, [7, 8])
 
 
 def test_npz_faults_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.zeros((2, 3)), y=[0, 1])
     with pytest.raises(ValueError, match=r"a\.npz has no member 'labels'; it has x, y$"):
         ft.load_npz(tmp_path / "a.npz", y="labels")
-    with pytest.raises(ValueError, match=r"a\.npz: x must have 3 or 4 dimensions, got shape \(2, 3\)$"):
-        ft.load_npz(tmp_path / "a.npz")
+    with pytest.raises(ValueError, match=r"a\.npz: x must have 3 dimensions for add_channel, got shape \(2, 3\)$"):
+        ft.load_npz(tmp_path / "a.npz", add_channel=True)
+    with pytest.raises(ValueError, match=r"a\.npz: y must have 2 dimensions or more, got shape \(2,\)$"):
+        ft.load_npz(tmp_path / "a.npz", x="y", y="y")
+    np.savez(tmp_path / "c.npz", x=np.zeros((2, 4)), y=[0, 1])
+    with pytest.raises(ValueError, match=r"c\.npz: x has samples of shape \(4,\), those before \(3,\)$"):
+        ft.load_npz([tmp_path / "a.npz", tmp_path / "c.npz"])
     with pytest.raises(FileNotFoundError, match=r"missing data file .*b\.npz$"):
         ft.load_npz(tmp_path / "b.npz")
 

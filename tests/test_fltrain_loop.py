@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 import fltrain as ft
 import fltrain.engine
+from fltrain import loop
 from fltrain.local import draw_batches
 from fltrain.loop import select
 
@@ -232,3 +234,63 @@ def test_bad_data_is_refused_before_training(change: Any, message: str) -> None:
 
     with pytest.raises(ValueError, match=message):
         ft.train(mlp(), change(shares()), ft.TrainConfig(), never, progress=False)
+
+
+def test_a_run_is_stopped_when_it_is_good_enough(tmp_path: Path) -> None:
+    config = ft.TrainConfig(rounds=30)
+    saved = ft.Checkpoint(tmp_path / "run.pt", every=100)
+
+    def enough(records: Any) -> bool:
+        return bool(records[-1]["accuracy"] >= 0.9)
+
+    args = (mlp(), shares(), config, Constant(4, rho=0.0))
+    history = ft.train(*args, progress=False, checkpoint=saved, stop=enough)
+    done = len(history.records)
+    assert 1 < done < 30
+    assert [r["accuracy"] >= 0.9 for r in history.records] == [False] * (done - 1) + [True]
+    assert history.time_to_accuracy(0.9) == history.records[-1]["wall_clock_s"] == float(done)
+    assert history.time_to_accuracy(1.1) == float("inf")
+    more = ft.train(*args, progress=False, checkpoint=saved, stop=lambda records: len(records) == done + 1)
+    assert more.records[:done] == history.records
+    assert len(more.records) == done + 1
+
+
+@pytest.mark.parametrize("where", ["planner", "engine", "observer"])
+def test_ctrl_c_keeps_what_was_done(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted in round 2, wherever: the history has the whole rounds, and the run can go on."""
+    config = ft.TrainConfig(rounds=5, update="sparse", error_feedback=True)
+    half = Constant(4, rho=0.5)
+    args = (mlp(), shares(), config)
+    whole = ft.train(*args, half, progress=False)
+    saved = ft.Checkpoint(tmp_path / "run.pt", every=100)
+
+    def planner(t: int, work: ft.Workload) -> ft.RoundPlan:
+        if where == "planner" and t == 2:
+            raise KeyboardInterrupt
+        return half(t, work)
+
+    def observer(t: int, u: Any, personal: Any) -> None:
+        if where == "observer" and t == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if where == "engine":
+            real = loop.refusal
+            calls: list[int] = []
+
+            def refusal(*given: Any) -> Any:
+                calls.append(1)
+                if len(calls) == 4 * 2 + 3:  # two uploads of this round are in
+                    raise KeyboardInterrupt
+                return real(*given)
+
+            patch.setattr(loop, "refusal", refusal)
+        with pytest.raises(ft.Interrupted) as stopped:
+            ft.train(*args, planner, progress=False, checkpoint=saved, observer=observer)
+    done = 3 if where == "observer" else 2
+    assert stopped.value.history.records == whole.records[:done]
+    assert stopped.value.history.stats
+    resumed = ft.train(*args, half, progress=False, checkpoint=saved)
+    assert resumed.records == whole.records
+    assert torch.equal(resumed.u, whole.u)
+    assert all(torch.equal(a.v, b.v) for a, b in zip(resumed.personal, whole.personal, strict=True))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,7 +129,7 @@ def test_bad_partition_is_refused(arguments: dict[str, object], message: str) ->
         ([], r"^indices must name the samples of at least one device, got none$"),
         ([[0, 1], []], r"^device 1 is left with 0 samples"),
         ([[0, 1], [1, 2]], r"^indices deal the same sample more than once$"),
-        ([[0, 10]], r"^indices must be in 0\.\.9, got 0\.\.10$"),
+        ([[0, 10]], r"^indices must be in 0\.\.9, got 0\.\.10 for device 0$"),
     ],
 )
 def test_bad_deal_is_refused(indices: list[list[int]], message: str) -> None:
@@ -145,3 +146,58 @@ def test_by_user_gives_each_device_one_users_samples() -> None:
     assert len(drawn) == 3
     with pytest.raises(ValueError, match=r"^devices must be <= 3, the users with 2 samples or more, got 4$"):
         ft.partition(data, 4, "by_user")
+
+
+DATA = ft.Dataset("numbered", np.arange(12.0)[:, None], np.arange(12) % 2, 2)
+
+
+def numbers(part: torch.Tensor) -> list[int]:
+    return sorted(part[:, 0].int().tolist())
+
+
+def test_a_split_of_ones_own_is_taken_as_it_is() -> None:
+    shares = ft.deal(DATA, [[0, 1, 2], [3, 4]], test_indices=[[5, 6], [6, 7, 8]])
+    assert [numbers(s.train_x) for s in shares] == [[0, 1, 2], [3, 4]]
+    assert [numbers(s.test_x) for s in shares] == [[5, 6], [6, 7, 8]]
+    assert shares[0].train_y.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("test_indices", "message"),
+    [
+        ([[5]], r"^test_indices must have an entry for each of 2 devices, got 1$"),
+        ([[5], []], r"^device 1 has 2 samples to train on and 0 held out; it needs both$"),
+        ([[5], [2]], r"^test_indices\[1\] holds sample 2, which a device trains on$"),
+        ([[5], [7, 7]], r"^test_indices\[1\] names a sample twice$"),
+        ([[5], [12]], r"^test_indices must be in 0\.\.11, got 12\.\.12 for device 1$"),
+        ([[5], [0.5]], r"^test_indices\[1\] must be whole numbers \(n,\), got float64 of shape \(1,\)$"),
+    ],
+)
+def test_a_split_that_leaks_or_lacks_is_refused(test_indices: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ft.deal(DATA, [[0, 1, 2], [3, 4]], test_indices=test_indices)
+
+
+@given(seed=st.integers(0, 10_000), fraction=st.floats(0.05, 0.9))
+def test_no_group_is_on_both_sides(seed: int, fraction: float) -> None:
+    rng = np.random.default_rng(seed)
+    groups = rng.choice(["monday", "tuesday", "friday"], 12)
+    groups[[0, 6]], groups[[1, 7]] = "monday", "sunday"
+    shares = ft.deal(DATA, [np.arange(6), np.arange(6, 12)], groups=groups, test_fraction=fraction, seed=seed)
+    for share in shares:
+        train, test = numbers(share.train_x), numbers(share.test_x)
+        assert train
+        assert test
+        assert len(train) + len(test) == 6
+        assert not set(groups[train]) & set(groups[test])
+        # Without the group that was drawn last it would be too little; too little it is only if one group is left.
+        largest = max(np.count_nonzero(groups[test] == group) for group in set(groups[test]))
+        assert len(test) - largest < fraction * 6
+        assert len(test) >= fraction * 6 or len(set(groups[train])) == 1
+
+
+def test_groups_of_one_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^device 0 has samples of one group only, a; it needs one to hold out$"):
+        ft.deal(DATA, [[0, 1]], groups=["a"] * 12)
+    with pytest.raises(ValueError, match=r"^groups must have shape \(12,\) to match y, got \(2,\)$"):
+        ft.partition(DATA, 2, "iid", groups=np.array(["a", "b"]))

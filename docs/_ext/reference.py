@@ -13,9 +13,9 @@ from sphinx.ext.autodoc.mock import mock
 from sphinx.pycode import ModuleAnalyzer
 
 MODULES = (
-    "kktalloc", "kktalloc.channel", "kktalloc.radio", "kktalloc.traces", "kktalloc.links", "kktalloc.bound",
-    "kktalloc.plan", "kktalloc.proof", "kktalloc.proof.ready", "fltrain", "fltrain.adapt", "fltrain.radio",
-    "fltrain.flower",
+    "kktalloc", "kktalloc.channel", "kktalloc.radio", "kktalloc.traces", "kktalloc.links", "kktalloc.plot",
+    "kktalloc.bound", "kktalloc.plan", "kktalloc.proof", "kktalloc.proof.ready", "fltrain", "fltrain.adapt",
+    "fltrain.radio", "fltrain.flower",
 )  # fmt: skip
 FOLDER = "reference"
 OF_OTHERS = "Exception, object, int, str, float, dict, Enum, IntEnum, Expr, Symbol"

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kktalloc._certificate import compiled
+from kktalloc._certificate.clocked import terms
 from kktalloc._certificate.dual import ConvexRows, Multipliers, convex_rows, dual_terms
-from kktalloc._certificate.prices import Prices, prices_from, split_prices
+from kktalloc._certificate.prices import Prices, clock_prices, prices_from, split_prices
 from kktalloc._device.efficiency import phi
 from kktalloc._problem.allocation import outcome
 from kktalloc._problem.arrays import FloatArray, as_float64, takes_arrays
@@ -25,7 +26,8 @@ from kktalloc._problem.tolerances import CERTIFIED, KEEP_RATIO
 
 # What may be claimed of an allocation: shape (..., K), and shape (...).
 _PER_DEVICE = (
-    "upload_s", "latency_s", "energy_j", "energy_per_j", "peak_power_per_w", "bandwidth_max_per_hz", "regime",
+    "upload_s", "latency_s", "energy_j", "clock", "energy_per_j", "peak_power_per_w", "bandwidth_max_per_hz", "regime",
+    "clock_max", "clock_min", "circuit_power_per_w",
 )  # fmt: skip
 _PER_PROBLEM = ("objective", "bandwidth_per_hz", "deadline_per_s", "total_power_per_w")
 
@@ -39,7 +41,7 @@ class Certificate:
     residuals
         Shape ``(...)`` each, >= 0, relative to the budget or the term that they are about:
         ``primal_rate``, ``primal_energy``, ``primal_peak_power``, ``primal_bandwidth``, ``primal_bandwidth_max``,
-        ``primal_total_power``, ``primal_pruning`` (feasible),
+        ``primal_total_power``, ``primal_pruning`` and, where devices have one, ``primal_clock`` (feasible),
         ``dual`` (prices are non-negative), ``complementarity`` (what is priced is used up), ``stationarity`` (no
         device gains by moving at these prices), ``consistency`` (times, energies and objective that came with the
         allocation are the ones that it implies).
@@ -118,8 +120,8 @@ def certify(
     tolerance
         For every residual and the gap, relative, >= 0.
     **claimed
-        Any of ``upload_s``, ``latency_s``, ``energy_j`` (shape ``(..., K)``), ``objective`` (shape ``(...)``) and the
-        fields of `kktalloc.Prices` that came with the allocation and must agree with it; ``regime`` too.
+        Any of ``upload_s``, ``latency_s``, ``energy_j``, ``clock`` (shape ``(..., K)``), ``objective`` (``(...)``) and
+        the fields of `kktalloc.Prices` that came with the allocation and must agree with it; ``regime`` too.
 
     Raises
     ------
@@ -132,6 +134,13 @@ def certify(
     rho, b, p = (_fit(name, value, problem.shape) for name, value in given.items())
     per_w = _fit("total_power_price_per_w", total_power_price_per_w, problem.batch_shape)
     claims = {name: _claim(problem, name, value) for name, value in claimed.items()}
+    if problem.clocked:
+        price = (
+            None
+            if bandwidth_price_per_hz is None
+            else _fit("bandwidth_price_per_hz", bandwidth_price_per_hz, problem.batch_shape)
+        )
+        return _certify_clocked(problem, rho, b, p, price, per_w, claims, tolerance)
     if bandwidth_price_per_hz is not None:
         per_hz = _fit("bandwidth_price_per_hz", bandwidth_price_per_hz, problem.batch_shape)
         verdict = compiled.judge(problem, rho, b, p, per_hz, per_w, claims)
@@ -178,6 +187,66 @@ def certify(
 
 
 @np.errstate(all="ignore")
+def _certify_clocked(
+    problem: Problem,
+    rho: FloatArray,
+    b: FloatArray,
+    p: FloatArray,
+    per_hz: FloatArray | None,
+    per_w: FloatArray,
+    claims: dict[str, FloatArray],
+    tolerance: float,
+) -> Certificate:
+    """The same for devices with a clock and electronics; the cap on total power has no price here, but is a limit."""
+    implied = outcome(problem, rho, b, p, claims.get("clock"))
+    clock, alpha = implied["clock"], np.asarray(problem.devices.weight)
+    ones = np.ones(problem.shape)
+    scale = (alpha * (problem.pruning_error.value(ones) - problem.pruning_error.value(0.0 * ones))).sum(axis=-1)
+    scale = np.where(scale > 0.0, scale, 1.0)
+    B = np.asarray(problem.cell.bandwidth_hz)[..., 0]
+    if per_hz is None:
+        per_hz = _best_clock_price(problem, rho, b, p, clock)
+    best = terms(problem, rho, b, p, clock, per_hz)
+    worth, lam = clock_prices(best, per_hz, per_w), np.maximum(per_hz, 0.0)
+    implied |= {f.name: getattr(worth, f.name) for f in fields(worth)}
+    residuals = _primal(problem, 1.0 - rho, b, p, implied)
+    residuals["primal_pruning"] = np.where(_spoilt(problem), np.inf, residuals["primal_pruning"])
+    regime = claims.pop("regime", None)
+    per_watt = {"peak_power_per_w": best.peak_power + best.energy / np.asarray(problem.devices.pa_efficiency)}
+    residuals["consistency"] = _consistency(problem, implied, claims, per_watt)
+    if regime is not None:
+        content = (alpha == 0.0) | (rho <= 0.0)
+        wrong = _regime_mismatch(
+            problem, regime, 1.0 - rho, b, p, implied["energy_j"], np.zeros(problem.shape), content, implied
+        )
+        residuals["consistency"] = np.maximum(residuals["consistency"], _worst(wrong))
+    residuals["dual"] = np.maximum(np.maximum(-per_hz * B, -per_w), 0.0)
+    limit, most = worth.bandwidth_max_per_hz, np.asarray(problem.devices.bandwidth_max_hz)
+    unused = np.where(best.price > 0.0, best.price * (b - best.least), 0.0)
+    unused = unused + np.where(limit > 0.0, limit * (most - b), 0.0)
+    spare = np.maximum(lam * (B - b.sum(axis=-1)), 0.0)
+    residuals["complementarity"] = (np.maximum(unused, 0.0).sum(axis=-1) + spare) / scale
+    residuals["stationarity"] = _worst(best.off) / scale
+    paid = lam * B
+    gap = (implied["objective"] - (best.value.sum(axis=-1) - paid)) / scale
+    resolution = 8.0 * np.finfo(np.float64).eps * (1.0 + (paid + _worth_of_budgets(problem, worth)) / scale)
+    clean = {name: np.where(np.isnan(v), np.inf, v) for name, v in residuals.items()}
+    return Certificate(clean, gap, per_hz, per_w, resolution, tolerance)
+
+
+def _best_clock_price(problem: Problem, rho: FloatArray, b: FloatArray, p: FloatArray, clock: FloatArray) -> FloatArray:
+    """Of a few prices that some device would pay for a Hz, and 0, the one with the best bound, shape ``(...)``."""
+    B = np.asarray(problem.cell.bandwidth_hz)[..., 0]
+    own = np.sort(np.where(b > 0.0, np.nan_to_num(terms(problem, rho, b, p, clock, 1.0 / B).own), 0.0), axis=-1)
+    K = own.shape[-1]
+    places = sorted({min(round(K * share), K - 1) for share in (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)}) if K else []
+    tries = [0.0 * B, *(own[..., place] for place in places)]
+    bounds = [terms(problem, rho, b, p, clock, price).value.sum(axis=-1) - price * B for price in tries]
+    best = np.argmax(np.nan_to_num(bounds, nan=-np.inf), axis=0)
+    return np.asarray(np.take_along_axis(np.array(tries), best[None], axis=0)[0])
+
+
+@np.errstate(all="ignore")
 def feasibility(
     problem: Problem, rho: FloatArray, b: FloatArray, p: FloatArray, claims: dict[str, FloatArray]
 ) -> dict[str, FloatArray]:
@@ -186,7 +255,7 @@ def feasibility(
     For the questions that are not after the least objective. Infinite where the allocation holds no numbers.
     """
     rho, b, p = (np.asarray(v) for v in (rho, b, p))
-    implied = outcome(problem, rho, b, p)
+    implied = outcome(problem, rho, b, p, claims.get("clock"))
     residuals = _primal(problem, 1.0 - rho, b, p, implied)
     residuals["consistency"] = _consistency(problem, implied, {n: np.asarray(v) for n, v in claims.items()}, {})
     nothing = np.isnan(rho + b + p).any(axis=-1)
@@ -273,6 +342,11 @@ def _primal(
     with np.errstate(all="ignore"):
         spent = np.where(np.isfinite(budget), (implied["energy_j"] - budget) / np.maximum(budget, 1e-300), 0.0)
         peak_over = np.where(p > peak, (p - peak) / np.maximum(peak, 1e-300), 0.0)
+    compute, out_of_clock = a * q, np.zeros(1)
+    if problem.clocked:
+        clock, low, high = implied["clock"], np.asarray(d.clock_min), np.asarray(d.clock_max)
+        compute = (a * q + np.asarray(d.fixed_compute_s)) / clock
+        out_of_clock = np.maximum(low - clock, clock - high) / high
     B, most = B[..., 0], np.asarray(d.bandwidth_max_hz)
     total = np.inf if cell.total_power_w is None else np.asarray(cell.total_power_w)[..., 0]
     # Nobody hands out what another gives back: the positive parts count.
@@ -282,7 +356,7 @@ def _primal(
         total_over = np.where(radiated > total, (radiated - total) / np.maximum(total, 1e-300), 0.0)
     return {
         # Lateness is a shortfall of rate, relative to the window that the device decides over.
-        "primal_rate": _worst((implied["upload_s"] - (window - a * q)) / np.maximum(window, 1e-300)),
+        "primal_rate": _worst((implied["upload_s"] - (window - compute)) / np.maximum(window, 1e-300)),
         "primal_energy": _worst(spent),
         "primal_peak_power": _worst(np.maximum(peak_over, below)),
         "primal_bandwidth": np.maximum((handed_out - B) / B, _worst(-b) / B),
@@ -291,6 +365,7 @@ def _primal(
         ),
         "primal_total_power": total_over,
         "primal_pruning": _worst(np.maximum(1.0 - np.asarray(d.pruning_ratio_max) - q, np.maximum(q - 1.0, -q))),
+        **({"primal_clock": _worst(out_of_clock)} if problem.clocked else {}),
     }
 
 
@@ -323,6 +398,7 @@ def _regime_mismatch(
     energy_j: FloatArray,
     mu: FloatArray,
     content: np.ndarray,
+    implied: dict[str, FloatArray] | None = None,
 ) -> FloatArray:
     """How far each device is from the limit that it is said to sit at, 1 for a limit that does not exist.
 
@@ -347,7 +423,25 @@ def _regime_mismatch(
         Regime.TOTAL_POWER: np.where((mu > 0.0) | content, 0.0, 1.0),
         Regime.BANDWIDTH_MAX: at_own * beyond,
     }
+    if implied is not None:
+        distance |= _clock_regimes(problem, at_budget * beyond, beyond, implied)
     return np.select([regime == r for r in distance], list(distance.values()), 1.0)
+
+
+def _clock_regimes(
+    problem: Problem, at_budget: FloatArray, beyond: FloatArray, implied: dict[str, FloatArray]
+) -> dict[Regime, FloatArray]:
+    """The same for the regimes of a clock: all are at the budget, and at an end of the clock or within the deadline."""
+    d, clock = problem.devices, implied["clock"]
+    low, high = np.asarray(d.clock_min), np.asarray(d.clock_max)
+    T = np.asarray(problem.cell.deadline_s)
+    slowest, in_time = np.abs(clock - low) / low, np.abs(implied["latency_s"] - T) / T
+    between = np.where((clock >= low) & (clock <= high), 0.0, 1.0)
+    return {
+        Regime.CLOCK: np.maximum(at_budget, (between + in_time) * beyond),
+        Regime.CLOCK_MIN: np.maximum(at_budget, (slowest + in_time) * beyond),
+        Regime.EARLY_FINISH: np.maximum(at_budget, slowest * beyond),
+    }
 
 
 def _complementarity(

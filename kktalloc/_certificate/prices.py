@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kktalloc._certificate.clocked import Terms, terms
 from kktalloc._certificate.dual import ConvexRows, Multipliers, convex_rows, dual_terms
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
@@ -26,6 +27,9 @@ class Prices:
         Of the cell's budgets, shape ``(...)``.
     energy_per_j, peak_power_per_w, bandwidth_max_per_hz
         Of each device's own, shape ``(..., K)``.
+    clock_max, clock_min, circuit_power_per_w
+        Fall of the objective per unit of the clock's upper end, and its rise per unit of the lower end and per W of
+        circuit power, shape ``(..., K)``; None where no device of the problem has a clock or electronics.
     """
 
     bandwidth_per_hz: FloatArray
@@ -34,15 +38,35 @@ class Prices:
     energy_per_j: FloatArray
     peak_power_per_w: FloatArray
     bandwidth_max_per_hz: FloatArray
+    clock_max: FloatArray | None = None
+    clock_min: FloatArray | None = None
+    circuit_power_per_w: FloatArray | None = None
 
 
 def prices(
-    problem: Problem, rho: FloatArray, b: FloatArray, p: FloatArray, bandwidth_per_hz: FloatArray, per_w: FloatArray
+    problem: Problem,
+    rho: FloatArray,
+    b: FloatArray,
+    p: FloatArray,
+    bandwidth_per_hz: FloatArray,
+    per_w: FloatArray,
+    clock: FloatArray | None = None,
 ) -> Prices:
     """All shadow prices of an optimal allocation from those of bandwidth and total power, by the envelope theorem."""
+    if problem.clocked and clock is not None:
+        return clock_prices(terms(problem, rho, b, p, clock, bandwidth_per_hz), bandwidth_per_hz, per_w)
     c = convex_rows(problem)
     lam, mu = np.asarray(bandwidth_per_hz)[..., None], np.asarray(per_w)[..., None]
     return prices_from(problem, c, dual_terms(c, b, p, c.u(1.0 - rho), lam, mu), rho, b, p, lam, mu)
+
+
+def clock_prices(best: Terms, bandwidth_per_hz: FloatArray, per_w: FloatArray) -> Prices:
+    """The same for devices with a clock, from their terms of the dual function."""
+    limit = np.maximum(best.price - np.maximum(np.asarray(bandwidth_per_hz), 0.0)[..., None], 0.0)
+    return Prices(
+        np.asarray(bandwidth_per_hz), best.time.sum(axis=-1), np.asarray(per_w), best.energy, best.peak_power, limit,
+        best.clock_max, best.clock_min, best.circuit_power,
+    )  # fmt: skip
 
 
 def prices_from(

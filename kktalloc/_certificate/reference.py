@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from kktalloc._problem.arrays import takes_arrays
 from kktalloc._problem.curves import Linear
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.variant import refuse_clocks
 
 FloatArray = NDArray[np.float64]
 StrArray = NDArray[np.str_]
@@ -97,6 +98,7 @@ def solve_reference(problem: Problem, solver: str = "CLARABEL", **options: Any) 
     cvxpy = import_module("cvxpy")
     if solver not in cvxpy.installed_solvers():
         raise ValueError(f"solver = {solver!r}: installed are {', '.join(cvxpy.installed_solvers())}")
+    refuse_clocks(problem, "solve_reference", "has no cone for clocks, electronics and computing that is not pruned")
     if not isinstance(problem.pruning_error, Linear):
         raise ValueError(f"pruning_error = {problem.pruning_error!r}: the reference takes the linear error alone")
     shape, batch = problem.shape, problem.batch_shape

@@ -9,6 +9,8 @@ an allocation was found.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from kktalloc._certificate.certificate import Certificate, feasibility
@@ -29,12 +31,10 @@ def judge_energy(
 
     The gap is relative to the energy and what the budgets are worth.
     """
-    d = problem.devices
-    left, _, _ = _rates(problem, found.pruning_ratio)
+    d, sent = problem.devices, _uploads(problem, found.pruning_ratio)
     per_w = np.asarray(per_w)
-    spent = _least_use(
-        problem, found, _efficiency(problem, found), per_hz, left / np.asarray(d.pa_efficiency) + per_w[..., None]
-    )
+    per_joule = sent.left / np.asarray(d.pa_efficiency) + per_w[..., None]
+    spent = _least_use(problem, sent, _efficiency(sent, found), per_hz, per_joule)
     kept = 1.0 - np.asarray(found.pruning_ratio)
     rest = np.asarray(d.fixed_energy_j) + np.asarray(d.pruned_compute_j) * kept
     budgets = np.asarray(per_hz) * np.asarray(problem.cell.bandwidth_hz)[..., 0] + per_w * _watts(problem)
@@ -55,8 +55,8 @@ def judge_bandwidth(problem: Problem, found: Allotment, hz_per_w: FloatArray) ->
     """
     B = np.asarray(problem.cell.bandwidth_hz)[..., 0]
     worth = np.asarray(hz_per_w) * _watts(problem)
-    y = _efficiency(problem, found)
-    used = _least_use(problem, found, y, np.ones_like(B), np.asarray(hz_per_w)[..., None])
+    sent = _uploads(problem, found.pruning_ratio)
+    used = _least_use(problem, sent, _efficiency(sent, found), np.ones_like(B), np.asarray(hz_per_w)[..., None])
     with np.errstate(all="ignore"):
         gap = (B - (used.sum(axis=-1) - worth)) / (B + worth)
     return _verdict(_feasible(problem, found), gap, np.ones_like(B), hz_per_w)
@@ -73,12 +73,13 @@ def judge_deadline(
     sooner = variant(problem, deadline_s=np.asarray(problem.cell.deadline_s)[..., 0] * (1.0 - LEAST))
     if block_hz is None:
         # At the efficiencies of the deadline itself, where bandwidth and power are traded at their worth.
-        y = _efficiency(problem, found)
-        used = _least_use(sooner, found, y, np.ones_like(B), np.asarray(hz_per_w)[..., None]).sum(axis=-1)
+        y = _efficiency(_uploads(problem, found.pruning_ratio), found)
+        late = _uploads(sooner, found.pruning_ratio)
+        used = _least_use(sooner, late, y, np.ones_like(B), np.asarray(hz_per_w)[..., None]).sum(axis=-1)
         used = used - np.asarray(hz_per_w) * _watts(problem)
     else:
         size = np.asarray(block_hz)
-        floors = _least_bandwidth(sooner, found.pruning_ratio)
+        floors = _uploads(sooner, found.pruning_ratio).least_hz
         blocks = np.ceil(floors / size[..., None] * (1.0 - FEASIBLE))
         most = np.floor(np.asarray(problem.devices.bandwidth_max_hz) / size[..., None] * (1.0 + FEASIBLE))
         beyond = (blocks > most).any(axis=-1) | (blocks.sum(axis=-1) > np.floor(B / size * (1.0 + FEASIBLE)))
@@ -103,53 +104,52 @@ def _watts(problem: Problem) -> FloatArray:
     return np.zeros(problem.batch_shape) if total is None else np.asarray(total)[..., 0]
 
 
+@dataclass(frozen=True, eq=False)
+class _Uploads:
+    """What is to be sent at a pruning ratio, shape ``(..., K)``."""
+
+    left: FloatArray  # time
+    rate: FloatArray  # nat/s
+    gain: FloatArray  # Hz/W
+    steepest: FloatArray  # efficiency at the most power, nat/s/Hz
+    least_hz: FloatArray  # bandwidth at the most power, inf where none will do
+
+
 @np.errstate(all="ignore")
-def _rates(problem: Problem, pruning_ratio: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Time left to send, rate in nat/s and the most power, shape ``(..., K)``."""
+def _uploads(problem: Problem, pruning_ratio: FloatArray) -> _Uploads:
     d, q = problem.devices, 1.0 - np.asarray(pruning_ratio)
     bits = np.asarray(d.payload_bits) * q + np.asarray(d.overhead_bits)
     left = np.asarray(problem.cell.deadline_s) - np.asarray(d.fixed_latency_s) - np.asarray(d.pruned_compute_s) * q
     energy = np.asarray(d.energy_budget_j) - np.asarray(d.fixed_energy_j) - np.asarray(d.pruned_compute_j) * q
     most = np.minimum(np.asarray(d.tx_power_max_w), np.asarray(d.pa_efficiency) * np.maximum(energy, 0.0) / left)
     late = np.where(bits > 0.0, left <= 0.0, left < 0.0)
-    return left, np.where(late, np.inf, np.where(bits > 0.0, bits * LN2 / left, 0.0)), np.where(late, 0.0, most)
-
-
-def _gain(problem: Problem) -> FloatArray:
-    return np.asarray(problem.devices.channel_gain) / np.asarray(problem.cell.noise_psd_w_per_hz)
-
-
-@np.errstate(all="ignore")
-def _least_bandwidth(problem: Problem, pruning_ratio: FloatArray) -> FloatArray:
-    """Least bandwidth of each device at the most power, ``inf`` where none does; shape ``(..., K)``."""
-    _, rate, power = _rates(problem, pruning_ratio)
-    g = _gain(problem)
-    load = rate / (g * power)
-    hz = g * power / np.expm1(np.minimum(efficiency_for(load), EFFICIENCY_MAX))
-    hz = np.where(rate > 0.0, np.where(load < 1.0, hz, np.inf), 0.0)
-    return np.where(hz > np.asarray(problem.devices.bandwidth_max_hz) * (1.0 + FEASIBLE), np.inf, hz)
+    rate = np.where(late, np.inf, np.where(bits > 0.0, bits * LN2 / left, 0.0))
+    received = np.asarray(d.channel_gain) / np.asarray(problem.cell.noise_psd_w_per_hz)
+    wideband = received * np.where(late, 0.0, most)
+    load = rate / wideband
+    steepest = np.minimum(efficiency_for(load), EFFICIENCY_MAX)
+    hz = np.where(rate > 0.0, np.where(load < 1.0, wideband / np.expm1(steepest), np.inf), 0.0)
+    beyond = hz > np.asarray(d.bandwidth_max_hz) * (1.0 + FEASIBLE)
+    return _Uploads(left, rate, received, steepest, np.where(beyond, np.inf, hz))
 
 
 @np.errstate(all="ignore")
-def _efficiency(problem: Problem, found: Allotment) -> FloatArray:
+def _efficiency(sent: _Uploads, found: Allotment) -> FloatArray:
     """The efficiency at which each device sends, nat/s/Hz; 0 for one that sends nothing."""
-    _, rate, _ = _rates(problem, found.pruning_ratio)
-    return np.nan_to_num(rate / np.asarray(found.bandwidth_hz), nan=0.0)
+    y = sent.rate / np.asarray(found.bandwidth_hz)
+    return np.where(np.isnan(y), 0.0, y)
 
 
 @np.errstate(all="ignore")
-def _least_use(problem: Problem, found: Allotment, y: FloatArray, per_hz: FloatArray, per_w: FloatArray) -> FloatArray:
+def _least_use(problem: Problem, sent: _Uploads, y: FloatArray, per_hz: FloatArray, per_w: FloatArray) -> FloatArray:
     """A lower bound on ``per_hz b + per_w p`` of each device, shape ``(..., K)``, by tangents at the efficiencies y.
 
     `per_hz` has shape ``(...)``, `per_w` broadcasts to ``(..., K)``.
     """
-    _, rate, power = _rates(problem, found.pruning_ratio)
-    g = _gain(problem)
-    low = _least_bandwidth(problem, found.pruning_ratio)
+    low = sent.least_hz
     high = np.minimum(np.asarray(problem.cell.bandwidth_hz), np.asarray(problem.devices.bandwidth_max_hz))
-    steepest = np.minimum(efficiency_for(rate / (g * power)), EFFICIENCY_MAX)
-    y = np.clip(y, 0.0, steepest)
-    worth = np.where(np.asarray(per_w) > 0.0, per_w / g * np.exp(y), 0.0)
+    y = np.minimum(np.maximum(y, 0.0), sent.steepest)
+    worth = np.where(np.asarray(per_w) > 0.0, per_w / sent.gain * np.exp(y), 0.0)
     slope = np.asarray(per_hz)[..., None] - worth * phi(y)
     ends = np.minimum(slope * np.minimum(low, high), slope * high)
-    return np.where(rate > 0.0, np.where(np.isfinite(low), worth * rate + ends, np.inf), 0.0)
+    return np.where(sent.rate > 0.0, np.where(np.isfinite(low), worth * sent.rate + ends, np.inf), 0.0)

@@ -26,6 +26,9 @@ LIMITS = {
     "SATURATED": "nothing: keeps all",
     "TOTAL_POWER": "total power",
     "BANDWIDTH_MAX": "its bandwidth cap",
+    "CLOCK": "energy, clock balanced",
+    "CLOCK_MIN": "energy, slowest clock",
+    "EARLY_FINISH": "energy, done early",
 }
 
 
@@ -39,6 +42,8 @@ def solution_table(solution: Solution) -> str:
         top = np.nanmax(np.abs(values), initial=0.0)
         shown = next((p for p, size in prefixes.items() if top >= size), list(prefixes)[-1])
         columns.append((f"{heading}/{shown}", values / prefixes[shown]))
+    if solution.problem.clocked:
+        columns.append(("clock", np.asarray(solution.clock)))
     judged, lines = solution.certificate, []
     for index in np.ndindex(solution.problem.batch_shape):
         status: Any = np.asarray(solution.status, dtype=object)[index]
@@ -54,7 +59,8 @@ def solution_table(solution: Solution) -> str:
         lines += ["", f"weighted pruning ratio     {solution.objective[index]:.9f}"]
         lines.append("prices: fall of the objective per unit more")
         for f in fields(solution.prices):
-            lines.append(f"  {f.name:<25}{_numbers(getattr(solution.prices, f.name)[index])}")
+            if (price := getattr(solution.prices, f.name)) is not None:
+                lines.append(f"  {f.name:<25}{_numbers(price[index])}")
         lines.append(f"certificate: {'holds' if judged.passed[index] else 'REFUSED'} at {judged.tolerance:g}")
         for name, value in {**judged.residuals, "duality_gap": judged.duality_gap}.items():
             lines.append(f"  {name:<25}{_numbers(value[index])}")

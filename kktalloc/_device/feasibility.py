@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kktalloc._device.clocked import Clocked, clocked_form, floor_bandwidths
 from kktalloc._device.efficiency import efficiency_at_power_price, efficiency_for
 from kktalloc._device.form import Reduced
 from kktalloc._device.link import floor_bandwidth, floor_load, least_efficiency, power_at
@@ -16,6 +19,8 @@ from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.tolerances import FEASIBLE, FILLED
 from kktalloc._problem.variant import at_level, rows
+
+Form = TypeVar("Form", Reduced, Clocked)
 
 
 def floor_power(form: Reduced, floors: FloatArray | None = None) -> FloatArray:
@@ -120,21 +125,34 @@ def least_deadline(
     flat = rows(problem, np.ones(count, dtype=bool)) if problem.batch_shape else problem
     d = flat.devices
     busy = np.asarray(d.fixed_latency_s) + np.asarray(d.pruned_compute_s) * (1.0 - np.asarray(d.pruning_ratio_max))
+    if problem.clocked:
+        work = busy - np.asarray(d.fixed_latency_s) + np.asarray(d.fixed_compute_s)
+        busy = np.asarray(d.fixed_latency_s) + work / np.asarray(d.clock_max)
     earliest = np.max(busy, axis=-1, initial=0.0).reshape(count)
     unit = np.asarray(flat.cell.deadline_s)[..., 0].reshape(count)
     block = None if block_hz is None else (np.asarray(block_hz) / np.asarray(problem.cell.bandwidth_hz)[..., 0]).ravel()
     kept = np.arange(count), flat  # the problems that are still searched for
 
-    def form_at(log_wait: FloatArray, some: np.ndarray) -> Reduced:
+    def form_at(log_wait: FloatArray, some: np.ndarray, form: Callable[..., Form]) -> Form:
         nonlocal kept
         if some.size < kept[0].size:
             kept = some, rows(flat, np.isin(np.arange(count), some))
         wait = unit[some] * np.exp(log_wait)
         deadline = (earliest[some] + wait)[:, None]
-        return reduce(kept[1], deadline_s=deadline if kept[1].batch_shape else deadline[0])
+        return form(kept[1], deadline_s=deadline if kept[1].batch_shape else deadline[0])
 
     def excess(log_wait: FloatArray, some: np.ndarray) -> FloatArray:
-        form = form_at(log_wait, some)
+        if problem.clocked:
+            least = floor_bandwidths(form_at(log_wait, some, clocked_form))
+            if block is None:
+                with np.errstate(divide="ignore"):
+                    return np.asarray(np.log(least.sum(axis=1)) - 0.5 * FEASIBLE)
+            counts, held = (
+                np.ceil(least / block[some, None] * (1.0 - FEASIBLE)),
+                np.floor((1.0 + FEASIBLE) / block[some]),
+            )
+            return np.where(counts.sum(axis=1) <= held, -1.0, 1.0)
+        form = form_at(log_wait, some, reduce)
         if block is not None:
             need, _, held = whole_blocks(form, block[some])
             return np.asarray(np.where(need.sum(axis=1) <= held, -1.0, 1.0))

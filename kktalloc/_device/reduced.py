@@ -21,6 +21,7 @@ from kktalloc._device.form import Reduced
 from kktalloc._problem.allocation import outcome
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.variant import refuse_clocks
 
 
 def reduce(problem: Problem, deadline_s: FloatArray | None = None) -> Reduced:
@@ -28,6 +29,7 @@ def reduce(problem: Problem, deadline_s: FloatArray | None = None) -> Reduced:
 
     `deadline_s`, shape ``(..., 1)``, stands in for the cell's own.
     """
+    refuse_clocks(problem, "this question", "does not take clocks, electronics and computing that is not pruned")
     d, cell = problem.devices, problem.cell
     bandwidth, noise_psd, deadline, gain, peak, payload, compute_s, overhead, fixed_s = (
         np.asarray(v)
@@ -109,7 +111,12 @@ def scatter(
 
 
 def invert(
-    problem: Problem, solved: np.ndarray, pruning_ratio: FloatArray, b: FloatArray, p: FloatArray
+    problem: Problem,
+    solved: np.ndarray,
+    pruning_ratio: FloatArray,
+    b: FloatArray,
+    p: FloatArray,
+    clock: FloatArray | None = None,
 ) -> dict[str, FloatArray]:
     """The way back: what cells of bandwidth and peaks of power are in Hz and W, and the times, energies and objective.
 
@@ -119,8 +126,8 @@ def invert(
         That `reduce` was given.
     solved
         Which of its problems the arrays are of, a flat mask; the others become NaN.
-    pruning_ratio, b, p
-        Shape ``(n, K)``.
+    pruning_ratio, b, p, clock
+        Shape ``(n, K)``; the clock where devices have one.
 
     Returns
     -------
@@ -131,4 +138,5 @@ def invert(
     bandwidth = scatter(problem, solved, b) * np.asarray(problem.cell.bandwidth_hz)
     power = scatter(problem, solved, p) * np.asarray(problem.devices.tx_power_max_w)
     allocation = {"pruning_ratio": rho, "bandwidth_hz": bandwidth, "tx_power_w": power}
-    return allocation | outcome(problem, rho, bandwidth, power)
+    own = None if clock is None else scatter(problem, solved, clock)
+    return allocation | outcome(problem, rho, bandwidth, power, own)

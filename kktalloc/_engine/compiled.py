@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kktalloc._problem.allocation import Allocation
+from kktalloc._problem.allocation import Allocation, fixed_clock
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.served import curve_columns, serving
@@ -61,9 +61,8 @@ class Answer:
         rho, b, p, upload, latency, energy = self.device[:6]
         objective, per_hz, per_w = self.each[:3]
         solved = np.asarray(self.state == _SOLVED)
-        return Allocation(
-            rho, b, p, upload, latency, energy, objective, self.regime, per_hz, per_w, solved, self.device[6:]
-        )
+        found = rho, b, p, upload, latency, energy, fixed_clock(rho.shape)
+        return Allocation(*found, objective, self.regime, per_hz, per_w, solved, self.device[6:])
 
 
 def _on_huge_pages(size: int) -> FloatArray:

@@ -12,6 +12,13 @@ from kktalloc._problem.problem import Problem
 from kktalloc._problem.regime import Regime
 
 
+def nothing(problem: Problem) -> Allocation:
+    """The allocation where no problem has one."""
+    one, each = np.full(problem.batch_shape, np.nan), np.full(problem.shape, np.nan)
+    codes, solved = np.full(problem.shape, -1, np.int8), np.zeros(problem.batch_shape, dtype=bool)
+    return Allocation(each, each, each, each, each, each, each, one, codes, one, one, solved)
+
+
 def solve(problem: Problem, form: Reduced, todo: np.ndarray) -> Allocation:
     """Allocation of the problems that the mask `todo`, shape ``(...)``, selects; they must be feasible.
 
@@ -19,10 +26,7 @@ def solve(problem: Problem, form: Reduced, todo: np.ndarray) -> Allocation:
     """
     rows = todo.ravel()
     if not rows.any():
-        nothing = np.full(problem.batch_shape, np.nan)
-        void = np.full(problem.shape, np.nan)
-        codes = np.full(problem.shape, -1, np.int8)
-        return Allocation(void, void, void, void, void, void, nothing, codes, nothing, nothing, todo)
+        return nothing(problem)
     part = form.rows(rows)
     cleared = clear(part)
     at = cleared.response

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from kktalloc._problem.arrays import FloatArray
-from kktalloc._problem.problem import Problem
+from kktalloc._problem.problem import CLOCK_EXPONENT, Problem
 
 LN2 = float(np.log(2.0))
+_ONE = np.float64(1.0).tobytes()
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,8 @@ class Allotment:
         Time of the upload, and of the whole round up to its last bit.
     energy_j
         Energy of the whole round.
+    clock
+        Relative clock of the device's processor; 1 where it has no choice.
     """
 
     pruning_ratio: FloatArray
@@ -34,6 +37,7 @@ class Allotment:
     upload_s: FloatArray
     latency_s: FloatArray
     energy_j: FloatArray
+    clock: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +56,19 @@ class Allocation(Allotment):
     scratch: FloatArray | None = None  # (2, ..., K), free for what comes next
 
 
+def fixed_clock(shape: tuple[int, ...]) -> FloatArray:
+    """A clock of 1 for every device, read-only."""
+    return np.ndarray(shape, np.float64, _ONE, strides=(0,) * len(shape))
+
+
 @np.errstate(all="ignore")
-def outcome(problem: Problem, rho: FloatArray, b: FloatArray, p: FloatArray) -> dict[str, FloatArray]:
-    """Upload time, latency, energy (``(..., K)``) and objective (``(...)``) that an allocation implies."""
+def outcome(
+    problem: Problem, rho: FloatArray, b: FloatArray, p: FloatArray, clock: FloatArray | None = None
+) -> dict[str, FloatArray]:
+    """Upload time, latency, energy, clock (``(..., K)``) and objective (``(...)``) that an allocation implies.
+
+    Devices with a choice of clock that is not told take the slowest that is in time.
+    """
     d = problem.devices
     q = 1.0 - rho
     bits = np.asarray(d.payload_bits) * q + np.asarray(d.overhead_bits)
@@ -62,10 +76,26 @@ def outcome(problem: Problem, rho: FloatArray, b: FloatArray, p: FloatArray) -> 
     # Compared so that the NaN of an infeasible problem stays NaN.
     rate = np.where(b <= 0.0, 0.0, b * np.log1p(snr) / LN2)
     upload = np.where(bits <= 0.0, 0.0, bits / rate)
+    objective = (np.asarray(d.weight) * problem.pruning_error.value(rho)).sum(axis=-1)
+    if problem.clocked:
+        work = np.asarray(d.pruned_compute_s) * q + np.asarray(d.fixed_compute_s)
+        if clock is None:
+            window = np.asarray(problem.cell.deadline_s) - np.asarray(d.fixed_latency_s)
+            clock = np.clip(work / (window - upload), np.asarray(d.clock_min), np.asarray(d.clock_max))
+        heat = (np.asarray(d.pruned_compute_j) * q + np.asarray(d.fixed_compute_j)) * clock ** (CLOCK_EXPONENT - 1)
+        sent = np.where(upload <= 0.0, 0.0, (p / np.asarray(d.pa_efficiency) + np.asarray(d.circuit_power_w)) * upload)
+        return {
+            "upload_s": upload,
+            "latency_s": np.asarray(d.fixed_latency_s) + work / clock + upload,
+            "energy_j": np.asarray(d.fixed_energy_j) + heat + sent,
+            "clock": clock,
+            "objective": objective,
+        }
     energy = np.where(upload <= 0.0, 0.0, p * upload / np.asarray(d.pa_efficiency))
     return {
         "upload_s": upload,
         "latency_s": np.asarray(d.fixed_latency_s) + np.asarray(d.pruned_compute_s) * q + upload,
         "energy_j": np.asarray(d.fixed_energy_j) + np.asarray(d.pruned_compute_j) * q + energy,
-        "objective": (np.asarray(d.weight) * problem.pruning_error.value(rho)).sum(axis=-1),
+        "clock": fixed_clock(problem.shape),
+        "objective": objective,
     }

@@ -74,6 +74,15 @@ class Devices:
         Aggregation weight alpha_k >= 0, normalised to sum 1 over the last axis; None for uniform.
     bandwidth_max_hz
         The most bandwidth that a device can use, >= 0; ``inf`` for no limit.
+    circuit_power_w
+        Power that the electronics draw while the device sends, >= 0.
+    clock_min, clock_max
+        Bounds of its processor's clock, > 0, relative to the clock at which the compute times and energies hold: at
+        relative clock s computing takes 1/s of the time and s^2 times the energy.
+    fixed_compute_s
+        Time of the computing that is not pruned, at relative clock 1, >= 0.
+    fixed_compute_j
+        Its energy at relative clock 1, >= 0; to ``fixed_compute_s`` as ``pruned_compute_j`` to ``pruned_compute_s``.
     name
         Labels, strings, for messages; None for none.
     """
@@ -91,6 +100,11 @@ class Devices:
     pruning_ratio_max: ArrayLike = 1.0
     weight: ArrayLike | None = None
     bandwidth_max_hz: ArrayLike = inf
+    circuit_power_w: ArrayLike = 0.0
+    clock_min: ArrayLike = 1.0
+    clock_max: ArrayLike = 1.0
+    fixed_compute_s: ArrayLike = 0.0
+    fixed_compute_j: ArrayLike = 0.0
     name: ArrayLike | None = None
 
 
@@ -114,7 +128,16 @@ _RANGES: dict[str, tuple[float, bool, float]] = {
     "pruning_ratio_max": (0.0, False, 1.0),
     "weight": (0.0, False, _FINITE),
     "bandwidth_max_hz": (0.0, False, inf),
+    "circuit_power_w": (0.0, False, _FINITE),
+    "clock_min": (0.0, True, _FINITE),
+    "clock_max": (0.0, True, _FINITE),
+    "fixed_compute_s": (0.0, False, _FINITE),
+    "fixed_compute_j": (0.0, False, _FINITE),
 }
+
+# Without these a device is the plain one: fixed clock, no electronics, nothing computed that is not pruned or fixed.
+_CLOCKED = {"circuit_power_w": 0.0, "clock_min": 1.0, "clock_max": 1.0, "fixed_compute_s": 0.0, "fixed_compute_j": 0.0}
+CLOCK_EXPONENT = 3  # n: the power of a processor grows as its clock to this, so the energy of a task as clock^(n - 1)
 
 
 _LINEAR = Linear()
@@ -122,7 +145,8 @@ Values = FloatArray | float
 
 _CELL = tuple(f.name for f in fields(Cell))
 _DEVICES = tuple(f.name for f in fields(Devices) if f.name != "name")  # those that are numbers
-_COMPILED = tuple(name for name in _DEVICES if name != "bandwidth_max_hz")  # in the order of kernel/problem.h
+# In the order of kernel/problem.h.
+_COMPILED = tuple(name for name in _DEVICES if name != "bandwidth_max_hz" and name not in _CLOCKED)
 _OPTIONAL = ("total_power_w", "weight")
 
 # For the kernel: every field's value, and its bounds, in one order.
@@ -257,6 +281,8 @@ class Problem:
             _devices=device_values,
             _names=None if devices.name is None else _labels(devices.name, shape),
         )
+        if self.clocked:
+            _check_clocks(device_values)
 
     @cached_property
     def cell(self) -> Cell:
@@ -280,6 +306,14 @@ class Problem:
         """Whether some device has a bandwidth that it cannot exceed."""
         limit = self._devices["bandwidth_max_hz"]
         return limit < inf if isinstance(limit, float) else not (limit == inf).all()
+
+    @cached_property
+    def clocked(self) -> bool:
+        """Whether some device has a clock, electronics or computing that is not pruned (`kktalloc._device.clocked`)."""
+        return not all(
+            v == plain if isinstance(v := self._devices[name], float) else (v == plain).all()
+            for name, plain in _CLOCKED.items()
+        )
 
     def device(self, index: tuple[int, ...]) -> str:
         """How messages call a device: its number within the cell, and its name if it has one."""
@@ -337,6 +371,32 @@ def _looked_at(
         for table, names, given in (("cell", _CELL, cell), ("devices", _DEVICES, devices))
     )
     return _common_shape(of_cell, of_devices), {**of_cell}, {**of_devices}
+
+
+def _check_clocks(devices: dict[str, Values]) -> None:
+    """Refuse clocks whose bounds cross, and computing of another efficiency than the pruned: convexity rests on it."""
+    low, high = np.broadcast_arrays(devices["clock_min"], devices["clock_max"])
+    if (low > high).any():
+        index = tuple(int(i) for i in np.argwhere(low > high)[0])
+        where = f"[{', '.join(map(str, index))}]" if index else ""
+        raise ValueError(f"devices.clock_min{where} = {low[index]!s}: must be <= clock_max = {high[index]!s}")
+    names = ("fixed_compute_s", "fixed_compute_j", "pruned_compute_s", "pruned_compute_j")
+    fixed_s, fixed_j, pruned_s, pruned_j = np.broadcast_arrays(*(devices[name] for name in names))
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        # As watts, where both are computing at all; and joules of no time only where the pruned have none either.
+        watts, ours = pruned_j / pruned_s, fixed_j / fixed_s
+        off = np.where(
+            (fixed_s > 0.0) & (pruned_s > 0.0),
+            np.abs(ours - watts) > 1e-9 * np.maximum(ours, watts),
+            np.where(fixed_s > 0.0, pruned_j > 0.0, (fixed_j > 0.0) & (pruned_s > 0.0)),
+        )
+    if off.any():
+        index = tuple(int(i) for i in np.argwhere(off)[0])
+        where = f"[{', '.join(map(str, index))}]" if index else ""
+        raise ValueError(
+            f"devices.fixed_compute_j{where} = {fixed_j[index]!s}: must be to fixed_compute_s = {fixed_s[index]!s} as "
+            f"pruned_compute_j = {pruned_j[index]!s} to pruned_compute_s = {pruned_s[index]!s}"
+        )
 
 
 def _warn_of_gain(gain: Values, module: Any) -> None:

@@ -1,7 +1,7 @@
 """Which problems the compiled kernel takes.
 
-It takes problems without a limit on a device's own bandwidth whose pruning error is linear, a power law or a table;
-NumPy takes every kind.
+It takes problems without a limit on a device's own bandwidth, a clock or electronics, whose pruning error is linear, a
+power law or a table; NumPy takes every kind.
 """
 
 from __future__ import annotations
@@ -25,10 +25,15 @@ def serving(problem: Problem) -> Any:
     """The kernel if it takes this kind of problem, else None: the one place that decides."""
     curve = problem.pruning_error
     known = type(curve) in (Linear, PowerLaw) or (type(curve) is Table and np.shape(curve.error)[-1] <= _MOST_POINTS)
-    if not known or problem.shape[-1] == 0 or problem.bandwidth_limited:
+    if not known or problem.shape[-1] == 0 or problem.bandwidth_limited or problem.clocked:
         return None
     warn_of_the_slow_engine(math.prod(problem.shape))
     return kernel()
+
+
+def serving_floors(problem: Problem) -> Any:
+    """The kernel if it takes what is asked of the floors alone, for which curves play no part, else None."""
+    return None if problem.shape[-1] == 0 or problem.bandwidth_limited else kernel()
 
 
 def curve_columns(problem: Problem) -> tuple[int, FloatArray, FloatArray, FloatArray | None] | None:

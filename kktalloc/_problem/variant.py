@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kktalloc._problem.curves import PruningError
-from kktalloc._problem.problem import Cell, Devices, Problem
+from kktalloc._problem.problem import _CLOCKED, Cell, Devices, Problem
 
 
 def variant(problem: Problem, pruning_error: PruningError | None = None, **changes: ArrayLike | None) -> Problem:
@@ -49,6 +49,15 @@ def refuse_total_power(problem: Problem, power_w: ArrayLike, name: str) -> None:
         value = np.asarray(total)[(*index, 0)]
         needed = np.asarray(power_w)[index]
         raise ValueError(f"{field} = {value}: {name}, exact under one budget alone, would take {needed:.6g} W")
+
+
+def refuse_clocks(problem: Problem, name: str, why: str) -> None:
+    """Raise where devices have a clock or electronics, which `name` can not take: the first field that says so."""
+    if problem.clocked:
+        fields_given = {n: np.asarray(getattr(problem.devices, n)) for n in _CLOCKED}
+        field = next(n for n, plain in _CLOCKED.items() if (fields_given[n] != plain).any())
+        index = tuple(int(i) for i in np.argwhere(fields_given[field] != _CLOCKED[field])[0])
+        raise ValueError(f"devices.{field}{list(index)} = {fields_given[field][index]!s}: {name} {why}")
 
 
 def rows(problem: Problem, keep: np.ndarray) -> Problem:

@@ -7,10 +7,12 @@ from functools import cached_property
 
 import numpy as np
 
+from kktalloc._device.clocked import clocked_form, floor_bandwidths
 from kktalloc._device.feasibility import floor_power, least_cells, least_deadline
 from kktalloc._device.form import Reduced
 from kktalloc._device.link import floor_bandwidth
 from kktalloc._device.reduced import reduce
+from kktalloc._engine.floors import Question, ask
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.tolerances import FEASIBLE
@@ -45,6 +47,9 @@ class Diagnosis:
     def bandwidth_needed_hz(self) -> FloatArray:
         """Least cell bandwidth that would do, shape ``(...)``; ``inf`` where none would."""
         batch = self.problem.batch_shape
+        if self.problem.clocked:
+            own = np.asarray(self.problem.cell.bandwidth_hz)[..., 0]
+            return floor_bandwidths(clocked_form(self.problem)).sum(axis=1).reshape(batch) * own
         return least_cells(reduce(self.problem)).reshape(batch) * np.asarray(self.problem.cell.bandwidth_hz)[..., 0]
 
     @cached_property
@@ -54,7 +59,7 @@ class Diagnosis:
         0 where there is no cap on it, and where another resource is lacking, so that no total power would do.
         """
         total = self.problem.cell.total_power_w
-        if total is None:
+        if total is None or self.problem.clocked:  # with a clock the cap is looked at in the end
             return np.zeros(self.problem.batch_shape)
         caps = floor_power(reduce(self.problem)).reshape(self.problem.batch_shape)
         return np.where(caps > 0.0, caps * np.asarray(total)[..., 0], 0.0)
@@ -118,17 +123,38 @@ def _rounded_up(amount: float) -> str:
     return shown if float(shown) >= amount else f"{amount + 10.0 ** (np.floor(np.log10(amount)) - 5):.6g}"
 
 
-def diagnose(problem: Problem, form: Reduced) -> Diagnosis | None:
-    """What makes problems infeasible, or None if every problem has a solution."""
+# What a device lacks; the first four are the kernel's own.
+RESOURCES = np.array(["", "deadline", "energy", "peak_power", "bandwidth_max", "bandwidth", "total_power"])
+DEADLINE, ENERGY, PEAK_POWER, BANDWIDTH_MAX, BANDWIDTH, TOTAL_POWER = range(1, 7)
+
+
+def diagnose(problem: Problem, form: Reduced | None = None) -> Diagnosis | None:
+    """What makes problems infeasible, or None if every problem has a solution; `form` is the reduced form if known."""
+    floors, lacks, watts = floors_of(problem, form)
+    needed = floors.sum(axis=1)
+    fits = (needed <= 1.0 + FEASIBLE) & (watts <= 1.0 + FEASIBLE)
+    if fits.all():
+        return None
+    together = np.where(needed == np.inf, 0, np.where(needed > 1.0 + FEASIBLE, BANDWIDTH, TOTAL_POWER))
+    lacks = np.where((lacks == 0) & (floors > 0.0) & ~fits[:, None], together[:, None], lacks)
+    return Diagnosis(problem, fits.reshape(problem.batch_shape), RESOURCES[lacks].reshape(problem.shape))
+
+
+def floors_of(problem: Problem, form: Reduced | None = None) -> tuple[FloatArray, np.ndarray, FloatArray]:
+    """Least bandwidths in cells, what each device lacks by itself (of `RESOURCES`), the least power for all in caps.
+
+    Shapes ``(N, K)``, ``(N, K)`` and ``(N,)``. The kernel is not asked where the reduced `form` is known.
+    """
+    if problem.clocked:
+        return _clock_floors(problem)
+    asked = ask(problem, Question.FLOORS) if form is None else None
+    if asked is not None:
+        (_, watts, _), (floors, lacks, _, _) = asked
+        return floors, lacks.astype(np.intp), watts
+    form = reduce(problem) if form is None else form
     floors = floor_bandwidth(form)
     watts = floor_power(form, floors)
     alone = np.isinf(floors)
-    somebody = alone.any(axis=1)
-    crowded = (floors.sum(axis=1) > 1.0 + FEASIBLE) & ~somebody
-    short_of_power = (watts > 1.0 + FEASIBLE) & ~crowded & ~somebody
-    infeasible = somebody | crowded | short_of_power
-    if not infeasible.any():
-        return None
     rate = form.rate0 + form.rate1 * form.s_min
     with np.errstate(divide="ignore", invalid="ignore"):
         energy = form.drained | ((form.power_limit(form.s_min) < 1.0) & (rate < form.snr))
@@ -137,10 +163,18 @@ def diagnose(problem: Problem, form: Reduced) -> Diagnosis | None:
         own = np.asarray(problem.devices.bandwidth_max_hz).reshape(floors.shape)
         unlimited = replace(form, b_max=np.full(floors.shape, np.inf))
         narrow = alone & ~form.drained & ((own == 0.0) | np.isfinite(floor_bandwidth(unlimited)))
-    sends = floors > 0.0
-    resource = np.select(
-        [form.late, narrow, alone & energy, alone, crowded[:, None] & sends, short_of_power[:, None] & sends],
-        ["deadline", "bandwidth_max", "energy", "peak_power", "bandwidth", "total_power"],
-        "",
-    )
-    return Diagnosis(problem, ~infeasible.reshape(problem.batch_shape), resource.reshape(problem.shape))
+    lacks = np.select([form.late, narrow, alone & energy, alone], [DEADLINE, BANDWIDTH_MAX, ENERGY, PEAK_POWER], 0)
+    return floors, lacks, watts
+
+
+def _clock_floors(problem: Problem) -> tuple[FloatArray, np.ndarray, FloatArray]:
+    """The same for devices with a clock and electronics; a cap on total power is not looked at."""
+    form = clocked_form(problem)
+    floors = floor_bandwidths(form)
+    alone, endless = np.isinf(floors), np.full(floors.shape, np.inf)
+    narrow = alone & np.isfinite(form.b_max) & np.isfinite(floor_bandwidths(replace(form, b_max=endless)))
+    if problem.bandwidth_limited:
+        narrow |= alone & (np.asarray(problem.devices.bandwidth_max_hz).reshape(floors.shape) == 0.0)
+    poor = alone & np.isfinite(floor_bandwidths(replace(form, energy=endless, b_max=endless)))
+    lacks = np.select([form.late, narrow, poor, alone], [DEADLINE, BANDWIDTH_MAX, ENERGY, PEAK_POWER], 0)
+    return floors, lacks, np.zeros(floors.shape[0])

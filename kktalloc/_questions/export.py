@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from kktalloc._questions.diagnosis import Diagnosis
 
-_ARRAYS = ("pruning_ratio", "bandwidth_hz", "tx_power_w", "upload_s", "latency_s", "energy_j", "objective")
+_ARRAYS = ("pruning_ratio", "bandwidth_hz", "tx_power_w", "upload_s", "latency_s", "energy_j", "clock", "objective")
 
 # A `kktalloc.Solution`, which is made of this module's functions: its type would close a circle of imports.
 Solution: TypeAlias = Any
@@ -38,7 +38,8 @@ def solution_object(solution: Solution) -> dict[str, Any]:
         return found
     found |= {name: plain(getattr(solution, name)) for name in _ARRAYS}
     found["regime"] = plain(np.vectorize(_regime_name, otypes=[object])(solution.regime))
-    found["prices"] = plain({f.name: getattr(solution.prices, f.name) for f in fields(solution.prices)})
+    prices = {f.name: getattr(solution.prices, f.name) for f in fields(solution.prices)}
+    found["prices"] = plain({name: price for name, price in prices.items() if price is not None})
     judged = solution.certificate
     found["certificate"] = {"ok": judged.ok} | plain({f.name: getattr(judged, f.name) for f in fields(judged)})
     return found
@@ -94,7 +95,7 @@ def solution_frame(solution: Solution) -> pd.DataFrame:
     index: pd.Index = pd.Index(where[0], name="device")
     if levels:
         index = pd.MultiIndex.from_arrays(list(where), names=[*levels, "device"])
-    columns = {name: np.asarray(getattr(solution, name)).reshape(-1) for name in _PER_DEVICE}
+    columns = {name: np.asarray(getattr(solution, name)).reshape(-1) for name in (*_PER_DEVICE, "clock")}
     columns["regime"] = np.array([_regime_name(int(code)) for code in np.asarray(solution.regime).flat], dtype=object)
     names = np.asarray(solution.problem.devices.name)
     if (names != "").any():
@@ -135,8 +136,9 @@ def _rows_shown(solution: Solution) -> Iterator[tuple[str, ...]]:
     """Heading and devices of one problem; of a batch nothing, it would be no table to read."""
     if solution.problem.shape[:-1] or not np.isfinite(np.asarray(solution.objective)).all():
         return
-    yield ("device", *_PER_DEVICE, "limited by")
-    columns = [np.asarray(getattr(solution, name)) for name in _PER_DEVICE]
+    names = (*_PER_DEVICE, "clock") if solution.problem.clocked else _PER_DEVICE
+    yield ("device", *names, "limited by")
+    columns = [np.asarray(getattr(solution, name)) for name in names]
     for k in range(min(solution.problem.shape[-1], _SHOWN)):
         yield (
             printable(solution.problem.device((k,))),

@@ -23,6 +23,7 @@ from kktalloc._device.form import Reduced
 from kktalloc._device.link import floor_bandwidth, floor_load, least_efficiency
 from kktalloc._device.reduced import invert, reduce, scatter
 from kktalloc._device.roots import crossing
+from kktalloc._engine.floors import Question, ask
 from kktalloc._problem.allocation import Allotment
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
@@ -47,7 +48,11 @@ def least_deadline(
         refuse_total_power(problem, np.sum(problem.devices.tx_power_max_w, axis=-1), "least_deadline in blocks")
         block_hz = block_size(problem, block_hz)
     problem = at_level(problem, pruning_ratio)
-    seconds = feasibility.least_deadline(problem, block_hz=block_hz)
+    answered = ask(problem, Question.DEADLINE) if block_hz is None else None
+    if answered is None:
+        seconds = feasibility.least_deadline(problem, block_hz=block_hz)
+    else:
+        seconds = answered[0][0].reshape(problem.batch_shape)
     asked = np.isfinite(seconds) & (seconds > 0.0)
     if not asked.any():
         return seconds
@@ -79,7 +84,9 @@ def least_bandwidth(problem: Problem, pruning_ratio: ArrayLike | None = None) ->
     """
     problem = at_level(problem, pruning_ratio)
     own = np.asarray(problem.cell.bandwidth_hz)[..., 0]
-    hertz = least_cells(reduce(problem)).reshape(problem.batch_shape) * own
+    answered = ask(problem, Question.CELLS)
+    cells = least_cells(reduce(problem)) if answered is None else answered[0][0]
+    hertz = cells.reshape(problem.batch_shape) * own
     asked = np.isfinite(hertz) & (hertz > 0.0)
     if not asked.any():
         return hertz
@@ -89,13 +96,17 @@ def least_bandwidth(problem: Problem, pruning_ratio: ArrayLike | None = None) ->
 
 def _at_floors(problem: Problem) -> tuple[Allotment, FloatArray]:
     """Everybody at the floor, with the least power where that has a cap; and what a watt is worth then, in Hz."""
-    form = reduce(problem)
-    b, p = floor_bandwidth(form), form.power_limit(form.s_min)
-    ratio = np.zeros(form.weight.shape[0])
-    if problem.capped:
-        b, p, ratio = sparing(form)
-        used_up = (form.power_share * p).sum(axis=1) >= 1.0 - USED_UP
-        ratio = np.where(used_up, ratio, 0.0)  # power to spare is worth nothing
+    answered = ask(problem, Question.FLOORS)
+    if answered is not None:
+        (_, used, ratio), (_, _, b, p) = answered
+    else:
+        form = reduce(problem)
+        b, p = floor_bandwidth(form), form.power_limit(form.s_min)
+        used = ratio = np.zeros(form.weight.shape[0])
+        if problem.capped:
+            b, p, ratio = sparing(form)
+            used = (form.power_share * p).sum(axis=1)
+    ratio = np.where(used >= 1.0 - USED_UP, ratio, 0.0)  # power to spare is worth nothing
     every = np.ones(ratio.size, dtype=bool)
     rho = np.asarray(problem.devices.pruning_ratio_max).reshape(b.shape)
     with np.errstate(all="ignore"):  # some problems of a batch may have no answer
@@ -172,22 +183,24 @@ def least_energy(problem: Problem, pruning_ratio: ArrayLike | None = None, throw
         The verdict refuses the answer (numerically hopeless input).
     """
     problem = at_level(problem, pruning_ratio)
-    form, d = reduce(problem), problem.devices
-    diagnosis = diagnose(problem, form)
+    d, diagnosis = problem.devices, diagnose(problem)
     if diagnosis is not None and throw:
         raise InfeasibleError(diagnosis)
-    fine = np.ones(form.weight.shape[0], dtype=bool) if diagnosis is None else diagnosis.feasible.ravel()
+    fine = np.ones(problem.sizes[0], dtype=bool) if diagnosis is None else diagnosis.feasible.ravel()
     rho = np.asarray(d.pruning_ratio_max)
-    upload = (
-        np.asarray(problem.cell.deadline_s)
-        - np.asarray(d.fixed_latency_s)
-        - np.asarray(d.pruned_compute_s) * (1.0 - rho)
-    )
-    peak_j = np.asarray(d.tx_power_max_w) * upload / np.asarray(d.pa_efficiency)
-    part = form.rows(fine)
-    b, p, price, power_price, bound = _under_cap(part, peak_j.reshape(form.weight.shape)[fine])
+    answered = ask(problem, Question.ENERGY)
+    if answered is not None:
+        (price, power_price, bound), (b, p) = answered[0][:, fine], answered[1][:2, fine]
+    else:
+        upload = (
+            np.asarray(problem.cell.deadline_s)
+            - np.asarray(d.fixed_latency_s)
+            - np.asarray(d.pruned_compute_s) * (1.0 - rho)
+        )
+        peak_j = np.asarray(d.tx_power_max_w) * upload / np.asarray(d.pa_efficiency)
+        b, p, price, power_price, bound = _under_cap(reduce(problem).rows(fine), peak_j.reshape(problem.sizes)[fine])
 
-    levels = rho.reshape(form.weight.shape)[fine]
+    levels = rho.reshape(problem.sizes)[fine]
     found = invert(problem, fine, levels, b, p)
     del found["objective"]
     bandwidth = np.asarray(problem.cell.bandwidth_hz)[..., 0]

@@ -28,6 +28,7 @@ from kktalloc._device.feasibility import floor_power
 from kktalloc._device.form import Reduced
 from kktalloc._device.reduced import reduce, scatter
 from kktalloc._device.roots import crossing
+from kktalloc._engine.floors import Question, ask
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.curves import Linear
 from kktalloc._problem.problem import Problem
@@ -124,36 +125,56 @@ def solve_minmax(problem: Problem, throw: bool = True) -> MinMaxSolution:
     InfeasibleError
         Some device cannot meet its floor, or together they need more bandwidth or power than there is.
     """
-    form, batch = reduce(problem), problem.batch_shape
-    diagnosis = diagnose(problem, form)
+    batch, diagnosis = problem.batch_shape, diagnose(problem)
     if diagnosis is not None and throw:
         raise InfeasibleError(diagnosis)
-    fine = np.ones(form.weight.shape[0], dtype=bool) if diagnosis is None else diagnosis.feasible.ravel()
-    part = form.rows(fine)
-    weight = part.weight * part.weight.shape[1]
-    level, ratio = _level_and_ratio(part, weight)
-
-    # The search ends next to the level, and 1 - rho rounds: these are the last bits that its floors may need.
-    for step in 2.0 ** np.arange(-52, -16):
-        at_level = variant(
-            problem, pruning_ratio_max=np.nan_to_num(scatter(problem, fine, 1.0 - _asked(part, weight, level)))
-        )
-        missing = diagnose(at_level, reduce(at_level))
-        if missing is None or missing.feasible.ravel()[fine].all():
-            break
-        level = np.where(missing.feasible.ravel()[fine], level, level * (1.0 + step))
-    solution = solve(at_level, throw=False)
-    share, price = _multipliers(part, weight, level, ratio)
-    theta, level = scatter(problem, fine, share), scatter(problem, fine, level)
-    per_hz = scatter(problem, fine, price) / np.broadcast_to(np.asarray(problem.cell.bandwidth_hz)[..., 0], batch)
-    watts = np.inf if problem.cell.total_power_w is None else np.asarray(problem.cell.total_power_w)[..., 0]
-    per_w = scatter(problem, fine, price * ratio) / np.where(
-        np.greater(watts, 0.0), watts, np.inf
-    )  # a cap of 0 W has no price
+    fine = np.ones(problem.sizes[0], dtype=bool) if diagnosis is None else diagnosis.feasible.ravel()
+    found = _by_kernel(problem, fine)
+    rho, theta, level, price, ratio = _by_numpy(problem, fine) if found is None else found
+    solution = solve(variant(problem, pruning_ratio_max=rho), throw=False)
+    per_hz = price / np.asarray(problem.cell.bandwidth_hz)[..., 0]
+    per_w = np.zeros(batch)
+    if problem.capped:
+        watts = np.asarray(problem.cell.total_power_w)[..., 0]
+        per_w = price * ratio / np.where(watts > 0.0, watts, np.inf)  # a cap of 0 W has no price
     bound = _lower_bound(problem, solution, theta, per_hz, per_w)
     # Where everybody keeps everything no device carries the level, and it cannot be below 0.
     answer = MinMaxSolution(solution, level, theta, per_hz, per_w, np.where(level > 0.0, bound, level))
     return close(answer, throw)
+
+
+# The most that devices prune at the level, in [0, 1] also where there is none, and theta, shape ``(..., K)``; the
+# level, its fall per cell of bandwidth, and the ratio of the prices, cap over cell, shape ``(...)``.
+_Found = tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]
+
+
+def _by_kernel(problem: Problem, fine: np.ndarray) -> _Found | None:
+    """The compiled search, or None where it does not serve or does not end."""
+    asked = ask(problem, Question.LEVEL)
+    if asked is None or np.isnan(asked[0][0, fine]).any():
+        return None
+    of_problem, of_device = asked
+    if not fine.all():
+        of_problem, of_device = (np.where(m, v, np.nan) for m, v in ((fine, of_problem), (fine[:, None], of_device)))
+    level, price, ratio = of_problem.reshape(-1, *problem.batch_shape)
+    rho, theta = of_device[:2].reshape(2, *problem.shape)
+    return np.nan_to_num(rho), theta, level, price, ratio
+
+
+def _by_numpy(problem: Problem, fine: np.ndarray) -> _Found:
+    """The same by NumPy, for the problems that the flat mask `fine` selects."""
+    part = reduce(problem).rows(fine)
+    weight = part.weight * part.weight.shape[1]
+    level, ratio = _level_and_ratio(part, weight)
+    # The search ends next to the level, and 1 - rho rounds: these are the last bits that its floors may need.
+    for step in 2.0 ** np.arange(-52, -16):
+        rho = np.nan_to_num(scatter(problem, fine, 1.0 - _asked(part, weight, level)))
+        missing = diagnose(variant(problem, pruning_ratio_max=rho))
+        if missing is None or missing.feasible.ravel()[fine].all():
+            break
+        level = np.where(missing.feasible.ravel()[fine], level, level * (1.0 + step))
+    theta, price = _multipliers(part, weight, level, ratio)
+    return rho, *(scatter(problem, fine, values) for values in (theta, level, price, ratio))
 
 
 def _level_and_ratio(form: Reduced, weight: FloatArray) -> tuple[FloatArray, FloatArray]:

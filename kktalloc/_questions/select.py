@@ -18,14 +18,12 @@ from typing import Any, Literal
 import numpy as np
 
 from kktalloc._certificate.certificate import Certificate
-from kktalloc._device.link import floor_bandwidth
-from kktalloc._device.reduced import reduce
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.stats import measured
 from kktalloc._problem.tolerances import FEASIBLE
 from kktalloc._problem.variant import refuse_total_power, variant
-from kktalloc._questions.diagnosis import Diagnosis, diagnose
+from kktalloc._questions.diagnosis import BANDWIDTH, RESOURCES, Diagnosis, floors_of
 from kktalloc._questions.judgement import InfeasibleError, Judged, close
 from kktalloc._questions.solution import Solution, solve
 
@@ -103,8 +101,8 @@ def select(problem: Problem, by: Literal["count", "weight"] = "count") -> Select
     """
     if by not in ("count", "weight"):
         raise ValueError(f"by = {by!r}: one of 'count', 'weight'")
-    form = reduce(problem)
-    floors, weight = floor_bandwidth(form), form.weight
+    floors, lacks, _ = floors_of(problem)
+    weight = np.asarray(problem.devices.weight).reshape(problem.sizes)
     if by == "count":
         kept, proven = _smallest(floors, weight), np.zeros(len(weight), dtype=bool)
     else:
@@ -115,11 +113,9 @@ def select(problem: Problem, by: Literal["count", "weight"] = "count") -> Select
     relaxed = np.array([_relaxed(w, b) for w, b in zip(weight, floors, strict=True)], dtype=float)
     bound = np.where(proven, held, np.maximum(relaxed, held))
 
-    diagnosis = diagnose(problem, form)
-    alone = np.full(problem.shape, "", dtype="<U13") if diagnosis is None else diagnosis.resource
     served = kept.reshape(problem.shape)
-    impossible = np.isinf(floors).reshape(problem.shape)
-    resource = np.where(served, "", np.where(impossible, alone, "bandwidth"))
+    why = np.where(floors < np.inf, BANDWIDTH, lacks)
+    resource = RESOURCES[np.where(kept, 0, why)].reshape(problem.shape)
     batch = problem.batch_shape
     try:
         rest = solve(_rest(problem, served))

@@ -11,20 +11,24 @@ import numpy as np
 from kktalloc._certificate import compiled as compiled_judge
 from kktalloc._certificate.certificate import Certificate, certify, read_verdict
 from kktalloc._certificate.prices import Prices, prices
+from kktalloc._device.clocked import clocked_form
 from kktalloc._device.reduced import reduce
-from kktalloc._engine import compiled, numpy_engine
-from kktalloc._problem.allocation import Allocation, Allotment
+from kktalloc._engine import clock_engine, compiled, numpy_engine
+from kktalloc._problem.allocation import Allocation, Allotment, fixed_clock
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.stats import enter, measured
 from kktalloc._problem.threads import check_threads
-from kktalloc._problem.variant import rows
+from kktalloc._problem.variant import refuse_total_power, rows
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
 from kktalloc._questions.export import solution_frame, solution_html, solution_object, solution_text
 from kktalloc._questions.judgement import InfeasibleError, Judged, close, nothing_to_judge
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_CLOCK_PRICES = ("clock_max", "clock_min", "circuit_power_per_w")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +40,7 @@ class Solution(Judged, Allotment):
 
     Parameters
     ----------
-    pruning_ratio, bandwidth_hz, tx_power_w, upload_s, latency_s, energy_j
+    pruning_ratio, bandwidth_hz, tx_power_w, upload_s, latency_s, energy_j, clock
         What devices get, and what follows from it (`Allotment`).
     objective
         ``sum alpha_k e(rho_k)``, which for the linear error is ``sum alpha_k rho_k``.
@@ -76,8 +80,14 @@ class Solution(Judged, Allotment):
             energy_per_j=self.prices.energy_per_j,
             peak_power_per_w=self.prices.peak_power_per_w,
             regime=self.regime,
-            **claims,
+            **claims | self._clock_claims(),
         )
+
+    def _clock_claims(self) -> dict[str, Any]:
+        """What is said of clocks and electronics, where there are any: without them all is as the kernel judges it."""
+        if not self.problem.clocked:
+            return {}
+        return {"clock": self.clock} | {n: getattr(self.prices, n) for n in _CLOCK_PRICES}
 
     def to_dict(self) -> dict[str, Any]:
         """The solution in JSON's types, with the field names of this class; of an infeasible problem status, diagnosis.
@@ -125,13 +135,18 @@ def solve(problem: Problem, throw: bool = True, threads: int | None = None) -> S
         The certificate refuses the answer (numerically hopeless input).
     """
     check_threads(threads)
+    diagnosis: Diagnosis | None
+    if problem.clocked:
+        found, diagnosis = _solve_clocked(problem, throw)
+        return close(_judged(problem, found, diagnosis), throw)
     answer = compiled.solve(problem, threads)
     if answer is not None and answer.certified:
         return _certified(problem, answer)
-    kernel = found = None if answer is None else answer.allocation()
-    diagnosis: Diagnosis | None = None
-    if found is None or not found.solved.all():
+    kernel, diagnosis = None if answer is None else answer.allocation(), None
+    if kernel is None or not kernel.solved.all():
         found, diagnosis = _solve_numpy(problem, throw, kernel)
+    else:
+        found = kernel
     solution = _judged(problem, found, diagnosis, threads)
     if nothing_to_judge(solution) or solution.certificate.ok:
         return close(solution, throw)
@@ -154,8 +169,8 @@ def _certified(problem: Problem, answer: compiled.Answer) -> Solution:
     solution = object.__new__(Solution)
     vars(solution).update(
         pruning_ratio=rho, bandwidth_hz=b, tx_power_w=p, upload_s=upload, latency_s=latency, energy_j=energy,
-        problem=problem, objective=objective, regime=answer.regime, prices=worth, diagnosis=None,
-        _verdict=answer.verdict,
+        clock=fixed_clock(problem.shape), problem=problem, objective=objective, regime=answer.regime, prices=worth,
+        diagnosis=None, _verdict=answer.verdict,
     )  # fmt: skip
     return solution
 
@@ -169,21 +184,26 @@ def _nothing(shape: tuple[int, ...]) -> FloatArray:
 def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None, threads: int | None = None) -> Solution:
     """What was found, with its shadow prices; the certificate comes with them where the kernel serves."""
     allocation = found.pruning_ratio, found.bandwidth_hz, found.tx_power_w
-    arrays = (*allocation, found.upload_s, found.latency_s, found.energy_j)
+    arrays = (*allocation, found.upload_s, found.latency_s, found.energy_j, found.clock)
     if diagnosis is not None and not diagnosis.feasible.any():
         void, each = np.full(problem.batch_shape, np.nan), np.full(problem.shape, np.nan)
-        worth = Prices(void, void, void, each, each, each)
+        worth = Prices(void, void, void, each, each, each, *([each] * 3 if problem.clocked else []))
         return Solution(*arrays, problem, found.objective, found.regime, worth, diagnosis)
     judged = compiled_judge.judge_and_price(problem, found, threads)
     if judged is None:
-        worth = prices(problem, *allocation, found.price_per_hz, found.price_per_w)
+        worth = prices(problem, *allocation, found.price_per_hz, found.price_per_w, found.clock)
     else:
         verdict, (deadline, energy, peak) = judged
         worth = Prices(found.price_per_hz, deadline, found.price_per_w, energy, peak, _nothing(problem.shape))
     if diagnosis is not None:
         fine = diagnosis.feasible
-        worth = Prices(
-            *(np.where(fine if v.ndim == fine.ndim else fine[..., None], v, np.nan) for v in vars(worth).values())
+        worth = replace(
+            worth,
+            **{
+                name: np.where(fine if v.ndim == fine.ndim else fine[..., None], v, np.nan)
+                for name, v in vars(worth).items()
+                if v is not None
+            },
         )
     solution = Solution(*arrays, problem, found.objective, found.regime, worth, diagnosis)
     if judged is not None:
@@ -216,12 +236,27 @@ def _priced_anew(solution: Solution, found: Allocation) -> Solution:
     return _judged(solution.problem, replace(found, price_per_hz=per_hz, price_per_w=per_w), solution.diagnosis)
 
 
-def _solve_numpy(problem: Problem, throw: bool, found: Allocation | None) -> tuple[Allocation, Diagnosis | None]:
-    """The problems that `found` leaves unsolved, or all, by the NumPy engine; and what is missing where none can be."""
-    form = reduce(problem)
-    diagnosis = diagnose(problem, form)
+def _solve_clocked(problem: Problem, throw: bool) -> tuple[Allocation, Diagnosis | None]:
+    """Devices with a clock and electronics, by the engine for these; without regard to a cap, which must not bind."""
+    form = clocked_form(problem)
+    diagnosis = diagnose(problem)
     if throw and diagnosis is not None:
         raise InfeasibleError(diagnosis)
+    fine = np.ones(problem.batch_shape, dtype=bool) if diagnosis is None else diagnosis.feasible
+    found = clock_engine.solve(problem, form, fine)
+    refuse_total_power(problem, np.nansum(found.tx_power_w, axis=-1), "solve with a clock or electronics")
+    return found, diagnosis
+
+
+def _solve_numpy(problem: Problem, throw: bool, found: Allocation | None) -> tuple[Allocation, Diagnosis | None]:
+    """The problems that `found` leaves unsolved, or all, by the NumPy engine; and what is missing where none can be."""
+    diagnosis = diagnose(problem)
+    if diagnosis is not None:
+        if throw:
+            raise InfeasibleError(diagnosis)
+        if not diagnosis.feasible.any():
+            return numpy_engine.nothing(problem), diagnosis
+    form = reduce(problem)
     fine = np.ones(problem.batch_shape, dtype=bool) if diagnosis is None else diagnosis.feasible
     known = np.zeros(problem.batch_shape, dtype=bool) if found is None else found.solved & fine
     if found is not None:

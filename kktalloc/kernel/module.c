@@ -322,6 +322,30 @@ static PyObject *py_usual(PyObject *self, PyObject *args)
     return PyLong_FromSsize_t(K);
 }
 
+static PyObject *py_least(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *cell, *devices, *of_problem, *of_device;
+    Py_ssize_t N, K;
+    int question, enough = 0;
+    if (!PyArg_ParseTuple(args, "iOOnnOO", &question, &cell, &devices, &N, &K, &of_problem, &of_device)) return NULL;
+    Buffers buffers = {.count = 0};
+    Problem problem;
+    double *each, *one;
+    if (question < 0 || question >= QUESTIONS) PyErr_Format(PyExc_ValueError, "no question %d", question);
+    else if (problem_of(&buffers, cell, devices, Py_None, N, K, &problem)
+             && (one = output(&buffers, of_problem, OF_PROBLEM * N, 'd'))
+             && (each = output(&buffers, of_device, OF_DEVICE * N * K, 'd'))) {
+        Py_BEGIN_ALLOW_THREADS
+        enough = kkt_least(&problem, (enum Question)question, one, each);
+        Py_END_ALLOW_THREADS
+        if (!enough) PyErr_NoMemory();
+    }
+    let_go(&buffers);
+    if (!enough) return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyObject *py_in_range(PyObject *self, PyObject *args)
 {
     (void)self;
@@ -361,6 +385,7 @@ static PyMethodDef methods[] = {
     {"normalise", py_normalise, METH_VARARGS, "Weights over their sum; whether every problem has one above 0."},
     {"judge", py_judge, METH_VARARGS, "Certificate of an allocation at given prices."},
     {"solve", py_solve, METH_VARARGS, "Exact allocation of a batch of problems, judged: whether all are solved, and certified; how many prices were tried."},
+    {"least", py_least, METH_VARARGS, "What the floors of every device take, and the least that serves them."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -83,6 +83,23 @@ typedef struct {
 /* 0 when memory ran out. */
 int dual_judge(const Problem *problem, const Judgement *given, int threads);
 
+/* What can be asked of the floors of every device. Each answer fills some of (OF_PROBLEM, problems) and (OF_DEVICE, problems,
+ * devices) numbers, in the order given, in cells of bandwidth, peaks of power and caps of total power:
+ *
+ *   OF_FLOORS    sum of the least bandwidths, least power, ratio of the prices there |
+ *                least bandwidth, what the device lacks by itself, b and p at the least power
+ *   OF_CELLS     the least bandwidth
+ *   OF_DEADLINE  the least deadline in seconds
+ *   OF_ENERGY    prices of cell and cap and a bound on the energy of the uploads, all in joules | b, p
+ *   OF_LEVEL     the least level, its fall per cell, ratio of the prices | rho, theta
+ *
+ * The fourth number of each problem is how often all its devices were asked. */
+enum Question { OF_FLOORS, OF_CELLS, OF_DEADLINE, OF_ENERGY, OF_LEVEL, QUESTIONS };
+enum { OF_PROBLEM = 4, OF_DEVICE = 4 };
+
+/* 0 when memory ran out. */
+int kkt_least(const Problem *problem, enum Question question, double *of_problem, double *of_device);
+
 int all_in_range(const double *x, ptrdiff_t count, double low, int open, double high);
 int normalise(const Column *weight, ptrdiff_t rows, ptrdiff_t devices, double *out);
 

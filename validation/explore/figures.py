@@ -51,6 +51,9 @@ _LIMIT_STYLE = {
     Regime.TOTAL_POWER: ("#CC79A7", "\\"),
     Regime.BANDWIDTH_MAX: ("#0072B2", "+"),
     Regime.FLOOR: ("#999999", "-"),
+    Regime.CLOCK: ("#D55E00", "|"),
+    Regime.CLOCK_MIN: ("#7F6000", "o"),
+    Regime.EARLY_FINISH: ("#882255", "*"),
 }
 _TERM_STYLE = {
     "initial_gap": ("initial gap", "#0072B2", " "),

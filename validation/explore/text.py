@@ -20,6 +20,9 @@ LIMITS = {
     Regime.TOTAL_POWER: "total power",
     Regime.BANDWIDTH_MAX: "its own bandwidth limit",
     Regime.FLOOR: "pruning limit",
+    Regime.CLOCK: "energy, clock balanced",
+    Regime.CLOCK_MIN: "energy, slowest clock",
+    Regime.EARLY_FINISH: "energy, done early",
 }
 """What stops a device from keeping more, in the words of the page."""
 

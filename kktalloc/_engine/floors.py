@@ -1,0 +1,37 @@
+"""What the floors of every device take, and the least that serves them, by the compiled kernel."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+from kktalloc._problem.arrays import FloatArray
+from kktalloc._problem.problem import Problem
+from kktalloc._problem.served import serving_floors
+from kktalloc._problem.stats import enter
+
+_OF_PROBLEM = _OF_DEVICE = 4  # of kernel/problem.h
+
+
+class Question(IntEnum):
+    """In the order of kernel/problem.h, which tells what is answered."""
+
+    FLOORS = 0
+    CELLS = 1
+    DEADLINE = 2
+    ENERGY = 3
+    LEVEL = 4
+
+
+def ask(problem: Problem, question: Question) -> tuple[FloatArray, FloatArray] | None:
+    """The answer for each problem, shape ``(3, N)``, and for each device, ``(4, N, K)``; None where NumPy serves."""
+    module = serving_floors(problem)
+    if module is None:
+        return None
+    N, K = problem.sizes
+    of_problem, of_device = np.empty((_OF_PROBLEM, N)), np.empty((_OF_DEVICE, N, K))
+    module.least(int(question), *problem.columns, N, K, of_problem, of_device)
+    if question is not Question.FLOORS:  # which is no search, and part of every engine's answer
+        enter("compiled", int(of_problem[3].sum()))
+    return of_problem[:3], of_device

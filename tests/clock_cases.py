@@ -1,0 +1,104 @@
+"""Random cells whose devices have a clock and electronics, and a search for their least bandwidth."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+import kktalloc as ka
+
+FloatArray = NDArray[np.float64]
+GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
+
+
+def clock_cell(rng: np.random.Generator, devices: int, roomy: bool = False) -> ka.Problem:
+    """A cell of devices of all kinds; its bandwidth is what some random keep ratios take, times a random factor.
+
+    `roomy` draws devices that can nearly all be served.
+    """
+    K = devices
+
+    def decades(low: float, high: float) -> FloatArray:
+        return np.asarray(10.0 ** rng.uniform(low, high, K))
+
+    some = rng.random((4, K)) < 0.5
+    cycles, fastest = decades(6.0, 8.5 if roomy else 9.5), decades(8.0, 9.7)
+    unit = fastest * decades(-1.0, 0.0)  # the clock at which times and energies are given
+    slowest = np.maximum(np.where(some[0], fastest * decades(-2.0, -0.3), 0.0), unit * 1e-3)
+    extra = np.where(some[1], 0.0, cycles * decades(-2.0, 0.0))
+    watts = decades(-29.0, -26.0) * unit**3  # of computing at that clock
+    payload = decades(4.0, 6.0 if roomy else 7.0)
+    deadline = float(10.0 ** rng.uniform(-0.3 if roomy else -1.0, 1.0))
+    fields = {
+        "channel_gain": decades(-6.0 if roomy else -7.0, -1.0),
+        "tx_power_max_w": decades(-2.0, 0.5),
+        "payload_bits": payload,
+        "overhead_bits": np.where(some[2], 0.0, payload * decades(-3.0, -1.0 if roomy else 0.0)),
+        "pruned_compute_s": cycles / unit,
+        "pruned_compute_j": watts * cycles / unit,
+        "fixed_compute_s": extra / unit,
+        "fixed_compute_j": watts * extra / unit,
+        "energy_budget_j": decades(-1.0 if roomy else -3.0, 1.0),
+        "pa_efficiency": rng.uniform(0.2, 1.0, K),
+        "circuit_power_w": np.where(some[3], 0.0, decades(-3.0, -0.5 if roomy else 0.3)),
+        "clock_min": np.minimum(slowest, fastest) / unit,
+        "clock_max": fastest / unit,
+        "weight": rng.dirichlet(np.ones(K)),
+    }
+    wide = ka.Problem(ka.Cell(1.0, 1e-12, deadline), ka.Devices(**fields))
+    taken = brute_bandwidth_hz(wide, rng.uniform(0.05, 0.95, K), 40)
+    taken = taken[np.isfinite(taken)]
+    bandwidth = float(taken.sum() * 10.0 ** rng.uniform(-0.5, 0.3)) if taken.size else 1e6
+    return ka.Problem(ka.Cell(bandwidth, 1e-12, deadline), ka.Devices(**fields))
+
+
+def brute_bandwidth_hz(problem: ka.Problem, q: FloatArray, steps: int = 90) -> FloatArray:
+    """Least bandwidth of each device of one problem that keeps q: golden sections over the upload's time.
+
+    The original constraints alone; at a time the bandwidth is that of the efficiency which bisection finds.
+    """
+    d, cell = problem.devices, problem.cell
+    T = np.asarray(cell.deadline_s)[0] - np.asarray(d.fixed_latency_s)
+    nats = (np.asarray(d.payload_bits) * q + np.asarray(d.overhead_bits)) * np.log(2.0)
+    work = np.asarray(d.pruned_compute_s) * q + np.asarray(d.fixed_compute_s)
+    heat = np.asarray(d.pruned_compute_j) * q + np.asarray(d.fixed_compute_j)
+    gain = np.asarray(d.channel_gain) / np.asarray(cell.noise_psd_w_per_hz)[0]
+    budget = np.asarray(d.energy_budget_j) - np.asarray(d.fixed_energy_j)
+
+    def hertz(t: FloatArray) -> FloatArray:
+        with np.errstate(all="ignore"):
+            clock = np.maximum(np.asarray(d.clock_min), np.where(work > 0.0, work / (T - t), 0.0))
+            left = np.asarray(d.pa_efficiency) * (budget - np.asarray(d.circuit_power_w) * t - heat * clock**2)
+            radiated = np.minimum(np.asarray(d.tx_power_max_w) * t, left)
+            load = nats / (gain * radiated)  # y / (e^y - 1) of the efficiency y
+            y = _efficiency(load)
+            # Beyond what can be sent the excess guides the search.
+            b = np.where((radiated > 0.0) & (load < 1.0), nats / (t * y), 1e200 * (1.0 + nats - gain * radiated))
+        return np.where(nats > 0.0, b, 0.0)
+
+    with np.errstate(all="ignore"):
+        longest = T - np.where(work > 0.0, work / np.asarray(d.clock_max), 0.0)
+    possible = longest > 0.0
+    high = np.where(possible, longest, 1.0)
+    low = 1e-9 * high
+    last = hertz(high)
+    for _ in range(steps):
+        one, two = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+        left = hertz(one) <= hertz(two)
+        low, high = np.where(left, low, one), np.where(left, two, high)
+    best = np.minimum(hertz(0.5 * (low + high)), last)
+    return np.where(possible & (best < 1e150), best, np.inf)
+
+
+def _efficiency(load: FloatArray) -> FloatArray:
+    """y with ``y / (e^y - 1) = load``: Newton's method on ``ln((e^y - 1)/y) = -ln load``, convex."""
+    with np.errstate(all="ignore"):
+        target = -np.log(np.where((load > 0.0) & (load < 1.0), load, 0.5))
+        y = 2.0 * target
+        for _ in range(12):
+            small = y < 1e-2
+            z = np.where(small, 1.0, y)
+            value = np.where(small, y / 2.0 + y * y / 24.0 - y**4 / 2880.0, z + np.log(-np.expm1(-z) / z))
+            slope = np.where(small, 0.5 + y / 12.0 - y**3 / 720.0, -1.0 / np.expm1(-z) - 1.0 / z)
+            y = np.maximum(y - (value - target) / slope, 1e-300)
+    return y

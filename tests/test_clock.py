@@ -1,0 +1,176 @@
+"""Devices with a clock and electronics: the closed forms against brute force, and the fields that describe them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from clock_cases import brute_bandwidth_hz, clock_cell
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import kktalloc as ka
+from kktalloc._device.clocked import Clocked, clocked_form, least_bandwidth
+
+FloatArray = NDArray[np.float64]
+
+
+def form_of(seed: int, devices: int = 40) -> tuple[ka.Problem, Clocked]:
+    problem = clock_cell(np.random.default_rng(seed), devices)
+    return problem, clocked_form(problem)
+
+
+@pytest.mark.parametrize("q", [1e-3, 0.3, 0.95])
+def test_the_least_bandwidth_is_that_of_a_search_over_time(q: float) -> None:
+    """Golden sections over the upload's time on the original constraints, nothing of the closed forms."""
+    problem, form = form_of(7, 400)
+    found = least_bandwidth(form, np.full(form.q_min.shape, q)).b[0] * problem.cell.bandwidth_hz
+    searched = brute_bandwidth_hz(problem, np.full(problem.shape, q))
+    np.testing.assert_array_equal(np.isfinite(found), np.isfinite(searched))
+    some = np.isfinite(found)
+    assert some.sum() > 100
+    np.testing.assert_allclose(found[some], searched[some], rtol=1e-10)
+
+
+def test_the_slope_is_that_of_differences_in_every_regime() -> None:
+    seen: dict[int, float] = {}
+    for seed in range(6):
+        _, form = form_of(seed, 300)
+        for q in (0.1, 0.5, 0.9):
+            step = 1e-6
+            at, low, high = (least_bandwidth(form, np.full(form.q_min.shape, q + d)) for d in (0.0, -step, step))
+            smooth = np.isfinite(high.b) & (low.regime == high.regime)
+            with np.errstate(invalid="ignore"):
+                off = np.abs((high.b - low.b) / (2.0 * step) / at.slope - 1.0)
+            for regime in np.unique(at.regime[smooth]):
+                here = off[smooth & (at.regime == regime)]
+                seen[int(regime)] = max(seen.get(int(regime), 0.0), float(np.median(here)))
+    assert seen.keys() >= {
+        ka.Regime.PEAK, ka.Regime.ENERGY, ka.Regime.KINK, ka.Regime.CLOCK, ka.Regime.CLOCK_MIN, ka.Regime.EARLY_FINISH
+    }  # fmt: skip
+    assert max(seen.values()) < 1e-8, seen
+
+
+def test_power_is_balanced_to_1e_10() -> None:
+    """``p_c + 2 (j/c) s^3 = (p/eta) psi(y)`` within the clock's range, without its term where uploads end early."""
+    worst: dict[ka.Regime, float] = {}
+    for seed in range(8):
+        _, form = form_of(seed, 300)
+        at = least_bandwidth(form, np.full(form.q_min.shape, 0.4))
+        with np.errstate(all="ignore"):
+            y = np.log1p(form.snr * at.p / at.b)
+            radiated = at.p * (y * np.exp(y) / np.expm1(y) - 1.0)
+            kappa = np.where(form.work1 > 0.0, form.heat1 / form.work1, 0.0)
+        for regime, clock in ((ka.Regime.CLOCK, 2.0 * kappa * at.clock**3), (ka.Regime.EARLY_FINISH, 0.0 * kappa)):
+            here = (at.regime == regime) & np.isfinite(at.b) & (y > 1e-3)  # below, y itself is all rounding
+            drawn = form.circuit + clock
+            off = np.abs(drawn - radiated)[here] / radiated[here]
+            worst[regime] = max(worst.get(regime, 0.0), float(off.max(initial=0.0)))
+    assert len(worst) == 2
+    assert max(worst.values()) <= 1e-10, worst
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10**6))
+def test_the_least_bandwidth_is_convex_and_rises(seed: int) -> None:
+    _, form = form_of(seed, 20)
+    grid = np.linspace(0.02, 1.0, 41)
+    b = np.array([least_bandwidth(form, np.full(form.q_min.shape, q)).b[0] for q in grid])
+    for here in b.T:
+        here = here[np.isfinite(here)]
+        if here.size < 3:
+            continue
+        bend = np.diff(here, 2)
+        assert (np.diff(here) >= 0.0).all()
+        assert (bend >= -1e-10 * here[2:]).all()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_cells_are_certified(seed: int) -> None:
+    problem = clock_cell(np.random.default_rng(1000 + seed), 6)
+    solution = ka.solve(problem, throw=False)
+    if solution.diagnosis is not None:
+        floors = brute_bandwidth_hz(problem, 1.0 - np.asarray(problem.devices.pruning_ratio_max))
+        assert not floors.sum() <= np.asarray(problem.cell.bandwidth_hz)[0] * (1.0 - 1e-9)
+        return
+    assert solution.status is ka.Status.OPTIMAL
+    d = problem.devices
+    # Latency and energy in the original variables.
+    q = 1.0 - solution.pruning_ratio
+    work = (d.pruned_compute_s * q + d.fixed_compute_s) / solution.clock
+    np.testing.assert_allclose(solution.latency_s, d.fixed_latency_s + work + solution.upload_s, rtol=1e-12)
+    heat = (d.pruned_compute_j * q + d.fixed_compute_j) * solution.clock**2
+    sent = (solution.tx_power_w / d.pa_efficiency + d.circuit_power_w) * solution.upload_s
+    np.testing.assert_allclose(solution.energy_j, heat + sent + d.fixed_energy_j, rtol=1e-12)
+    assert (solution.latency_s <= problem.cell.deadline_s * (1.0 + 1e-9)).all()
+    assert (solution.energy_j <= d.energy_budget_j * (1.0 + 1e-9)).all()
+
+
+@pytest.mark.parametrize("name", ["pruning_ratio", "bandwidth_hz", "tx_power_w", "clock", "energy_j"])
+def test_the_certificate_refuses_what_is_a_little_off(name: str) -> None:
+    problem = clock_cell(np.random.default_rng(5), 6, roomy=True)
+    solution = ka.solve(problem)
+    moving = np.flatnonzero((solution.pruning_ratio > 1e-3) & (solution.pruning_ratio < 1.0))
+    assert moving.size
+    for factor in (1.0 - 1e-6, 1.0 + 1e-6):
+        values = np.array(getattr(solution, name))
+        values[moving[0]] *= factor
+        assert not replace(solution, **{name: values}).certificate.ok
+
+
+def test_defaults_are_the_plain_problem_to_the_last_bit() -> None:
+    from problems import random_problem
+
+    from kktalloc._problem.problem import _CLOCKED
+
+    problem = random_problem(np.random.default_rng(3), 5, "mixed")
+    d = {n: getattr(problem.devices, n) for n in ka.Devices.__dataclass_fields__}
+    cell = ka.Cell(*(None if v is None else np.asarray(v)[0] for v in vars(problem.cell).values()))
+    given_out = ka.Problem(cell, ka.Devices(**d | {n: np.full(5, v) for n, v in _CLOCKED.items()}))
+    assert not given_out.clocked
+    one, other = ka.solve(problem), ka.solve(given_out)
+    for name in ("pruning_ratio", "bandwidth_hz", "tx_power_w", "upload_s", "latency_s", "energy_j", "clock"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert (one.clock == 1.0).all()
+
+
+def test_a_clock_that_cannot_move_is_the_plain_problem() -> None:
+    """At a fixed clock of 2 computing takes half the time and four times the energy."""
+    rng = np.random.default_rng(11)
+    for _ in range(5):
+        problem = clock_cell(rng, 4, roomy=True)
+        d = {n: np.asarray(getattr(problem.devices, n)) for n in ka.Devices.__dataclass_fields__}
+        cell = ka.Cell(*(None if v is None else np.asarray(v)[0] for v in vars(problem.cell).values()))
+        fixed = d | {"clock_min": 2.0, "clock_max": 2.0, "circuit_power_w": 0.0}
+        plain = {
+            "pruned_compute_s": d["pruned_compute_s"] / 2.0, "pruned_compute_j": d["pruned_compute_j"] * 4.0,
+            "fixed_latency_s": d["fixed_latency_s"] + d["fixed_compute_s"] / 2.0,
+            "fixed_energy_j": d["fixed_energy_j"] + d["fixed_compute_j"] * 4.0,
+            "clock_min": 1.0, "clock_max": 1.0, "circuit_power_w": 0.0, "fixed_compute_s": 0.0, "fixed_compute_j": 0.0,
+        }  # fmt: skip
+        one = ka.solve(ka.Problem(cell, ka.Devices(**fixed)), throw=False)
+        other = ka.solve(ka.Problem(cell, ka.Devices(**d | plain)), throw=False)
+        assert one.status == other.status
+        if one.diagnosis is None:
+            np.testing.assert_allclose(one.objective, other.objective, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"clock_min": 2.0}, "devices.clock_min = 2.0: must be <= clock_max = 1.0"),
+        ({"clock_min": 0.0}, "devices.clock_min = 0.0: must be > 0 and finite"),
+        ({"circuit_power_w": -1.0}, "devices.circuit_power_w = -1.0: must be >= 0 and finite"),
+        (
+            {"fixed_compute_s": 0.1, "fixed_compute_j": 0.3},
+            r"devices.fixed_compute_j = 0.3: must be to fixed_compute_s = 0.1 as pruned_compute_j = 0.1 to",
+        ),
+        ({"fixed_compute_s": 0.1}, "devices.fixed_compute_j = 0.0: must be to fixed_compute_s"),
+    ],
+)
+def test_bad_fields_are_refused_by_name(changes: dict[str, float], message: str) -> None:
+    usual = {"channel_gain": [1e-9], "tx_power_max_w": 0.1, "payload_bits": 1e6, "pruned_compute_s": 0.2}
+    with pytest.raises(ValueError, match=message):
+        ka.Problem(ka.Cell(1e6, 1e-20, 1.0), ka.Devices(**usual | {"pruned_compute_j": 0.1} | changes))

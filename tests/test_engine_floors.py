@@ -1,0 +1,113 @@
+"""What the floors take, and the least that serves them: the kernel against the NumPy searches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from problems import REGIMES, RESOURCES, infeasible_problem, random_problem
+
+import kktalloc as ka
+from kktalloc._device.feasibility import floor_power, least_cells, least_deadline
+from kktalloc._device.link import floor_bandwidth
+from kktalloc._device.reduced import reduce
+from kktalloc._engine.floors import Question, ask
+from kktalloc._problem import kernel
+from kktalloc._problem.variant import variant
+from kktalloc._questions import least, minmax
+from kktalloc._questions.diagnosis import diagnose
+
+pytestmark = pytest.mark.skipif(kernel.kernel() is None, reason="the compiled kernel is not built")
+
+
+def problems(capped: bool) -> list[ka.Problem]:
+    made = []
+    for i in range(28):
+        rng = np.random.default_rng([61, i])
+        problem = random_problem(rng, int(rng.integers(1, 12)), REGIMES[i % len(REGIMES)])
+        limits = np.asarray(problem.devices.pruning_ratio_max)
+        problem = variant(problem, pruning_ratio_max=1.0 - (1.0 - limits) * rng.uniform(1.0, 1.05, limits.shape))
+        if capped:
+            watts = np.sum(problem.devices.tx_power_max_w, axis=-1)
+            problem = variant(problem, total_power_w=watts * 10.0 ** rng.uniform(-1.0, 0.0))
+        made.append(problem)
+    return made
+
+
+def answered(problem: ka.Problem, question: Question) -> tuple[np.ndarray, np.ndarray]:
+    found = ask(problem, question)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("capped", [False, True])
+def test_floors_bandwidth_and_deadline(capped: bool) -> None:
+    for i, problem in enumerate(problems(capped)):
+        form = reduce(problem)
+        floors = floor_bandwidth(form)
+        (needed, watts, _), (floor, _, _, _) = answered(problem, Question.FLOORS)
+        np.testing.assert_allclose(floor, floors, rtol=1e-10)
+        np.testing.assert_allclose(needed, floors.sum(axis=1), rtol=1e-10)
+        np.testing.assert_allclose(watts, floor_power(form, floors), rtol=1e-11)
+        np.testing.assert_allclose(answered(problem, Question.CELLS)[0][0], least_cells(form), rtol=1e-10)
+        if i % (4 if capped else 1) == 0:
+            seconds = answered(problem, Question.DEADLINE)[0][0].reshape(problem.batch_shape)
+            np.testing.assert_allclose(seconds, least_deadline(problem), rtol=1e-12)
+
+
+@pytest.mark.parametrize("resource", RESOURCES)
+def test_what_is_missing_is_named_alike(resource: str) -> None:
+    for i in range(10):
+        problem, _ = infeasible_problem(np.random.default_rng([62, i]), resource)
+        ours, theirs = diagnose(problem), diagnose(problem, reduce(problem))
+        assert ours is not None
+        assert theirs is not None
+        np.testing.assert_array_equal(ours.resource, theirs.resource)
+        np.testing.assert_array_equal(ours.feasible, theirs.feasible)
+
+
+@pytest.mark.parametrize("capped", [False, True])
+def test_level_and_energy(capped: bool) -> None:
+    asked = 0
+    for problem in problems(capped)[:: 3 if capped else 1]:
+        if diagnose(problem) is not None:
+            continue
+        asked += 1
+        form, d = reduce(problem), problem.devices
+        heavy = form.weight * form.weight.shape[1]
+        level, ratio = minmax._level_and_ratio(form, heavy)
+        theta, price = minmax._multipliers(form, heavy, level, ratio)
+        of_problem, of_device = answered(problem, Question.LEVEL)
+        np.testing.assert_allclose(of_problem[0], level, rtol=1e-11, atol=1e-15)
+        np.testing.assert_allclose(of_problem[2], ratio, rtol=1e-9)
+        np.testing.assert_allclose(of_problem[1], price, rtol=1e-6)
+        np.testing.assert_allclose(of_device[1], theta, atol=1e-6)
+        upload = np.asarray(problem.cell.deadline_s) - np.asarray(d.fixed_latency_s)
+        upload = upload - np.asarray(d.pruned_compute_s) * (1.0 - np.asarray(d.pruning_ratio_max))
+        joules = np.asarray(d.tx_power_max_w) * upload / np.asarray(d.pa_efficiency)
+        b, p, *rest = least._under_cap(form, joules.reshape(problem.sizes))
+        of_problem, of_device = answered(problem, Question.ENERGY)
+        np.testing.assert_allclose(of_device[0], b, rtol=1e-8)
+        np.testing.assert_allclose(of_device[1], p, rtol=1e-8)
+        np.testing.assert_allclose(of_problem, rest, rtol=1e-8, atol=1e-20)
+    assert asked >= 3
+
+
+def test_questions_that_there_are_not() -> None:
+    problem = problems(False)[0]
+    with pytest.raises(ValueError, match="no question 9"):
+        kernel.kernel().least(9, *problem.columns, *problem.sizes, np.empty(4), np.empty((4, problem.shape[-1])))
+
+
+def test_the_engines_give_the_same_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for problem in problems(True)[::7] + problems(False)[::5]:
+        found = {}
+        for engine in ("compiled", "numpy"):
+            monkeypatch.setenv("KKTALLOC_ENGINE", engine)
+            found[engine] = (
+                float(ka.solve_minmax(problem, throw=False).level),
+                float(ka.least_energy(problem, throw=False).total_energy_j),
+                float(ka.least_bandwidth(problem)),
+                float(ka.least_deadline(problem)),
+                float(np.nan_to_num(ka.solve(problem, throw=False).objective)),
+            )
+        np.testing.assert_allclose(found["compiled"], found["numpy"], rtol=1e-9, atol=1e-12)
