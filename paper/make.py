@@ -26,6 +26,7 @@ _TABLES = {
     "tightness": tables.tightness,
     "speed": tables.speed,
     "harder": tables.harder,
+    "plan": tables.plan,
 }
 
 

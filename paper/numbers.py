@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from validation.adaptive.page import NEEDED
 from validation.measures import MARGIN, WINDOW
 from validation.summary import AIM, SAVING
 from validation.tradeoff.page import OUTCOMES, correlations, interval
@@ -57,6 +58,7 @@ def write_numbers(macros: Macros, results: Results) -> None:
     _scale(macros, results.scale)
     _speed(macros, results)
     _harder(macros, results.harder)
+    _plan(macros, results.adaptive)
 
 
 def spread(values: FloatArray, digits: int = 0) -> dict[str, str]:
@@ -320,6 +322,31 @@ def _scale(macros: Macros, report: Report) -> None:
         "GainErrorPercent": significant(100 * float(np.abs(gained - 1).max()), 1),
         "Exponent": fixed(complete(claim(report, "exponent")["measured"]).mean(), 2),
         "Residual": power(max(run["worst_residual"] for run in report["runs"])),
+    })  # fmt: skip
+
+
+def entry(report: Report, family: str) -> Report:
+    """The entry of a family of schemes in the planner's study."""
+    (found,) = [of for name, of in report["entries"].items() if name.startswith(f"{family}-rate")]
+    numbers: Report = found
+    return numbers
+
+
+def _plan(macros: Macros, reports: dict[str, Report]) -> None:
+    """What the planner's study says over all data sets; its table has each."""
+
+    def span(family: str, column: str = "tuned") -> str:
+        means = [complete({"per_seed": entry(report, family)[column]}).mean() for report in reports.values()]
+        return between(fixed(min(means)), fixed(max(means)))
+
+    paper = [value for report in reports.values() for value in entry(report, "paper-covered-zeroed")["tuned"]]
+    macros.update("Plan", {
+        "Needed": fixed(NEEDED["tuned"]),
+        "FillSpan": span("joint-fill"),
+        "CoveredSpan": span("joint-covered"),
+        "FloorSpan": span("joint-fill", "floor"),
+        "CommonSpan": span("common-covered"),
+        "PaperSeeds": of_seeds(np.array([value is not None for value in paper])),
     })  # fmt: skip
 
 

@@ -19,6 +19,10 @@ CONFIDENCE = 0.95
 """Of every interval, here and in `validation.tradeoff`."""
 
 
+ADAPTIVE = ("digits", "mnist", "fashion_mnist", "writers")
+"""Data sets of the planner's study."""
+
+
 @dataclass(frozen=True)
 class Results:
     """Reports of the studies, as their ``report.json`` has them, and measured tables as rows of text."""
@@ -31,6 +35,8 @@ class Results:
     map: Report
     scale: Report
     harder: Report
+    adaptive: dict[str, Report]
+    """Of the planner's study, by data set."""
     speed: list[list[str]]
     """What was timed, what was asked, what was measured, notes."""
     tightness: list[list[str]]
@@ -53,6 +59,7 @@ def load(docs: Path = ROOT / "docs") -> Results:
                 *((study, study) for study in ("bound", "tradeoff", "map", "scale", "harder")),
             )
         },
+        adaptive={name: read_json(folder / f"adaptive-{name}.json") for name in ADAPTIVE},
         speed=_markdown_table(speed, "| what | asked |", "docs/speed.md"),
         tightness=_markdown_table(verification, "| instance | tau |", "docs/verification.md"),
         mutations=_mutations(verification),

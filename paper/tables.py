@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from validation.adaptive.page import NEEDED
 from validation.summary import SAVING
 
-from .numbers import FASTER, of_seeds, spread
+from .numbers import FASTER, entry, of_seeds, spread
 from .results import Report, Results, claim, complete, per_seed, scheme, time_percent
 from .tex import between, escape, fixed, significant, table
 
@@ -47,6 +48,24 @@ def scheme_rows(report: Report) -> list[list[str]]:
             fixed(complete(row["energy_j"]).mean(), 2),
         ])  # fmt: skip
     return rows
+
+
+_SETS = {"digits": "Digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "writers": "Writers"}
+
+
+def plan(results: Results) -> str:
+    """The planner's study: time to the tuned unpruned accuracy on each data set, by kind of mean."""
+    rows = []
+    for name, report in results.adaptive.items():
+        row = [_SETS[name]]
+        for family in ("joint-fill", "joint-covered"):
+            time = complete({"per_seed": entry(report, family)["tuned"]})
+            text = spread(time)
+            row += [f"{text['']} ({text['Ci']})", of_seeds(time <= NEEDED["tuned"])]
+        common = complete({"per_seed": entry(report, "common-covered")["tuned"]})
+        rows.append([*row, fixed(common.mean()), fixed(np.mean(entry(report, "joint-fill")["floor"]))])
+    head = ["Data", "Mean over all", "Within", "Covered mean", "Within", "Common", "Floor"]
+    return table("lcccccc", head, rows)
 
 
 def comparisons(results: Results) -> str:
