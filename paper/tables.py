@@ -63,7 +63,7 @@ def plan(results: Results) -> str:
             text = spread(time)
             row += [f"{text['']} ({text['Ci']})", of_seeds(time <= NEEDED["tuned"])]
         common = complete({"per_seed": entry(report, "common-covered")["tuned"]})
-        rows.append([*row, fixed(common.mean()), fixed(np.mean(entry(report, "joint-fill")["floor"]))])
+        rows.append([*row, fixed(common.mean()), fixed(float(np.mean(entry(report, "joint-fill")["floor"])))])
     head = ["Data", "Mean over all", "Within", "Covered mean", "Within", "Common", "Floor"]
     return table("lcccccc", head, rows)
 

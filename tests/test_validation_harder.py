@@ -17,6 +17,7 @@ from validation.__main__ import main
 from validation.config import Radio
 from validation.harder import page, study
 from validation.harder.drive import BROADCAST, RETRY_S, UNSENT, Fleet, Rules, go, start
+from validation.harder.floor import floors
 from validation.harder.traces import longest_drives
 from validation.schemes import SCHEMES
 
@@ -250,6 +251,11 @@ def test_a_small_study_from_files_to_page(tmp_path: Path) -> None:
     assert "Claims and measurements" in text
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert {row["scheme"] for row in report["schemes"]} == set(TINY.schemes)
+
+
+def test_what_no_pruning_shortens_by_kind_of_round(tmp_path: Path) -> None:
+    found = floors(TINY, _drives(tmp_path / "data"), 1)
+    assert 0.0 < found["zeroed"] < found["frozen"] < found["sparse"] < 1.0
 
 
 def test_an_interrupted_run_gives_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
