@@ -336,8 +336,11 @@ def _plan(macros: Macros, reports: dict[str, Report]) -> None:
     """What the planner's study says over all data sets; its table has each."""
 
     def span(family: str, column: str = "tuned") -> str:
-        means = [complete({"per_seed": entry(report, family)[column]}).mean() for report in reports.values()]
+        skewed = [report for name, report in reports.items() if name != "writers"]
+        means = [complete({"per_seed": entry(report, family)[column]}).mean() for report in skewed]
         return between(fixed(min(means)), fixed(max(means)))
+
+    writers = entry(reports["writers"], "joint-covered")["tuned"]
 
     paper = [value for report in reports.values() for value in entry(report, "paper-covered-zeroed")["tuned"]]
     macros.update("Plan", {
@@ -346,6 +349,7 @@ def _plan(macros: Macros, reports: dict[str, Report]) -> None:
         "CoveredSpan": span("joint-covered"),
         "FloorSpan": span("joint-fill", "floor"),
         "CommonSpan": span("common-covered"),
+        "WritersReached": of_seeds(np.array([value is not None for value in writers])),
         "PaperSeeds": of_seeds(np.array([value is not None for value in paper])),
     })  # fmt: skip
 
