@@ -56,10 +56,16 @@ def theory(key: str) -> Theory:
     return theories()[key]
 
 
+@cache  # a run takes seconds
+def run_of(key: str, name: str) -> World:
+    """A theory's run."""
+    return RUNS[key][name](theory(key))
+
+
 @pytest.mark.parametrize(("key", "name"), CASES)
 def test_hypotheses_hold_on_a_run_and_so_do_all_steps(key: str, name: str) -> None:
     its = theory(key)
-    run = RUNS[key][name](its)
+    run = run_of(key, name)
     for positive in ("gamma", "theta", "headroom"):
         assert run.parameters.get(positive, 1) > 0
     needs_agreement = {"agreement", "agreeing weights"}
@@ -77,30 +83,29 @@ def test_hypotheses_hold_on_a_run_and_so_do_all_steps(key: str, name: str) -> No
 
 def test_masked_runs_are_not_special() -> None:
     for key, made in MASKED.items():
-        for name, make in made.items():
+        for name in made:
             if key == "one_step" or "agree" in name:
                 continue
-            run = make(theory(key))
+            run = run_of(key, name)
             assert run.parameters["gamma"] < 1, key
             assert len({m for (t, k, j, w), m in run.values["mask"].items() if (k, j) == (0, 0)}) == 2, key
-    uncovered = [MASKED["convergence"][name](theory("convergence")) for name in ("two steps", "two rounds")]
+    uncovered = [run_of("convergence", name) for name in ("two steps", "two rounds")]
     assert any(0 in run.values["covered"].values() for run in uncovered)
     assert all(run.parameters["delta2"] > 0 and any(run.values["rho"].values()) for run in uncovered)
-    absent = MASKED["measured"]["two steps, absent devices"](theory("measured"))
+    absent = run_of("measured", "two steps, absent devices")
     assert set(absent.values["part"].values()) == {0, 2}
     assert absent.parameters["chi2"] > 0
 
 
 def test_upload_runs_are_not_special() -> None:
-    covered, fill = (run(theory("sparse")) for run in UPLOADS["sparse"].values())
+    covered, fill = (run_of("sparse", name) for name in UPLOADS["sparse"])
     assert covered.parameters["gamma"] < 1
     assert covered.parameters["kappa2"] > 0
     assert fill.parameters["kappa2"] == 0
     for run in (covered, fill):  # masks know the noise of the round
         assert len({s for (t, k, j, w), s in run.values["sent"].items() if t == 0 and j == 0}) == 2
         assert any(run.values["err"].values())
-    (feedback,) = (run(theory("feedback")) for run in UPLOADS["feedback"].values())
-    (momentum,) = (run(theory("momentum")) for run in UPLOADS["momentum"].values())
+    feedback, momentum = run_of("feedback", "two rounds"), run_of("momentum", "two rounds")
     assert any(feedback.values["residual"].values())
     assert any(momentum.values["buffer"].values())
     assert momentum.parameters["buffer2_last"] > 0

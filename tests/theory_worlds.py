@@ -310,9 +310,9 @@ class MaskedRun(_Run):
             u = [ONE, -HALF]
             vs = [[HALF] * DIM_V for _ in range(DEVICES)]
             for t in range(rounds):
+                first = sign[t * len(sign) // rounds]  # what the round's first personal step draws
                 vs = [self.personal_steps(t, w, k, u, v, draw, u) for k, v in enumerate(vs)]
-                # Masks depend on chance, through the sign of what the personal steps drew.
-                chosen = picks[t, 0 if vs[0][0] > 0 else 1]
+                chosen = picks[t, 0 if first > 0 else 1]  # masks depend on chance
                 masks = [[[1, 1], [1, 0], [0, 1], [0, 0]][chosen[0 if agreeing else k]] for k in range(DEVICES)]
                 part = [1 + next(draw) if absent else 1 for _ in range(DEVICES)]
                 u = self._round(t, w, u, vs, masks, part, draw)
