@@ -98,4 +98,4 @@ sanitize: $(VENV)/.dev
 	$(BIN)/python tests/builds.py address thread $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-flower build dist docs/_build docs/reference *.egg-info paper/build paper/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(VENV)-flower build dist docs/_build docs/reference docs/gallery *.egg-info paper/build paper/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
