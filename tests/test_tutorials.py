@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,17 @@ def write() -> None:
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
             outputs = iter([output for _, output in run(page)])
-            text = BLOCK.sub(lambda found: _with(found["code"], next(outputs)), page.read_text(encoding="utf-8"))
-        page.write_text(text, encoding="utf-8")
+        page.write_text(with_outputs(page.read_text(encoding="utf-8"), outputs), encoding="utf-8")
 
 
-def _with(code: str, printed: str) -> str:
-    return f"```python\n{code}```\n" + (f"\n```text\n{printed}```\n" if printed else "")
+def with_outputs(text: str, outputs: Iterator[str]) -> str:
+    """The page with each block followed by what it prints."""
+
+    def block(found: re.Match[str]) -> str:
+        printed = next(outputs)
+        return f"```python\n{found['code']}```\n" + (f"\n```text\n{printed}```\n" if printed else "")
+
+    return BLOCK.sub(block, text)
 
 
 if __name__ == "__main__":
