@@ -68,6 +68,7 @@ def _page(finished: Finished) -> Page:
             verdict(order, lambda v: v >= NEEDED),
             f"Holds from {NEEDED} on. Objective: sum alpha_k |Delta_k|^2 e_k(rho_k) with tail sums measured in a "
             "pilot; accuracy averaged over training.",
+            id="order-of-means",
         ),
         Claim(
             "So it does within a seed",
@@ -77,6 +78,7 @@ def _page(finished: Finished) -> Page:
             verdict(Spread((float(np.mean(each.values)),)), lambda v: v >= NEEDED),
             f"By a single training it is {np.mean(single.values):.3f}: allocations that differ little change places "
             "with the batches drawn.",
+            id="order-within-seed",
         ),
         Claim(
             "The mean pruning ratio, the worst case that the first theorem charges, orders them as well",
@@ -85,6 +87,7 @@ def _page(finished: Finished) -> Page:
             f"Spearman's rank correlation, means over seeds; within a seed {np.mean(linear.values):.3f} on average",
             verdict(Spread((by_mean["predicted_linear"],)), lambda v: v >= NEEDED),
             "Negative: backwards.",
+            id="order-linear",
         ),
     ]
     config = finished.config
@@ -154,8 +157,8 @@ def _scatter(finished: Finished, names: list[str], accuracy: FloatArray) -> str:
         for axis, (key, title) in zip(axes, PREDICTORS.items(), strict=True):
             values = table(finished, key).mean(axis=0)
             axis.errorbar(values, 100 * accuracy.mean(axis=0), error, fmt="o", color="#0072B2", ms=4, lw=1)
-            for n, name in enumerate(names):
-                axis.annotate(name, (values[n], 100 * accuracy[:, n].mean()), fontsize=6, xytext=(3, 3),
-                              textcoords="offset points")  # fmt: skip
+            for place, n in enumerate(np.argsort(values)):  # neighbours above and below, or they hide each other
+                axis.annotate(names[n], (values[n], 100 * accuracy[:, n].mean()), fontsize=6,
+                              xytext=(3, 3 if place % 2 else -9), textcoords="offset points")  # fmt: skip
             axis.set(xlabel=title, ylabel="accuracy over training (%)")
         return svg(figure, "ordering", "Accuracy against both objectives, allocation by allocation")
