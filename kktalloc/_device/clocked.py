@@ -38,7 +38,7 @@ POLYNOMIAL_ITERATIONS = 12  # from within a factor of 2 of the root
 BALANCE_ITERATIONS = 100
 BALANCED = 1e-13  # a last step of Newton's method of this size, relative, is rounding
 ROOT_ITERATIONS = 100
-ROUNDING = 4e-15  # of logarithms of bandwidths and slopes
+ROUNDING = 1e-13  # of logarithms of bandwidths and slopes
 
 
 @dataclass(frozen=True, eq=False)
