@@ -1,8 +1,8 @@
 """Devices with a clock and electronics: their least bandwidth is convex, its slope, and the balance of power.
 
 A device that keeps q sends ``L = S q + S0`` nats in t seconds with the radiated energy e. With ``m = beta(L, e)``, the
-root of ``m ln(1 + g e/m) = L``, the least bandwidth is ``B(q) = min_t m/t``. What it does not radiate is ``C(q, t)``: the
-processor's ``k w^3/(T - t)^2`` for w seconds of work at clock 1, and the electronics' ``p_c t``.
+root of ``m ln(1 + g e/m) = L``, the least bandwidth is ``B(q) = min_t m/t``. What it does not radiate is ``C(q, t)``:
+the processor's ``k w^3/(T - t)^2`` for w seconds of work at clock 1, and the electronics' ``p_c t``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _SIGNS = {
 _LATEX = {
     "f": r"\varphi", "eps": r"\epsilon", "eta": r"\eta", "left": r"\tau", "htt": "h_{tt}", "Ctt": "C_{tt}",
     "kappa": r"\kappa", "pc": "p_c", "Cq": "C_q", "Ct": "C_t", "Cqt": "C_{qt}", "Cqq": "C_{qq}", "hq": "h_q",
-    "hqq": "h_{qq}", "hqt": "h_{qt}", "ht": "h_t", "me": "m_e", "mee": "m_{ee}", "mL": "m_L", "mLe": "m_{Le}", "xe": "x_e",
-    "tq": "t'", "tqq": "t''",
+    "hqq": "h_{qq}", "hqt": "h_{qt}", "ht": "h_t", "me": "m_e", "mee": "m_{ee}", "mL": "m_L", "mLe": "m_{Le}",
+    "xe": "x_e", "tq": "t'", "tqq": "t''",
     "hp": "h'", "hpp": "h''", "fall": r"\delta", "bend": r"\gamma", "omega": r"\omega", "v1": "v_1", "v2": "v_2",
     "B11": "D_{11}", "B12": "D_{12}", "B22": "D_{22}", "alpha": r"\alpha", "slope": "e'", "lam": r"\lambda",
 }  # fmt: skip
