@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kktalloc._certificate import compiled
 from kktalloc._certificate.certificate import Certificate, feasibility
 from kktalloc._device.efficiency import EFFICIENCY_MAX, efficiency_for, phi
 from kktalloc._problem.allocation import LN2, Allotment
@@ -31,11 +32,10 @@ def judge_energy(
 
     The gap is relative to the energy and what the budgets are worth.
     """
-    d, sent = problem.devices, _uploads(problem, found.pruning_ratio)
-    per_w = np.asarray(per_w)
-    per_joule = sent.left / np.asarray(d.pa_efficiency) + per_w[..., None]
-    spent = _least_use(problem, sent, _efficiency(sent, found), per_hz, per_joule)
+    d, per_w = problem.devices, np.asarray(per_w)
     kept = 1.0 - np.asarray(found.pruning_ratio)
+    left = np.asarray(problem.cell.deadline_s) - np.asarray(d.fixed_latency_s) - np.asarray(d.pruned_compute_s) * kept
+    spent = _least_cost(problem, found, per_hz, left / np.asarray(d.pa_efficiency) + per_w[..., None])
     rest = np.asarray(d.fixed_energy_j) + np.asarray(d.pruned_compute_j) * kept
     budgets = np.asarray(per_hz) * np.asarray(problem.cell.bandwidth_hz)[..., 0] + per_w * _watts(problem)
     total = np.asarray(total_energy_j)
@@ -55,8 +55,7 @@ def judge_bandwidth(problem: Problem, found: Allotment, hz_per_w: FloatArray) ->
     """
     B = np.asarray(problem.cell.bandwidth_hz)[..., 0]
     worth = np.asarray(hz_per_w) * _watts(problem)
-    sent = _uploads(problem, found.pruning_ratio)
-    used = _least_use(problem, sent, _efficiency(sent, found), np.ones_like(B), np.asarray(hz_per_w)[..., None])
+    used = _least_cost(problem, found, np.ones_like(B), np.asarray(hz_per_w)[..., None])
     with np.errstate(all="ignore"):
         gap = (B - (used.sum(axis=-1) - worth)) / (B + worth)
     return _verdict(_feasible(problem, found), gap, np.ones_like(B), hz_per_w)
@@ -72,10 +71,8 @@ def judge_deadline(
     B = np.asarray(problem.cell.bandwidth_hz)[..., 0]
     sooner = variant(problem, deadline_s=np.asarray(problem.cell.deadline_s)[..., 0] * (1.0 - LEAST))
     if block_hz is None:
-        # At the efficiencies of the deadline itself, where bandwidth and power are traded at their worth.
-        y = _efficiency(_uploads(problem, found.pruning_ratio), found)
-        late = _uploads(sooner, found.pruning_ratio)
-        used = _least_use(sooner, late, y, np.ones_like(B), np.asarray(hz_per_w)[..., None]).sum(axis=-1)
+        # At the bandwidths of the deadline itself, where bandwidth and power are traded at their worth.
+        used = _least_cost(sooner, found, np.ones_like(B), np.asarray(hz_per_w)[..., None]).sum(axis=-1)
         used = used - np.asarray(hz_per_w) * _watts(problem)
     else:
         size = np.asarray(block_hz)
@@ -108,7 +105,6 @@ def _watts(problem: Problem) -> FloatArray:
 class _Uploads:
     """What is to be sent at a pruning ratio, shape ``(..., K)``."""
 
-    left: FloatArray  # time
     rate: FloatArray  # nat/s
     gain: FloatArray  # Hz/W
     steepest: FloatArray  # efficiency at the most power, nat/s/Hz
@@ -130,25 +126,27 @@ def _uploads(problem: Problem, pruning_ratio: FloatArray) -> _Uploads:
     steepest = np.minimum(efficiency_for(load), EFFICIENCY_MAX)
     hz = np.where(rate > 0.0, np.where(load < 1.0, wideband / np.expm1(steepest), np.inf), 0.0)
     beyond = hz > np.asarray(d.bandwidth_max_hz) * (1.0 + FEASIBLE)
-    return _Uploads(left, rate, received, steepest, np.where(beyond, np.inf, hz))
+    return _Uploads(rate, received, steepest, np.where(beyond, np.inf, hz))
 
 
-@np.errstate(all="ignore")
-def _efficiency(sent: _Uploads, found: Allotment) -> FloatArray:
-    """The efficiency at which each device sends, nat/s/Hz; 0 for one that sends nothing."""
-    y = sent.rate / np.asarray(found.bandwidth_hz)
-    return np.where(np.isnan(y), 0.0, y)
-
-
-@np.errstate(all="ignore")
-def _least_use(problem: Problem, sent: _Uploads, y: FloatArray, per_hz: FloatArray, per_w: FloatArray) -> FloatArray:
-    """A lower bound on ``per_hz b + per_w p`` of each device, shape ``(..., K)``, by tangents at the efficiencies y.
+def _least_cost(problem: Problem, found: Allotment, per_hz: FloatArray, per_w: FloatArray) -> FloatArray:
+    """A lower bound on ``per_hz b + per_w p`` of each device, shape ``(..., K)``, by tangents at the efficiencies that
+    its bandwidth leads to.
 
     `per_hz` has shape ``(...)``, `per_w` broadcasts to ``(..., K)``.
     """
+    bounds = compiled.least_cost(problem, found.pruning_ratio, found.bandwidth_hz, per_hz, per_w)
+    return _cost_by_numpy(problem, found, per_hz, per_w) if bounds is None else bounds
+
+
+@np.errstate(all="ignore")
+def _cost_by_numpy(problem: Problem, found: Allotment, per_hz: FloatArray, per_w: FloatArray) -> FloatArray:
+    """The same by NumPy, which takes every kind of problem."""
+    sent = _uploads(problem, found.pruning_ratio)
     low = sent.least_hz
     high = np.minimum(np.asarray(problem.cell.bandwidth_hz), np.asarray(problem.devices.bandwidth_max_hz))
-    y = np.minimum(np.maximum(y, 0.0), sent.steepest)
+    y = np.nan_to_num(sent.rate / np.asarray(found.bandwidth_hz), nan=0.0)
+    y = np.clip(y, 0.0, sent.steepest)
     worth = np.where(np.asarray(per_w) > 0.0, per_w / sent.gain * np.exp(y), 0.0)
     slope = np.asarray(per_hz)[..., None] - worth * phi(y)
     ends = np.minimum(slope * np.minimum(low, high), slope * high)

@@ -21,7 +21,8 @@ from functools import cached_property
 
 import numpy as np
 
-from kktalloc._certificate.certificate import Certificate, certify
+from kktalloc._certificate.certificate import Certificate, certify, read_verdict
+from kktalloc._certificate.compiled import judge
 from kktalloc._device.at_bandwidth import bandwidth_for
 from kktalloc._device.efficiency import efficiency_at_power_price
 from kktalloc._device.feasibility import floor_power
@@ -39,6 +40,7 @@ from kktalloc._questions.diagnosis import Diagnosis, diagnose
 from kktalloc._questions.judgement import InfeasibleError, Judged, close
 from kktalloc._questions.solution import Solution, solve
 
+_LINEAR = Linear()
 RATIO_SPAN = 80.0  # how far from 1 the logarithm of the ratio of the prices is searched
 
 
@@ -154,11 +156,12 @@ def _by_kernel(problem: Problem, fine: np.ndarray) -> _Found | None:
     if asked is None or np.isnan(asked[0][0, fine]).any():
         return None
     of_problem, of_device = asked
-    if not fine.all():
+    served = fine.all()
+    if not served:
         of_problem, of_device = (np.where(m, v, np.nan) for m, v in ((fine, of_problem), (fine[:, None], of_device)))
     level, price, ratio = of_problem.reshape(-1, *problem.batch_shape)
     rho, theta = of_device[:2].reshape(2, *problem.shape)
-    return np.nan_to_num(rho), theta, level, price, ratio
+    return rho if served else np.nan_to_num(rho), theta, level, price, ratio
 
 
 def _by_numpy(problem: Problem, fine: np.ndarray) -> _Found:
@@ -275,18 +278,22 @@ def _lower_bound(
     problem: Problem, solution: Solution, theta: FloatArray, per_hz: FloatArray, per_w: FloatArray
 ) -> FloatArray:
     """Dual bound of the problem with weights ``theta_k w_k``, in units of the level; shape ``(...)``."""
-    pressed = np.nan_to_num(theta * np.asarray(problem.devices.weight) * problem.shape[-1])
+    pressed = theta * np.asarray(problem.devices.weight) * problem.shape[-1]
     total = pressed.sum(axis=-1)
-    usable = total > 0.0
-    weights = np.where(usable[..., None], pressed, 1.0)
-    linear = variant(problem, Linear(), weight=weights)
+    usable = total > 0.0  # neither NaN, of no solution, nor 0
+    weights = pressed if usable.all() else np.where(usable[..., None], pressed, 1.0)
+    linear = variant(problem, _LINEAR, weight=weights)
     allocation = solution.pruning_ratio, solution.bandwidth_hz, solution.tx_power_w
     with np.errstate(all="ignore"):
-        gap = certify(
-            linear, *allocation,
-            bandwidth_price_per_hz=np.nan_to_num(per_hz / np.where(usable, total, 1.0)),
-            total_power_price_per_w=np.nan_to_num(per_w / np.where(usable, total, 1.0)),
-        ).duality_gap  # fmt: skip
+        share = np.where(usable, total, np.inf)
+        prices = np.where(usable, per_hz, 0.0) / share, np.where(usable, per_w, 0.0) / share
+        verdict = judge(linear, *allocation, *prices, {})
+        if verdict is None:
+            per_hz, per_w = prices
+            found = certify(linear, *allocation, bandwidth_price_per_hz=per_hz, total_power_price_per_w=per_w)
+        else:
+            found = read_verdict(verdict, *prices)
+        gap = found.duality_gap
         if (gap > LOOSE_GAP).any():
             # Next to the wideband limit the price hangs on the last digits of the bandwidth: take the allocation's own.
             gap = np.fmin(gap, certify(linear, *allocation).duality_gap)
