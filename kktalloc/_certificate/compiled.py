@@ -97,15 +97,14 @@ def _codes(regime: np.ndarray | None) -> np.ndarray | None:
 
 
 def least_cost(
-    problem: Problem, rho: FloatArray, b: FloatArray, per_hz: FloatArray, per_w: FloatArray
+    problem: Problem, rho: FloatArray, b: FloatArray, by_s: FloatArray, per_hz: FloatArray, per_w: FloatArray
 ) -> FloatArray | None:
     """Bounds on what the uploads cost (`kktalloc._certificate.usage`), shape ``(..., K)``; None if not served."""
     module = serving_floors(problem)
     if module is None:
         return None
     N, K = problem.sizes
-    each, one = ((v if v.ndim <= 2 else v.reshape(N, K)) for v in (rho, b)), per_hz.reshape(N)
-    wide = per_w if per_w.ndim <= 2 else np.broadcast_to(per_w, problem.shape).reshape(N, K)
+    each = (v if v.ndim <= 2 else np.broadcast_to(v, problem.shape).reshape(N, K) for v in (rho, b, per_w))
     cost = np.empty((N, K))
-    module.least_cost(*problem.columns, N, K, *each, one, wide, cost)
+    module.least_cost(*problem.columns, N, K, *each, per_hz.reshape(N), by_s.reshape(N), cost)
     return cost.reshape(problem.shape)

@@ -35,7 +35,8 @@ def judge_energy(
     d, per_w = problem.devices, np.asarray(per_w)
     kept = 1.0 - np.asarray(found.pruning_ratio)
     left = np.asarray(problem.cell.deadline_s) - np.asarray(d.fixed_latency_s) - np.asarray(d.pruned_compute_s) * kept
-    spent = _least_cost(problem, found, per_hz, left / np.asarray(d.pa_efficiency) + per_w[..., None])
+    by_s = np.asarray(problem.cell.deadline_s)[..., 0]
+    spent = _least_cost(problem, found, by_s, per_hz, left / np.asarray(d.pa_efficiency) + per_w[..., None])
     rest = np.asarray(d.fixed_energy_j) + np.asarray(d.pruned_compute_j) * kept
     budgets = np.asarray(per_hz) * np.asarray(problem.cell.bandwidth_hz)[..., 0] + per_w * _watts(problem)
     total = np.asarray(total_energy_j)
@@ -55,7 +56,8 @@ def judge_bandwidth(problem: Problem, found: Allotment, hz_per_w: FloatArray) ->
     """
     B = np.asarray(problem.cell.bandwidth_hz)[..., 0]
     worth = np.asarray(hz_per_w) * _watts(problem)
-    used = _least_cost(problem, found, np.ones_like(B), np.asarray(hz_per_w)[..., None])
+    by_s = np.asarray(problem.cell.deadline_s)[..., 0]
+    used = _least_cost(problem, found, by_s, np.ones_like(B), np.asarray(hz_per_w)[..., None])
     with np.errstate(all="ignore"):
         gap = (B - (used.sum(axis=-1) - worth)) / (B + worth)
     return _verdict(_feasible(problem, found), gap, np.ones_like(B), hz_per_w)
@@ -69,10 +71,11 @@ def judge_deadline(
     The residual ``least`` is the bandwidth that would be to spare then, relative to the cell's.
     """
     B = np.asarray(problem.cell.bandwidth_hz)[..., 0]
-    sooner = variant(problem, deadline_s=np.asarray(problem.cell.deadline_s)[..., 0] * (1.0 - LEAST))
+    by_s = np.asarray(problem.cell.deadline_s)[..., 0]
+    sooner = variant(problem, deadline_s=by_s * (1.0 - LEAST))
     if block_hz is None:
-        # At the bandwidths of the deadline itself, where bandwidth and power are traded at their worth.
-        used = _least_cost(sooner, found, np.ones_like(B), np.asarray(hz_per_w)[..., None]).sum(axis=-1)
+        # At the efficiencies of the deadline itself, where bandwidth and power are traded at their worth.
+        used = _least_cost(sooner, found, by_s, np.ones_like(B), np.asarray(hz_per_w)[..., None]).sum(axis=-1)
         used = used - np.asarray(hz_per_w) * _watts(problem)
     else:
         size = np.asarray(block_hz)
@@ -105,6 +108,8 @@ def _watts(problem: Problem) -> FloatArray:
 class _Uploads:
     """What is to be sent at a pruning ratio, shape ``(..., K)``."""
 
+    bits: FloatArray
+    busy: FloatArray  # time that is not left for them
     rate: FloatArray  # nat/s
     gain: FloatArray  # Hz/W
     steepest: FloatArray  # efficiency at the most power, nat/s/Hz
@@ -115,7 +120,8 @@ class _Uploads:
 def _uploads(problem: Problem, pruning_ratio: FloatArray) -> _Uploads:
     d, q = problem.devices, 1.0 - np.asarray(pruning_ratio)
     bits = np.asarray(d.payload_bits) * q + np.asarray(d.overhead_bits)
-    left = np.asarray(problem.cell.deadline_s) - np.asarray(d.fixed_latency_s) - np.asarray(d.pruned_compute_s) * q
+    busy = np.asarray(d.fixed_latency_s) + np.asarray(d.pruned_compute_s) * q
+    left = np.asarray(problem.cell.deadline_s) - busy
     energy = np.asarray(d.energy_budget_j) - np.asarray(d.fixed_energy_j) - np.asarray(d.pruned_compute_j) * q
     most = np.minimum(np.asarray(d.tx_power_max_w), np.asarray(d.pa_efficiency) * np.maximum(energy, 0.0) / left)
     late = np.where(bits > 0.0, left <= 0.0, left < 0.0)
@@ -126,27 +132,31 @@ def _uploads(problem: Problem, pruning_ratio: FloatArray) -> _Uploads:
     steepest = np.minimum(efficiency_for(load), EFFICIENCY_MAX)
     hz = np.where(rate > 0.0, np.where(load < 1.0, wideband / np.expm1(steepest), np.inf), 0.0)
     beyond = hz > np.asarray(d.bandwidth_max_hz) * (1.0 + FEASIBLE)
-    return _Uploads(rate, received, steepest, np.where(beyond, np.inf, hz))
+    return _Uploads(bits, busy, rate, received, steepest, np.where(beyond, np.inf, hz))
 
 
-def _least_cost(problem: Problem, found: Allotment, per_hz: FloatArray, per_w: FloatArray) -> FloatArray:
+def _least_cost(
+    problem: Problem, found: Allotment, by_s: FloatArray, per_hz: FloatArray, per_w: FloatArray
+) -> FloatArray:
     """A lower bound on ``per_hz b + per_w p`` of each device, shape ``(..., K)``, by tangents at the efficiencies that
-    its bandwidth leads to.
+    its bandwidth leads to by the deadline `by_s`.
 
-    `per_hz` has shape ``(...)``, `per_w` broadcasts to ``(..., K)``.
+    `by_s` and `per_hz` have shape ``(...)``, `per_w` broadcasts to ``(..., K)``.
     """
-    bounds = compiled.least_cost(problem, found.pruning_ratio, found.bandwidth_hz, per_hz, per_w)
-    return _cost_by_numpy(problem, found, per_hz, per_w) if bounds is None else bounds
+    bounds = compiled.least_cost(problem, found.pruning_ratio, found.bandwidth_hz, by_s, per_hz, per_w)
+    return _cost_by_numpy(problem, found, by_s, per_hz, per_w) if bounds is None else bounds
 
 
 @np.errstate(all="ignore")
-def _cost_by_numpy(problem: Problem, found: Allotment, per_hz: FloatArray, per_w: FloatArray) -> FloatArray:
+def _cost_by_numpy(
+    problem: Problem, found: Allotment, by_s: FloatArray, per_hz: FloatArray, per_w: FloatArray
+) -> FloatArray:
     """The same by NumPy, which takes every kind of problem."""
     sent = _uploads(problem, found.pruning_ratio)
     low = sent.least_hz
     high = np.minimum(np.asarray(problem.cell.bandwidth_hz), np.asarray(problem.devices.bandwidth_max_hz))
-    y = np.nan_to_num(sent.rate / np.asarray(found.bandwidth_hz), nan=0.0)
-    y = np.clip(y, 0.0, sent.steepest)
+    rate = sent.bits * LN2 / (by_s[..., None] - sent.busy)
+    y = np.clip(np.nan_to_num(rate / np.asarray(found.bandwidth_hz), nan=0.0), 0.0, sent.steepest)
     worth = np.where(np.asarray(per_w) > 0.0, per_w / sent.gain * np.exp(y), 0.0)
     slope = np.asarray(per_hz)[..., None] - worth * phi(y)
     ends = np.minimum(slope * np.minimum(low, high), slope * high)

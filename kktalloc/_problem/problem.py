@@ -322,6 +322,8 @@ class Problem:
             shape=self.shape, home=common_home(homes), _cell=of_cell, _devices=of_devices, _names=names,
             pruning_error=self.pruning_error if pruning_error is None else spread(pruning_error, self.shape),
         )  # fmt: skip
+        if made.clocked:
+            _check_clocks(of_devices)
         # What is broadcast already need not be again.
         for table, kind, fresh in (("cell", Cell, of_cell), ("devices", Devices, of_devices)):
             if (seen := vars(self).get(table)) is None or (table == "devices" and "name" in changes):

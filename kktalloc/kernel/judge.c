@@ -236,15 +236,19 @@ static double efficiency_of(double load)
     return least(y, 690.0);
 }
 
-static double cost_of_one(const Problem *problem, ptrdiff_t row, ptrdiff_t k, double rho, double at_hz, double per_hz, double per_w)
+INLINE double one_of(const Column *c, ptrdiff_t row, ptrdiff_t k)
 {
+    return *(const double *)(c->data + row * c->row + k * c->step);
+}
+
+static double cost_of_one(const Problem *problem, const Uploads *given, ptrdiff_t row, ptrdiff_t k)
+{
+    const double rho = one_of(&given->pruning_ratio, row, k), at_hz = one_of(&given->at_hz, row, k);
+    const double per_w = one_of(&given->per_w, row, k), per_hz = value_at(&given->per_hz, row);
     double v[DEVICE_FIELDS];
-    for (int i = 0; i < DEVICE_FIELDS; i++) {
-        const Column *c = &problem->device[i];
-        v[i] = *(const double *)(c->data + row * c->row + k * c->step);
-    }
+    for (int i = 0; i < DEVICE_FIELDS; i++) v[i] = one_of(&problem->device[i], row, k);
     const double q = 1.0 - rho, bits = v[PAYLOAD_BITS] * q + v[OVERHEAD_BITS];
-    const double left = cell_value(problem, DEADLINE_S, row) - v[FIXED_LATENCY_S] - v[PRUNED_COMPUTE_S] * q;
+    const double busy = v[FIXED_LATENCY_S] + v[PRUNED_COMPUTE_S] * q, left = cell_value(problem, DEADLINE_S, row) - busy;
     const double joules = v[ENERGY_BUDGET_J] - v[FIXED_ENERGY_J] - v[PRUNED_COMPUTE_J] * q;
     if (bits > 0.0 ? left <= 0.0 : left < 0.0) return INFINITY;
     if (!(bits > 0.0)) return bits == bits ? 0.0 : NAN;
@@ -252,7 +256,7 @@ static double cost_of_one(const Problem *problem, ptrdiff_t row, ptrdiff_t k, do
     const double heard = gain * least(v[TX_POWER_MAX_W], v[PA_EFFICIENCY] * most(joules, 0.0) / left), load = rate / heard;
     if (load >= 1.0) return INFINITY;  /* no bandwidth carries it */
     const double steepest = efficiency_of(load), low = heard / expm1(steepest), high = cell_value(problem, BANDWIDTH_HZ, row);
-    const double asked = rate / at_hz, y = least(asked > 0.0 ? asked : 0.0, steepest), fallen = -expm1(-y);
+    const double asked = bits * LN2 / (value_at(&given->by_s, row) - busy) / at_hz, y = least(asked > 0.0 ? asked : 0.0, steepest), fallen = -expm1(-y);
     const double small = y * y * (0.5 - y * (1.0 / 6.0 - y * (1.0 / 24.0 - y * (1.0 / 120.0 - y * (1.0 / 720.0 - y / 5040.0)))));
     const double phi = y < 0.01 ? small : y - fallen, worth = per_w > 0.0 ? per_w / gain * exp(y) : 0.0;
     /* Linear in b from here on: least at an end of [least bandwidth at the most power, cell]. */
@@ -260,14 +264,9 @@ static double cost_of_one(const Problem *problem, ptrdiff_t row, ptrdiff_t k, do
     return worth * rate + least(slope * least(low, high), slope * high);
 }
 
-void least_cost(const Problem *problem, const Column *pruning_ratio, const Column *at_hz, const Column *per_hz,
-                const Column *per_w, double *cost)
+void least_cost(const Problem *problem, const Uploads *given, double *cost)
 {
+    const ptrdiff_t K = problem->devices;
     for (ptrdiff_t row = 0; row < problem->problems; row++)
-        for (ptrdiff_t k = 0; k < problem->devices; k++) {
-            const Column *given[] = {pruning_ratio, at_hz, per_w};
-            double v[3];
-            for (int i = 0; i < 3; i++) v[i] = *(const double *)(given[i]->data + row * given[i]->row + k * given[i]->step);
-            cost[row * problem->devices + k] = cost_of_one(problem, row, k, v[0], v[1], value_at(per_hz, row), v[2]);
-        }
+        for (ptrdiff_t k = 0; k < K; k++) cost[row * K + k] = cost_of_one(problem, given, row, k);
 }

@@ -349,18 +349,18 @@ static PyObject *py_least(PyObject *self, PyObject *args)
 static PyObject *py_least_cost(PyObject *self, PyObject *args)
 {
     (void)self;
-    PyObject *cell, *devices, *given[4], *cost;
+    PyObject *cell, *devices, *rho, *hz, *per_w, *per_hz, *by_s, *cost;
     Py_ssize_t N, K;
-    if (!PyArg_ParseTuple(args, "OOnnOOOOO", &cell, &devices, &N, &K, &given[0], &given[1], &given[2], &given[3], &cost))
-        return NULL;
+    if (!PyArg_ParseTuple(args, "OOnnOOOOOO", &cell, &devices, &N, &K, &rho, &hz, &per_w, &per_hz, &by_s, &cost)) return NULL;
     Buffers buffers = {.count = 0};
     Problem problem;
-    Column rho, hz, per_hz, per_w;
+    Uploads given;
     double *out = NULL;
-    if (problem_of(&buffers, cell, devices, Py_None, N, K, &problem) && column(&buffers, given[0], N, K, &rho)
-        && column(&buffers, given[1], N, K, &hz) && column(&buffers, given[2], N, -1, &per_hz)
-        && column(&buffers, given[3], N, K, &per_w) && (out = output(&buffers, cost, N * K, 'd')))
-        least_cost(&problem, &rho, &hz, &per_hz, &per_w, out);
+    if (problem_of(&buffers, cell, devices, Py_None, N, K, &problem) && column(&buffers, rho, N, K, &given.pruning_ratio)
+        && column(&buffers, hz, N, K, &given.at_hz) && column(&buffers, per_w, N, K, &given.per_w)
+        && column(&buffers, per_hz, N, -1, &given.per_hz) && column(&buffers, by_s, N, -1, &given.by_s)
+        && (out = output(&buffers, cost, N * K, 'd')))
+        least_cost(&problem, &given, out);
     let_go(&buffers);
     if (!out) return NULL;
     Py_RETURN_NONE;
