@@ -255,8 +255,10 @@ def _balanced(
     for _ in range(BALANCE_ITERATIONS):
         excess, slope = _excess(form, L, w, h, kappa, s, 1.0 - w / s)
         low, high = np.where(excess < 0.0, s, low), np.where(excess < 0.0, high, s)
-        step = s - excess / slope
-        step = np.where((step > low) & (step < high), step, 0.5 * (low + high))
+        step, edge = s - excess / slope, 0.01 * (high - low)
+        # A root at the very end of the bracket must not turn every step into a bisection.
+        near = (step > low - edge) & (step < high + edge)
+        step = np.where(near, np.clip(step, low + edge, high - edge), 0.5 * (low + high))
         far = np.abs(step - s) > BALANCED * s
         s = np.where(moving, step, s)
         moving &= far
