@@ -15,6 +15,7 @@ import numpy as np
 
 from kktalloc._certificate import compiled
 from kktalloc._certificate.certificate import Certificate, feasibility
+from kktalloc._certificate.clocked import terms
 from kktalloc._device.efficiency import EFFICIENCY_MAX, efficiency_for, phi
 from kktalloc._problem.allocation import LN2, Allotment
 from kktalloc._problem.arrays import FloatArray
@@ -55,6 +56,9 @@ def judge_bandwidth(problem: Problem, found: Allotment, hz_per_w: FloatArray) ->
     The gap is relative to the bandwidth and what the cap on total power is worth.
     """
     B = np.asarray(problem.cell.bandwidth_hz)[..., 0]
+    if problem.clocked:
+        used = _least_with_clocks(problem, found).sum(axis=-1)
+        return _verdict(_feasible(problem, found), (B - used) / B, np.ones_like(B), hz_per_w)
     worth = np.asarray(hz_per_w) * _watts(problem)
     by_s = np.asarray(problem.cell.deadline_s)[..., 0]
     used = _least_cost(problem, found, by_s, np.ones_like(B), np.asarray(hz_per_w)[..., None])
@@ -89,8 +93,37 @@ def judge_deadline(
     return _verdict(residuals, np.zeros_like(B), np.ones_like(B), hz_per_w)
 
 
+def judge_clock_deadline(
+    problem: Problem, found: Allotment, sooner: Problem, there: Allotment, block_hz: FloatArray | None = None
+) -> Certificate:
+    """The same for devices with a clock and electronics, from an allocation `there` of the problem a hair sooner.
+
+    Where a device has none there, its floor is out of reach.
+    """
+    B = np.asarray(problem.cell.bandwidth_hz)[..., 0]
+    floors = np.where(np.isfinite(there.bandwidth_hz), _least_with_clocks(sooner, there), np.inf)
+    if block_hz is None:
+        used = floors.sum(axis=-1)
+    else:
+        size = np.asarray(block_hz)
+        blocks = np.ceil(floors / size[..., None] * (1.0 - FEASIBLE)).sum(axis=-1)
+        used = np.where(blocks > np.floor(B / size * (1.0 + FEASIBLE)), np.inf, 0.0)
+    residuals = _feasible(problem, found)
+    residuals["least"] = np.where(np.isnan(used), np.inf, np.maximum((B - used) / B, 0.0))
+    return _verdict(residuals, np.zeros_like(B), np.ones_like(B), np.zeros_like(B))
+
+
+def _least_with_clocks(problem: Problem, at: Allotment) -> FloatArray:
+    """A lower bound on the bandwidth that each device's keep ratio takes, Hz."""
+    held = np.nan_to_num(np.asarray(at.bandwidth_hz), posinf=0.0)
+    priced = terms(
+        problem, at.pruning_ratio, held, np.nan_to_num(at.tx_power_w), at.clock, np.ones(problem.batch_shape)
+    )
+    return priced.least
+
+
 def _feasible(problem: Problem, found: Allotment) -> dict[str, FloatArray]:
-    claims = {name: getattr(found, name) for name in _CLAIMED}
+    claims = {name: getattr(found, name) for name in (*_CLAIMED, *(("clock",) if problem.clocked else ()))}
     return feasibility(problem, found.pruning_ratio, found.bandwidth_hz, found.tx_power_w, claims)
 
 

@@ -22,7 +22,7 @@ B is convex (the proof is checked by ``kktalloc verify``), so that everything bu
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import log
 
 import numpy as np
@@ -62,8 +62,8 @@ class Clocked:
     late: np.ndarray  # bool: what has to be computed does not fit the window
     error: PruningError
 
-    def rows(self, keep: np.ndarray) -> Clocked:
-        """The problems selected by a mask, or by indices, over ``(N,)``."""
+    def rows(self, keep: np.ndarray | slice) -> Clocked:
+        """The problems selected by a mask, by indices, or by a slice, over ``(N,)``."""
         mask = np.zeros(self.weight.shape[0], dtype=bool)
         mask[keep] = True
         arrays = {f.name: getattr(self, f.name)[keep] for f in fields(self) if f.name != "error"}
@@ -285,10 +285,15 @@ def _cubic_root(cube: FloatArray, square: FloatArray, constant: FloatArray) -> F
     return r
 
 
+def floor_points(form: Clocked) -> Point:
+    """Each device at its floor; no bandwidth does where that is more than it can use itself."""
+    at = least_bandwidth(form, form.q_min)
+    return replace(at, b=np.where(at.b > form.b_max * (1.0 + FEASIBLE), np.inf, np.minimum(at.b, form.b_max)))
+
+
 def floor_bandwidths(form: Clocked) -> FloatArray:
     """Least bandwidth of each device at its floor, in cells, shape ``(N, K)``; ``inf`` where none does."""
-    b = least_bandwidth(form, form.q_min).b
-    return np.where(b > form.b_max * (1.0 + FEASIBLE), np.inf, np.minimum(b, form.b_max))
+    return floor_points(form).b
 
 
 def most_kept(form: Clocked, b: FloatArray) -> FloatArray:
