@@ -8,7 +8,7 @@ ARGS ?=
 # CPU training here runs one thread per core it is given; BLAS threads on top only fight over them.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help report explore paper docs test test-flower lint types verify bench fuzz mutations sanitize clean
+.PHONY: help report explore paper docs packages test test-flower lint types verify bench fuzz mutations sanitize clean
 
 help:
 	@echo "make report   install, train five schemes on the bundled digits, write an HTML report"
@@ -18,6 +18,7 @@ help:
 	@echo "make test     install everything the tests need and run them"
 	@echo "make test-flower   the tests of the Flower app, in an environment of their own"
 	@echo "make sanitize      both compiled extensions under the sanitizers for memory, undefined behaviour and threads"
+	@echo "make packages  wheel and source archive, built and tried in fresh environments"
 	@echo "make lint types verify bench fuzz mutations clean"
 
 $(VENV)/.made:
@@ -72,6 +73,10 @@ $(VENV)-flower/.made: pyproject.toml constraints.txt examples/flower/constraints
 test-flower: $(VENV)-flower/.made
 	$(VENV)-flower/bin/python -m pytest $(wildcard tests/test_fltrain_flower*.py) $(ARGS)
 
+# Wheel and source archive, built and tried as a stranger would, outside the checkout.
+packages: $(VENV)/.made
+	$(BIN)/python tests/packages.py $(ARGS)
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -98,4 +103,4 @@ sanitize: $(VENV)/.dev
 	$(BIN)/python tests/builds.py address thread $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-flower build dist docs/_build docs/reference *.egg-info paper/build paper/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(VENV)-flower build dist docs/_build docs/reference docs/gallery *.egg-info paper/build paper/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

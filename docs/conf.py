@@ -9,13 +9,16 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
 
+import gallery  # noqa: E402
+
 project = "kktalloc"
 author = "The kktalloc founders"
 release = version = installed("kktalloc")
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "mathml", "reference"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "mathml", "reference", "gallery"]
 exclude_patterns = ["_build", "_ext", "results"]
 
-myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_block"]
+myst_enable_extensions = ["dollarmath", "colon_fence", "substitution"]
+myst_substitutions = gallery.headline(HERE / "results")
 myst_heading_anchors = 3
 
 # Flower is an extra that not every reader has; its page needs names and docstrings alone.
@@ -36,3 +39,4 @@ html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False

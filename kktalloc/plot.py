@@ -47,6 +47,9 @@ _COLOUR = {
     Regime.SATURATED: "#56B4E9",
     Regime.TOTAL_POWER: "#E69F00",
     Regime.BANDWIDTH_MAX: "#F0E442",
+    Regime.CLOCK: "#117733",
+    Regime.CLOCK_MIN: "#88CCAA",
+    Regime.EARLY_FINISH: "#332288",
 }
 _MEANING = {
     Regime.FLOOR: "prunes the most it may",
@@ -56,6 +59,9 @@ _MEANING = {
     Regime.SATURATED: "nothing: keeps all",
     Regime.TOTAL_POWER: "total power",
     Regime.BANDWIDTH_MAX: "bandwidth of its own",
+    Regime.CLOCK: "energy, clock and radio",
+    Regime.CLOCK_MIN: "energy, slowest clock",
+    Regime.EARLY_FINISH: "energy, done early",
 }
 _AXIS = {
     "bandwidth_hz": ("bandwidth (MHz)", 1e6),

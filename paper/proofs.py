@@ -42,6 +42,7 @@ _TITLES = {
     "momentum": "Corollary, server momentum",
     "implied": "Hypotheses from norms",
     "allocation": "Allocation problem",
+    "clock": "Clock and electronics",
 }
 
 

@@ -12,23 +12,45 @@ GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 
 
 def clock_cell(rng: np.random.Generator, devices: int, roomy: bool = False) -> ka.Problem:
-    """A cell of devices of all kinds; its bandwidth is what some random keep ratios take, times a random factor.
+    """One cell, as of `clock_cells`."""
+    return rows(clock_cells(rng, 1, devices, roomy), 0)
+
+
+def rows(problem: ka.Problem, i: int) -> ka.Problem:
+    """Problem i of a batch."""
+    cell = (None if v is None else np.asarray(v)[i, 0] for v in vars(problem.cell).values())
+    return ka.Problem(ka.Cell(*cell), ka.Devices(**{n: np.asarray(v)[i] for n, v in vars(problem.devices).items()}))
+
+
+def all_in_one(problem: ka.Problem) -> ka.Problem:
+    """The devices of a batch in one cell, their windows as they were."""
+    deadline = np.asarray(problem.cell.deadline_s)
+    longest = float(deadline.max())
+    fields = {n: np.asarray(v).ravel() for n, v in vars(problem.devices).items()}
+    fields["fixed_latency_s"] = fields["fixed_latency_s"] + np.broadcast_to(longest - deadline, problem.shape).ravel()
+    return ka.Problem(
+        ka.Cell(1.0, float(np.asarray(problem.cell.noise_psd_w_per_hz).ravel()[0]), longest), ka.Devices(**fields)
+    )
+
+
+def clock_cells(rng: np.random.Generator, cells: int, devices: int, roomy: bool = False) -> ka.Problem:
+    """Cells with devices of all kinds; the bandwidth is what some random keep ratios take, times a random factor.
 
     `roomy` draws devices that can nearly all be served.
     """
-    K = devices
+    N, K = cells, devices
 
     def decades(low: float, high: float) -> FloatArray:
-        return np.asarray(10.0 ** rng.uniform(low, high, K))
+        return np.asarray(10.0 ** rng.uniform(low, high, (N, K)))
 
-    some = rng.random((4, K)) < 0.5
+    some = rng.random((4, N, K)) < 0.5
     cycles, fastest = decades(6.0, 8.5 if roomy else 9.5), decades(8.0, 9.7)
     unit = fastest * decades(-1.0, 0.0)  # the clock at which times and energies are given
     slowest = np.maximum(np.where(some[0], fastest * decades(-2.0, -0.3), 0.0), unit * 1e-3)
     extra = np.where(some[1], 0.0, cycles * decades(-2.0, 0.0))
     watts = decades(-29.0, -26.0) * unit**3  # of computing at that clock
     payload = decades(4.0, 6.0 if roomy else 7.0)
-    deadline = float(10.0 ** rng.uniform(-0.3 if roomy else -1.0, 1.0))
+    deadline = 10.0 ** rng.uniform(-0.3 if roomy else -1.0, 1.0, N)
     fields = {
         "channel_gain": decades(-6.0 if roomy else -7.0, -1.0),
         "tx_power_max_w": decades(-2.0, 0.5),
@@ -39,17 +61,16 @@ def clock_cell(rng: np.random.Generator, devices: int, roomy: bool = False) -> k
         "fixed_compute_s": extra / unit,
         "fixed_compute_j": watts * extra / unit,
         "energy_budget_j": decades(-1.0 if roomy else -3.0, 1.0),
-        "pa_efficiency": rng.uniform(0.2, 1.0, K),
+        "pa_efficiency": rng.uniform(0.2, 1.0, (N, K)),
         "circuit_power_w": np.where(some[3], 0.0, decades(-3.0, -0.5 if roomy else 0.3)),
         "clock_min": np.minimum(slowest, fastest) / unit,
         "clock_max": fastest / unit,
-        "weight": rng.dirichlet(np.ones(K)),
+        "weight": rng.dirichlet(np.ones(K), N),
     }
-    wide = ka.Problem(ka.Cell(1.0, 1e-12, deadline), ka.Devices(**fields))
-    taken = brute_bandwidth_hz(wide, rng.uniform(0.05, 0.95, K), 40)
-    taken = taken[np.isfinite(taken)]
-    bandwidth = float(taken.sum() * 10.0 ** rng.uniform(-0.5, 0.3)) if taken.size else 1e6
-    return ka.Problem(ka.Cell(bandwidth, 1e-12, deadline), ka.Devices(**fields))
+    wide = ka.Problem(ka.Cell(np.ones(N), 1e-12, deadline), ka.Devices(**fields))
+    taken = brute_bandwidth_hz(all_in_one(wide), rng.uniform(0.05, 0.95, N * K), 40).reshape(N, K)
+    taken = np.where(np.isfinite(taken), taken, 0.0).sum(axis=1) * 10.0 ** rng.uniform(-0.5, 0.3, N)
+    return ka.Problem(ka.Cell(np.where(taken > 0.0, taken, 1e6), 1e-12, deadline), ka.Devices(**fields))
 
 
 def brute_bandwidth_hz(problem: ka.Problem, q: FloatArray, steps: int = 90) -> FloatArray:
@@ -77,6 +98,8 @@ def brute_bandwidth_hz(problem: ka.Problem, q: FloatArray, steps: int = 90) -> F
         return np.where(nats > 0.0, b, 0.0)
 
     with np.errstate(all="ignore"):
+        slowest = np.maximum(np.asarray(d.clock_min), np.where(work > 0.0, work / T, 0.0))
+        idle = (nats == 0.0) & (T >= 0.0) & (slowest <= np.asarray(d.clock_max)) & (heat * slowest**2 <= budget)
         longest = T - np.where(work > 0.0, work / np.asarray(d.clock_max), 0.0)
     possible = longest > 0.0
     high = np.where(possible, longest, 1.0)
@@ -87,7 +110,7 @@ def brute_bandwidth_hz(problem: ka.Problem, q: FloatArray, steps: int = 90) -> F
         left = hertz(one) <= hertz(two)
         low, high = np.where(left, low, one), np.where(left, two, high)
     best = np.minimum(hertz(0.5 * (low + high)), last)
-    return np.where(possible & (best < 1e150), best, np.inf)
+    return np.where(np.where(nats > 0.0, possible & (best < 1e150), idle), best, np.inf)
 
 
 def _efficiency(load: FloatArray) -> FloatArray:

@@ -1,9 +1,10 @@
-"""Under CI a skipped test is a failure: whatever CI can run, it runs."""
+"""Under CI a skipped test is a failure: whatever CI can run, it runs. Commands under test can be interrupted."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from typing import Any
 
 import hypothesis
@@ -11,6 +12,11 @@ import pytest
 
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("project")
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so do all their children: the commands that tests
+# interrupt would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Flower is an extra of its own, and its tests start servers for minutes: `make test-flower` installs and runs them.
 collect_ignore_glob = [] if importlib.util.find_spec("flwr") else ["test_fltrain_flower*.py"]

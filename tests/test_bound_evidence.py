@@ -66,7 +66,9 @@ def test_the_comparison_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     assert min(bound_evidence.random_quadratic(seed).ratio for seed in range(40)) < 1
 
 
-@pytest.mark.parametrize("instance", [i for i in bound_tightness.INSTANCES if i.tight], ids=lambda i: i.name)
+@pytest.mark.parametrize(
+    "instance", [i for i in bound_tightness.INSTANCES if i.tight], ids=lambda i: f"{i.theorem}: {i.name}"
+)
 def test_one_step_is_the_exact_worst_case(instance: bound_tightness.Instance) -> None:
     value, weight = bound_tightness.theorem(instance)
     assert value == pytest.approx(bound_tightness.worst_case(instance, weight), rel=bound_tightness.TIGHT_TOL)

@@ -174,3 +174,69 @@ def test_bad_fields_are_refused_by_name(changes: dict[str, float], message: str)
     usual = {"channel_gain": [1e-9], "tx_power_max_w": 0.1, "payload_bits": 1e6, "pruned_compute_s": 0.2}
     with pytest.raises(ValueError, match=message):
         ka.Problem(ka.Cell(1e6, 1e-20, 1.0), ka.Devices(**usual | {"pruned_compute_j": 0.1} | changes))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_least_budgets_are_those_at_which_the_floors_just_fit(seed: int) -> None:
+    problem = clock_cell(np.random.default_rng(2000 + seed), 4, roomy=True)
+    level = np.full(4, 0.7)
+    hertz = ka.least_bandwidth(problem, level)
+    searched = brute_bandwidth_hz(problem, 1.0 - level).sum()
+    np.testing.assert_allclose(hertz, searched, rtol=1e-10)
+    if not np.isfinite(hertz):
+        return
+    seconds = ka.least_deadline(problem, level)
+    assert np.isfinite(seconds)
+    d = {n: np.asarray(v) for n, v in vars(problem.devices).items()}
+    cell = [np.asarray(v)[0] for v in vars(problem.cell).values() if v is not None]
+    for factor, fits in ((1.0 - 1e-6, False), (1.0 + 1e-6, True)):
+        other = ka.Problem(ka.Cell(cell[0], cell[1], seconds * factor), ka.Devices(**d))
+        assert (brute_bandwidth_hz(other, 1.0 - level).sum() <= cell[0]) == fits
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_fair_level_is_that_of_a_search(seed: int) -> None:
+    problem = clock_cell(np.random.default_rng(3000 + seed), 3, roomy=True)
+    fair = ka.solve_minmax(problem, throw=False)
+    if fair.diagnosis is not None:
+        return
+    assert fair.status is ka.Status.OPTIMAL
+    weight = np.asarray(problem.devices.weight) * 3.0
+    low, high = 0.0, float(weight.max())
+    for _ in range(45):
+        middle = 0.5 * (low + high)
+        fits = brute_bandwidth_hz(problem, np.maximum(1.0 - middle / weight, 0.0)).sum() <= problem.cell.bandwidth_hz[0]
+        low, high = (low, middle) if fits else (middle, high)
+    np.testing.assert_allclose(fair.level, high, atol=1e-9)
+
+
+def test_selection_keeps_whom_the_cell_can_serve() -> None:
+    problem = clock_cell(np.random.default_rng(41), 8)
+    d = {n: np.asarray(v) for n, v in vars(problem.devices).items()} | {"pruning_ratio_max": np.full(8, 0.5)}
+    cell = [np.asarray(v)[0] for v in vars(problem.cell).values() if v is not None]
+    hard = ka.Problem(ka.Cell(*cell), ka.Devices(**d))
+    floors = brute_bandwidth_hz(hard, np.full(8, 0.5))
+    chosen = ka.select(hard)
+    assert floors[chosen.kept].sum() <= cell[0] * (1.0 + 1e-9)
+    count = np.searchsorted(np.cumsum(np.sort(floors)), cell[0] * (1.0 - 1e-9))
+    assert chosen.kept.sum() == count
+    assert chosen.status is ka.Status.OPTIMAL
+
+
+@pytest.mark.parametrize("ask", [ka.least_energy, lambda p: ka.solve_blocks(p, 1e4), ka.solve_reference])
+def test_what_does_not_take_clocks_says_so(ask: object) -> None:
+    problem = clock_cell(np.random.default_rng(1), 2, roomy=True)
+    with pytest.raises(ValueError, match=r"devices\.\w+\[\d\] = .*clocks, electronics"):
+        ask(problem)  # type: ignore[operator]
+
+
+def test_a_cap_on_total_power_is_refused_where_it_binds() -> None:
+    problem = clock_cell(np.random.default_rng(5), 6, roomy=True)
+    free = ka.solve(problem)
+    d = {n: np.asarray(v) for n, v in vars(problem.devices).items()}
+    cell = [np.asarray(v)[0] for v in vars(problem.cell).values() if v is not None]
+    watts = float(free.tx_power_w.sum())
+    loose = ka.solve(ka.Problem(ka.Cell(*cell, total_power_w=watts * 1.01), ka.Devices(**d)))
+    np.testing.assert_allclose(loose.objective, free.objective, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="total_power_w"):
+        ka.solve(ka.Problem(ka.Cell(*cell, total_power_w=watts * 0.5), ka.Devices(**d)))

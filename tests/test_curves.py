@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from problems import random_problem
 
 import kktalloc as ka
+from kktalloc._problem import kernel
 from kktalloc._problem.variant import variant
 
 RATIOS = np.linspace(0.0, 1.0, 9)
@@ -168,3 +169,42 @@ def test_curves_must_fit_the_devices() -> None:
         variant(start, ka.Table(RATIOS, tables(np.random.default_rng(0), 3)))
     with pytest.raises(ValueError, match=r"pruning_error.scale: shape \(3,\) does not fit \(4,\)"):
         variant(start, ka.PowerLaw(2.0, np.ones(3)))
+
+
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+@pytest.mark.parametrize("own", [True, False])
+def test_bandwidth_to_spare_leaves_devices_at_the_break_where_more_is_worth_nothing(
+    engine: str, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last digit: the next ratio that a double can tell lies on the steep piece.
+
+    The search for the price ends with one side alone, whose devices must not forget the break that holds them.
+    """
+    if engine == "compiled" and kernel._KERNEL is None:
+        pytest.skip("installed without a C compiler")
+    monkeypatch.setenv("KKTALLOC_ENGINE", engine)
+    rng = np.random.default_rng(6)
+    for _ in range(100):
+        K = int(rng.integers(1, 5))
+        corner = np.sort(rng.uniform(0.1, 0.9, (K, 2) if own else 2), axis=-1)
+        ends = np.zeros((*corner.shape[:-1], 1))
+        ratio = np.concatenate([ends, corner, ends + 1.0], axis=-1)
+        table = ka.Table(ratio, np.broadcast_to([0.0, 0.0, 0.2, 0.6], ratio.shape))
+        gain, window = 10.0 ** rng.uniform(-12.0, -4.0, K), 10.0 ** rng.uniform(-1.0, 1.0)
+        devices = ka.Devices(
+            channel_gain=gain,
+            tx_power_max_w=0.1,
+            payload_bits=rng.uniform(1e5, 1e6, K) * window,
+            overhead_bits=rng.uniform(0.0, 1e6, K) * window,
+            pruned_compute_s=rng.uniform(0.0, 0.9, K) * window,
+            energy_budget_j=rng.uniform(1e-4, 1.0, K) * window,
+            pruned_compute_j=rng.uniform(0.0, 1e-4, K) * window,
+        )
+        try:
+            least = ka.least_bandwidth(ka.Problem(ka.Cell(1e9, 4e-21, window), devices, table), ratio[..., 1])
+        except ka.InfeasibleError:
+            continue
+        problem = ka.Problem(ka.Cell(1.1 * float(least), 4e-21, window), devices, table)
+        solution = ka.solve(problem)
+        assert solution.certificate.ok
+        assert solution.objective <= 1e-15

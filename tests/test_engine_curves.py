@@ -117,3 +117,15 @@ def test_a_large_problem_in_chunks_threads_and_from_a_sample(kind: str) -> None:
     assert solution.certificate.worst[1] <= 1e-10
     with engine("numpy"):
         assert own_verdict(solution).ok
+
+
+def test_a_device_at_a_break_tells_the_limit_that_holds_there() -> None:
+    """Breaks close to where the energy budget takes over from the peak: the regime is the one at the break."""
+    rng = np.random.default_rng(8)
+    ratio = np.linspace(0.0, 1.0, 9)
+    problems = [random_problem(rng, 10, "kink", stress=False) for _ in range(300)]
+    batch = stacked(problems)
+    found = compiled.solve(ka.Problem(cell_of(batch), batch.devices, ka.Table(ratio, ratio**2)))
+    assert found is not None
+    assert found.allocation().solved.all()
+    assert found.certified

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from problems import REGIMES, RESOURCES, infeasible_problem, random_problem
 
 import kktalloc as ka
+from kktalloc._certificate import usage
 from kktalloc._device.feasibility import floor_power, least_cells, least_deadline
 from kktalloc._device.link import floor_bandwidth
 from kktalloc._device.reduced import reduce
@@ -111,3 +114,18 @@ def test_the_engines_give_the_same_answers(monkeypatch: pytest.MonkeyPatch) -> N
                 float(np.nan_to_num(ka.solve(problem, throw=False).objective)),
             )
         np.testing.assert_allclose(found["compiled"], found["numpy"], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("capped", [False, True])
+def test_the_bounds_of_both_judges_agree(capped: bool) -> None:
+    rng = np.random.default_rng(63)
+    for problem in problems(capped):
+        found, hz_per_w = least._at_floors(problem)
+        by_s = np.asarray(problem.cell.deadline_s)[..., 0]
+        moved = replace(found, bandwidth_hz=found.bandwidth_hz * rng.uniform(0.5, 2.0, problem.shape))
+        for allotment in (found, moved):
+            for at_s in (by_s, by_s * (1 - 1e-8)):
+                given = (problem, allotment, at_s, np.ones(problem.batch_shape), np.asarray(hz_per_w)[..., None] + 1e3)
+                ours, theirs = usage._least_cost(*given), usage._cost_by_numpy(*given)
+                sizes = np.abs(theirs[np.isfinite(theirs)])
+                np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9 * sizes.max(initial=0.0))

@@ -78,6 +78,11 @@ def test_regimes_are_those_of_each_budget() -> None:
     assert "no solution" in [text.get_text() for text in ax.figure.legends[0].get_texts()]
 
 
+def test_every_regime_has_a_colour_and_words() -> None:
+    assert set(plot._COLOUR) == set(plot._MEANING) == set(ka.Regime)
+    assert len(set(plot._COLOUR.values())) == len(set(plot._MEANING.values())) == len(ka.Regime)
+
+
 def test_axes_of_ones_own_are_drawn_into_and_files_written() -> None:
     figure = Figure()
     one, two = figure.subplots(1, 2)

@@ -300,7 +300,7 @@ ATTACKS: dict[str, tuple[str, str, Callable[[Any], Verdict]]] = {
     "name: an index as a number": (REFUSED, "not a declared parameter", lambda v: offer(v, eq(v.k * v.x(v.k), 0))),
     "name: another sort of the same letters": (REFUSED, "not 0 but", lambda v: label_collision()),
     # -- steps --------------------------------------------------------------------------------------------------
-    "steps: in a circle": (REFUSED, "neither given nor proved", circular),
+    "steps: in a circle": (REFUSED, "stands before this step, but was refused", circular),
     "steps: one named like a fact": (UNSAYABLE, "named 'claim'", shadowed),
     # -- true, though they look it not ----------------------------------------------------------------------------
     "0 or 1: a parameter is its own square": (TRUE, "", lambda v: offer(v, eq(v.bit**2, v.bit))),

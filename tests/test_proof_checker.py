@@ -315,3 +315,25 @@ def test_numbers_put_in_keep_the_declared_sign(sign: Sign, good: list[sympy.Expr
     for value in bad:
         with pytest.raises(ValueError, match="a is declared"):
             theory.at("numbers", {a: value})
+
+
+def test_a_refused_step_says_what_helps() -> None:
+    theory = Theory("t")
+    n, a = theory.signature.parameter("n", Sign.POSITIVE), theory.signature.parameter("a", Sign.REAL)
+    item = Sort("item", n)
+    k = theory.signature.index("k", item)
+    x = theory.signature.family("x", (item,))
+    theory.given("h", le(x(k), a), "")
+    theory.prove("float", le(x(k), a), "", (Use("h", sympy.Float(1)),))
+    theory.prove("float in a weight", le(x(k), a), "", (Use("h"),), (Square(a, sympy.Float(0)),))
+    theory.prove("after it", le(x(k), a), "", (Use("float"),))
+    theory.prove("nobody's", le(x(k), a), "", (Use("mistyped"),))
+    theory.prove("not totalled", le(total(x(k), k), n * a), "", (Use("h"),))
+    theory.prove("sign", le(x(k), a), "", (Use("h"),), (Square(x(k), a),))
+    floating, weight, after, mistyped, free, sign = (verdict.reason for verdict in verify(theory))
+    assert "(Float) is not in the language" in floating
+    assert "(Float) is not in the language" in weight
+    assert after == "'float' stands before this step, but was refused: mend it first"
+    assert mistyped == "'mistyped' is neither given nor proved before"
+    assert free.endswith("; the certificate leaves free what the claim does not have: k (over=?)")
+    assert sign == "the weight a of the square of x[k] is not shown non-negative"

@@ -1,9 +1,4 @@
-"""Batches drawn without replacement over the steps of a round are not what A2 asks, and then the theorem is false.
-
-One device, nothing pruned, two steps on two samples: F(x) = x^2/2, and the samples' gradients are x + e(x) and
-x - e(x) with e(x) = 1.6551 - 295.1541 (x - 1.2219). Only F has to be smooth, not the samples. Drawing each sample once
-correlates the noise of the second step with where the first one went.
-"""
+"""Batches drawn without replacement over the steps of a round break A2 and the theorem; the sampler draws both ways."""
 
 from __future__ import annotations
 
@@ -13,33 +8,12 @@ import numpy as np
 
 import fltrain as ft
 from fltrain.local import draw_batches
-from kktalloc.bound import Constants, Schedule, bound
-
-START, RATE = 1.2219, 0.005
-
-
-def noise(x: float) -> float:
-    """Half the difference of the two samples' gradients."""
-    return 1.6551 - 295.1541 * (x - START)
-
-
-def measured_over_bound(orders: list[tuple[int, int]]) -> float:
-    """Left side over right side of the theorem, exact over the equally likely orders in which samples are drawn."""
-    ends, squares = [], [noise(START) ** 2]
-    for first, second in orders:
-        x = START - RATE * (START + first * noise(START))
-        squares.append(noise(x) ** 2)
-        ends.append(x - RATE * (x + second * noise(x)))
-    variance = max(squares[0], float(np.mean(squares[1:])))
-    gained = START**2 / 2 - float(np.mean([x * x / 2 for x in ends]))  # may be a loss
-    constants = Constants(1.0, 1.0, variance, 0.0, 0.0, 0.0, 1.0, max(gained, 0.0))
-    terms = bound(constants, Schedule(1, 2, 0, RATE, 0.1), np.zeros(1), young="best")
-    return float((terms.gradient_weight * START**2 - min(gained, 0.0)) / terms.total)
+from validation.bound.counterexample import EACH_ONCE, WITH_REPLACEMENT, measured_over_bound
 
 
 def test_without_replacement_the_theorem_is_false() -> None:
-    assert measured_over_bound(list(itertools.product((1, -1), repeat=2))) <= 1
-    assert measured_over_bound([(1, -1), (-1, 1)]) > 20
+    assert measured_over_bound(WITH_REPLACEMENT) <= 1
+    assert measured_over_bound(EACH_ONCE) > 20
 
 
 def test_the_sampler_draws_both_ways() -> None:

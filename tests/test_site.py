@@ -53,10 +53,11 @@ def test_every_public_name_has_a_page(reference: ModuleType) -> None:
 
 def test_every_page_is_in_the_contents() -> None:
     listed = {
-        line.split("<")[-1].strip("> ").removesuffix(".md")
+        ("tutorials/" if page.parent.name == "tutorials" else "") + line.split("<")[-1].strip("> ").removesuffix(".md")
         for page in DOCS.rglob("*.md")
         for block in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text(), flags=re.DOTALL)
         for line in block.splitlines()
     }
     pages = {p.relative_to(DOCS).with_suffix("").as_posix() for p in DOCS.glob("*.md")} - {"index"}
+    pages |= {f"tutorials/{p.stem}" for p in DOCS.glob("tutorials/*.md")}
     assert sorted(pages - listed) == []

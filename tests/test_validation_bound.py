@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 import fltrain as ft
 from validation import results
-from validation.bound import page, quadratics, terms, training, walk
+from validation.bound import hypotheses_page, page, quadratics, terms, training, walk
 from validation.bound.study import CONFIG, MODULES, BoundStudy, cases
 from validation.cases import load_cases, run_cases
 from validation.config import to_dict
@@ -63,6 +63,12 @@ def test_every_hypothesis_is_measured_in_each_kind_of_round(finished: Path) -> N
     assert 0 < sparse["unsent_sq"] < sum(sparse["error"]) / 5
     assert sparse["tail_sum"] == pytest.approx(np.mean(sparse["kept_back"]), rel=0.01)
     assert 0 < sparse["selection_noise"] < sparse["upload_noise"]
+
+
+def test_nothing_is_no_comparison_and_something_is() -> None:
+    pairs = {"a": {"measured": 1e-33, "bound": 0.0}, "b": {"measured": 1e-9, "bound": 0.0}}
+    run = {"hypotheses": {"gradient_sq": 0.1}, "beside": pairs}
+    assert hypotheses_page.compared(run) == [pairs["b"]]
 
 
 def test_an_interrupted_study_makes_only_what_is_missing(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,9 @@ from validation.ordering import study as ordering
 
 
 def test_allocations_are_ordered_and_trained(tmp_path: Path) -> None:
-    config = replace(ordering.CONFIG, seeds=(1,), allocations=("equal", "linear", "measured"), rounds=2, pilot_rounds=2)
+    config = replace(
+        ordering.CONFIG, seeds=(1,), allocations=("equal", "linear", "measured"), rounds=2, repeats=2, pilot_rounds=2
+    )
     run_cases(tmp_path, to_dict(config), ordering.cases(config), ordering.MODULES)
     (runs,) = load_cases(tmp_path).results.values()
     predicted = {run["allocation"]: run["predicted"] for run in runs}
@@ -24,6 +26,9 @@ def test_allocations_are_ordered_and_trained(tmp_path: Path) -> None:
     assert min(run["predicted_linear"] for run in runs) == pytest.approx(
         next(run["predicted_linear"] for run in runs if run["allocation"] == "linear"), rel=0.02
     )
+    for run in runs:  # other batches, other accuracy
+        assert len(set(run["accuracy_averaged_each"])) == 2
+        assert run["accuracy_averaged"] == pytest.approx(np.mean(run["accuracy_averaged_each"]))
     text = ordering_page.write(tmp_path).read_text(encoding="utf-8")
     assert "Over 3 allocations at one deadline" in text
 

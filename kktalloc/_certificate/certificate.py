@@ -29,6 +29,10 @@ _PER_DEVICE = (
     "upload_s", "latency_s", "energy_j", "clock", "energy_per_j", "peak_power_per_w", "bandwidth_max_per_hz", "regime",
     "clock_max", "clock_min", "circuit_power_per_w",
 )  # fmt: skip
+_PRIMAL = (
+    "primal_rate", "primal_energy", "primal_peak_power", "primal_bandwidth", "primal_bandwidth_max",
+    "primal_total_power", "primal_pruning",
+)  # fmt: skip
 _PER_PROBLEM = ("objective", "bandwidth_per_hz", "deadline_per_s", "total_power_per_w")
 
 
@@ -255,6 +259,11 @@ def feasibility(
     For the questions that are not after the least objective. Infinite where the allocation holds no numbers.
     """
     rho, b, p = (np.asarray(v) for v in (rho, b, p))
+    free = np.zeros(problem.batch_shape)
+    verdict = compiled.judge(problem, rho, b, p, free, free, claims)
+    if verdict is not None:
+        residuals = read_verdict(verdict, free, free).residuals
+        return {name: residuals[name] for name in (*_PRIMAL, "consistency")}
     implied = outcome(problem, rho, b, p, claims.get("clock"))
     residuals = _primal(problem, 1.0 - rho, b, p, implied)
     residuals["consistency"] = _consistency(problem, implied, {n: np.asarray(v) for n, v in claims.items()}, {})

@@ -114,9 +114,10 @@ def terms(
     none = np.zeros(problem.shape)
     # Who sends nothing would at most keep what it takes to send at the efficiency at which its first bit just pays,
     # phi(y) <= lam S / (alpha e' t), where t leaves time to compute and energy for the electronics: next to nothing.
-    z = lam * S / (steep * np.fmin(T - w_s / high, E / p_c))
+    left = E - w_j * slowest**2
+    z = lam * S / (steep * np.fmin(T - w_s / high, left / p_c))
     first = np.minimum(z + 1.0 - np.exp(-z), 690.0)
-    kept = np.minimum(g * np.minimum(P * T, np.where(budget, eta * E, np.inf)) * first / (np.expm1(first) * S), 1.0)
+    kept = np.minimum(g * np.minimum(P * T, np.where(budget, eta * left, np.inf)) * first / (np.expm1(first) * S), 1.0)
     idle = np.where(mute | (steep == 0.0), 0.0, steep * np.nan_to_num(kept, nan=1.0))
     best = Terms(np.where(mute | ~sends, alpha * error.value(rho) - idle, -np.inf), none, np.where(sends, 0.0, idle),
                  lam + none, *(none for _ in range(7)))  # fmt: skip

@@ -10,7 +10,7 @@ from kktalloc._problem.allocation import Allocation
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.regime import Regime
-from kktalloc._problem.served import curve_columns, serving
+from kktalloc._problem.served import curve_columns, serving, serving_floors
 from kktalloc._problem.threads import threads_for
 
 # Rows of what `judge` finds, in the order of kernel/problem.h; the gap and the resolution follow.
@@ -94,3 +94,17 @@ def _codes(regime: np.ndarray | None) -> np.ndarray | None:
     if regime is None or regime.dtype == np.int8:
         return regime
     return np.where(np.isin(regime, list(Regime)), regime, -1).astype(np.int8, order="C")
+
+
+def least_cost(
+    problem: Problem, rho: FloatArray, b: FloatArray, by_s: FloatArray, per_hz: FloatArray, per_w: FloatArray
+) -> FloatArray | None:
+    """Bounds on what the uploads cost (`kktalloc._certificate.usage`), shape ``(..., K)``; None if not served."""
+    module = serving_floors(problem)
+    if module is None:
+        return None
+    N, K = problem.sizes
+    each = (v if v.ndim <= 2 else np.broadcast_to(v, problem.shape).reshape(N, K) for v in (rho, b, per_w))
+    cost = np.empty((N, K))
+    module.least_cost(*problem.columns, N, K, *each, per_hz.reshape(N), by_s.reshape(N), cost)
+    return cost.reshape(problem.shape)

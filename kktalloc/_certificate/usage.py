@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kktalloc._certificate import compiled
 from kktalloc._certificate.certificate import Certificate, feasibility
+from kktalloc._certificate.clocked import terms
 from kktalloc._device.efficiency import EFFICIENCY_MAX, efficiency_for, phi
 from kktalloc._problem.allocation import LN2, Allotment
 from kktalloc._problem.arrays import FloatArray
@@ -31,11 +33,11 @@ def judge_energy(
 
     The gap is relative to the energy and what the budgets are worth.
     """
-    d, sent = problem.devices, _uploads(problem, found.pruning_ratio)
-    per_w = np.asarray(per_w)
-    per_joule = sent.left / np.asarray(d.pa_efficiency) + per_w[..., None]
-    spent = _least_use(problem, sent, _efficiency(sent, found), per_hz, per_joule)
+    d, per_w = problem.devices, np.asarray(per_w)
     kept = 1.0 - np.asarray(found.pruning_ratio)
+    left = np.asarray(problem.cell.deadline_s) - np.asarray(d.fixed_latency_s) - np.asarray(d.pruned_compute_s) * kept
+    by_s = np.asarray(problem.cell.deadline_s)[..., 0]
+    spent = _least_cost(problem, found, by_s, per_hz, left / np.asarray(d.pa_efficiency) + per_w[..., None])
     rest = np.asarray(d.fixed_energy_j) + np.asarray(d.pruned_compute_j) * kept
     budgets = np.asarray(per_hz) * np.asarray(problem.cell.bandwidth_hz)[..., 0] + per_w * _watts(problem)
     total = np.asarray(total_energy_j)
@@ -54,9 +56,12 @@ def judge_bandwidth(problem: Problem, found: Allotment, hz_per_w: FloatArray) ->
     The gap is relative to the bandwidth and what the cap on total power is worth.
     """
     B = np.asarray(problem.cell.bandwidth_hz)[..., 0]
+    if problem.clocked:
+        used = _least_with_clocks(problem, found).sum(axis=-1)
+        return _verdict(_feasible(problem, found), (B - used) / B, np.ones_like(B), hz_per_w)
     worth = np.asarray(hz_per_w) * _watts(problem)
-    sent = _uploads(problem, found.pruning_ratio)
-    used = _least_use(problem, sent, _efficiency(sent, found), np.ones_like(B), np.asarray(hz_per_w)[..., None])
+    by_s = np.asarray(problem.cell.deadline_s)[..., 0]
+    used = _least_cost(problem, found, by_s, np.ones_like(B), np.asarray(hz_per_w)[..., None])
     with np.errstate(all="ignore"):
         gap = (B - (used.sum(axis=-1) - worth)) / (B + worth)
     return _verdict(_feasible(problem, found), gap, np.ones_like(B), hz_per_w)
@@ -70,12 +75,11 @@ def judge_deadline(
     The residual ``least`` is the bandwidth that would be to spare then, relative to the cell's.
     """
     B = np.asarray(problem.cell.bandwidth_hz)[..., 0]
-    sooner = variant(problem, deadline_s=np.asarray(problem.cell.deadline_s)[..., 0] * (1.0 - LEAST))
+    by_s = np.asarray(problem.cell.deadline_s)[..., 0]
+    sooner = variant(problem, deadline_s=by_s * (1.0 - LEAST))
     if block_hz is None:
         # At the efficiencies of the deadline itself, where bandwidth and power are traded at their worth.
-        y = _efficiency(_uploads(problem, found.pruning_ratio), found)
-        late = _uploads(sooner, found.pruning_ratio)
-        used = _least_use(sooner, late, y, np.ones_like(B), np.asarray(hz_per_w)[..., None]).sum(axis=-1)
+        used = _least_cost(sooner, found, by_s, np.ones_like(B), np.asarray(hz_per_w)[..., None]).sum(axis=-1)
         used = used - np.asarray(hz_per_w) * _watts(problem)
     else:
         size = np.asarray(block_hz)
@@ -89,8 +93,37 @@ def judge_deadline(
     return _verdict(residuals, np.zeros_like(B), np.ones_like(B), hz_per_w)
 
 
+def judge_clock_deadline(
+    problem: Problem, found: Allotment, sooner: Problem, there: Allotment, block_hz: FloatArray | None = None
+) -> Certificate:
+    """The same for devices with a clock and electronics, from an allocation `there` of the problem a hair sooner.
+
+    Where a device has none there, its floor is out of reach.
+    """
+    B = np.asarray(problem.cell.bandwidth_hz)[..., 0]
+    floors = np.where(np.isfinite(there.bandwidth_hz), _least_with_clocks(sooner, there), np.inf)
+    if block_hz is None:
+        used = floors.sum(axis=-1)
+    else:
+        size = np.asarray(block_hz)
+        blocks = np.ceil(floors / size[..., None] * (1.0 - FEASIBLE)).sum(axis=-1)
+        used = np.where(blocks > np.floor(B / size * (1.0 + FEASIBLE)), np.inf, 0.0)
+    residuals = _feasible(problem, found)
+    residuals["least"] = np.where(np.isnan(used), np.inf, np.maximum((B - used) / B, 0.0))
+    return _verdict(residuals, np.zeros_like(B), np.ones_like(B), np.zeros_like(B))
+
+
+def _least_with_clocks(problem: Problem, at: Allotment) -> FloatArray:
+    """A lower bound on the bandwidth that each device's keep ratio takes, Hz."""
+    held = np.nan_to_num(np.asarray(at.bandwidth_hz), posinf=0.0)
+    priced = terms(
+        problem, at.pruning_ratio, held, np.nan_to_num(at.tx_power_w), at.clock, np.ones(problem.batch_shape)
+    )
+    return priced.least
+
+
 def _feasible(problem: Problem, found: Allotment) -> dict[str, FloatArray]:
-    claims = {name: getattr(found, name) for name in _CLAIMED}
+    claims = {name: getattr(found, name) for name in (*_CLAIMED, *(("clock",) if problem.clocked else ()))}
     return feasibility(problem, found.pruning_ratio, found.bandwidth_hz, found.tx_power_w, claims)
 
 
@@ -108,7 +141,8 @@ def _watts(problem: Problem) -> FloatArray:
 class _Uploads:
     """What is to be sent at a pruning ratio, shape ``(..., K)``."""
 
-    left: FloatArray  # time
+    bits: FloatArray
+    busy: FloatArray  # time that is not left for them
     rate: FloatArray  # nat/s
     gain: FloatArray  # Hz/W
     steepest: FloatArray  # efficiency at the most power, nat/s/Hz
@@ -119,7 +153,8 @@ class _Uploads:
 def _uploads(problem: Problem, pruning_ratio: FloatArray) -> _Uploads:
     d, q = problem.devices, 1.0 - np.asarray(pruning_ratio)
     bits = np.asarray(d.payload_bits) * q + np.asarray(d.overhead_bits)
-    left = np.asarray(problem.cell.deadline_s) - np.asarray(d.fixed_latency_s) - np.asarray(d.pruned_compute_s) * q
+    busy = np.asarray(d.fixed_latency_s) + np.asarray(d.pruned_compute_s) * q
+    left = np.asarray(problem.cell.deadline_s) - busy
     energy = np.asarray(d.energy_budget_j) - np.asarray(d.fixed_energy_j) - np.asarray(d.pruned_compute_j) * q
     most = np.minimum(np.asarray(d.tx_power_max_w), np.asarray(d.pa_efficiency) * np.maximum(energy, 0.0) / left)
     late = np.where(bits > 0.0, left <= 0.0, left < 0.0)
@@ -130,25 +165,31 @@ def _uploads(problem: Problem, pruning_ratio: FloatArray) -> _Uploads:
     steepest = np.minimum(efficiency_for(load), EFFICIENCY_MAX)
     hz = np.where(rate > 0.0, np.where(load < 1.0, wideband / np.expm1(steepest), np.inf), 0.0)
     beyond = hz > np.asarray(d.bandwidth_max_hz) * (1.0 + FEASIBLE)
-    return _Uploads(left, rate, received, steepest, np.where(beyond, np.inf, hz))
+    return _Uploads(bits, busy, rate, received, steepest, np.where(beyond, np.inf, hz))
 
 
-@np.errstate(all="ignore")
-def _efficiency(sent: _Uploads, found: Allotment) -> FloatArray:
-    """The efficiency at which each device sends, nat/s/Hz; 0 for one that sends nothing."""
-    y = sent.rate / np.asarray(found.bandwidth_hz)
-    return np.where(np.isnan(y), 0.0, y)
+def _least_cost(
+    problem: Problem, found: Allotment, by_s: FloatArray, per_hz: FloatArray, per_w: FloatArray
+) -> FloatArray:
+    """A lower bound on ``per_hz b + per_w p`` of each device, shape ``(..., K)``, by tangents at the efficiencies that
+    its bandwidth leads to by the deadline `by_s`.
 
-
-@np.errstate(all="ignore")
-def _least_use(problem: Problem, sent: _Uploads, y: FloatArray, per_hz: FloatArray, per_w: FloatArray) -> FloatArray:
-    """A lower bound on ``per_hz b + per_w p`` of each device, shape ``(..., K)``, by tangents at the efficiencies y.
-
-    `per_hz` has shape ``(...)``, `per_w` broadcasts to ``(..., K)``.
+    `by_s` and `per_hz` have shape ``(...)``, `per_w` broadcasts to ``(..., K)``.
     """
+    bounds = compiled.least_cost(problem, found.pruning_ratio, found.bandwidth_hz, by_s, per_hz, per_w)
+    return _cost_by_numpy(problem, found, by_s, per_hz, per_w) if bounds is None else bounds
+
+
+@np.errstate(all="ignore")
+def _cost_by_numpy(
+    problem: Problem, found: Allotment, by_s: FloatArray, per_hz: FloatArray, per_w: FloatArray
+) -> FloatArray:
+    """The same by NumPy, which takes every kind of problem."""
+    sent = _uploads(problem, found.pruning_ratio)
     low = sent.least_hz
     high = np.minimum(np.asarray(problem.cell.bandwidth_hz), np.asarray(problem.devices.bandwidth_max_hz))
-    y = np.minimum(np.maximum(y, 0.0), sent.steepest)
+    rate = sent.bits * LN2 / (by_s[..., None] - sent.busy)
+    y = np.clip(np.nan_to_num(rate / np.asarray(found.bandwidth_hz), nan=0.0), 0.0, sent.steepest)
     worth = np.where(np.asarray(per_w) > 0.0, per_w / sent.gain * np.exp(y), 0.0)
     slope = np.asarray(per_hz)[..., None] - worth * phi(y)
     ends = np.minimum(slope * np.minimum(low, high), slope * high)

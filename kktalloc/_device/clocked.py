@@ -22,7 +22,7 @@ B is convex (the proof is checked by ``kktalloc verify``), so that everything bu
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import log
 
 import numpy as np
@@ -38,7 +38,7 @@ POLYNOMIAL_ITERATIONS = 12  # from within a factor of 2 of the root
 BALANCE_ITERATIONS = 100
 BALANCED = 1e-13  # a last step of Newton's method of this size, relative, is rounding
 ROOT_ITERATIONS = 100
-ROUNDING = 4e-15  # of logarithms of bandwidths and slopes
+ROUNDING = 1e-13  # of logarithms of bandwidths and slopes
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +62,8 @@ class Clocked:
     late: np.ndarray  # bool: what has to be computed does not fit the window
     error: PruningError
 
-    def rows(self, keep: np.ndarray) -> Clocked:
-        """The problems selected by a mask, or by indices, over ``(N,)``."""
+    def rows(self, keep: np.ndarray | slice) -> Clocked:
+        """The problems selected by a mask, by indices, or by a slice, over ``(N,)``."""
         mask = np.zeros(self.weight.shape[0], dtype=bool)
         mask[keep] = True
         arrays = {f.name: getattr(self, f.name)[keep] for f in fields(self) if f.name != "error"}
@@ -255,8 +255,10 @@ def _balanced(
     for _ in range(BALANCE_ITERATIONS):
         excess, slope = _excess(form, L, w, h, kappa, s, 1.0 - w / s)
         low, high = np.where(excess < 0.0, s, low), np.where(excess < 0.0, high, s)
-        step = s - excess / slope
-        step = np.where((step > low) & (step < high), step, 0.5 * (low + high))
+        step, edge = s - excess / slope, 0.01 * (high - low)
+        # A root at the very end of the bracket must not turn every step into a bisection.
+        near = (step > low - edge) & (step < high + edge)
+        step = np.where(near, np.clip(step, low + edge, high - edge), 0.5 * (low + high))
         far = np.abs(step - s) > BALANCED * s
         s = np.where(moving, step, s)
         moving &= far
@@ -283,10 +285,15 @@ def _cubic_root(cube: FloatArray, square: FloatArray, constant: FloatArray) -> F
     return r
 
 
+def floor_points(form: Clocked) -> Point:
+    """Each device at its floor; no bandwidth does where that is more than it can use itself."""
+    at = least_bandwidth(form, form.q_min)
+    return replace(at, b=np.where(at.b > form.b_max * (1.0 + FEASIBLE), np.inf, np.minimum(at.b, form.b_max)))
+
+
 def floor_bandwidths(form: Clocked) -> FloatArray:
     """Least bandwidth of each device at its floor, in cells, shape ``(N, K)``; ``inf`` where none does."""
-    b = least_bandwidth(form, form.q_min).b
-    return np.where(b > form.b_max * (1.0 + FEASIBLE), np.inf, np.minimum(b, form.b_max))
+    return floor_points(form).b
 
 
 def most_kept(form: Clocked, b: FloatArray) -> FloatArray:

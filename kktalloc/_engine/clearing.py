@@ -285,7 +285,9 @@ def _mix(ratio: FloatArray, share: FloatArray, one: Response, other: Response) -
     between = np.select([same, *along], [one.regime, one.regime, other.regime], Regime.TOTAL_POWER)
     regime = np.where(mixed, between, np.where(w >= 0.5, one.regime, other.regime))
     arrays = {name: blend(getattr(one, name), getattr(other, name)) for name in ("y", "s", "p", "b", "flow")}
-    held = np.where((one.held == other.held) & (one.s == other.s), one.held, -1)
+    # A side taken whole leaves its devices at the breaks that they were held at; a mixture only where both sides are.
+    both = np.where((one.held == other.held) & (one.s == other.s), one.held, -1)
+    held = np.select([w <= 0.0, w >= 1.0], [other.held, one.held], both)
     return Response(regime=regime, held=held, **arrays)
 
 

@@ -288,13 +288,63 @@ class Problem:
     def cell(self) -> Cell:
         """What is shared, each field broadcast to ``(..., 1)``."""
         columns = (*self.shape[:-1], 1)
-        return Cell(**{name: np.broadcast_to(np.asarray(v)[..., None], columns) for name, v in self._cell.items()})
+        return Cell(**{name: _widened(np.asarray(v)[..., None], columns) for name, v in self._cell.items()})
 
     @cached_property
     def devices(self) -> Devices:
         """Who shares it, each field broadcast to ``(..., K)``; the weights sum to 1, no name is an empty one."""
         names = _labels(None, self.shape) if self._names is None else self._names
-        return Devices(**{n: np.broadcast_to(v, self.shape) for n, v in self._devices.items()}, name=names)
+        return Devices(**{n: _widened(np.asarray(v), self.shape) for n, v in self._devices.items()}, name=names)
+
+    def replaced(self, pruning_error: PruningError | None, changes: dict[str, Any]) -> Problem:
+        """The same with another curve and other fields, which are looked at; see `kktalloc._problem.variant`."""
+        module, homes = kernel(), dict[str, Home]()
+        of_cell, of_devices, names = {**self._cell}, {**self._devices}, self._names
+        for name, value in changes.items():
+            if name == "name":
+                names = None if value is None else _labels(value, self.shape)
+                continue
+            table, values = ("cell", of_cell) if name in _CELL else ("devices", of_devices)
+            if name not in _RANGES:
+                raise TypeError(f"not a field of a problem: {name}")
+            if value is None and name in _OPTIONAL:
+                values.pop(name, None)
+                continue
+            given = _validated(table, name, value, module, homes)
+            wide = (*given.shape, 1) if table == "cell" else given.shape
+            if wide != self.shape and given.ndim and _joint(wide, self.shape) != self.shape:
+                return self._widened_by(pruning_error, changes)
+            values[name] = given
+        if "weight" in changes:
+            of_devices["weight"] = _normalised(of_devices.get("weight"), self.shape, module)
+        made = object.__new__(Problem)
+        vars(made).update(
+            shape=self.shape, home=common_home(homes), _cell=of_cell, _devices=of_devices, _names=names,
+            pruning_error=self.pruning_error if pruning_error is None else spread(pruning_error, self.shape),
+        )  # fmt: skip
+        if made.clocked:
+            _check_clocks(of_devices)
+        # What is broadcast already need not be again.
+        for table, kind, fresh in (("cell", Cell, of_cell), ("devices", Devices, of_devices)):
+            if (seen := vars(self).get(table)) is None or (table == "devices" and "name" in changes):
+                continue
+            twin = object.__new__(kind)
+            vars(twin).update(vars(seen))
+            for name in changes.keys() & vars(seen).keys():
+                shape, value = self.shape, fresh.get(name)
+                if value is not None and table == "cell":
+                    shape, value = (*self.shape[:-1], 1), np.asarray(value)[..., None]
+                vars(twin)[name] = None if value is None else _widened(np.asarray(value), shape)
+            vars(made)[table] = twin
+        return made
+
+    def _widened_by(self, pruning_error: PruningError | None, changes: dict[str, Any]) -> Problem:
+        """The same where the changes make a batch of the problem, or do not fit it, which is said then."""
+        cell: dict[str, Any] = {n: np.asarray(v)[..., 0] for n in _CELL if (v := getattr(self.cell, n)) is not None}
+        devices: dict[str, Any] = {f.name: getattr(self.devices, f.name) for f in fields(Devices)}
+        cell |= {n: v for n, v in changes.items() if n in _CELL}
+        devices |= {n: v for n, v in changes.items() if n not in _CELL}
+        return Problem(Cell(**cell), Devices(**devices), pruning_error or self.pruning_error, _derived=True)
 
     @property
     def capped(self) -> bool:
@@ -341,6 +391,26 @@ class Problem:
     def batch_shape(self) -> tuple[int, ...]:
         """Leading dimensions: one entry per problem."""
         return self.shape[:-1]
+
+
+def _joint(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape that both broadcast to, None where there is none."""
+    try:
+        return np.broadcast_shapes(one, other)
+    except ValueError:
+        return None
+
+
+def _widened(values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """A read-only view of that shape: `numpy.broadcast_to`, quicker for numbers and for what has the shape already."""
+    if values.shape == shape:
+        view = values.view()
+    elif values.size == 1:
+        view = np.ndarray(shape, values.dtype, values, 0, (0,) * len(shape))
+    else:
+        return np.broadcast_to(values, shape)
+    view.flags.writeable = False
+    return view
 
 
 def _usual(

@@ -33,7 +33,7 @@ def serving(problem: Problem) -> Any:
 
 def serving_floors(problem: Problem) -> Any:
     """The kernel if it takes what is asked of the floors alone, for which curves play no part, else None."""
-    return None if problem.shape[-1] == 0 or problem.bandwidth_limited else kernel()
+    return None if problem.shape[-1] == 0 or problem.bandwidth_limited or problem.clocked else kernel()
 
 
 def curve_columns(problem: Problem) -> tuple[int, FloatArray, FloatArray, FloatArray | None] | None:

@@ -14,14 +14,7 @@ from kktalloc._problem.problem import _CLOCKED, Cell, Devices, Problem
 
 def variant(problem: Problem, pruning_error: PruningError | None = None, **changes: ArrayLike | None) -> Problem:
     """The same problem with its curve, named cell fields (shape ``(...)``) or device fields (``(..., K)``) replaced."""
-    cell: dict[str, Any] = {}
-    for f in fields(Cell):
-        own = getattr(problem.cell, f.name)
-        cell[f.name] = changes.pop(f.name, None if own is None else np.asarray(own)[..., 0])
-    devices = {f.name: changes.pop(f.name, getattr(problem.devices, f.name)) for f in fields(Devices)}
-    if changes:
-        raise TypeError(f"not a field of a problem: {', '.join(changes)}")
-    return Problem(Cell(**cell), Devices(**devices), pruning_error or problem.pruning_error, _derived=True)
+    return problem.replaced(pruning_error, changes)
 
 
 def at_level(problem: Problem, pruning_ratio: ArrayLike | None) -> Problem:

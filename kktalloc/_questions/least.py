@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kktalloc._certificate.certificate import Certificate
-from kktalloc._certificate.usage import judge_bandwidth, judge_deadline, judge_energy
+from kktalloc._certificate.usage import judge_bandwidth, judge_clock_deadline, judge_deadline, judge_energy
 from kktalloc._device import feasibility
+from kktalloc._device.clocked import clocked_form, floor_bandwidths, floor_points
 from kktalloc._device.efficiency import EFFICIENCY_MAX, efficiency_at_power_price, efficiency_for, phi
 from kktalloc._device.feasibility import least_cells, sparing
 from kktalloc._device.form import Reduced
@@ -28,8 +29,8 @@ from kktalloc._problem.allocation import Allotment
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.stats import enter, measured
-from kktalloc._problem.tolerances import FILLED
-from kktalloc._problem.variant import at_level, refuse_total_power, variant
+from kktalloc._problem.tolerances import FILLED, LEAST
+from kktalloc._problem.variant import at_level, refuse_clocks, refuse_total_power, variant
 from kktalloc._questions.blocks import block_size
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
 from kktalloc._questions.judgement import InfeasibleError, Judged, close, close_value
@@ -58,6 +59,9 @@ def least_deadline(
         return seconds
     at = variant(problem, deadline_s=np.where(asked, seconds, np.asarray(problem.cell.deadline_s)[..., 0]))
     found, hz_per_w = _at_floors(at)
+    if problem.clocked:
+        sooner = variant(at, deadline_s=np.asarray(at.cell.deadline_s)[..., 0] * (1.0 - LEAST))
+        return close_value(seconds, asked, judge_clock_deadline(at, found, sooner, _at_clock_floors(sooner), block_hz))
     return close_value(seconds, asked, judge_deadline(at, found, hz_per_w, block_hz))
 
 
@@ -85,7 +89,10 @@ def least_bandwidth(problem: Problem, pruning_ratio: ArrayLike | None = None) ->
     problem = at_level(problem, pruning_ratio)
     own = np.asarray(problem.cell.bandwidth_hz)[..., 0]
     answered = ask(problem, Question.CELLS)
-    cells = least_cells(reduce(problem)) if answered is None else answered[0][0]
+    if problem.clocked:
+        cells = floor_bandwidths(clocked_form(problem)).sum(axis=1)
+    else:
+        cells = least_cells(reduce(problem)) if answered is None else answered[0][0]
     hertz = cells.reshape(problem.batch_shape) * own
     asked = np.isfinite(hertz) & (hertz > 0.0)
     if not asked.any():
@@ -95,7 +102,12 @@ def least_bandwidth(problem: Problem, pruning_ratio: ArrayLike | None = None) ->
 
 
 def _at_floors(problem: Problem) -> tuple[Allotment, FloatArray]:
-    """Everybody at the floor, with the least power where that has a cap; and what a watt is worth then, in Hz."""
+    """Everybody at the floor, with the least power where that has a cap; and what a watt is worth then, in Hz.
+
+    With a clock or electronics a cap must not bind.
+    """
+    if problem.clocked:
+        return _at_clock_floors(problem), np.zeros(problem.batch_shape)
     answered = ask(problem, Question.FLOORS)
     if answered is not None:
         (_, used, ratio), (_, _, b, p) = answered
@@ -116,6 +128,17 @@ def _at_floors(problem: Problem) -> tuple[Allotment, FloatArray]:
         watts = np.inf if total is None else np.asarray(total)[..., 0]
         hz = ratio.reshape(problem.batch_shape) * np.asarray(problem.cell.bandwidth_hz)[..., 0]
         return Allotment(**found), np.where(np.greater(watts, 0.0), hz / watts, 0.0)
+
+
+def _at_clock_floors(problem: Problem) -> Allotment:
+    form = clocked_form(problem)
+    at = floor_points(form)
+    rho = np.asarray(problem.devices.pruning_ratio_max).reshape(at.b.shape)
+    with np.errstate(all="ignore"):
+        found = invert(problem, np.ones(at.b.shape[0], dtype=bool), rho, at.b, at.p, at.clock)
+    del found["objective"]
+    refuse_total_power(problem, np.nansum(found["tx_power_w"], axis=-1), "a least budget with a clock or electronics")
+    return Allotment(**found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +205,9 @@ def least_energy(problem: Problem, pruning_ratio: ArrayLike | None = None, throw
     UncertifiedError
         The verdict refuses the answer (numerically hopeless input).
     """
+    refuse_clocks(
+        problem, "least_energy", "has no certificate for clocks, electronics and computing that is not pruned"
+    )
     problem = at_level(problem, pruning_ratio)
     d, diagnosis = problem.devices, diagnose(problem)
     if diagnosis is not None and throw:

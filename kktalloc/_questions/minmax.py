@@ -16,13 +16,16 @@ budget allows never exceeds that of both, and reaches it at the ratio at which t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from kktalloc._certificate.certificate import Certificate, certify
+from kktalloc._certificate.certificate import Certificate, certify, read_verdict
+from kktalloc._certificate.compiled import judge
 from kktalloc._device.at_bandwidth import bandwidth_for
+from kktalloc._device.clocked import Point, clocked_form, least_bandwidth
 from kktalloc._device.efficiency import efficiency_at_power_price
 from kktalloc._device.feasibility import floor_power
 from kktalloc._device.form import Reduced
@@ -39,6 +42,7 @@ from kktalloc._questions.diagnosis import Diagnosis, diagnose
 from kktalloc._questions.judgement import InfeasibleError, Judged, close
 from kktalloc._questions.solution import Solution, solve
 
+_LINEAR = Linear()
 RATIO_SPAN = 80.0  # how far from 1 the logarithm of the ratio of the prices is searched
 
 
@@ -129,7 +133,7 @@ def solve_minmax(problem: Problem, throw: bool = True) -> MinMaxSolution:
     if diagnosis is not None and throw:
         raise InfeasibleError(diagnosis)
     fine = np.ones(problem.sizes[0], dtype=bool) if diagnosis is None else diagnosis.feasible.ravel()
-    found = _by_kernel(problem, fine)
+    found = _with_clocks(problem, fine) if problem.clocked else _by_kernel(problem, fine)
     rho, theta, level, price, ratio = _by_numpy(problem, fine) if found is None else found
     solution = solve(variant(problem, pruning_ratio_max=rho), throw=False)
     per_hz = price / np.asarray(problem.cell.bandwidth_hz)[..., 0]
@@ -154,11 +158,12 @@ def _by_kernel(problem: Problem, fine: np.ndarray) -> _Found | None:
     if asked is None or np.isnan(asked[0][0, fine]).any():
         return None
     of_problem, of_device = asked
-    if not fine.all():
+    served = fine.all()
+    if not served:
         of_problem, of_device = (np.where(m, v, np.nan) for m, v in ((fine, of_problem), (fine[:, None], of_device)))
     level, price, ratio = of_problem.reshape(-1, *problem.batch_shape)
     rho, theta = of_device[:2].reshape(2, *problem.shape)
-    return np.nan_to_num(rho), theta, level, price, ratio
+    return rho if served else np.nan_to_num(rho), theta, level, price, ratio
 
 
 def _by_numpy(problem: Problem, fine: np.ndarray) -> _Found:
@@ -166,15 +171,59 @@ def _by_numpy(problem: Problem, fine: np.ndarray) -> _Found:
     part = reduce(problem).rows(fine)
     weight = part.weight * part.weight.shape[1]
     level, ratio = _level_and_ratio(part, weight)
-    # The search ends next to the level, and 1 - rho rounds: these are the last bits that its floors may need.
+    rho, level = _fitting(problem, fine, level, lambda level: _asked(part, weight, level))
+    theta, price = _multipliers(part, weight, level, ratio)
+    theta, level, price, ratio = (scatter(problem, fine, values) for values in (theta, level, price, ratio))
+    return rho, theta, level, price, ratio
+
+
+def _with_clocks(problem: Problem, fine: np.ndarray) -> _Found:
+    """The same for devices with a clock and electronics; a cap on total power must not bind, which `solve` looks at."""
+    part = clocked_form(problem).rows(fine)
+    weight = part.weight * part.weight.shape[1]
+
+    def at_level(level: FloatArray, some: slice | np.ndarray = slice(None)) -> tuple[FloatArray, Point]:
+        with np.errstate(all="ignore"):
+            q = np.fmax(1.0 - level[:, None] / weight[some], part.q_min[some])
+        return q, least_bandwidth(part.rows(some), q)
+
+    def excess(level: FloatArray, some: np.ndarray) -> FloatArray:
+        at = at_level(level, some)[1]
+        with np.errstate(divide="ignore"):
+            return np.log(np.where(at.b > part.b_max[some], np.inf, at.b).sum(axis=1))
+
+    most = np.max(weight * (1.0 - part.q_min), axis=1, initial=0.0)
+    level = crossing(excess, np.zeros(most.size), 0.0, most, LEVEL, 0.0).at
+    rho, level = _fitting(problem, fine, level, lambda level: at_level(level)[0])
+    q, at = at_level(level)
+    pressed = (q > part.q_min) & (at.slope > 0.0) & (level[:, None] > 0.0)
+    with np.errstate(all="ignore"):
+        carried = np.where(pressed, at.slope / weight, 0.0)
+        # A device that can keep no more, whatever the bandwidth, may hold the level up: then it carries all of it.
+        stuck = pressed & (at.b >= part.b_max * (1.0 - 1e-9))
+        idle = (at.b.sum(axis=1) < 1.0 - 1e-9) & stuck.any(axis=1)
+        total = np.where(idle[:, None], stuck, carried).sum(axis=1)
+        theta = np.where(total[:, None] > 0.0, np.where(idle[:, None], stuck, carried) / total[:, None], 0.0)
+        price = np.where(idle | (total == 0.0), 0.0, 1.0 / total)
+    found = (scatter(problem, fine, values) for values in (theta, level, price, np.zeros(level.shape)))
+    theta, level, price, ratio = found
+    return rho, theta, level, price, ratio
+
+
+def _fitting(
+    problem: Problem, fine: np.ndarray, level: FloatArray, asked: Callable[[FloatArray], FloatArray]
+) -> tuple[FloatArray, FloatArray]:
+    """What devices may prune at the level, shape ``(..., K)``, and the level, with the last bits that they may need.
+
+    The search ends next to the level, and 1 - rho rounds.
+    """
     for step in 2.0 ** np.arange(-52, -16):
-        rho = np.nan_to_num(scatter(problem, fine, 1.0 - _asked(part, weight, level)))
+        rho = np.nan_to_num(scatter(problem, fine, 1.0 - asked(level)))
         missing = diagnose(variant(problem, pruning_ratio_max=rho))
         if missing is None or missing.feasible.ravel()[fine].all():
             break
         level = np.where(missing.feasible.ravel()[fine], level, level * (1.0 + step))
-    theta, price = _multipliers(part, weight, level, ratio)
-    return rho, *(scatter(problem, fine, values) for values in (theta, level, price, ratio))
+    return rho, level
 
 
 def _level_and_ratio(form: Reduced, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -275,18 +324,22 @@ def _lower_bound(
     problem: Problem, solution: Solution, theta: FloatArray, per_hz: FloatArray, per_w: FloatArray
 ) -> FloatArray:
     """Dual bound of the problem with weights ``theta_k w_k``, in units of the level; shape ``(...)``."""
-    pressed = np.nan_to_num(theta * np.asarray(problem.devices.weight) * problem.shape[-1])
+    pressed = theta * np.asarray(problem.devices.weight) * problem.shape[-1]
     total = pressed.sum(axis=-1)
-    usable = total > 0.0
-    weights = np.where(usable[..., None], pressed, 1.0)
-    linear = variant(problem, Linear(), weight=weights)
+    usable = total > 0.0  # neither NaN, of no solution, nor 0
+    weights = pressed if usable.all() else np.where(usable[..., None], pressed, 1.0)
+    linear = variant(problem, _LINEAR, weight=weights)
     allocation = solution.pruning_ratio, solution.bandwidth_hz, solution.tx_power_w
     with np.errstate(all="ignore"):
-        gap = certify(
-            linear, *allocation,
-            bandwidth_price_per_hz=np.nan_to_num(per_hz / np.where(usable, total, 1.0)),
-            total_power_price_per_w=np.nan_to_num(per_w / np.where(usable, total, 1.0)),
-        ).duality_gap  # fmt: skip
+        share = np.where(usable, total, np.inf)
+        prices = np.where(usable, per_hz, 0.0) / share, np.where(usable, per_w, 0.0) / share
+        verdict = judge(linear, *allocation, *prices, {})
+        if verdict is None:
+            per_hz, per_w = prices
+            found = certify(linear, *allocation, bandwidth_price_per_hz=per_hz, total_power_price_per_w=per_w)
+        else:
+            found = read_verdict(verdict, *prices)
+        gap = found.duality_gap
         if (gap > LOOSE_GAP).any():
             # Next to the wideband limit the price hangs on the last digits of the bandwidth: take the allocation's own.
             gap = np.fmin(gap, certify(linear, *allocation).duality_gap)

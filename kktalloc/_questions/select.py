@@ -131,7 +131,7 @@ def _rest(problem: Problem, kept: np.ndarray) -> Problem:
     idle = {
         "channel_gain": 0.0, "tx_power_max_w": 0.0, "overhead_bits": 0.0, "fixed_latency_s": 0.0,
         "pruned_compute_s": 0.0, "pruned_compute_j": 0.0, "fixed_energy_j": 0.0, "energy_budget_j": np.inf,
-        "pruning_ratio_max": 1.0,
+        "pruning_ratio_max": 1.0, "fixed_compute_s": 0.0, "fixed_compute_j": 0.0,
     }  # fmt: skip
     changes: dict[str, Any] = {name: np.where(kept, getattr(d, name), value) for name, value in idle.items()}
     weight = np.where(kept, np.asarray(d.weight), 0.0)

@@ -138,7 +138,8 @@ def solve(problem: Problem, throw: bool = True, threads: int | None = None) -> S
     diagnosis: Diagnosis | None
     if problem.clocked:
         found, diagnosis = _solve_clocked(problem, throw)
-        return close(_judged(problem, found, diagnosis), throw)
+        solution = _judged(problem, found, diagnosis)
+        return close(solution if nothing_to_judge(solution) else _priced_anew(solution, found), throw)
     answer = compiled.solve(problem, threads)
     if answer is not None and answer.certified:
         return _certified(problem, answer)

@@ -42,6 +42,7 @@ typedef struct {
     Lanes code, known, moves;  /* where the last sweep left off: regime, efficiency, its derivative in ln price */
     Lanes held;                /* the piece then; -1 - piece where the device was held at the upper end of it */
     Lanes low, high, across, flag, fresh, passed;  /* scratch of the searches */
+    Lanes ahead, per_excess;  /* the s that a Newton step leads to, and how that moves with the logarithm of what keeping more is worth */
     Lanes came;  /* 1 where the lane has entered its segment from below, -1 from above, 0 where it began there */
     /* At y: ln(m / price), or m / price - 1 where only that was asked for, one over its derivative, its second
      * derivative over the first, ..., e^-y / (1 - e^-y), -d ln b / d y; the pending step of y. `across` has the sign
@@ -190,6 +191,18 @@ INLINE double s_at_ratio(double rho, double compute)
     return room > 0.0 ? q / room : INFINITY;
 }
 
+/* The limit of power at s, in peaks. */
+INLINE double power_limit(const Block *v, int i, double s)
+{
+    return most(least(v->power0[i] + v->power1[i] * s, 1.0), 0.0);
+}
+
+/* Whether some bandwidth carries what s asks for. */
+INLINE int can_carry(const Block *v, int i, double s)
+{
+    return v->rate1[i] * (v->overhead[i] + s) < v->gamma[i] * power_limit(v, i, s);
+}
+
 /* What belongs to the pieces that the lanes are on. */
 static void enter_pieces(Block *v)
 {
@@ -206,7 +219,9 @@ static void enter_pieces(Block *v)
         v->first_piece[i] = first ? 1.0 : 0.0;
         v->last_piece[i] = j ? 0.0 : 1.0;
         v->piece_min[i] = first ? s_min : most(least(s_at_ratio(to, A), s_max), s_min);
-        v->piece_max[i] = j ? most(least(s_at_ratio(ratio_at(&table, j), A), s_max), s_min) : s_max;
+        /* A piece whose end no bandwidth carries has none to reach: a step that seems to lead there must not be believed. */
+        const double end = most(least(s_at_ratio(ratio_at(&table, j), A), s_max), s_min);
+        v->piece_max[i] = j == 0 ? s_max : can_carry(v, i, end) ? end : INFINITY;
     }
 }
 
@@ -226,7 +241,9 @@ LANE_LOOP void enter_segments(Block *v)
         const double low = lowest[i], high = highest[i], first_piece = first[i], last_piece = last[i];
         const double s_kink = v->s_kink[i], kinked = v->kinked[i], was = kinked > 0.0 ? v->second[i] : 0.0;
         /* A piece beyond the kink, or before it, has no other branch. */
-        const double beyond = low > s_kink ? kinked : was, second = high < s_kink ? 0.0 : beyond;
+        const double past = low > s_kink ? kinked : was, beyond = high < s_kink ? 0.0 : past;
+        /* The upper end of a piece is on the branch that ends there, wherever the lane has come from. */
+        const double upper = high > s_kink ? kinked : 0.0, second = v->corner[i] == BREAK ? upper : beyond;
         const double down = first_piece > 0.0 ? FLOOR : BREAK, up = last_piece > 0.0 ? SATURATED : BREAK;
         const double reached = s_kink >= low ? 1.0 : 0.0, met = s_kink <= high ? 1.0 : 0.0;
         const double behind = second > 0.0 ? reached : 0.0, ahead = second < kinked ? met : 0.0;

@@ -222,3 +222,51 @@ int dual_judge(const Problem *problem, const Judgement *given, int threads)
     free(verdicts);
     return 1;
 }
+
+/* y with y / (e^y - 1) = load: ln((e^y - 1) / y) = -ln(load) by Newton's method. */
+static double efficiency_of(double load)
+{
+    const double wanted = -log(load);
+    if (!(load < 1.0)) return 0.0;
+    double y = most(wanted + log1p(wanted), 1e-300);
+    for (int n = 0; n < 5 && y > 1e-8 && y < 700.0; n++) {
+        const double fallen = -expm1(-y);
+        y = most(y - (y + log(fallen / y) - wanted) / (1.0 / fallen - 1.0 / y), 1e-9);
+    }
+    return least(y, 690.0);
+}
+
+INLINE double one_of(const Column *c, ptrdiff_t row, ptrdiff_t k)
+{
+    return *(const double *)(c->data + row * c->row + k * c->step);
+}
+
+static double cost_of_one(const Problem *problem, const Uploads *given, ptrdiff_t row, ptrdiff_t k)
+{
+    const double rho = one_of(&given->pruning_ratio, row, k), at_hz = one_of(&given->at_hz, row, k);
+    const double per_w = one_of(&given->per_w, row, k), per_hz = value_at(&given->per_hz, row);
+    double v[DEVICE_FIELDS];
+    for (int i = 0; i < DEVICE_FIELDS; i++) v[i] = one_of(&problem->device[i], row, k);
+    const double q = 1.0 - rho, bits = v[PAYLOAD_BITS] * q + v[OVERHEAD_BITS];
+    const double busy = v[FIXED_LATENCY_S] + v[PRUNED_COMPUTE_S] * q, left = cell_value(problem, DEADLINE_S, row) - busy;
+    const double joules = v[ENERGY_BUDGET_J] - v[FIXED_ENERGY_J] - v[PRUNED_COMPUTE_J] * q;
+    if (bits > 0.0 ? left <= 0.0 : left < 0.0) return INFINITY;
+    if (!(bits > 0.0)) return bits == bits ? 0.0 : NAN;
+    const double rate = bits * LN2 / left, gain = v[CHANNEL_GAIN] / cell_value(problem, NOISE_PSD_W_PER_HZ, row);
+    const double heard = gain * least(v[TX_POWER_MAX_W], v[PA_EFFICIENCY] * most(joules, 0.0) / left), load = rate / heard;
+    if (load >= 1.0) return INFINITY;  /* no bandwidth carries it */
+    const double steepest = efficiency_of(load), low = heard / expm1(steepest), high = cell_value(problem, BANDWIDTH_HZ, row);
+    const double asked = bits * LN2 / (value_at(&given->by_s, row) - busy) / at_hz, y = least(asked > 0.0 ? asked : 0.0, steepest), fallen = -expm1(-y);
+    const double small = y * y * (0.5 - y * (1.0 / 6.0 - y * (1.0 / 24.0 - y * (1.0 / 120.0 - y * (1.0 / 720.0 - y / 5040.0)))));
+    const double phi = y < 0.01 ? small : y - fallen, worth = per_w > 0.0 ? per_w / gain * exp(y) : 0.0;
+    /* Linear in b from here on: least at an end of [least bandwidth at the most power, cell]. */
+    const double slope = per_hz - worth * phi;
+    return worth * rate + least(slope * least(low, high), slope * high);
+}
+
+void least_cost(const Problem *problem, const Uploads *given, double *cost)
+{
+    const ptrdiff_t K = problem->devices;
+    for (ptrdiff_t row = 0; row < problem->problems; row++)
+        for (ptrdiff_t k = 0; k < K; k++) cost[row * K + k] = cost_of_one(problem, given, row, k);
+}

@@ -346,6 +346,26 @@ static PyObject *py_least(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *py_least_cost(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *cell, *devices, *rho, *hz, *per_w, *per_hz, *by_s, *cost;
+    Py_ssize_t N, K;
+    if (!PyArg_ParseTuple(args, "OOnnOOOOOO", &cell, &devices, &N, &K, &rho, &hz, &per_w, &per_hz, &by_s, &cost)) return NULL;
+    Buffers buffers = {.count = 0};
+    Problem problem;
+    Uploads given;
+    double *out = NULL;
+    if (problem_of(&buffers, cell, devices, Py_None, N, K, &problem) && column(&buffers, rho, N, K, &given.pruning_ratio)
+        && column(&buffers, hz, N, K, &given.at_hz) && column(&buffers, per_w, N, K, &given.per_w)
+        && column(&buffers, per_hz, N, -1, &given.per_hz) && column(&buffers, by_s, N, -1, &given.by_s)
+        && (out = output(&buffers, cost, N * K, 'd')))
+        least_cost(&problem, &given, out);
+    let_go(&buffers);
+    if (!out) return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyObject *py_in_range(PyObject *self, PyObject *args)
 {
     (void)self;
@@ -385,6 +405,7 @@ static PyMethodDef methods[] = {
     {"normalise", py_normalise, METH_VARARGS, "Weights over their sum; whether every problem has one above 0."},
     {"judge", py_judge, METH_VARARGS, "Certificate of an allocation at given prices."},
     {"solve", py_solve, METH_VARARGS, "Exact allocation of a batch of problems, judged: whether all are solved, and certified; how many prices were tried."},
+    {"least_cost", py_least_cost, METH_VARARGS, "A bound on what each upload costs at given prices."},
     {"least", py_least, METH_VARARGS, "What the floors of every device take, and the least that serves them."},
     {NULL, NULL, 0, NULL},
 };

@@ -83,6 +83,13 @@ typedef struct {
 /* 0 when memory ran out. */
 int dual_judge(const Problem *problem, const Judgement *given, int threads);
 
+/* A bound from below on what each device's upload costs, per_hz b + per_w p, whatever bandwidth b and power p it takes: the
+ * compiled twin of `usage.py`. By tangents at the efficiencies that bandwidths `at_hz` lead to by the deadlines `by_s`. */
+typedef struct {
+    Column pruning_ratio, at_hz, per_w, per_hz, by_s;  /* the last two one per problem */
+} Uploads;
+void least_cost(const Problem *problem, const Uploads *given, double *cost);
+
 /* What can be asked of the floors of every device. Each answer fills some of (OF_PROBLEM, problems) and (OF_DEVICE, problems,
  * devices) numbers, in the order given, in cells of bandwidth, peaks of power and caps of total power:
  *

@@ -42,6 +42,9 @@ from kktalloc.proof._normal_form import Expander, Key, Refused, Slot, Term, coll
 from kktalloc.proof._notation import Notation
 from kktalloc.proof._residual import formula
 
+# Statements by name: None where a step of that name was refused.
+Known = Mapping[str, Claim | None]
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -106,7 +109,7 @@ class Checker:
         """Normal form of a sum of terms."""
         return collect(self._expander.canonical(term) for term in terms)
 
-    def residual(self, step: Step, known: Mapping[str, Claim]) -> dict[Key, Fraction]:
+    def residual(self, step: Step, known: Known) -> dict[Key, Fraction]:
         """``rhs - lhs`` minus the certificate, in normal form; `Refused` where a sign or a name is unfit."""
         inequality = step.claim.relation == "<="
         terms = self.gap(step.claim, {})
@@ -115,7 +118,7 @@ class Checker:
             if claim.relation == "<=":
                 if not inequality:
                     raise Refused(f"the inequality {use.fact!r} cannot prove an equality")
-                self._sign(use.times, f"the multiplier {use.times} of {use.fact!r}", use.since, known)
+                self._sign(use.times, f"multiplier {self._plain(use.times)} of {use.fact!r}", use.since, known)
             scope, bound = self._expander.bind(use.over)
             inner = dict(scope)
             for source, target in use.at:
@@ -126,28 +129,35 @@ class Checker:
         for square in step.squares:
             if not inequality:
                 raise Refused("a square cannot prove an equality")
-            self._sign(square.times, f"the weight {square.times} of a square", square.since, known)
+            what = f"weight {self._plain(square.times)} of the square of {self._plain(square.base)}"
+            self._sign(square.times, what, square.since, known)
             scope, bound = self._expander.bind(square.over)
             factors = [self._expander.expand(part, scope) for part in (square.times, square.base, square.base)]
             terms += totalled(product(factors), bound, -1)
         return self.normal(terms)
 
-    def _known(self, name: str, known: Mapping[str, Claim]) -> Claim:
+    def _known(self, name: str, known: Known) -> Claim:
         if name not in known:
             raise Refused(f"{name!r} is neither given nor proved before")
-        return known[name]
+        claim = known[name]
+        if claim is None:
+            raise Refused(f"{name!r} stands before this step, but was refused: mend it first")
+        return claim
 
-    def _sign(self, times: Expr, what: str, since: tuple[str, ...], known: Mapping[str, Claim]) -> None:
+    def _sign(self, times: Expr, what: str, since: tuple[str, ...], known: Known) -> None:
         if not self.is_nonnegative(times, (self._known(name, known) for name in since)):
-            raise Refused(f"{what} is not shown non-negative")
+            self.terms(times)  # what is not in the language has a message of its own
+            raise Refused(f"the {what} is not shown non-negative")
+
+    def _plain(self, expr: Expr) -> str:
+        return Notation(self._signature).plain(expr)
 
     def _free(self, claim: Claim) -> set[str]:
         return self._expander.free(claim.lhs) | self._expander.free(claim.rhs)
 
-    def _ask_members(self, step: Step, known: Mapping[str, Claim]) -> None:
-        """Axiom 6: every index that a certificate speaks of has a value."""
-        indices, free = self._signature.indices, self._free(step.claim)
-        sorts = {indices[name] for name in free}
+    def _strays(self, step: Step, known: Known) -> list[str]:
+        """Indices that a certificate leaves free and that its claim does not have."""
+        free, strays = self._free(step.claim), set()
         for part in step.parts:
             spoken = self._expander.free(part.times).union(
                 *(self._free(self._known(name, known)) for name in part.since)
@@ -157,12 +167,19 @@ class Checker:
             else:
                 targets = {source.name: target.name for source, target in part.at}
                 spoken |= {targets.get(name, name) for name in self._free(self._known(part.fact, known))}
-            for name in sorted(spoken - {index.name for index in part.over} - free):
-                if indices[name] not in sorts and not self._signature.is_inhabited(indices[name]):
-                    raise Refused(
-                        f"the certificate speaks of the index {name}, which the claim does not have: "
-                        f"the sort {indices[name].name!r} may be empty"
-                    )
+            strays |= spoken - {index.name for index in part.over} - free
+        return sorted(strays)
+
+    def _ask_members(self, step: Step, strays: list[str]) -> None:
+        """Axiom 6: every index that a certificate speaks of has a value."""
+        indices = self._signature.indices
+        sorts = {indices[name] for name in self._free(step.claim)}
+        for name in strays:
+            if indices[name] not in sorts and not self._signature.is_inhabited(indices[name]):
+                raise Refused(
+                    f"the certificate speaks of the index {name}, which the claim does not have: "
+                    f"the sort {indices[name].name!r} may be empty"
+                )
 
     def gap(self, claim: Claim, scope: Mapping[str, Slot]) -> list[Term]:
         """``rhs - lhs``, each side expanded by itself so that SymPy cancels nothing unseen."""
@@ -170,17 +187,20 @@ class Checker:
             raise Refused(f"{claim.relation!r} is not a relation")
         return self._expander.expand(claim.rhs, scope) + totalled(self._expander.expand(claim.lhs, scope), {}, -1)
 
-    def check(self, step: Step, known: Mapping[str, Claim]) -> Verdict:
+    def check(self, step: Step, known: Known) -> Verdict:
         """Judge one step against the statements known before it."""
         try:
             residual = self.residual(step, known)
-            self._ask_members(step, known)
+            strays = self._strays(step, known)
+            self._ask_members(step, strays)
         except Refused as refusal:
             return Verdict(step, False, str(refusal))
         if residual:
             left = formula(residual, self._signature)
-            text = Notation(self._signature).plain(left)
-            return Verdict(step, False, f"right side - left side - certificate is not 0 but {text}", left)
+            reason = f"right side - left side - certificate is not 0 but {self._plain(left)}"
+            if strays:
+                reason += f"; the certificate leaves free what the claim does not have: {', '.join(strays)} (over=?)"
+            return Verdict(step, False, reason, left)
         return Verdict(step, True, "residual is exactly zero")
 
 
@@ -204,7 +224,7 @@ def verify(theory: Theory) -> list[Verdict]:
         When two statements have one name, or a sort's size is unfit.
     """
     checker = Checker(theory.signature)
-    known: dict[str, Claim] = {}
+    known: dict[str, Claim | None] = {}
     for fact in theory.facts:
         if fact.name in known:
             raise ValueError(f"two facts are named {fact.name!r}")
@@ -212,14 +232,13 @@ def verify(theory: Theory) -> list[Verdict]:
     fault = _fault(theory, checker)
     verdicts = []
     for step in theory.steps:
-        if step.name in known:
+        if known.get(step.name):
             raise ValueError(f"two statements are named {step.name!r}")
         if fault or _says_nothing(step.claim):
             verdict = Verdict(step, False, fault or "it speaks of no name: SymPy evaluated what was written")
         else:
             verdict = checker.check(step, known)
-        if verdict.verified:
-            known[step.name] = step.claim
+        known[step.name] = step.claim if verdict.verified else None
         verdicts.append(verdict)
     return verdicts
 

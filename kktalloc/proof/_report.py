@@ -10,6 +10,7 @@ from pathlib import Path
 from kktalloc.proof._abbreviations import ABBREVIATIONS
 from kktalloc.proof._allocation import allocation
 from kktalloc.proof._checker import verify
+from kktalloc.proof._clock import clock
 from kktalloc.proof._corollaries import one_step, target
 from kktalloc.proof._feedback import feedback
 from kktalloc.proof._files import load_theories
@@ -45,6 +46,7 @@ def theories() -> dict[str, Theory]:
         "momentum": momentum(),
         "implied": implied(),
         "allocation": allocation(),
+        "clock": clock(),
     }
 
 
