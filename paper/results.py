@@ -27,6 +27,7 @@ class Results:
     fashion: Report
     ablation: Report
     bound: Report
+    ordering: Report
     tradeoff: Report
     map: Report
     scale: Report
@@ -50,7 +51,7 @@ def load(docs: Path = ROOT / "docs") -> Results:
                 ("mnist", "latency-mnist"),
                 ("fashion", "latency-fashion_mnist"),
                 ("ablation", "ablation-digits"),
-                *((study, study) for study in ("bound", "tradeoff", "map", "scale", "harder")),
+                *((study, study) for study in ("bound", "ordering", "tradeoff", "map", "scale", "harder")),
             )
         },
         speed=_markdown_table(speed, "| what | asked |", "docs/speed.md"),
