@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kktalloc._durable import write_durably
 
-from . import proofs, tables
+from . import kinds, proofs, tables
 from .assertions import check_words
 from .figures import write_figures
 from .numbers import write_numbers
@@ -44,6 +44,7 @@ def generate(results: Results, folder: Path = GENERATED_DIR) -> None:
     report, theories = proofs.check()
     macros = Macros()
     statement(macros)
+    kinds.statements(macros)
     write_numbers(macros, results)
     macros.update("", proofs.numbers(report, results.mutations).by_name)
     macros.write(folder / "macros.tex")

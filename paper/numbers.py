@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from validation.adaptive.page import NEEDED
+from validation.bound import counterexample, hypotheses_page
 from validation.measures import MARGIN, WINDOW
 from validation.summary import AIM, SAVING
 from validation.tradeoff.page import OUTCOMES, correlations, interval
@@ -53,6 +54,9 @@ def write_numbers(macros: Macros, results: Results) -> None:
         macros.update(prefix, _aims(report) | _worst(report))
     _ablation(macros, results.ablation)
     _bound(macros, results.bound)
+    _kinds(macros, results.bound["kinds"])
+    _ordering(macros, results.ordering)
+    _counterexample(macros)
     _tradeoff(macros, results.tradeoff)
     _map(macros, results.map)
     _scale(macros, results.scale)
@@ -231,6 +235,39 @@ def _bound(macros: Macros, report: Report) -> None:
         error = [r["pruning_error_over_norm"] / r["ratio"] for r in digits if r["masks"] == masks and r["ratio"] > 0]
         texts[f"Error{masks.capitalize()}"] = fixed(max(error), 2)
     macros.update("Bound", texts)
+
+
+def _kinds(macros: Macros, runs: list[dict[str, Any]]) -> None:
+    """Guarantees from measured errors, without the initial gap, over the measured squared gradient."""
+    texts = {"Runs": fixed(len(runs)), "Seeds": fixed(len({run["seed"] for run in runs}))}
+    texts["Violations"] = fixed(sum(run["violations"] for run in runs))
+    pairs = [pair for run in runs for pair in hypotheses_page.compared(run)]
+    texts["TermViolations"] = fixed(sum(pair["violations"] for pair in pairs))
+    for update in ("zeroed", "frozen", "sparse"):
+        ratios = [run["without_gap_over_gradient"] for run in runs if run["update"] == update]
+        texts[f"{update.capitalize()}Median"] = significant(float(np.median(ratios)))
+    macros.update("Kinds", texts)
+
+
+def _ordering(macros: Macros, report: Report) -> None:
+    """Rank correlations of the objectives with accuracy."""
+    found = report["spearman"]
+    texts = {
+        "Means": fixed(found["predicted"]["of_means"], 2),
+        "Within": fixed(float(np.mean(found["predicted"]["per_seed"])), 2),
+        "Linear": fixed(found["predicted_linear"]["of_means"], 2),
+        "Allocations": fixed(len(report["allocations"])),
+        "Seeds": fixed(len(report["study"]["seeds"])),
+        "Repeats": fixed(report["study"]["repeats"]),
+    }
+    macros.update("Order", texts)
+
+
+def _counterexample(macros: Macros) -> None:
+    """Measured over bound where the samples of a round are drawn with replacement, and each once."""
+    drawn = {"Once": counterexample.EACH_ONCE, "Replaced": counterexample.WITH_REPLACEMENT}
+    for name, orders in drawn.items():
+        macros.add(f"Counter{name}", significant(counterexample.measured_over_bound(orders)))
 
 
 def _over_measured(runs: list[dict[str, Any]], agree: bool | None = None) -> FloatArray:

@@ -31,6 +31,7 @@ class Results:
     fashion: Report
     ablation: Report
     bound: Report
+    ordering: Report
     tradeoff: Report
     map: Report
     scale: Report
@@ -56,7 +57,7 @@ def load(docs: Path = ROOT / "docs") -> Results:
                 ("mnist", "latency-mnist"),
                 ("fashion", "latency-fashion_mnist"),
                 ("ablation", "ablation-digits"),
-                *((study, study) for study in ("bound", "tradeoff", "map", "scale", "harder")),
+                *((study, study) for study in ("bound", "ordering", "tradeoff", "map", "scale", "harder")),
             )
         },
         adaptive={name: read_json(folder / f"adaptive-{name}.json") for name in ADAPTIVE},

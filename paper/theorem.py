@@ -10,7 +10,10 @@ from dataclasses import dataclass, fields
 
 import sympy
 
+from kktalloc.proof import _feedback as feedback
 from kktalloc.proof import _hypotheses as h
+from kktalloc.proof import _measured as measured
+from kktalloc.proof import _sparse as sparse
 from kktalloc.proof._corollaries import one_step, target
 from kktalloc.proof._language import Expr, total
 from kktalloc.proof._notation import Notation
@@ -33,12 +36,30 @@ _SLACKS: dict[Expr, Expr] = {
     h.co_gamma: 1 - h.gamma,
     h.pairs: h.tau * (h.tau - 1) / 2,
 }
+_c_v = sympy.Symbol("c_v", positive=True)  # the second theorem's c
+_STANDS_FOR[_c_v] = 1 + 1 / measured.v
+_SLACKS[sparse.co_n] = 1 - sparse.n
 _TEX: dict[Expr, str] = {
     **{symbol: symbol.name for symbol in _STANDS_FOR},
     h.one_lean: "1+y",
     h.co_gamma: r"1-\Gamma",
     gradient2: r"\mathbb{E}\,\|\nabla_u F\|^2",
     pruned: r"\sum_k \alpha_k\,\mathbb{E}\,\|u - m_k u\|^2",
+    # Of the other kinds of round.
+    _c_v: "c",
+    measured.v: "v",
+    measured.q: "o",
+    1 / measured.q: r"\frac{1}{o}",
+    measured.charge2: r"\beta^2",
+    measured.nu2: r"\nu^2",
+    measured.chi2: r"\chi^2",
+    measured.absence: r"\tfrac{1-\pi}{\pi}",
+    sparse.rate: "a",
+    sparse.rate**2: "a^2",
+    sparse.n: "o",
+    sparse.co_n: "1-o",
+    sparse.kappa2: r"\kappa^2",
+    feedback.L_uv**2: "L_{uv}^2",
 }
 _NOTATION = Notation(h.THEORY.signature)
 
@@ -47,8 +68,8 @@ _NOTATION = Notation(h.THEORY.signature)
 class Frac:
     """A fraction of two products."""
 
-    over: tuple[Expr, ...]
-    under: tuple[Expr, ...]
+    over: tuple[Factor, ...]
+    under: tuple[Factor, ...]
 
 
 @dataclass(frozen=True)
@@ -94,7 +115,7 @@ def _line(factors: tuple[Factor, ...]) -> str:
 def value(shown: Factor) -> Expr:
     """What a layout stands for."""
     if isinstance(shown, Frac):
-        return sympy.Mul(*shown.over) / sympy.Mul(*shown.under)
+        return sympy.Mul(*map(value, shown.over)) / sympy.Mul(*map(value, shown.under))
     if isinstance(shown, Sum):
         return sympy.Add(*(sign * sympy.Mul(*map(value, factors)) for sign, factors in shown.products))
     return shown
@@ -111,36 +132,44 @@ def checked(name: str, shown: Factor, verified: Expr) -> str:
 _one, _two = sympy.Integer(1), sympy.Integer(2)
 
 
-def _one_plus(expr: Expr) -> Sum:
-    return Sum((plus(_one), plus(expr)))
+def one_plus(shown: Factor) -> Sum:
+    """1 and something."""
+    return Sum((plus(_one), plus(shown)))
 
 
 _NAMED: dict[str, Sum] = {
     "ThmC": Sum((plus(_one), plus(Frac((_one,), (h.s,))))),
-    "ThmX": Sum((plus(_one_plus(h.p), _one_plus(h.r), h.eta**2, h.L**2, h.pairs),)),
+    "ThmX": Sum((plus(one_plus(h.p), one_plus(h.r), h.eta**2, h.L**2, h.pairs),)),
     "ThmN": Sum((plus(_one), plus(h.spare, h.headroom, h.lean))),
-    "ThmTheta": Sum((plus(_one), minus(_one_plus(h.p), _one_plus(1 / h.r), h.eta**2, h.L**2, h.pairs))),
+    "ThmTheta": Sum((plus(_one), minus(one_plus(h.p), one_plus(1 / h.r), h.eta**2, h.L**2, h.pairs))),
     "ThmHeadroom": Sum((plus(_one), minus(h.eta, h.L, h.tau))),
 }
-_pass = Frac((h.eta, h.tau), (_two,))  # of one round, eta tau / 2
-_unit = (h.gamma, h.theta)
+HALF_STEP = Frac((h.eta, h.tau), (_two,))
+"""Of one round, eta tau / 2."""
+UNIT = (h.gamma, h.theta)
+NAMES = (_c, _x, _n, _c_v)
+"""Abbreviations: c, x, n, and the c of the second theorem."""
+LEAN = Frac((h.spare, h.headroom, h.lean), (h.one_lean,))
+SPREAD = Frac((_c, _x), UNIT)
+DRAWN = Sum((plus(h.tau), plus(Frac((h.pairs, h.L, h.eta), (h.co_spare, h.headroom)))))
+"""What the server's noise of all steps is multiplied with."""
 _GENERAL: dict[str, Factor] = {
     "gradient": Sum((
-        plus(_pass, Sum((
+        plus(HALF_STEP, Sum((
             plus(_one),
-            plus(Frac((h.spare, h.headroom, h.lean), (h.one_lean,))),
-            minus(Frac((_n, _c, _x), _unit)),
+            plus(LEAN),
+            minus(Frac((_n, _c, _x), UNIT)),
         ))),
     )),
     "personal": Sum((plus(h.eta_v, Sum((plus(_one), minus(Frac((h.L_v, h.eta_v), (_two,)))))),)),
-    "pruning": Sum((plus(_n, _pass, Frac((_c, h.L**2), _unit)),)),
-    "coverage_bias": Sum((plus(_n, _pass, _one_plus(h.s), Frac((h.co_gamma,), (h.gamma,)), h.delta2),)),
-    "heterogeneity_drift": Sum((plus(_n, _pass, Frac((_c, _x), _unit), h.delta2),)),
+    "pruning": Sum((plus(_n, HALF_STEP, Frac((_c, h.L**2), UNIT)),)),
+    "coverage_bias": Sum((plus(_n, HALF_STEP, one_plus(h.s), Frac((h.co_gamma,), (h.gamma,)), h.delta2),)),
+    "heterogeneity_drift": Sum((plus(_n, HALF_STEP, SPREAD, h.delta2),)),
     "variance": Sum((
-        plus(_n, Frac((h.eta,), (_two,)), _c, _one_plus(1 / h.p), Frac((h.eta**2, h.L**2, h.pairs), _unit), h.var_u),
+        plus(_n, Frac((h.eta,), (_two,)), _c, one_plus(1 / h.p), Frac((h.eta**2, h.L**2, h.pairs), UNIT), h.var_u),
         plus(
             Frac((h.L, h.eta**2), (_two,)),
-            Sum((plus(h.tau), plus(Frac((h.pairs, h.L, h.eta), (h.co_spare, h.headroom))))),
+            DRAWN,
             Frac((h.sum_sq,), (h.gamma**2,)),
             h.var_u,
         ),
@@ -149,10 +178,10 @@ _GENERAL: dict[str, Factor] = {
 }  # fmt: skip
 _tau_pairs = (h.tau, h.tau - 1)
 _step_sq = (h.eta**2, h.L**2)
-_SPREAD = Frac((h.L**2,), (h.gamma,))
+_CURVED = Frac((h.L**2,), (h.gamma,))
 _TARGET: tuple[tuple[str, Factor], ...] = (
     ("TargetPruning", Sum((
-        plus(h.eta, h.tau, _SPREAD, Sum((plus(_one), plus(sympy.Integer(6), *_step_sq, *_tau_pairs))), h.radius2),
+        plus(h.eta, h.tau, _CURVED, Sum((plus(_one), plus(sympy.Integer(6), *_step_sq, *_tau_pairs))), h.radius2),
     ))),
     ("TargetBias", Sum((plus(h.eta, h.tau, Frac((h.co_gamma,), (h.gamma,)), h.delta2),))),
     ("TargetDrift", Sum((plus(h.eta, h.tau, Frac((sympy.Integer(6), *_step_sq, *_tau_pairs), (h.gamma,)), h.delta2),))),
@@ -169,16 +198,20 @@ def statement(macros: Macros) -> None:
     verified = round_terms(GENERAL)
     for field in fields(verified):
         name = "Thm" + "".join(part.capitalize() for part in field.name.split("_"))
-        _add(macros, name, _GENERAL[field.name], checked(name, _GENERAL[field.name], getattr(verified, field.name)))
+        add(macros, name, _GENERAL[field.name], checked(name, _GENERAL[field.name], getattr(verified, field.name)))
     facts = {fact.name: fact.claim for fact in h.THEORY.facts}
-    meanings = [*_STANDS_FOR.values(), facts["drift condition"].rhs, facts["step condition"].rhs]
+    meanings = [
+        *(_STANDS_FOR[name] for name in (_c, _x, _n)),
+        facts["drift condition"].rhs,
+        facts["step condition"].rhs,
+    ]
     for (name, layout), meaning in zip(_NAMED.items(), meanings, strict=True):
         macros.add(name, checked(name, layout, meaning))
     _target(macros)
     _one_step(macros)
 
 
-def _add(macros: Macros, name: str, layout: Factor, text: str) -> None:
+def add(macros: Macros, name: str, layout: Factor, text: str) -> None:
     """Define a term; where it is a sum, each part by itself, so that lines can break between them."""
     if not isinstance(layout, Sum) or len(layout.products) == 1:
         macros.add(name, text)
@@ -199,7 +232,7 @@ def _target(macros: Macros) -> None:
     if sympy.cancel(sympy.together((total - rest).subs(_SLACKS))) != 0:
         raise ValueError("the paper's layout of the target statement is not what was verified")
     for name, layout, _ in shown:
-        _add(macros, name, layout, tex(layout))
+        add(macros, name, layout, tex(layout))
     for name in ("half step", "small step", "personal step size"):
         macros.add("Target" + name.title().replace(" ", ""), _NOTATION.latex_claim(claims[name]))
     for name in ("theta is at least 4/5", "headroom is at least 1/2"):

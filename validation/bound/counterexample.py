@@ -7,7 +7,6 @@ correlates the noise of the second step with where the first one went.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from kktalloc.bound import Constants, Schedule, bound
 
 START, RATE = 1.2219, 0.005
-WITH_REPLACEMENT = tuple(itertools.product((1, -1), repeat=2))
+WITH_REPLACEMENT = ((1, 1), (1, -1), (-1, 1), (-1, -1))
 """Equally likely orders in which the two samples are drawn."""
 EACH_ONCE = ((1, -1), (-1, 1))
 
