@@ -269,14 +269,18 @@ static int served(const Floors *f, Floors *at, const double *rho, double *watts)
     return *watts <= 1.0 + WITHIN;
 }
 
-/* LEVEL: rho and theta of each device; the level, the fall of it per cell of bandwidth, and the ratio of prices. 0 where the search
- * has failed. */
+/* LEVEL: rho and theta of each device; the level, the fall of it per cell of bandwidth, and the ratio of prices. 0 where not even
+ * the floors fit, or the search has failed. */
 static int least_level(Floors *f, Device *spare, double **of_device, double *level, double *price, double *ratio)
 {
     double *rho = of_device[0], *theta = of_device[1], watts;
     Floors at = *f;
     at.device = spare;
-    for (ptrdiff_t k = 0; k < f->count; k++) f->weight[k] = f->device[k].weight * (double)f->count;
+    for (ptrdiff_t k = 0; k < f->count; k++) {
+        f->weight[k] = f->device[k].weight * (double)f->count;
+        rho[k] = 1.0 - f->device[k].q_min;
+    }
+    if (!served(f, &at, rho, &watts)) return 0;
     f->log_ratio = -INFINITY;
     *level = level_at(f, LEVEL, 0.0);
     for (ptrdiff_t k = 0; k < f->count; k++) rho[k] = 1.0 - asked(f, k, *level);
