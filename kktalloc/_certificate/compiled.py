@@ -96,6 +96,11 @@ def _codes(regime: np.ndarray | None) -> np.ndarray | None:
     return np.where(np.isin(regime, list(Regime)), regime, -1).astype(np.int8, order="C")
 
 
+def gap_of(verdict: FloatArray) -> FloatArray:
+    """The duality gap of a verdict, shape ``(...)``."""
+    return np.asarray(verdict[len(RESIDUALS)])
+
+
 def least_cost(
     problem: Problem, rho: FloatArray, b: FloatArray, by_s: FloatArray, per_hz: FloatArray, per_w: FloatArray
 ) -> FloatArray | None:

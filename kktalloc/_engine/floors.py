@@ -22,6 +22,11 @@ class Question(IntEnum):
     DEADLINE = 2
     ENERGY = 3
     LEVEL = 4
+    SELECTION = 5
+
+
+# Those that search for nothing, and are part of every engine's answer.
+_PLAIN = (Question.FLOORS, Question.SELECTION)
 
 
 def ask(problem: Problem, question: Question) -> tuple[FloatArray, FloatArray] | None:
@@ -32,6 +37,6 @@ def ask(problem: Problem, question: Question) -> tuple[FloatArray, FloatArray] |
     N, K = problem.sizes
     of_problem, of_device = np.empty((_OF_PROBLEM, N)), np.empty((_OF_DEVICE, N, K))
     module.least(int(question), *problem.columns, N, K, of_problem, of_device)
-    if question is not Question.FLOORS:  # which is no search, and part of every engine's answer
+    if question not in _PLAIN:
         enter("compiled", int(of_problem[3].sum()))
     return of_problem[:3], of_device

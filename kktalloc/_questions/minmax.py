@@ -22,9 +22,9 @@ from functools import cached_property
 
 import numpy as np
 
-from kktalloc._certificate.certificate import Certificate, certify, read_verdict
-from kktalloc._certificate.compiled import judge
-from kktalloc._device.at_bandwidth import bandwidth_for
+from kktalloc._certificate.certificate import Certificate, certify
+from kktalloc._certificate.compiled import gap_of, judge
+from kktalloc._device.at_bandwidth import EPS, bandwidth_for
 from kktalloc._device.clocked import Point, clocked_form, least_bandwidth
 from kktalloc._device.efficiency import efficiency_at_power_price
 from kktalloc._device.feasibility import floor_power
@@ -103,7 +103,7 @@ class MinMaxSolution(Judged):
             worth = np.asarray(self.bandwidth_price_per_hz) * np.asarray(self.problem.cell.bandwidth_hz)[..., 0] / span
         residuals = inner.residuals | {"consistency": np.maximum(inner.residuals["consistency"], beyond)}
         prices = np.asarray(self.bandwidth_price_per_hz), np.asarray(self.total_power_price_per_w)
-        resolution = np.maximum(inner.resolution, 8.0 * np.finfo(np.float64).eps * (1.0 + worth))
+        resolution = np.maximum(inner.resolution, 8.0 * EPS * (1.0 + worth))
         return Certificate(residuals, np.where(np.isnan(gap), np.inf, gap), *prices, resolution, inner.tolerance)
 
 
@@ -129,15 +129,18 @@ def solve_minmax(problem: Problem, throw: bool = True) -> MinMaxSolution:
     InfeasibleError
         Some device cannot meet its floor, or together they need more bandwidth or power than there is.
     """
-    batch, diagnosis = problem.batch_shape, diagnose(problem)
-    if diagnosis is not None and throw:
-        raise InfeasibleError(diagnosis)
-    fine = np.ones(problem.sizes[0], dtype=bool) if diagnosis is None else diagnosis.feasible.ravel()
-    found = _with_clocks(problem, fine) if problem.clocked else _by_kernel(problem, fine)
-    rho, theta, level, price, ratio = _by_numpy(problem, fine) if found is None else found
+    found = _by_kernel(problem)
+    if found is None:
+        diagnosis = diagnose(problem)
+        if diagnosis is not None and throw:
+            raise InfeasibleError(diagnosis)
+        fine = np.ones(problem.sizes[0], dtype=bool) if diagnosis is None else diagnosis.feasible.ravel()
+        found = _with_clocks(problem, fine) if problem.clocked else _by_kernel(problem, fine)
+        found = _by_numpy(problem, fine) if found is None else found
+    rho, theta, level, price, ratio = found
     solution = solve(variant(problem, pruning_ratio_max=rho), throw=False)
     per_hz = price / np.asarray(problem.cell.bandwidth_hz)[..., 0]
-    per_w = np.zeros(batch)
+    per_w = np.zeros(problem.batch_shape)
     if problem.capped:
         watts = np.asarray(problem.cell.total_power_w)[..., 0]
         per_w = price * ratio / np.where(watts > 0.0, watts, np.inf)  # a cap of 0 W has no price
@@ -152,18 +155,23 @@ def solve_minmax(problem: Problem, throw: bool = True) -> MinMaxSolution:
 _Found = tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]
 
 
-def _by_kernel(problem: Problem, fine: np.ndarray) -> _Found | None:
-    """The compiled search, or None where it does not serve or does not end."""
+def _by_kernel(problem: Problem, fine: np.ndarray | None = None) -> _Found | None:
+    """The compiled search, or None where it does not serve or does not end.
+
+    Without the flat mask of feasible problems, None also where one is not.
+    """
     asked = ask(problem, Question.LEVEL)
-    if asked is None or np.isnan(asked[0][0, fine]).any():
+    if asked is None:
         return None
     of_problem, of_device = asked
-    served = fine.all()
-    if not served:
+    levels = of_problem[0] if fine is None else of_problem[0, fine]
+    if np.isnan(levels).any():
+        return None
+    if fine is not None:
         of_problem, of_device = (np.where(m, v, np.nan) for m, v in ((fine, of_problem), (fine[:, None], of_device)))
     level, price, ratio = of_problem.reshape(-1, *problem.batch_shape)
     rho, theta = of_device[:2].reshape(2, *problem.shape)
-    return rho if served else np.nan_to_num(rho), theta, level, price, ratio
+    return rho if fine is None else np.nan_to_num(rho), theta, level, price, ratio
 
 
 def _by_numpy(problem: Problem, fine: np.ndarray) -> _Found:
@@ -327,21 +335,23 @@ def _lower_bound(
     pressed = theta * np.asarray(problem.devices.weight) * problem.shape[-1]
     total = pressed.sum(axis=-1)
     usable = total > 0.0  # neither NaN, of no solution, nor 0
-    weights = pressed if usable.all() else np.where(usable[..., None], pressed, 1.0)
-    linear = variant(problem, _LINEAR, weight=weights)
+    every = usable.all()
+    if not every:
+        pressed = np.where(usable[..., None], pressed, 1.0)
+        total, per_hz, per_w = (np.where(usable, v, w) for v, w in ((total, 1.0), (per_hz, 0.0), (per_w, 0.0)))
+    linear = variant(problem, _LINEAR, weight=pressed)
     allocation = solution.pruning_ratio, solution.bandwidth_hz, solution.tx_power_w
+    per_hz, per_w = np.asarray(per_hz / total), np.asarray(per_w / total)
     with np.errstate(all="ignore"):
-        share = np.where(usable, total, np.inf)
-        prices = np.where(usable, per_hz, 0.0) / share, np.where(usable, per_w, 0.0) / share
-        verdict = judge(linear, *allocation, *prices, {})
-        if verdict is None:
-            per_hz, per_w = prices
-            found = certify(linear, *allocation, bandwidth_price_per_hz=per_hz, total_power_price_per_w=per_w)
+        verdict = judge(linear, *allocation, per_hz, per_w, {})
+        if verdict is not None:
+            gap = gap_of(verdict)
         else:
-            found = read_verdict(verdict, *prices)
-        gap = found.duality_gap
+            found = certify(linear, *allocation, bandwidth_price_per_hz=per_hz, total_power_price_per_w=per_w)
+            gap = found.duality_gap
         if (gap > LOOSE_GAP).any():
             # Next to the wideband limit the price hangs on the last digits of the bandwidth: take the allocation's own.
             gap = np.fmin(gap, certify(linear, *allocation).duality_gap)
         reached = (np.asarray(linear.devices.weight) * solution.pruning_ratio).sum(axis=-1)
-        return np.where(usable, total * (reached - gap), np.nan)
+        bound = total * (reached - gap)
+        return np.asarray(bound if every else np.where(usable, bound, np.nan))

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kktalloc._certificate.certificate import Certificate
+from kktalloc._engine.floors import Question, ask
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.stats import measured
@@ -101,17 +102,23 @@ def select(problem: Problem, by: Literal["count", "weight"] = "count") -> Select
     """
     if by not in ("count", "weight"):
         raise ValueError(f"by = {by!r}: one of 'count', 'weight'")
-    floors, lacks, _ = floors_of(problem)
+    asked = ask(problem, Question.SELECTION)
     weight = np.asarray(problem.devices.weight).reshape(problem.sizes)
-    if by == "count":
-        kept, proven = _smallest(floors, weight), np.zeros(len(weight), dtype=bool)
+    if asked is not None:
+        (held, bound, _), (floors, lacks, smallest, _) = asked
+        kept, lacks = smallest > 0.0, lacks.astype(np.intp)
+        bound = np.maximum(held, bound)
     else:
+        floors, lacks, _ = floors_of(problem)
+        kept = _smallest(floors, weight)
+        held = np.where(kept, weight, 0.0).sum(axis=1)
+        bound = np.maximum(np.array([_relaxed(w, b) for w, b in zip(weight, floors, strict=True)], dtype=float), held)
+    if by == "weight":
         found = [_heaviest(w, b) for w, b in zip(weight, floors, strict=True)]
         kept = np.array([k for k, _ in found], dtype=bool).reshape(floors.shape)
         proven = np.array([p for _, p in found], dtype=bool)
-    held = np.where(kept, weight, 0.0).sum(axis=1)
-    relaxed = np.array([_relaxed(w, b) for w, b in zip(weight, floors, strict=True)], dtype=float)
-    bound = np.where(proven, held, np.maximum(relaxed, held))
+        held = np.where(kept, weight, 0.0).sum(axis=1)
+        bound = np.where(proven, held, np.maximum(bound, held))
 
     served = kept.reshape(problem.shape)
     why = np.where(floors < np.inf, BANDWIDTH, lacks)
@@ -127,16 +134,24 @@ def select(problem: Problem, by: Literal["count", "weight"] = "count") -> Select
 
 def _rest(problem: Problem, kept: np.ndarray) -> Problem:
     """The problem of the kept devices, the others present but with nothing to do."""
+    if kept.all():
+        return problem
     d = problem.devices
     idle = {
         "channel_gain": 0.0, "tx_power_max_w": 0.0, "overhead_bits": 0.0, "fixed_latency_s": 0.0,
         "pruned_compute_s": 0.0, "pruned_compute_j": 0.0, "fixed_energy_j": 0.0, "energy_budget_j": np.inf,
         "pruning_ratio_max": 1.0, "fixed_compute_s": 0.0, "fixed_compute_j": 0.0,
     }  # fmt: skip
-    changes: dict[str, Any] = {name: np.where(kept, getattr(d, name), value) for name, value in idle.items()}
+    changes: dict[str, Any] = {
+        name: np.where(kept, given, value)
+        for name, value in idle.items()
+        if any((given := getattr(d, name)).strides) or given.flat[0] != value
+    }
     weight = np.where(kept, np.asarray(d.weight), 0.0)
     # Nobody of any weight left: then all kept count alike, and if nobody is kept the weights do not matter.
-    weight = np.where(weight.any(axis=-1, keepdims=True), weight, np.where(kept.any(axis=-1, keepdims=True), kept, 1.0))
+    some = weight.any(axis=-1, keepdims=True)
+    if not some.all():
+        weight = np.where(some, weight, np.where(kept.any(axis=-1, keepdims=True), kept, 1.0))
     return variant(problem, weight=weight, **changes)
 
 

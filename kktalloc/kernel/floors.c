@@ -269,14 +269,18 @@ static int served(const Floors *f, Floors *at, const double *rho, double *watts)
     return *watts <= 1.0 + WITHIN;
 }
 
-/* LEVEL: rho and theta of each device; the level, the fall of it per cell of bandwidth, and the ratio of prices. 0 where the search
- * has failed. */
+/* LEVEL: rho and theta of each device; the level, the fall of it per cell of bandwidth, and the ratio of prices. 0 where not even
+ * the floors fit, or the search has failed. */
 static int least_level(Floors *f, Device *spare, double **of_device, double *level, double *price, double *ratio)
 {
     double *rho = of_device[0], *theta = of_device[1], watts;
     Floors at = *f;
     at.device = spare;
-    for (ptrdiff_t k = 0; k < f->count; k++) f->weight[k] = f->device[k].weight * (double)f->count;
+    for (ptrdiff_t k = 0; k < f->count; k++) {
+        f->weight[k] = f->device[k].weight * (double)f->count;
+        rho[k] = 1.0 - f->device[k].q_min;
+    }
+    if (!served(f, &at, rho, &watts)) return 0;
     f->log_ratio = -INFINITY;
     *level = level_at(f, LEVEL, 0.0);
     for (ptrdiff_t k = 0; k < f->count; k++) rho[k] = 1.0 - asked(f, k, *level);
@@ -425,6 +429,64 @@ static void least_energy(Floors *f, double *unit, double *y_floor, double **of_d
     *bound = x.bound - *cap_price;
 }
 
+typedef struct {
+    double size, weight;
+    ptrdiff_t device;
+} Candidate;
+
+static int in_order(const Candidate *a, const Candidate *b) { return a->device < b->device ? -1 : 1; }
+
+/* The smaller floor first, of equal ones the heavier. */
+static int by_size(const void *one, const void *other)
+{
+    const Candidate *a = one, *b = other;
+    if (a->size != b->size) return a->size < b->size ? -1 : 1;
+    if (a->weight != b->weight) return a->weight > b->weight ? -1 : 1;
+    return in_order(a, b);
+}
+
+/* The most weight per bandwidth first. */
+static int by_density(const void *one, const void *other)
+{
+    const Candidate *a = one, *b = other;
+    const double x = a->size > 0.0 ? a->weight / a->size : INFINITY, y = b->size > 0.0 ? b->weight / b->size : INFINITY;
+    if (x != y) return x > y ? -1 : 1;
+    return in_order(a, b);
+}
+
+/* SELECT: least bandwidth, what is lacking, and whether the device is among the most that fit together; the weight of those, and
+ * what no selection's weight exceeds: what would fit if devices could be split. */
+static int select_most(Floors *f, double **of_device, double *held, double *bound)
+{
+    double *floor = of_device[0], *lacks = of_device[1], *kept = of_device[2];
+    const ptrdiff_t K = f->count;
+    Candidate *list = malloc((size_t)K * sizeof *list + 1);
+    if (!list) return 0;
+    for (ptrdiff_t k = 0; k < K; k++) {
+        floor[k] = floor_bandwidth(&f->device[k]);
+        lacks[k] = lacking(&f->device[k], floor[k]);
+        kept[k] = 0.0;
+        list[k] = (Candidate){floor[k], f->device[k].weight, k};
+    }
+    *held = *bound = 0.0;
+    double filled = 0.0;
+    qsort(list, (size_t)K, sizeof *list, by_size);
+    for (ptrdiff_t i = 0; i < K && (filled += list[i].size) <= 1.0 + 0.5 * WITHIN; i++) {
+        kept[list[i].device] = 1.0;
+        *held += list[i].weight;
+    }
+    filled = 0.0;
+    qsort(list, (size_t)K, sizeof *list, by_density);
+    for (ptrdiff_t i = 0; i < K; i++) {
+        if (!(list[i].size <= 1.0)) continue;
+        const double part = list[i].size > 0.0 ? (1.0 - filled) / list[i].size : 1.0;
+        *bound += list[i].weight * most(least(part, 1.0), 0.0);
+        filled += list[i].size;
+    }
+    free(list);
+    return 1;
+}
+
 int kkt_least(const Problem *problem, enum Question question, double *of_problem, double *of_device)
 {
     const ptrdiff_t N = problem->problems, K = problem->devices;
@@ -443,7 +505,12 @@ int kkt_least(const Problem *problem, enum Question question, double *of_problem
         for (int i = 0; i < OF_DEVICE; i++) each[i] = of_device + (i * N + row) * K;
         for (int i = 0; i < OF_PROBLEM; i++) one[i] = of_problem + i * N + row;
         reduce_all(&f);
-        if (question == OF_FLOORS) write_floors(&f, each, one[0], one[1], one[2]);
+        if (question == OF_SELECTION) {
+            if (!select_most(&f, each, one[0], one[1])) {
+                free(device);
+                return 0;
+            }
+        } else if (question == OF_FLOORS) write_floors(&f, each, one[0], one[1], one[2]);
         else if (question == OF_CELLS) *one[0] = least_cells(&f);
         else if (question == OF_DEADLINE) *one[0] = least_deadline(&f);
         else if (question == OF_ENERGY) least_energy(&f, columns + 3 * K, columns + 4 * K, each, one[0], one[1], one[2]);

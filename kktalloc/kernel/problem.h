@@ -99,9 +99,11 @@ void least_cost(const Problem *problem, const Uploads *given, double *cost);
  *   OF_DEADLINE  the least deadline in seconds
  *   OF_ENERGY    prices of cell and cap and a bound on the energy of the uploads, all in joules | b, p
  *   OF_LEVEL     the least level, its fall per cell, ratio of the prices | rho, theta
+ *   OF_SELECTION weight of the most that fit together, most weight of any selection |
+ *                least bandwidth, what the device lacks by itself, whether it is one of these
  *
  * The fourth number of each problem is how often all its devices were asked. */
-enum Question { OF_FLOORS, OF_CELLS, OF_DEADLINE, OF_ENERGY, OF_LEVEL, QUESTIONS };
+enum Question { OF_FLOORS, OF_CELLS, OF_DEADLINE, OF_ENERGY, OF_LEVEL, OF_SELECTION, QUESTIONS };
 enum { OF_PROBLEM = 4, OF_DEVICE = 4 };
 
 /* 0 when memory ran out. */

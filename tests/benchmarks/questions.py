@@ -19,7 +19,7 @@ from allocator_peers import cell_of
 
 import kktalloc as ka
 
-TURN = 1e-3  # seconds of one turn, so that caches are warm and the clock's own steps do not matter
+TURN = 2e-3  # seconds of one turn, so that caches are warm and the clock's own steps do not matter
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def measure(repeats: int, K: int = 10) -> tuple[float, dict[str, tuple[float, st
             for _ in range(calls[name]):
                 run()
             seconds[name].append((time.perf_counter() - start) / calls[name])
-    # Whoever else is at work on the machine only ever adds time: the quickest eighth of the turns tells.
-    taken = {name: statistics.quantiles(values, n=8)[0] for name, values in seconds.items()}
+    # Whoever else is at work on the machine only ever adds time: the quickest tenth of the turns tells.
+    taken = {name: statistics.quantiles(values, n=10)[0] for name, values in seconds.items()}
     return taken[""], {name: (taken[name] / taken[""], verdicts[name]) for name in asked}
 
 
