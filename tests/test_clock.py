@@ -240,3 +240,49 @@ def test_a_cap_on_total_power_is_refused_where_it_binds() -> None:
     np.testing.assert_allclose(loose.objective, free.objective, rtol=0, atol=1e-12)
     with pytest.raises(ValueError, match="total_power_w"):
         ka.solve(ka.Problem(ka.Cell(*cell, total_power_w=watts * 0.5), ka.Devices(**d)))
+
+
+@pytest.mark.parametrize(
+    ("price", "field", "sign"),
+    [
+        ("energy_per_j", "energy_budget_j", -1.0), ("peak_power_per_w", "tx_power_max_w", -1.0),
+        ("clock_max", "clock_max", -1.0), ("clock_min", "clock_min", 1.0),
+        ("circuit_power_per_w", "circuit_power_w", 1.0), ("bandwidth_per_hz", "bandwidth_hz", -1.0),
+        ("deadline_per_s", "deadline_s", -1.0),
+    ],
+)  # fmt: skip
+def test_prices_are_those_of_differences(price: str, field: str, sign: float) -> None:
+    """Each lies between the two one-sided differences of the objective; somewhere it is not 0."""
+    seen = 0
+    for seed in (4030, 4036):
+        problem = clock_cell(np.random.default_rng(seed), 3, roomy=True)
+        free = ka.solve(problem, throw=False)
+        if free.diagnosis is not None or float(free.prices.bandwidth_per_hz) == 0.0:
+            continue
+        d = {n: np.asarray(v) for n, v in vars(problem.devices).items()}
+        cell = {n: float(np.asarray(v)[0]) for n, v in vars(problem.cell).items() if v is not None}
+        prices = np.atleast_1d(getattr(free.prices, price))
+        for k, expected in enumerate(prices):
+            table = cell if field in cell else d
+            at = float(np.atleast_1d(table[field])[k])
+            step, slopes = 1e-5 * at if at > 0.0 else 1e-6, []
+            for move in (-step, step):
+                if at + move < 0.0:
+                    continue
+                changed = np.array(table[field], dtype=float)
+                changed[... if field in cell else k] += move
+                if field in ("clock_min", "clock_max"):  # the other end gives way
+                    both = np.sort([changed, d["clock_max" if field == "clock_min" else "clock_min"]], axis=0)
+                    other = d | {"clock_min": both[0], "clock_max": both[1]}
+                else:
+                    other = d if field in cell else d | {field: changed}
+                budget = cell | ({field: float(changed)} if field in cell else {})
+                there = ka.solve(ka.Problem(ka.Cell(**budget), ka.Devices(**other)), throw=False)
+                if there.diagnosis is None:
+                    slopes.append(sign * (float(there.objective) - float(free.objective)) / move)
+            if not slopes:
+                continue
+            room = 1e-3 * max(abs(s) for s in slopes) + 1e-8 / at if at > 0.0 else 1e-2 * abs(slopes[0]) + 1e-6
+            assert min(slopes) - room <= expected <= max(slopes) + room, (seed, k, slopes)
+            seen += expected > 0.0
+    assert seen

@@ -1,0 +1,73 @@
+"""`python -m fltrain`: what it prints, writes and ends with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fltrain as ft
+from fltrain.__main__ import main
+
+SMALL = ["--devices", "4", "--seed", "1"]
+
+
+def test_train_writes_the_history_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run.json"
+    assert main(["train", *SMALL, "--rounds", "3", "--json", "--out", str(out)]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads(out.read_text())
+    assert [record["round"] for record in printed["records"]] == [0, 1, 2]
+    assert printed["records"][0]["wall_clock_s"] > 0
+
+
+def test_it_stops_at_the_target_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["train", *SMALL, "--rounds", "30", "--plan", "unpruned", "--checkpoint", str(tmp_path / "run.pt"), "--json"]
+    assert main([*run, "--target", "0.5"]) == 0
+    first = json.loads(capsys.readouterr().out)["records"]
+    assert first[-1]["accuracy"] >= 0.5 > first[0]["accuracy"]
+    assert len(first) < 30
+    assert main([*run, "--target", "0.8"]) == 0
+    more = json.loads(capsys.readouterr().out)["records"]
+    assert more[: len(first)] == first
+    assert more[-1]["accuracy"] >= 0.8
+
+
+def test_data_of_ones_own_by_users_of_several_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", images=rng.random((40, 8, 8)), what=np.arange(40) % 2, who=np.repeat([1, 2], 20),
+             where=np.tile(np.repeat([1, 2], 10), 2))  # fmt: skip
+    given = ["--data", str(tmp_path / "mine.npz"), "--x", "images", "--y", "what", "--users", "who", "where"]
+    assert main(["count", *given, "--devices", "4", "--partition", "by_user", "--json"]) == 0
+    work = json.loads(capsys.readouterr().out)
+    assert len(work["pruned_flops"]) == 4
+    assert main(["count", *given, "--devices", "5", "--partition", "by_user"]) == 2
+    assert "devices must be <= 4" in capsys.readouterr().err
+
+
+def test_the_table_fits_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *SMALL, "--rounds", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 80
+
+
+def test_ends_that_are_not_the_end(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["train", *SMALL, "--plan", "deadline"]) == 2
+    assert capsys.readouterr().err == "fltrain: error: --plan deadline needs --deadline-s\n"
+    assert main(["train", "--data", "nowhere.npz"]) == 2
+    assert "missing data file nowhere.npz" in capsys.readouterr().err
+
+    def interrupted(*args: object, **kwargs: object) -> ft.History:
+        raise ft.Interrupted(ft.History([], ft.Split(ft.build_model("mlp", ft.load_digits())).initial_global(), []))
+
+    monkeypatch.setattr(ft, "train", interrupted)
+    assert main(["train", *SMALL, "--json"]) == 130
+    assert json.loads(capsys.readouterr().out)["records"] == []
+
+
+def test_columns_are_those_of_the_history(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["columns", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == ft.COLUMNS
