@@ -120,3 +120,19 @@ def test_writers_have_a_hand_each_and_a_test_split_of_their_own() -> None:
     # Turned by a quarter, a picture is what NumPy's rotation makes of it.
     quarter = writers.write(data.x[:5], np.array([[0.0, -1.0], [1.0, 0.0]]), 1.0)
     assert min(np.abs(quarter - np.rot90(data.x[:5], k, (2, 3))).max() for k in (1, 3)) < 1e-5
+
+
+def test_a_common_ratio_that_energy_forbids_is_refused_by_name() -> None:
+    import fltrain as ft
+    from validation.config import DATASETS, Radio, Training
+    from validation.radio import draw_phones
+    from validation.schemes import SCHEMES
+    from validation.study import load_data, work
+
+    training = Training(**DATASETS["digits"])
+    data = load_data(training, None)
+    shares = ft.partition(data, 10, "shards", 1, classes_per_device=2)
+    counted = work(training, data, shares, SCHEMES["joint"], 1)[2]
+    build = of_phones(Radio(), draw_phones(Radio(), 10, 1, 1), np.full(10, 1e-9))
+    with pytest.raises(ValueError, match=r"round 0 is possible at none of the common ratios \(0\.5,\)"):
+        CommonPlanner(build, ratios=(0.5,)).choose(0, np.arange(10), counted)

@@ -54,6 +54,8 @@ class CommonPlanner(AdaptivePlanner):
 
         every = slice(None)
         least_s = np.asarray(ka.least_deadline(problem(every, np.ones(len(ratios))))) * (1.0 + _SLACK)
+        if not np.isfinite(least_s).any():
+            raise ValueError(f"round {round_index} is possible at none of the common ratios {self.ratios}")
         share = weight / weight.sum()
         loss = np.array(
             [share @ np.broadcast_to(curve.value(np.full(len(asked), r)), len(asked)) for r in ratios[:, 0]]

@@ -101,8 +101,7 @@ def _page(finished: Finished) -> Page:
             "On the upper half of the ladder own ratios are ahead of every common ratio",
             Spread(tuple(upper_gap[nearest])),
             2,
-            f"points of accuracy averaged over time, own ratios minus {nearest}, the rival that comes nearest; 95 % "
-            f"interval {low:.2f} to {high:.2f}".replace("-", "−"),
+            f"points of accuracy averaged over time, own ratios minus {nearest}",
             verdict(Spread((low,)), lambda v: v > 0),
             "Holds if the whole interval is above 0.",
             id="upper-half",
@@ -154,7 +153,7 @@ def _page(finished: Finished) -> Page:
         figures=[(_drawing(runs, rungs), "Measured against expected gain, one point per rung: mean over seeds with its "
                   "95 % interval.")],
         limits=[
-            "Digits: a tenth of a point of accuracy averaged over time is as small as eight seeds can tell.",
+            "Digits: a tenth of a point of accuracy averaged over time is less than these seeds can tell.",
             "The planner's measure is a model of progress; that it grows does not say how much accuracy follows.",
         ],
         command="python -m validation difference",
@@ -192,5 +191,6 @@ def _drawing(runs: Runs, rungs: list[str]) -> str:
             axes.errorbar(x, y.mean(), [[y.mean() - low], [high - y.mean()]], fmt="o", color="#0072B2", lw=0.9)
             axes.annotate(rung, (x, y.mean()), xytext=(4, 3), textcoords="offset points", fontsize=8)
         axes.axhline(0, color="#555555", lw=0.9)
+        axes.margins(x=0.2)
         axes.set(xlabel="expected gain in progress per second (%)", ylabel="ahead of the best common ratio (points)")
         return svg(figure, "difference", "Measured gain of own ratios against the expected one, by rung")
