@@ -8,7 +8,7 @@ ARGS ?=
 # CPU training here runs one thread per core it is given; BLAS threads on top only fight over them.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help report explore paper docs packages test test-flower lint types verify bench fuzz mutations sanitize clean
+.PHONY: help report explore paper docs packages test test-flower lint types verify bench history fuzz mutations sanitize clean
 
 help:
 	@echo "make report   install, train five schemes on the bundled digits, write an HTML report"
@@ -19,7 +19,7 @@ help:
 	@echo "make test-flower   the tests of the Flower app, in an environment of their own"
 	@echo "make sanitize      both compiled extensions under the sanitizers for memory, undefined behaviour and threads"
 	@echo "make packages  wheel and source archive, built and tried in fresh environments"
-	@echo "make lint types verify bench fuzz mutations clean"
+	@echo "make lint types verify bench history fuzz mutations clean"
 
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
@@ -89,6 +89,10 @@ verify: $(VENV)/.report
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m pytest tests/benchmarks -o 'python_files=bench_*.py' --benchmark-enable --benchmark-only $(ARGS)
+
+# A minute; keeps a line per commit and fails where a call has become slower, e.g. make history ARGS="--against main"
+history: $(VENV)/.dev
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/history.py $(ARGS)
 
 # Long and seeded; e.g. make fuzz ARGS="--count 1000 --seed 7"
 fuzz: $(VENV)/.dev

@@ -8,7 +8,7 @@ large one comes from.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -276,12 +276,26 @@ def read_verdict(
     bandwidth_price_per_hz: FloatArray,
     total_power_price_per_w: FloatArray,
     tolerance: float = CERTIFIED,
+    passed: bool | None = None,
 ) -> Certificate:
-    """Certificate from the rows that the compiled kernel found (`kktalloc._certificate.compiled.judge`)."""
+    """Certificate from the rows that the compiled kernel found (`kktalloc._certificate.compiled.judge`).
+
+    `passed` where the kernel has compared them with the tolerance, too: all problems have.
+    """
     residuals = dict(zip(compiled.RESIDUALS, verdict, strict=False))
-    residuals["primal_bandwidth_max"] = np.zeros(np.shape(bandwidth_price_per_hz))
+    batch = verdict.shape[1:]
+    residuals["primal_bandwidth_max"] = _all_equal(0.0, batch)
     gap, resolution = verdict[len(compiled.RESIDUALS) :]
-    return Certificate(residuals, gap, bandwidth_price_per_hz, total_power_price_per_w, resolution, tolerance)
+    found = Certificate(residuals, gap, bandwidth_price_per_hz, total_power_price_per_w, resolution, tolerance)
+    if passed:
+        vars(found)["passed"] = _all_equal(True, batch)
+    return found
+
+
+@lru_cache(maxsize=16, typed=True)
+def _all_equal(value: float | bool, shape: tuple[int, ...]) -> np.ndarray:
+    """An array that takes no memory and cannot be written into."""
+    return np.broadcast_to(value, shape)
 
 
 def _spoilt(problem: Problem) -> np.ndarray:

@@ -29,7 +29,7 @@ _MOST_DIMENSIONS = 64  # of a NumPy array; a list that holds itself has more
 # What was asked, and what is missing where there is no answer, stay NumPy.
 _ON_THE_HOST = frozenset({"problem", "diagnosis"})
 # What an answer knows beside its fields, wherever its arrays lie.
-_KNOWN_BESIDE = frozenset({"certificate", "_verdict", "stats"})
+_KNOWN_BESIDE = frozenset({"certificate", "_verdict", "_certified", "stats"})
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import warnings
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from math import inf, prod
-from operator import attrgetter
+from operator import attrgetter, is_, itemgetter
 from typing import Any
 
 import numpy as np
@@ -136,7 +136,8 @@ _RANGES: dict[str, tuple[float, bool, float]] = {
 }
 
 # Without these a device is the plain one: fixed clock, no electronics, nothing computed that is not pruned or fixed.
-_CLOCKED = {"circuit_power_w": 0.0, "clock_min": 1.0, "clock_max": 1.0, "fixed_compute_s": 0.0, "fixed_compute_j": 0.0}
+_OF_CLOCKS = ("circuit_power_w", "clock_min", "clock_max", "fixed_compute_s", "fixed_compute_j")
+_CLOCKED = {f.name: f.default for f in fields(Devices) if f.name in _OF_CLOCKS}  # what says nothing of a clock
 CLOCK_EXPONENT = 3  # n: the power of a processor grows as its clock to this, so the energy of a task as clock^(n - 1)
 
 
@@ -148,6 +149,9 @@ _DEVICES = tuple(f.name for f in fields(Devices) if f.name != "name")  # those t
 # In the order of kernel/problem.h.
 _COMPILED = tuple(name for name in _DEVICES if name != "bandwidth_max_hz" and name not in _CLOCKED)
 _OPTIONAL = ("total_power_w", "weight")
+
+_compiled_values = itemgetter(*_COMPILED)
+_clock_values = itemgetter(*_CLOCKED)
 
 # For the kernel: every field's value, and its bounds, in one order.
 _cell_values, _device_values = attrgetter(*_CELL), attrgetter(*_DEVICES)
@@ -275,7 +279,7 @@ class Problem:
             _warn_of_gain(device_values["channel_gain"], module)
         vars(self).update(
             shape=shape,
-            home=common_home(homes),
+            home=common_home(homes) if homes else None,
             pruning_error=_LINEAR if pruning_error is None else spread(pruning_error, shape),
             _cell=cell_values,
             _devices=device_values,
@@ -360,6 +364,8 @@ class Problem:
     @cached_property
     def clocked(self) -> bool:
         """Whether some device has a clock, electronics or computing that is not pruned (`kktalloc._device.clocked`)."""
+        if all(map(is_, _clock_values(self._devices), _CLOCKED.values())):  # nobody has said anything of it
+            return False
         return not all(
             v == plain if isinstance(v := self._devices[name], float) else (v == plain).all()
             for name, plain in _CLOCKED.items()
@@ -375,13 +381,19 @@ class Problem:
         """How many problems, and devices in each."""
         return prod(self.shape[:-1]), self.shape[-1]
 
-    @cached_property
+    @property
     def columns(self) -> tuple[tuple[Values, ...], tuple[Values, ...]]:
         """Fields of cell (an infinite cap for none) and devices, which broadcast to ``(N,)`` and ``(N, K)``."""
+        if len(self.shape) > 2:
+            return self._flat_columns
+        c = self._cell
+        of_cell = c["bandwidth_hz"], c["noise_psd_w_per_hz"], c["deadline_s"], c.get("total_power_w", inf)
+        return of_cell, _compiled_values(self._devices)
+
+    @cached_property
+    def _flat_columns(self) -> tuple[tuple[Values, ...], tuple[Values, ...]]:
         cell = (self._cell.get(name, inf) for name in _CELL)
-        devices = (self._devices[name] for name in _COMPILED)
-        if len(self.shape) <= 2:
-            return tuple(cell), tuple(devices)
+        devices = _compiled_values(self._devices)
         return (
             tuple(np.broadcast_to(v, self.batch_shape).reshape(-1) for v in cell),
             tuple(np.broadcast_to(v, self.shape).reshape(self.sizes) for v in devices),

@@ -83,7 +83,11 @@ def measured(question: Question) -> Question:
                 around.compiled |= tally.compiled
                 around.numpy |= tally.numpy
         engine = ("compiled+numpy" if tally.numpy else "compiled") if tally.compiled else "numpy"
-        answer.__dict__["stats"] = Stats(engine, tally.evaluations, tally.retries, perf_counter() - start)
+        stats = object.__new__(Stats)  # as its frozen fields are set one by one, which takes longer than all else here
+        vars(stats).update(
+            engine=engine, evaluations=tally.evaluations, retries=tally.retries, seconds=perf_counter() - start
+        )
+        vars(answer)["stats"] = stats
         return answer
 
     return cast(Question, wrapped)

@@ -27,16 +27,17 @@ def threads_for(devices: int, asked: int | None = None) -> int:
 
     `KKTALLOC_THREADS`, else `OMP_NUM_THREADS`, else the processors that this process may use; one for small calls.
     """
-    allowed = _from_environment() if asked is None else int(asked)
-    return 1 if devices < _THREADED_DEVICES else usable_processors() if allowed is None else allowed
+    own = os.environ.get("KKTALLOC_THREADS", "") if asked is None else ""
+    if own and not (own.isascii() and own.isdigit() and int(own) >= 1):
+        raise ValueError(f"KKTALLOC_THREADS = {own}: must be a whole number >= 1")
+    if devices < _THREADED_DEVICES:
+        return 1
+    allowed = int(asked) if asked is not None else int(own) if own else _shared()
+    return usable_processors() if allowed is None else allowed
 
 
-def _from_environment() -> int | None:
-    own = os.environ.get("KKTALLOC_THREADS", "")
-    if own:
-        if not own.isascii() or not own.isdigit() or int(own) < 1:
-            raise ValueError(f"KKTALLOC_THREADS = {own}: must be a whole number >= 1")
-        return int(own)
+def _shared() -> int | None:
+    """What the environment allows every program."""
     # It may be a list, one number per level of nesting; what OpenMP would not understand is not ours to refuse.
     shared = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(shared) if shared.isascii() and shared.isdigit() and int(shared) >= 1 else None

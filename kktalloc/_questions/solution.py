@@ -62,7 +62,9 @@ class Solution(Judged, Allotment):
     def certificate(self) -> Certificate:
         """The verdict on these arrays; `dataclasses.replace` has it found anew, writing into them does not."""
         if (said := vars(self).get("_verdict")) is not None:  # these very arrays were judged as they were made
-            return read_verdict(said, self.prices.bandwidth_per_hz, self.prices.total_power_per_w)
+            worth = self.prices
+            passed = vars(self).get("_certified")
+            return read_verdict(said, worth.bandwidth_per_hz, worth.total_power_per_w, passed=passed)
         limits = self.prices.bandwidth_max_per_hz
         claims: dict[str, Any] = {"bandwidth_max_per_hz": limits} if self.problem.bandwidth_limited else {}
         return certify(
@@ -171,7 +173,7 @@ def _certified(problem: Problem, answer: compiled.Answer) -> Solution:
     vars(solution).update(
         pruning_ratio=rho, bandwidth_hz=b, tx_power_w=p, upload_s=upload, latency_s=latency, energy_j=energy,
         clock=fixed_clock(problem.shape), problem=problem, objective=objective, regime=answer.regime, prices=worth,
-        diagnosis=None, _verdict=answer.verdict,
+        diagnosis=None, _verdict=answer.verdict, _certified=True,
     )  # fmt: skip
     return solution
 
