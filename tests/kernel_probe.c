@@ -113,7 +113,7 @@ double probe_beside_a_kink(void)
 }
 
 /* The efficiencies of corners at which y / (e^y - 1) = theta. */
-void probe_settled(const double *theta, double *y)
+void probe_corner_efficiencies(const double *theta, double *y)
 {
     static Block block;
     Block *v = &block;
@@ -125,7 +125,7 @@ void probe_settled(const double *theta, double *y)
         v->s_min[i] = theta[i];
         v->corner[i] = FLOOR;
     }
-    settle(v);
+    corner_efficiencies(v);
     EACH(i) y[i] = v->y[i];
 }
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
+import fuzz_clock
 import numpy as np
 import pytest
 from clock_cases import brute_bandwidth_hz, clock_cell
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import kktalloc as ka
+from kktalloc.__main__ import main as command
 from kktalloc._device.clocked import Clocked, clocked_form, least_bandwidth
 
 FloatArray = NDArray[np.float64]
@@ -286,3 +290,49 @@ def test_prices_are_those_of_differences(price: str, field: str, sign: float) ->
             assert min(slopes) - room <= expected <= max(slopes) + room, (seed, k, slopes)
             seen += expected > 0.0
     assert seen
+
+
+def test_scenario_files_and_the_command_know_the_fields(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    problem = clock_cell(np.random.default_rng(5), 3, roomy=True)
+    path = tmp_path / "phones.toml"
+    ka.save_scenario(problem, path)
+    again = ka.load_scenario(path)
+    for name in ("circuit_power_w", "clock_min", "clock_max", "fixed_compute_s", "fixed_compute_j"):
+        np.testing.assert_array_equal(getattr(again.devices, name), getattr(problem.devices, name))
+        assert name in ka.scenario_schema()["properties"]["devices"]["properties"]
+    assert command(["solve", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    np.testing.assert_allclose(found["clock"], ka.solve(problem).clock)
+    assert set(found["regime"]) <= {r.name.lower() for r in ka.Regime}
+    assert {"clock_max", "clock_min", "circuit_power_per_w"} <= set(found["prices"])
+
+
+def test_every_regime_explains_itself() -> None:
+    assert len({regime.explanation for regime in ka.Regime}) == len(ka.Regime)
+
+
+def test_the_fuzz_finds_nothing_and_would_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzz_clock, "CHUNK", 8)
+    for number in (0, 2):
+        counts, worst, wrong = fuzz_clock.judge(17, number, 0)
+        assert wrong == []
+        assert counts["OPTIMAL"]
+        assert worst["power balance"] <= 1e-10
+    solve = ka.solve
+
+    def unbalanced(problem: ka.Problem, throw: bool = True) -> ka.Solution:
+        solution = solve(problem, throw)
+        return replace(solution, clock=solution.clock * 1.001)
+
+    monkeypatch.setattr(ka, "solve", unbalanced)
+    assert fuzz_clock.judge(17, 2, 0)[2]
+
+
+def test_no_start_of_ipopt_on_the_original_variables_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``pip install casadi==3.8.2``; without it the fuzz's own command is where this is run."""
+    pytest.importorskip("casadi")
+    monkeypatch.setattr(fuzz_clock, "CHUNK", 4)
+    counts, worst, wrong = fuzz_clock.judge(18, 2, 2)
+    assert wrong == []
+    assert counts["compared with IPOPT"]
+    assert worst["above IPOPT"] <= 1e-9

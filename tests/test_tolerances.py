@@ -15,6 +15,12 @@ SHARED = {  # name in C, file that defines it, name in Python
     ("ROUNDING", "judge"): "RESOLVED",
     ("ROUNDING", "solve"): "FEASIBLE",
     ("CLOSED", "solve"): "FILLED_EXACTLY",
+    ("FILLED", "capped"): "FILLED",
+    ("FILLED_EXACTLY", "capped"): "FILLED_EXACTLY",
+    ("WITHIN", "capped"): "FEASIBLE",
+    ("FILLED", "floors"): "FILLED",
+    ("WITHIN", "floors"): "FEASIBLE",
+    ("LEVEL", "floors"): "LEVEL",
 }
 
 

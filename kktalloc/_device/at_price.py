@@ -111,15 +111,15 @@ def corners(form: Reduced, ratio: FloatArray) -> Corners:
     # ... but no further than y*: what lies beyond is replaced by a stretch at y*.
     # y*, or more where the device itself can use no more bandwidth
     y_first, y_last = (np.maximum(y_star, least_efficiency(form, s)) for s in (form.s_min, s_max))
-    dear = y_first < y_floor  # even a device that cannot move on trades power for bandwidth
-    is_open = dear & (form.s_max > form.s_min)
+    trades = y_first < y_floor  # even a device that cannot move on trades power for bandwidth
+    is_open = trades & (form.s_max > form.s_min)
     passed = kinked & is_open & (y_kink >= y_star)
     energy_first, kinked = energy_first ^ passed, kinked & ~passed
-    whole = dear & (y_star <= y_sat)  # the stretch reaches saturation
-    y_star = np.where(dear, y_star, y_floor)
+    whole = trades & (y_star <= y_sat)  # the stretch reaches saturation
+    y_star = np.where(trades, y_star, y_floor)
     cut = marginal(form, ratio, energy_first, np.maximum(y_star, 1e-300))
     s_star = np.where(whole, s_max, np.where(is_open, np.clip(cut.s, form.s_min, form.s_max), form.s_min))
-    p_floor = np.where(dear, np.minimum(power_at(form, form.s_min, y_first), p_floor), p_floor)
+    p_floor = np.where(trades, np.minimum(power_at(form, form.s_min, y_first), p_floor), p_floor)
     p_sat = np.where(whole, np.minimum(power_at(form, s_max, y_last), p_sat), p_sat)
     y_floor, y_kink = np.minimum(y_floor, y_first), np.minimum(y_kink, y_last)
     y_sat = np.minimum(y_sat, y_last)
@@ -191,7 +191,7 @@ def marginal(
     which is known there without rounding.
     """
     F0, F1 = np.where(energy, form.power0, 1.0), np.where(energy, form.power1, 0.0)
-    dear = ratio * form.power_share
+    power_cost = ratio * form.power_share
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         e, decay, f = np.expm1(y), np.exp(-y), phi(y)
         shape = np.where(y > 0.0, y / e, 1.0)
@@ -200,7 +200,7 @@ def marginal(
             s = np.maximum((form.snr * shape * F0 - form.rate0) / rest, 0.0)
         p = (form.rate1 * F0 - form.rate0 * F1) / rest  # F0 + F1 s without its cancellation where F1 < 0
         fall = form.snr * p * shape * (1.0 + 1.0 / e) * f / rest  # -ds/d ln y
-        spread = form.rate1 - form.snr * F1 * decay + dear * F1 * f
+        spread = form.rate1 - form.snr * F1 * decay + power_cost * F1 * f
         room = 1.0 + form.compute * s
         rho = np.clip(1.0 - s / room, 0.0, 1.0)
         gain = form.weight * form.error.slope(rho)
@@ -208,13 +208,13 @@ def marginal(
         bend = 2.0 * form.compute / room + form.error.curvature(rho) / form.error.slope(rho) / room**2
         slope = (
             np.where(y > 0.0, -y * np.expm1(-y) / f, 2.0)
-            - y * F1 * (form.snr * decay - dear * np.expm1(-y)) / spread
+            - y * F1 * (form.snr * decay - power_cost * np.expm1(-y)) / spread
             + bend * fall
         )
         b = bandwidth_at(form, p, y)
         # -db/d ln y = b (1 + 1/e) y (rate1 - gamma F1 e^-y) / rest
         flow = b * (1.0 + 1.0 / e) * y * (form.rate1 - form.snr * F1 * decay) / rest
-        flow = np.where(slope > 0.0, flow / slope, 0.0)  # undefined where e' is 0 over a stretch
+        flow = np.where(slope > 0.0, flow / slope, 0.0)  # undefined where e' is 0 on both sides
     return Marginal(log_value, slope, s, p, b, flow)
 
 
@@ -308,12 +308,12 @@ def _between_breaks(
     held, number, bottom, top = np.full(low.shape, -1), np.zeros(low.shape, dtype=int), low, high
     with np.errstate(divide="ignore"):
         log_slopes = np.log(error.slopes)
-    cheap, dear = at.log_m_break + log_slopes[..., :-1], at.log_m_break + log_slopes[..., 1:]
+    lower, upper = at.log_m_break + log_slopes[..., :-1], at.log_m_break + log_slopes[..., 1:]
     for j in range(error.breaks.shape[-1]):
         y = at.y_break[..., j]
         reached = np.isfinite(at.s_break[..., j])
         inside = (y > low) & (y <= high) & reached
-        above, below = inside & (log_price > dear[..., j]), inside & (log_price < cheap[..., j])
+        above, below = inside & (log_price > upper[..., j]), inside & (log_price < lower[..., j])
         held = np.where(inside & ~above & ~below, j, held)
         number += above | (y <= low) | ~reached
         bottom, top = np.where(above, np.maximum(bottom, y), bottom), np.where(below, np.minimum(top, y), top)

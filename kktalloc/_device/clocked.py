@@ -120,8 +120,8 @@ def clocked_form(problem: Problem, deadline_s: FloatArray | None = None) -> Cloc
 
 
 @np.errstate(all="ignore")  # branches that a device does not take may divide by 0
-def least_bandwidth(form: Clocked, q: FloatArray) -> Point:
-    """The least bandwidth that keeps q, and how; shape ``(N, K)``."""
+def least_bandwidth(form: Clocked, q: FloatArray, clock: FloatArray | None = None) -> Point:
+    """The least bandwidth that keeps q, and how; shape ``(N, K)``. `clock` is a first guess of it."""
     L, w, h = form.rate0 + form.rate1 * q, form.work0 + form.work1 * q, form.heat0 + form.heat1 * q
     slow, circuit, energy, snr = form.slow, form.circuit, form.energy, form.snr
     works = form.work0 + form.work1 > 0.0
@@ -166,7 +166,13 @@ def least_bandwidth(form: Clocked, q: FloatArray) -> Point:
     s = np.select([np.isin(regime, (Regime.PEAK, Regime.ENERGY)), regime == Regime.KINK], [fast, s_kink], slow)
     t = np.select([regime == Regime.KINK, regime == Regime.EARLY_FINISH], [t_kink, t_early], 1.0 - w / s)
     if moving.any():
-        balanced = _balanced(form, L, w, h, kappa, np.where(moving, start, fast), fast, moving)
+        low = np.where(moving, start, fast)
+        guess = (
+            np.sqrt(low * fast)
+            if clock is None
+            else np.where((clock > low) & (clock < fast), clock, np.sqrt(low * fast))
+        )
+        balanced = _balanced(form, L, w, h, kappa, guess, low, fast, moving)
         s, t = (np.where(moving, new, old) for new, old in zip(balanced, (s, t), strict=True))
     early = regime == Regime.EARLY_FINISH
     e = np.select([early, np.isin(regime, (Regime.PEAK, Regime.KINK))], [radiated, t], spare(t, s))
@@ -246,22 +252,22 @@ def _excess(
 
 
 def _balanced(
-    form: Clocked, L: FloatArray, w: FloatArray, h: FloatArray, kappa: FloatArray, low: FloatArray, high: FloatArray,
-    moving: np.ndarray,
+    form: Clocked, L: FloatArray, w: FloatArray, h: FloatArray, kappa: FloatArray, s: FloatArray, low: FloatArray,
+    high: FloatArray, moving: np.ndarray,
 ) -> tuple[FloatArray, FloatArray]:  # fmt: skip
-    """The clock in ``[low, high]`` at which power is balanced, and the upload's time: Newton's method in a bracket."""
-    s = np.sqrt(low * high)
+    """The clock in ``[low, high]`` that balances power, and the upload's time: Newton from the guess s, bracketed."""
     moving = moving.copy()
     for _ in range(BALANCE_ITERATIONS):
         excess, slope = _excess(form, L, w, h, kappa, s, 1.0 - w / s)
         low, high = np.where(excess < 0.0, s, low), np.where(excess < 0.0, high, s)
         step, edge = s - excess / slope, 0.01 * (high - low)
+        close = np.abs(step - s) <= BALANCED * s
         # A root at the very end of the bracket must not turn every step into a bisection.
         near = (step > low - edge) & (step < high + edge)
-        step = np.where(near, np.clip(step, low + edge, high - edge), 0.5 * (low + high))
-        far = np.abs(step - s) > BALANCED * s
+        inside = (step > low) & (step < high)
+        step = np.select([close, inside, near], [s, step, np.clip(step, low + edge, high - edge)], 0.5 * (low + high))
         s = np.where(moving, step, s)
-        moving &= far
+        moving &= ~close
         if not moving.any():
             break
     t = 1.0 - w / s
@@ -299,9 +305,14 @@ def floor_bandwidths(form: Clocked) -> FloatArray:
 def most_kept(form: Clocked, b: FloatArray) -> FloatArray:
     """The most that each device keeps with bandwidths b (in cells) that suffice for its floor; shape ``(N, K)``."""
 
+    clock: FloatArray | None = None
+
     def beyond(q: FloatArray) -> FloatArray:
+        nonlocal clock
+        at = least_bandwidth(form, q, clock)
+        clock = at.clock
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.log(least_bandwidth(form, q).b / b)
+            return np.log(at.b / b)
 
     return rising_root(beyond, form.q_min, np.ones_like(form.q_min))
 

@@ -51,7 +51,7 @@ def clear(form: Reduced) -> Cleared:
         # Where devices can use no more bandwidth, some may be left over while power is scarce.
         limited = rows[(form.b_max[rows] < np.inf).any(axis=1)]
         if limited.size:
-            # Power so dear beside bandwidth that each of them uses all that it can.
+            # A price of power so high beside that of bandwidth that each of them uses all that it can.
             dearest = np.full(limited.size, POWER_ALONE)
             alone, part = _fill_power(form.rows(limited), dearest, np.full(limited.size, FREE), dearest * np.inf)
             free = part.b.sum(axis=1) <= 1.0 + FILLED
@@ -224,7 +224,7 @@ def _clear_at(
     before = np.full(N, np.inf)
     # Per side of the root the last response and its total: too much, and not too much.
     answer = respond(form, at, log_price, y)
-    cheap, dear = answer, replace(answer, **{f.name: getattr(answer, f.name).copy() for f in fields(Response)})
+    more, less = answer, replace(answer, **{f.name: getattr(answer, f.name).copy() for f in fields(Response)})
     over, under = np.full(N, np.nan), np.where(spare | crowded, 1.0, np.nan)
     todo = np.flatnonzero(~(spare | crowded))
     some, some_at = form.rows(todo), at.rows(todo)
@@ -235,7 +235,7 @@ def _clear_at(
         y[todo] = answer.y
         total, price = answer.b.sum(axis=1), log_price[todo]
         much = total > 1.0
-        for which, side, totals, bound in ((much, cheap, over, low), (~much, dear, under, high)):
+        for which, side, totals, bound in ((much, more, over, low), (~much, less, under, high)):
             rows = todo[which]
             totals[rows], bound[rows] = total[which], price[which]
             for f in fields(Response):
@@ -267,7 +267,7 @@ def _clear_at(
     share = _share(over, under)
     priced = ~(spare | crowded)
     log_price = np.where(priced, np.where(share >= 0.5, low, high), log_price)
-    return log_price, _mix(ratio, share, cheap, dear)
+    return log_price, _mix(ratio, share, more, less)
 
 
 def _mix(ratio: FloatArray, share: FloatArray, one: Response, other: Response) -> Response:
@@ -330,7 +330,7 @@ def _next_corner(form: Reduced, at: Corners, answer: Response, up: np.ndarray) -
     if held.any():
         assert is_piecewise(form.error)
         value = np.where(at_star, at_break(at.log_m_break_star, answer.held), at_break(at.log_m_break, answer.held))
-        cheap, dear = leaving(form.error, answer.held, value)
-        raise_to, lower_to = np.where(held, dear, raise_to), np.where(held, cheap, lower_to)
+        below, above = leaving(form.error, answer.held, value)
+        raise_to, lower_to = np.where(held, above, raise_to), np.where(held, below, lower_to)
     # A hair beyond the corner, where its device has begun to move.
     return np.where(up, raise_to.min(axis=1) + 1e-3, lower_to.max(axis=1) - 1e-3)

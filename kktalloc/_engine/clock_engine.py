@@ -84,10 +84,15 @@ def _cleared(form: Clocked) -> tuple[FloatArray, FloatArray]:
 def _kept_at(form: Clocked, log_price: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
     """What devices keep at prices of shape ``(N,)``, between `low` and `high`."""
 
+    clock: FloatArray | None = None
+
     def too_much(q: FloatArray) -> FloatArray:
+        nonlocal clock
+        at = least_bandwidth(form, q, clock)
+        clock = at.clock
         with np.errstate(divide="ignore", invalid="ignore"):
             worth = np.log(form.weight * form.error.slope(1.0 - q))
-            gain = log_price[:, None] + np.log(least_bandwidth(form, q).slope) - worth
+            gain = log_price[:, None] + np.log(at.slope) - worth
         return np.where(np.isnan(gain), 0.0, gain)
 
     return rising_root(too_much, low, high)

@@ -33,7 +33,7 @@ typedef struct {
     int regime, held;         /* the table's break that it sits at, else -1 */
 } Answer;
 
-/* A smooth stretch of the curve: ln(alpha e'(rho)) = log_worth + power ln(rho). */
+/* A smooth part of the curve: ln(alpha e'(rho)) = log_worth + power ln(rho). */
 typedef struct {
     double log_worth, power;
 } Smooth;
@@ -194,7 +194,7 @@ static Answer along_limit(const Asked *a, const Smooth *e, int energy, double lo
     return found;
 }
 
-/* The answer on a smooth stretch of the curve between two s, which the limit carries at `y_low` >= `y_high`. The root is between
+/* The answer on a smooth part of the curve between two s, which the limit carries at `y_low` >= `y_high`. The root is between
  * them. */
 static Answer between(const Asked *a, const Smooth *e, double log_price, double start, double s_low, double s_high, double y_low,
                       double y_high)

@@ -1,4 +1,4 @@
-/* A block of devices in reduced form: the compiled twin of _reduced.py. On a branch of the power limit, p = F0 + F1 s (the
+/* A block of devices in reduced form: the compiled twin of `_device/reduced.py`. On a branch of the power limit, p = F0 + F1 s (the
  * peak branch has F0 = 1, F1 = 0), and with k = y / (e^y - 1) the ratios
  *
  *     f = gamma F0 / rate1,   c = gamma F1 / rate1,   d = gamma (A F0 - F1) / rate1 >= 0,

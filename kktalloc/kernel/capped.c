@@ -24,7 +24,7 @@ typedef struct {
     Asked *device;
     double *start;         /* efficiencies from which the next search sets out */
     double log_price;      /* the same of the price of bandwidth */
-    Answers now, cheap, dear;  /* at this price; on either side of the clearing one */
+    Answers now, more, less;  /* at this price; at prices below and above the clearing one, where more and less is asked for */
     Answers heavy, light;  /* at clearing prices: too much power, and not too much */
     int nothing_scarce, lost;  /* everybody has enough within both budgets; a search ended without an answer */
 } Market;
@@ -108,7 +108,7 @@ static double clear_bandwidth(Market *m, double log_ratio)
         add(&floors, stay(a, a->own.s_min, a->y_floor, AT_FLOOR, -1).b);
         add(&enough, a->own.s_max < INFINITY ? stay(a, a->own.s_max, a->y_full, SATURATED, -1).b : INFINITY);
     }
-    m->now.log_ratio = m->cheap.log_ratio = m->dear.log_ratio = log_ratio;
+    m->now.log_ratio = m->more.log_ratio = m->less.log_ratio = log_ratio;
     if (value_of(floors) > 1.0 + WITHIN) return INFINITY;
     if (value_of(enough) <= 1.0) {
         ask_all(m, -INFINITY);
@@ -126,11 +126,11 @@ static double clear_bandwidth(Market *m, double log_ratio)
         if (much) {
             low = price;
             over = total;
-            swap(&m->now, &m->cheap);
+            swap(&m->now, &m->more);
         } else {
             high = price;
             under = total;
-            swap(&m->now, &m->dear);
+            swap(&m->now, &m->less);
         }
         if (high <= nextafter(low, INFINITY) && under == under) break;
         if (high <= CHEAPEST) break;
@@ -143,7 +143,7 @@ static double clear_bandwidth(Market *m, double log_ratio)
         price = most(good ? moved : high <= nextafter(low, INFINITY) ? high : middle, CHEAPEST);
     }
     const double share = share_of(over, under);
-    mix(m, share, &m->cheap, &m->dear, &m->now);
+    mix(m, share, &m->more, &m->less, &m->now);
     m->log_price = m->now.log_price = share >= 0.5 ? low : high;
     return m->log_price;
 }
@@ -245,7 +245,7 @@ static int solve_capped_row(const Problem *problem, const Allocation *out, ptrdi
     if (!device) return UNRESOLVED;
     Answer *answers = (Answer *)(device + K);
     Market m = {.problem = problem, .row = row, .count = K, .device = device, .start = (double *)(answers + SIDES * K)};
-    Answers *side[SIDES] = {&m.now, &m.cheap, &m.dear, &m.heavy, &m.light};
+    Answers *side[SIDES] = {&m.now, &m.more, &m.less, &m.heavy, &m.light};
     for (int i = 0; i < SIDES; i++) side[i]->of = answers + i * K;
     for (ptrdiff_t k = 0; k < K; k++) {
         device[k] = asked_of(problem, row, k);

@@ -10,7 +10,7 @@
 /* NaN must count as the worst there is. */
 INLINE double no_nan(double x) { return x == x ? x : INFINITY; }
 
-/* Regime of _regime.py, or none claimed. */
+/* `Regime` of Python, or none claimed. */
 enum { ANYWHERE = -2, AT_FLOOR = 0, ON_ENERGY, AT_KINK, AT_PEAK, AT_TOP, AT_TOTAL_POWER };
 
 /* What is worst, and what adds up, over the devices. */
@@ -41,8 +41,8 @@ INLINE double distance(double claim, double implied, double more)
     return claim == implied ? 0.0 : no_nan(off);
 }
 
-#define Q_ULP 1e-15     /* of _certificate.py: what rounding leaves open of rho = 1 - q, and of the terms of a slope */
-#define ROUNDING 2e-14  /* of _dual.py */
+#define Q_ULP 1e-15     /* of `tolerances.py`: what rounding leaves open of rho = 1 - q, and of the terms of a slope */
+#define ROUNDING 2e-14  /* of `tolerances.py` */
 
 /* The u in [u_min, u_cap] that minimises alpha (1 - q(u)) + spread u: stationary where alpha T / (1 + a u)^2 = spread. */
 INLINE double best_u(double spread, double alpha, double a, double per_a, double window, double u_min, double u_cap)

@@ -30,8 +30,8 @@ INLINE double towards(double y, double theta)
     return newton * rise / (rise * rise + 0.5 * newton * (em * em - e * y * y));
 }
 
-/* The efficiency of the lanes that are fresh at their corner: y / (e^y - 1) = theta, `_efficiency.efficiency_for`. */
-LANE_LOOP void settle(Block *v)
+/* The efficiency of the lanes that are fresh at their corner: y / (e^y - 1) = theta, `efficiency_for` of `_device/efficiency.py`. */
+LANE_LOOP void corner_efficiencies(Block *v)
 {
     Lanes s_break, theta, y;
     copy_lanes(s_break, v->curve->kind == TABLE ? v->piece_max : v->s_max);
@@ -45,8 +45,8 @@ LANE_LOOP void settle(Block *v)
     /* The start is within 4 %, and exact to rounding below 1e-8; a step of Halley leaves 2e-6, the next nothing. */
     EACH_OF(v, i) y[i] = y[i] > 1e-8 ? most(y[i] + towards(y[i], theta[i]), 1e-8) : y[i];
     EACH_OF(v, i) {
-        const double polished = y[i] + towards(y[i], theta[i]), settled = y[i] > 1e-8 ? polished : y[i];
-        const double corner_y = least(settled, EFFICIENCY_MAX), y_before = v->y[i], decayed = v->decayed[i];
+        const double polished = y[i] + towards(y[i], theta[i]), nearest = y[i] > 1e-8 ? polished : y[i];
+        const double corner_y = least(nearest, EFFICIENCY_MAX), y_before = v->y[i], decayed = v->decayed[i];
         const double carried = theta[i] / corner_y, corner_decayed = theta[i] < 1.0 ? carried : INFINITY;
         v->y[i] = v->fresh[i] > 0.0 ? corner_y : y_before;
         v->decayed[i] = v->fresh[i] > 0.0 ? corner_decayed : decayed;
@@ -109,7 +109,7 @@ LANE_LOOP int propose(Block *v, int bisect)
         const double more = excess >= 0.0 ? over : small * over, fewer = excess <= 0.0 ? under : small * under;
         const double beyond = excess > -INFINITY ? most(more, fewer) : 0.0, way = fewer > 0.0 ? -1.0 : 1.0;
         const double onward = passes_on(v, i, way, flatter), passes = free * beyond > 0.0 ? onward : 0.0, stays = passes > 0.0 ? 0.0 : 1.0;
-        const double settled = most(small, beyond), open = high - low > 1e-15 * high ? 1.0 - settled : 0.0;
+        const double finished = most(small, beyond), open = high - low > 1e-15 * high ? 1.0 - finished : 0.0;
         const double stops = beyond > 0.0 ? 1.0 - small : 0.0, moves = free * stays * (1.0 - stops);
         pass_on(v, i, passes, way);
         v->low[i] = passes > 0.0 ? 0.0 : low;
@@ -240,7 +240,7 @@ LANE_LOOP void pin(Block *v)
     }
 }
 
-/* Puts lanes beyond the ends of their segment on its corners, for `settle` to find, or, flagged, on the segment that begins
+/* Puts lanes beyond the ends of their segment on its corners, for `corner_efficiencies` to find, or, flagged, on the segment that begins
  * there. */
 LANE_LOOP void stop_at_corners(Block *v)
 {
@@ -296,7 +296,7 @@ static int finish(Block *v)
 {
     stop_at_corners(v);
     if (any(v->flag, v->width) || (v->curve->kind == TABLE && any(v->fresh, v->width))) enter(v);
-    if (any(v->fresh, v->width)) settle(v);  /* before giving up: `pin` forgets who is fresh */
+    if (any(v->fresh, v->width)) corner_efficiencies(v);  /* before giving up: `pin` forgets who is fresh */
     if (any(v->flag, v->width)) return 0;
     hold_corners(v);
     return 1;

@@ -1,4 +1,4 @@
-/* The exact solution, the compiled twin of _kkt.py: the price of bandwidth at which the devices' answers fill it. Price
+/* The exact solution, the compiled twin of `_engine/clearing.py`: the price of bandwidth at which the devices' answers fill it. Price
  * and efficiencies take their Newton steps together: a sweep over the devices evaluates each where the last sweep and
  * the price's move since leave it, and adds the bandwidth that its pending step asks for. */
 #include "response.h"
@@ -7,9 +7,9 @@
 
 #include <stdlib.h>
 
-#define ROUNDING 1e-12  /* of _diagnosis.py: floors that fill the bandwidth to within this count as feasible */
+#define ROUNDING 1e-12  /* of `tolerances.py`: floors that fill the bandwidth to within this count as feasible */
 #define CLOSED 4e-15    /* bandwidth filled to this share is filled */
-#define REACH 0.5       /* first step of ln(price) where nobody moves */
+#define FIRST_STEP 0.5  /* the first step of ln(price) where nobody moves */
 
 /* Devices that a large problem asks for its first price; each next sample is as many times larger. */
 enum { SAMPLE = 1024, FINER = 4 };
@@ -21,7 +21,7 @@ enum Task { GUESS, SEARCH, PLACE, ANSWER };
 /* The price of one problem, on its way. */
 typedef struct {
     double log_price, moved;  /* since the last sweep */
-    double low, high, reach, objective;
+    double low, high, step, objective;  /* `step`: the next where nobody moves */
     enum Task task;
     int sweeps, answers, state;  /* `answers` in which the floors filled the bandwidth */
     int fading;                  /* a power law's worth of keeping more fades to nothing: no price but 0 may leave bandwidth over */
@@ -184,7 +184,7 @@ static void sweep_chunk(void *shared, ptrdiff_t chunk)
 
 static Search from(double log_price, double moved, int kind)
 {
-    return (Search){log_price, moved, -INFINITY, INFINITY, REACH, 0.0, SEARCH, 0, 0, OPEN, kind == POWER_LAW};
+    return (Search){log_price, moved, -INFINITY, INFINITY, FIRST_STEP, 0.0, SEARCH, 0, 0, OPEN, kind == POWER_LAW};
 }
 
 static Search start(const Sums *guess, int kind)
@@ -250,8 +250,8 @@ static void advance(Search *s, const Sums *sums, enum Task done, double share, i
     double next = price + fmax(-20.0, fmin(20.0, excess / slope));
     if (!(slope > 0.0) || !(next > s->low && next < s->high)) {
         const int bracketed = s->low > -INFINITY && s->high < INFINITY;
-        next = bracketed ? 0.5 * (s->low + s->high) : price + copysign(s->reach, excess);
-        s->reach *= bracketed ? 1.0 : 2.0;
+        next = bracketed ? 0.5 * (s->low + s->high) : price + copysign(s->step, excess);
+        s->step *= bracketed ? 1.0 : 2.0;
     }
     if (!(slope > 0.0)) {  /* nobody moves: a hair beyond the price at which the first device leaves its corner, if the bracket allows */
         const double leaves = price + (excess > 0.0 ? sums->dearer : sums->cheaper), hair = excess > 0.0 ? 1e-3 : -1e-3;
@@ -290,13 +290,13 @@ static void advance(Search *s, const Sums *sums, enum Task done, double share, i
     if (s->task != SEARCH && done == SEARCH) {
         s->low = -INFINITY;  /* what was approximate is forgotten */
         s->high = INFINITY;
-        s->reach = REACH;
+        s->step = FIRST_STEP;
     }
 }
 
 static Sums add_up(const Sweep *w)
 {
-    const ptrdiff_t reach = CHUNK * w->stride, chunks = (w->problem->devices + reach - 1) / reach;
+    const ptrdiff_t span = CHUNK * w->stride, chunks = (w->problem->devices + span - 1) / span;
     Sums sums = {.nearest = -INFINITY, .cheaper = -INFINITY, .dearer = INFINITY};
     for (ptrdiff_t i = 0; i < chunks; i++) {
         const Sums *one = &w->chunks[i];
@@ -322,13 +322,14 @@ static Sums add_up(const Sweep *w)
 /* The first chunks, or all of them. */
 static Sums sweep(Sweep *w, ptrdiff_t chunks, Team *team)
 {
-    const ptrdiff_t reach = CHUNK * w->stride, all = (w->problem->devices + reach - 1) / reach;
+    const ptrdiff_t span = CHUNK * w->stride, all = (w->problem->devices + span - 1) / span;
     in_parallel(team, sweep_chunk, w, chunks < all ? chunks : all);
     return add_up(w);
 }
 
-/* What is left of the bandwidth once the price is right to 1e-12 takes no sweep of everyone: the first devices, as many as
- * can take it up at a price 1e-11 off, do. */
+/* Fills what is left of the bandwidth, once the price is right to 1e-12, without asking everyone again: the first chunks of
+ * devices alone are answered anew, at a price that differs from that of all others by up to 1e-11, as many chunks as that takes.
+ * The price that is reported is that of the others; the certificate's tolerance of 1e-9 covers the difference. */
 static void fill(Sweep *w, Search *s, Sums *sums, Team *team)
 {
     const ptrdiff_t half = w->problem->devices / (2 * CHUNK);
