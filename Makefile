@@ -25,7 +25,17 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.report: $(VENV)/.made pyproject.toml constraints.txt
+# The usual torch for Linux brings several GB of CUDA packages, which nothing here uses: its makers' build for processors
+# does not. Where that index cannot be reached pip takes the usual one; TORCH_INDEX= does so at once.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+$(VENV)/.torch: $(VENV)/.made constraints.txt
+	@if [ "$$(uname -s)" = Linux ] && [ -n "$(TORCH_INDEX)" ]; then \
+		$(PIP) install --quiet --no-deps --retries 0 --timeout 15 --index-url $(TORCH_INDEX) \
+			$$(grep '^torch==' constraints.txt) 2> /dev/null || echo "$(TORCH_INDEX) does not answer: torch comes from pip's index"; \
+	fi
+	@touch $@
+
+$(VENV)/.report: $(VENV)/.made $(VENV)/.torch pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[train,report]'
 	@touch $@
 
@@ -33,15 +43,15 @@ $(VENV)/.explore: $(VENV)/.made pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[explore]'
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
+$(VENV)/.dev: $(VENV)/.made $(VENV)/.torch pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-$(VENV)/.docs: $(VENV)/.made pyproject.toml constraints.txt
+$(VENV)/.docs: $(VENV)/.made $(VENV)/.torch pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[train,report,docs]'
 	@touch $@
 
-$(VENV)/.bench: $(VENV)/.made pyproject.toml constraints.txt
+$(VENV)/.bench: $(VENV)/.made $(VENV)/.torch pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,bench]'
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""Command line: `kktalloc solve | certify | plan | verify | schema | bench`.
+"""Command line: `kktalloc solve | certify | plan | verify | completion | schema | bench`.
 
 Exit codes: 0 done; 1 the certificate refused an allocation, or a step of the derivation does not hold; 2 what stopped
 it is one line on standard error; 3 infeasible; 130 interrupted; 141 the reader of the output left.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib import import_module
+from importlib import import_module, resources
 from importlib.metadata import version
 from pathlib import Path
 
-from kktalloc._command import Parser, run
+from kktalloc._command import Parser, emit, run
 
 _CODES = "Exit code 0: done; 2: bad input, or a stream that is closed or full; 130: interrupted."
 
@@ -23,6 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body() -> int:
         args = _parser().parse_args(argv)
+        if args.command == "completion":
+            scripts = resources.files("kktalloc._cli")
+            emit((scripts / f"completion.{args.shell}").read_text(encoding="utf-8"))
+            return 0
         if args.command == "verify":
             return int(import_module("kktalloc.proof").run(args.json, args.latex, args.files, args.html))
         return int(getattr(import_module("kktalloc._cli.commands"), args.command)(args))
@@ -116,6 +120,15 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--json", action="store_true", help="print one JSON object")
     verify.add_argument("--latex", type=Path, metavar="DIR", help="also write the derivation there as LaTeX")
     verify.add_argument("--html", type=Path, metavar="FILE", help="also write the derivation there as one page")
+
+    completion = command(
+        "completion",
+        "print what completes these commands in a shell",
+        f"Print a completion script. {_CODES}",
+        'eval "$(kktalloc completion bash)"                      # in ~/.bashrc',
+        "kktalloc completion zsh > ~/.zfunc/_kktalloc            # a folder of $fpath",
+    )
+    completion.add_argument("shell", choices=("bash", "zsh"))
 
     schema = command(
         "schema",

@@ -249,3 +249,34 @@ def test_total_power_scenario_as_a_table(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["solve", str(scenario)]) == 0
     assert "total power" in capsys.readouterr().out
     assert set(LIMITS) == {r.name for r in ka.Regime}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_is_that_of_these_commands(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The shipped scripts are what shtab makes of the parser: ``python tests/test_cli.py`` writes them anew."""
+    import shtab
+
+    from kktalloc.__main__ import _parser
+
+    assert main(["completion", shell]) == 0
+    assert capsys.readouterr().out == shtab.complete(_parser(), shell) + "\n"
+
+
+def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["completion", "bash"])
+    (tmp_path / "completion.bash").write_text(capsys.readouterr().out)
+    typed = "source completion.bash; COMP_WORDS=(kktalloc {0}); COMP_CWORD={1}; _shtab_kktalloc; echo ${{COMPREPLY[@]}}"
+    for words, count, wanted in (("s", 1, ["solve", "schema"]), ("bench --r", 2, ["--repeats"])):
+        command = ["bash", "-c", typed.format(words, count)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert sorted(done.stdout.split()) == sorted(wanted)
+
+
+if __name__ == "__main__":
+    import shtab
+
+    from kktalloc.__main__ import _parser
+
+    for name in ("bash", "zsh"):
+        script = Path(ka.__file__).parent / "_cli" / f"completion.{name}"
+        script.write_text(shtab.complete(_parser(), name) + "\n")
