@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from paper import results as paper
-from validation import summary
+from validation import measures, summary
 from validation.summary import Run, Spread
 
 ACCURACY = np.array([0.1, 0.5, 0.3, 0.7, 0.9])
@@ -69,17 +69,21 @@ def test_averages_over_time_weigh_rounds_by_their_length() -> None:
     """From 2 s, when both have an accuracy, to 6 s, when the faster one is finished."""
     slow, fast = run(round_s=2.0), run(round_s=1.0)
     assert fast.time_s.tolist() == [1.0, 2.0, 3.0, 5.0, 6.0]
-    mine, other = summary._time_averages(fast, slow)
+    curves = [(each.accuracy, each.time_s) for each in (fast, slow)]
+    mine, other = measures.time_averages(*curves)
     assert mine == pytest.approx((1.0 * 0.5 + 2.0 * 0.3 + 1.0 * 0.7) / 4.0)
     assert other == pytest.approx((2.0 * 0.1 + 2.0 * 0.5) / 4.0)
     late = run(time_s=np.cumsum(run().latency_s) + 50.0)
-    assert summary._time_averages(fast, late) == (None, None)
+    assert measures.time_averages(curves[0], (late.accuracy, late.time_s)) is None
 
 
 def test_a_spread_is_never_of_the_lucky_seeds() -> None:
     whole, part = Spread((1.0, 2.0, 6.0)), Spread((1.0, None, 6.0))
-    assert whole.to_dict() == {"mean": 3.0, "min": 1.0, "max": 6.0, "per_seed": [1.0, 2.0, 6.0]}
-    assert part.to_dict() == {"mean": None, "min": 1.0, "max": 6.0, "per_seed": [1.0, None, 6.0]}
+    half = 4.302652729911275 * np.sqrt(7 / 3)  # sample variance 7 of three, t_{0.975} with 2 degrees of freedom
+    interval = pytest.approx((3.0 - half, 3.0 + half), rel=1e-9)
+    extremes = {"min": 1.0, "max": 6.0}
+    assert whole.to_dict() == {"mean": 3.0, **extremes, "per_seed": [1.0, 2.0, 6.0], "interval_95": interval}
+    assert part.to_dict() == {"mean": None, **extremes, "per_seed": [1.0, None, 6.0], "interval_95": None}
     assert summary.verdict(whole, lambda v: v < 5) == "holds for 2 of 3 seeds"
     assert summary.verdict(part, lambda v: v > 0) == "holds for 2 of 3 seeds"
     assert summary.verdict(whole, lambda v: v > 0) == "holds"

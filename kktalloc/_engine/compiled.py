@@ -61,7 +61,7 @@ class Answer:
         rho, b, p, upload, latency, energy = self.device[:6]
         objective, per_hz, per_w = self.each[:3]
         solved = np.asarray(self.state == _SOLVED)
-        found = rho, b, p, upload, latency, energy, fixed_clock(rho.shape)
+        found = rho, b, p, upload, latency, energy, fixed_clock(rho.shape, solved[..., None])
         return Allocation(*found, objective, self.regime, per_hz, per_w, solved, self.device[6:])
 
 

@@ -56,9 +56,11 @@ class Allocation(Allotment):
     scratch: FloatArray | None = None  # (2, ..., K), free for what comes next
 
 
-def fixed_clock(shape: tuple[int, ...]) -> FloatArray:
-    """A clock of 1 for every device, read-only."""
-    return np.ndarray(shape, np.float64, _ONE, strides=(0,) * len(shape))
+def fixed_clock(shape: tuple[int, ...], found: np.ndarray | None = None) -> FloatArray:
+    """A clock of 1 for every device, read-only; NaN where `found`, broadcast to `shape`, is False."""
+    if found is None or found.all():
+        return np.ndarray(shape, np.float64, _ONE, strides=(0,) * len(shape))
+    return np.broadcast_to(np.where(found, 1.0, np.nan), shape)
 
 
 @np.errstate(all="ignore")
@@ -96,6 +98,6 @@ def outcome(
         "upload_s": upload,
         "latency_s": np.asarray(d.fixed_latency_s) + np.asarray(d.pruned_compute_s) * q + upload,
         "energy_j": np.asarray(d.fixed_energy_j) + np.asarray(d.pruned_compute_j) * q + energy,
-        "clock": fixed_clock(problem.shape),
+        "clock": fixed_clock(problem.shape, ~np.isnan(rho)),
         "objective": objective,
     }
