@@ -336,3 +336,16 @@ def test_no_start_of_ipopt_on_the_original_variables_is_better(monkeypatch: pyte
     assert wrong == []
     assert counts["compared with IPOPT"]
     assert worst["above IPOPT"] <= 1e-9
+
+
+@pytest.mark.parametrize("name", ["bandwidth_per_hz", "energy_per_j", "clock_max", "clock_min", "circuit_power_per_w"])
+def test_the_certificate_refuses_other_prices(name: str) -> None:
+    tried = 0
+    for seed in range(20):
+        solution = ka.solve(clock_cell(np.random.default_rng(seed), 6, roomy=True))
+        price = np.asarray(getattr(solution.prices, name))
+        if price.any() and solution.regime.max() > ka.Regime.SATURATED:
+            tried += 1
+            wrong = replace(solution.prices, **{name: price * (1.0 + 1e-3)})
+            assert not replace(solution, prices=wrong).certificate.ok, seed
+    assert tried

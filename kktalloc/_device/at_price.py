@@ -412,8 +412,9 @@ def _efficiency_at(
         last = size < 1e-8 * np.minimum(at.slope, 1.0)
         proposed = np.where(trust | (last & np.isfinite(newton)), newton, middle)
         before = size
-        # Beyond doubles the value is no number: no step will tell more.
-        moving = inside & ~last & ~np.isnan(error) & (high - low > 2e-16 * high)
+        # Beyond doubles the value may be no number, in the middle of the bracket as well: no step will tell more.
+        lost = np.isnan(error) & (proposed == y)
+        moving = inside & ~last & ~lost & (high - low > 2e-16 * high)
         y = np.where(inside, proposed, y)
         if not moving.any():
             break

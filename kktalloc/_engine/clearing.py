@@ -259,7 +259,7 @@ def _clear_at(
         closed = hi <= np.nextafter(lo, np.inf)
         untried = closed & np.isnan(under[todo]) & (price < hi)  # the price that leaves everybody at the floor
         proposed = np.where(untried, hi, proposed)
-        done = (np.abs(error) <= FILLED_EXACTLY) | np.isnan(error) | (closed & ~untried) | (hi <= FREE)
+        done = (np.abs(error) <= FILLED_EXACTLY) | np.isnan(total) | (closed & ~untried) | (hi <= FREE)
         log_price[todo] = np.where(done, price, proposed)
         if done.any():
             todo = todo[~done]

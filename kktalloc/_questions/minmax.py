@@ -140,7 +140,7 @@ def solve_minmax(problem: Problem, throw: bool = True) -> MinMaxSolution:
     rho, theta, level, price, ratio = found
     solution = solve(variant(problem, pruning_ratio_max=rho), throw=False)
     per_hz = price / np.asarray(problem.cell.bandwidth_hz)[..., 0]
-    per_w = np.zeros(problem.batch_shape)
+    per_w = np.where(np.isnan(level), np.nan, 0.0)
     if problem.capped:
         watts = np.asarray(problem.cell.total_power_w)[..., 0]
         per_w = price * ratio / np.where(watts > 0.0, watts, np.inf)  # a cap of 0 W has no price
