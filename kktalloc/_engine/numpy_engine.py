@@ -14,8 +14,10 @@ from kktalloc._problem.regime import Regime
 
 def nothing(problem: Problem) -> Allocation:
     """The allocation where no problem has one."""
-    one, each = np.full(problem.batch_shape, np.nan), np.full(problem.shape, np.nan)
-    codes, solved = np.full(problem.shape, -1, np.int8), np.zeros(problem.batch_shape, dtype=bool)
+    one, each, codes = np.empty(problem.batch_shape), np.empty(problem.shape), np.empty(problem.shape, np.int8)
+    for array, value in ((one, np.nan), (each, np.nan), (codes, -1)):
+        array.fill(value)
+    solved = np.zeros(problem.batch_shape, dtype=bool)
     return Allocation(each, each, each, each, each, each, each, one, codes, one, one, solved)
 
 

@@ -25,7 +25,7 @@ from kktalloc._problem.stats import measured
 from kktalloc._problem.tolerances import FEASIBLE
 from kktalloc._problem.variant import refuse_total_power, variant
 from kktalloc._questions.diagnosis import BANDWIDTH, RESOURCES, Diagnosis, floors_of
-from kktalloc._questions.judgement import InfeasibleError, Judged, close
+from kktalloc._questions.judgement import InfeasibleError, Judged
 from kktalloc._questions.solution import Solution, solve
 
 STATES = 5_000
@@ -129,7 +129,9 @@ def select(problem: Problem, by: Literal["count", "weight"] = "count") -> Select
     except InfeasibleError as error:
         refuse_total_power(problem, error.diagnosis.total_power_needed_w, "select")
         raise
-    return close(Selection(problem, served, resource, held.reshape(batch), bound.reshape(batch), rest), True)
+    return Selection(
+        problem, served, resource, held.reshape(batch), bound.reshape(batch), rest
+    )  # whose solution is judged and closed
 
 
 def _rest(problem: Problem, kept: np.ndarray) -> Problem:

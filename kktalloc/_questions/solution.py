@@ -189,7 +189,7 @@ def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None, th
     allocation = found.pruning_ratio, found.bandwidth_hz, found.tx_power_w
     arrays = (*allocation, found.upload_s, found.latency_s, found.energy_j, found.clock)
     if diagnosis is not None and not diagnosis.feasible.any():
-        void, each = np.full(problem.batch_shape, np.nan), np.full(problem.shape, np.nan)
+        void, each = found.objective, found.pruning_ratio  # no numbers, as all that was found
         worth = Prices(void, void, void, each, each, each, *([each] * 3 if problem.clocked else []))
         return Solution(*arrays, problem, found.objective, found.regime, worth, diagnosis)
     judged = compiled_judge.judge_and_price(problem, found, threads)
