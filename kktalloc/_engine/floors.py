@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from enum import IntEnum
 
 import numpy as np
@@ -12,6 +13,9 @@ from kktalloc._problem.served import serving_floors
 from kktalloc._problem.stats import enter
 
 _OF_PROBLEM = _OF_DEVICE = 4  # of kernel/problem.h
+
+# Set while a question is asked again, of NumPy alone.
+numpy_alone: ContextVar[bool] = ContextVar("kktalloc_numpy_alone", default=False)
 
 
 class Question(IntEnum):
@@ -32,7 +36,7 @@ _PLAIN = (Question.FLOORS, Question.SELECTION)
 def ask(problem: Problem, question: Question) -> tuple[FloatArray, FloatArray] | None:
     """The answer for each problem, shape ``(3, N)``, and for each device, ``(4, N, K)``; None where NumPy serves."""
     module = serving_floors(problem)
-    if module is None:
+    if module is None or numpy_alone.get():
         return None
     N, K = problem.sizes
     of_problem, of_device = np.empty((_OF_PROBLEM, N)), np.empty((_OF_DEVICE, N, K))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from enum import StrEnum
-from functools import cached_property
-from typing import Any, TypeVar
+from functools import cached_property, wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from kktalloc._certificate.certificate import Certificate
+from kktalloc._engine.floors import numpy_alone
+from kktalloc._problem.kernel import kernel
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.stats import Stats
 from kktalloc._questions.diagnosis import Diagnosis
@@ -113,3 +116,33 @@ def close_value(value: np.ndarray, asked: np.ndarray, certificate: Certificate) 
     if (asked & ~certificate.passed).any():
         raise UncertifiedError(value, certificate)
     return value
+
+
+Asked = TypeVar("Asked", bound=Callable[..., Any])
+
+
+def asked_again(question: Asked) -> Asked:
+    """Let the NumPy searches answer where the certificate refuses what the compiled ones found, as `solve` does."""
+
+    @wraps(question)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            answer = question(*args, **kwargs)
+        except UncertifiedError:
+            if kernel() is None:
+                raise
+        else:
+            if not isinstance(answer, Judged) or nothing_to_judge(answer) or kernel() is None:
+                return answer
+            refused = ~answer.certificate.passed
+            if answer.diagnosis is not None:
+                refused = refused & answer.diagnosis.feasible
+            if not refused.any():
+                return answer
+        token = numpy_alone.set(True)
+        try:
+            return question(*args, **kwargs)
+        finally:
+            numpy_alone.reset(token)
+
+    return cast(Asked, wrapped)

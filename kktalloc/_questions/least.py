@@ -33,7 +33,7 @@ from kktalloc._problem.tolerances import FILLED, LEAST
 from kktalloc._problem.variant import at_level, refuse_clocks, refuse_total_power, variant
 from kktalloc._questions.blocks import block_size
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
-from kktalloc._questions.judgement import InfeasibleError, Judged, close, close_value
+from kktalloc._questions.judgement import InfeasibleError, Judged, asked_again, close, close_value
 
 USED_UP = 1e-9  # of the total power: what is left beyond that is to spare
 SPAN = 80.0  # how far from the first guess the logarithm of the price of total power is searched
@@ -41,6 +41,7 @@ PRICE_SPAN = 1500.0  # the same of the price of bandwidth, below that at which a
 
 
 @speaks_arrays
+@asked_again
 @wraps(feasibility.least_deadline)
 def least_deadline(
     problem: Problem, pruning_ratio: ArrayLike | None = None, *, block_hz: ArrayLike | None = None
@@ -66,6 +67,7 @@ def least_deadline(
 
 
 @speaks_arrays
+@asked_again
 def least_bandwidth(problem: Problem, pruning_ratio: ArrayLike | None = None) -> FloatArray:
     """Least cell bandwidth at which every device can meet a pruning level, in Hz, shape ``(...)``.
 
@@ -184,6 +186,7 @@ class LeastEnergy(Judged, Allotment):
 
 @speaks_arrays
 @measured
+@asked_again
 def least_energy(problem: Problem, pruning_ratio: ArrayLike | None = None, throw: bool = True) -> LeastEnergy:
     """Least total energy at which every device meets a pruning level, within deadline, bandwidth, power and budgets.
 

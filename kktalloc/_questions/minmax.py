@@ -39,7 +39,7 @@ from kktalloc._problem.stats import measured
 from kktalloc._problem.tolerances import FEASIBLE, FILLED, LEVEL, LOOSE_GAP
 from kktalloc._problem.variant import variant
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
-from kktalloc._questions.judgement import InfeasibleError, Judged, close
+from kktalloc._questions.judgement import InfeasibleError, Judged, asked_again, close
 from kktalloc._questions.solution import Solution, solve
 
 _LINEAR = Linear()
@@ -109,6 +109,7 @@ class MinMaxSolution(Judged):
 
 @speaks_arrays
 @measured
+@asked_again
 def solve_minmax(problem: Problem, throw: bool = True) -> MinMaxSolution:
     """Minimise the worst weighted pruning ratio, ``max_k w_k rho_k``.
 
