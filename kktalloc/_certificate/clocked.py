@@ -113,11 +113,14 @@ def terms(
     at_limit = (b >= most * (1.0 - 1e-9)) & (most > 0.0)
     none = np.zeros(problem.shape)
     # Who sends nothing would at most keep what it takes to send at the efficiency at which its first bit just pays,
-    # phi(y) <= lam S / (alpha e' t), where t leaves time to compute and energy for the electronics: next to nothing.
+    # phi(y) <= lam S / (alpha e' t), where t leaves time and energy to compute, and for the electronics: next to nothing.
     left = E - w_j * slowest**2
-    z = lam * S / (steep * np.fmin(T - w_s / high, left / p_c))
+    longest = np.fmin(T - w_s / np.fmin(high, np.sqrt(E / w_j)), left / p_c)
+    z = lam * S / (steep * longest)
     first = np.minimum(z + 1.0 - np.exp(-z), 690.0)
-    kept = np.minimum(g * np.minimum(P * T, np.where(budget, eta * left, np.inf)) * first / (np.expm1(first) * S), 1.0)
+    kept = np.minimum(
+        g * np.minimum(P * longest, np.where(budget, eta * left, np.inf)) * first / (np.expm1(first) * S), 1.0
+    )
     idle = np.where(mute | (steep == 0.0), 0.0, steep * np.nan_to_num(kept, nan=1.0))
     best = Terms(np.where(mute | ~sends, alpha * error.value(rho) - idle, -np.inf), none, np.where(sends, 0.0, idle),
                  lam + none, *(none for _ in range(7)))  # fmt: skip
