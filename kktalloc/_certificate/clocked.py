@@ -113,7 +113,7 @@ def terms(
     at_limit = (b >= most * (1.0 - 1e-9)) & (most > 0.0)
     none = np.zeros(problem.shape)
     # Who sends nothing would at most keep what it takes to send at the efficiency at which its first bit just pays,
-    # phi(y) <= lam S / (alpha e' t), where t leaves time and energy to compute, and for the electronics: next to nothing.
+    # phi(y) <= lam S / (alpha e' t), where t leaves time and energy to compute and for the electronics: little.
     left = E - w_j * slowest**2
     longest = np.fmin(T - w_s / np.fmin(high, np.sqrt(E / w_j)), left / p_c)
     z = lam * S / (steep * longest)
