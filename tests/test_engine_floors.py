@@ -129,3 +129,23 @@ def test_the_bounds_of_both_judges_agree(capped: bool) -> None:
                 ours, theirs = usage._least_cost(*given), usage._cost_by_numpy(*given)
                 sizes = np.abs(theirs[np.isfinite(theirs)])
                 np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9 * sizes.max(initial=0.0))
+
+
+def test_what_is_refused_of_the_kernel_is_searched_for_by_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = next(p for p in problems(False) if diagnose(p) is None)
+    right = float(ka.least_bandwidth(problem)), float(ka.least_energy(problem).total_energy_j)
+    kernels = least.ask
+
+    def wrong(problem: ka.Problem, question: Question) -> tuple[np.ndarray, np.ndarray] | None:
+        found = kernels(problem, question)
+        if found is not None and question is Question.CELLS:
+            found[0][0] *= 1.01
+        if found is not None and question is Question.ENERGY:
+            found[1][:2] *= 0.5
+        return found
+
+    monkeypatch.setattr(least, "ask", wrong)
+    energy = ka.least_energy(problem)
+    assert (float(ka.least_bandwidth(problem)), float(energy.total_energy_j)) == pytest.approx(right, rel=1e-9)
+    assert energy.stats is not None
+    assert energy.stats.engine == "compiled+numpy"
