@@ -51,10 +51,6 @@ $(VENV)/.docs: $(VENV)/.made $(VENV)/.torch pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[train,report,docs]'
 	@touch $@
 
-$(VENV)/.bench: $(VENV)/.made $(VENV)/.torch pyproject.toml constraints.txt
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,bench]'
-	@touch $@
-
 report: $(VENV)/.report
 	$(BIN)/python -m validation $(ARGS)
 
@@ -97,7 +93,7 @@ types: $(VENV)/.dev
 verify: $(VENV)/.report
 	$(BIN)/kktalloc verify $(ARGS)
 
-bench: $(VENV)/.bench
+bench: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/benchmarks -o 'python_files=bench_*.py' --benchmark-enable --benchmark-only $(ARGS)
 
 # A minute; keeps a line per commit and fails where a call has become slower, e.g. make history ARGS="--against main"

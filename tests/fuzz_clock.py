@@ -2,7 +2,7 @@
 
 Cells of 1, 2, 3, 5 and 8 devices. Every outcome must be a certified solution, whose power is balanced to 1e-10 wherever
 energy is shared between clock and radio or the electronics end an upload early, or an infeasibility that golden
-sections on the original constraints confirm. `--starts` n > 0 also runs IPOPT (``pip install casadi==3.8.2``) from n
+sections on the original constraints confirm. `--starts` n > 0 also runs IPOPT (by CasADi) from n
 random points on the original variables, keep ratio, upload time, bandwidth, power and clock of each device: the
 objective of the solution must not be above the best of them, made exactly feasible, by more than 1e-9 of its scale.
 Exit code 1 if anything else happened.

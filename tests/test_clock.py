@@ -329,8 +329,6 @@ def test_the_fuzz_finds_nothing_and_would_notice(monkeypatch: pytest.MonkeyPatch
 
 
 def test_no_start_of_ipopt_on_the_original_variables_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``pip install casadi==3.8.2``; without it the fuzz's own command is where this is run."""
-    pytest.importorskip("casadi")
     monkeypatch.setattr(fuzz_clock, "CHUNK", 4)
     counts, worst, wrong = fuzz_clock.judge(18, 2, 2)
     assert wrong == []
