@@ -407,7 +407,7 @@ def main() -> int:
         for size, tally in zip(sizes, pool.map(one, starts, sizes), strict=True):
             total.add(tally)
             for line in tally.wrong:
-                tqdm.write(line)
+                tqdm.write(line, file=sys.stderr)  # at once, whatever standard output is
             bar.update(size)
             bar.set_postfix(wrong=len(total.wrong))
     print(f"{'cases':16s} {args.count} from {args.first}, seed {args.seed}")

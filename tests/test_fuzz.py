@@ -57,6 +57,13 @@ def test_what_once_went_wrong(cause: str, engine: str, monkeypatch: pytest.Monke
         assert fuzz_allocator.run(0, number, 1).wrong == []
 
 
+@pytest.mark.parametrize("engine", ["numpy", ""], ids=["numpy", "default"])
+def test_an_ulp_of_the_bandwidth_is_a_millionth_of_the_power(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A least bandwidth whose power looked spare, so that its price was dropped, and with it the bound."""
+    monkeypatch.setenv("KKTALLOC_ENGINE", engine)
+    assert fuzz_allocator.run(502, 100, 1, every=1).wrong == []
+
+
 @settings(max_examples=150)
 @given(
     cell=st.tuples(*[EXTREME] * 3), K=st.integers(0, 3),

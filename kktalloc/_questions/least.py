@@ -36,6 +36,7 @@ from kktalloc._questions.diagnosis import Diagnosis, diagnose
 from kktalloc._questions.judgement import InfeasibleError, Judged, asked_again, close, close_value
 
 USED_UP = 1e-9  # of the total power: what is left beyond that is to spare
+NEGLIGIBLE = 1e-10  # of the bandwidth: a tenth of what the certificate accepts
 SPAN = 80.0  # how far from the first guess the logarithm of the price of total power is searched
 PRICE_SPAN = 1500.0  # the same of the price of bandwidth, below that at which all devices sit at their floors
 
@@ -120,10 +121,12 @@ def _at_floors(problem: Problem) -> tuple[Allotment, FloatArray]:
         if problem.capped:
             b, p, ratio = sparing(form)
             used = (form.power_share * p).sum(axis=1)
-    ratio = np.where(used >= 1.0 - USED_UP, ratio, 0.0)  # power to spare is worth nothing
     every = np.ones(ratio.size, dtype=bool)
     rho = np.asarray(problem.devices.pruning_ratio_max).reshape(b.shape)
     with np.errstate(all="ignore"):  # some problems of a batch may have no answer
+        # Power to spare is worth nothing. Where an ulp of the bandwidth moves the power by far more than USED_UP it may
+        # look spare and not be: a price that costs next to nothing is kept.
+        ratio = np.where((used >= 1.0 - USED_UP) | (ratio * (1.0 - used) <= NEGLIGIBLE), ratio, 0.0)
         found = invert(problem, every, rho, b, np.where(b > 0.0, p, 0.0))
         del found["objective"]
         total = problem.cell.total_power_w
