@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kktalloc._bound.checks import Array, hold, positive, weights, within
+from kktalloc._bound.checks import Array, PreconditionError, hold, positive, weights, within
 from kktalloc._bound.inputs import (
     Constants,
     Errors,
@@ -43,6 +43,7 @@ __all__ = [
     "GradientErrors",
     "MeasuredTerms",
     "Objective",
+    "PreconditionError",
     "RoundKind",
     "Schedule",
     "UploadErrors",
@@ -97,7 +98,9 @@ def bound(
     Raises
     ------
     ValueError
-        Names the field or the precondition of the theorem that does not hold, the index and the value.
+        Names the field, the index and the value that is out of range.
+    PreconditionError
+        A ValueError: names the precondition of the theorem that does not hold, the index and its value.
     TypeError
         Neither a pruning ratio nor errors, or errors of another kind.
     """
@@ -171,7 +174,8 @@ def best_young(
     theorem.parts(Young(spare=0.5)).check_steps()
     young = theorem.best()
     least = np.where(theorem.valid(young), theorem.at(young)[1].gradient_bound, np.inf)
-    hold("gradient condition: no free parameters leave |grad_u F|^2 a weight;", np.isfinite(least), least)
+    condition = "gradient condition: no free parameters leave |grad_u F|^2 a weight;"
+    hold(condition, np.isfinite(least), least, PreconditionError)
     return young
 
 
@@ -226,7 +230,8 @@ def _lesser(first: tuple[Parts, MeasuredTerms], second: tuple[Parts, MeasuredTer
             guarantees.append(np.where(parts.valid(terms), terms.gradient_bound, np.inf))
     neither = ~np.isfinite(guarantees[0]) & ~np.isfinite(guarantees[1])
     left = second[1].gradient_weight
-    hold("gradient condition: neither theorem leaves |grad_u F|^2 a positive weight;", ~neither, left)
+    condition = "gradient condition: neither theorem leaves |grad_u F|^2 a positive weight;"
+    hold(condition, ~neither, left, PreconditionError)
     pick = guarantees[0] <= guarantees[1]
     names = [field.name for field in fields(MeasuredTerms)]
     return MeasuredTerms(*(np.where(pick, getattr(first[1], name), getattr(second[1], name)) for name in names))

@@ -19,10 +19,22 @@ from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.stats import measured
 from kktalloc._problem.variant import variant
+from kktalloc._questions.judgement import InfeasibleError
 from kktalloc._questions.least import LeastEnergy, least_bandwidth, least_deadline, least_energy
-from kktalloc._questions.planning import FOREVER, Curve, Errors, IntArray, Plan, Planner, Reach, fitted, search
+from kktalloc._questions.planning import (
+    FOREVER,
+    Curve,
+    Errors,
+    IntArray,
+    Plan,
+    Planner,
+    Reach,
+    UnreachableError,
+    fitted,
+    search,
+)
 from kktalloc._questions.solution import solve
-from kktalloc.bound import Constants, Objective, Schedule, Young
+from kktalloc.bound import Constants, Objective, PreconditionError, Schedule, Young
 
 __all__ = [
     "Candidate",
@@ -30,6 +42,7 @@ __all__ = [
     "Curve",
     "LeastEnergy",
     "Plan",
+    "UnreachableError",
     "choose_round",
     "least_bandwidth",
     "least_deadline",
@@ -95,7 +108,7 @@ def plan(
     most = np.floor(total_time_s / shortest * (1.0 + 1e-12)) if shortest > 0.0 else np.inf
     if most < 1.0:
         solve(variant(problem, deadline_s=total_time_s))  # raises, and says what is missing
-        raise ValueError(f"total_time_s = {total_time_s}: the shortest round takes {shortest:.6g} s")
+        raise UnreachableError(f"total_time_s = {total_time_s}: the shortest round takes {shortest:.6g} s")
     # Without a floor there is no shortest round; rounds of a 2^-50th of the time are as good as none.
     most = min(most, 2.0**50)
 
@@ -158,7 +171,7 @@ def time_to_target(
         room = gradient_bound * (1.0 + 1e-13) - fixed - per_error * reach.least_error
         if not room > 0.0:
             least = fixed + per_error * reach.least_error
-            raise ValueError(f"gradient_bound = {gradient_bound}: no plan gets to {least:.6g} or below")
+            raise UnreachableError(f"gradient_bound = {gradient_bound}: no plan gets to {least:.6g} or below")
         fewest = max(int(initial / room) - 1, 1)  # what rounding lets in here, `allowed` keeps out
 
         def allowed(rounds: ArrayLike) -> FloatArray:
@@ -229,7 +242,7 @@ class Choice:
     plans
         The best plan of each candidate that has one.
     refused
-        Why each of the others has none.
+        Why each of the others has none: infeasible, out of reach, or beyond what its theorem covers.
     """
 
     name: str
@@ -251,6 +264,11 @@ def choose_round(
 ) -> Choice:
     """The kind of round that is best for a total time, or that meets a target first.
 
+    Guarantees are compared as they are, and they are not all of the same thing: those of zeroed and frozen rounds, and
+    the bound from norms, are of the gradient on the coordinates that some device keeps, those of sparse rounds of the
+    whole gradient. The first are the weaker statement, so that a choice of zeroed or frozen rounds against sparse ones
+    is fair only where every coordinate is kept by someone in every round. A choice of sparse rounds is fair as it is.
+
     Parameters
     ----------
     candidates
@@ -263,7 +281,8 @@ def choose_round(
     Raises
     ------
     ValueError
-        Not one of the two is given, or no candidate has a plan: the message says why for each.
+        Not one of the two is given, a candidate's input is out of range (the message names the candidate), or none
+        has a plan: the message says why for each.
     """
     if not candidates or (total_time_s is None) == (gradient_bound is None):
         raise ValueError("choose_round: needs candidates, and one of total_time_s and gradient_bound")
@@ -278,8 +297,10 @@ def choose_round(
                 plans[name] = time_to_target(
                     *known, gradient_bound, scan=scan, objective=its.objective, errors=its.errors
                 )
-        except ValueError as error:  # InfeasibleError is one
+        except (InfeasibleError, PreconditionError, UnreachableError) as error:
             refused[name] = str(error)
+        except (TypeError, ValueError) as error:  # a mistake in one candidate must not hand the choice to another
+            raise type(error)(f"candidates[{name!r}]: {error}") from error
     if not plans:
         raise ValueError("; ".join(f"{name}: {why}" for name, why in refused.items()))
     least = {

@@ -251,7 +251,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ("step condition: .* violated: value -0.28", {}, {"learning_rate_u": 0.04}, {}),
     ("drift condition: .* violated: value", {}, {"learning_rate_u": 0.03}, {}),
     ("gradient condition: .* violated: value", {"coverage": 0.01}, {"learning_rate_u": 0.02}, {}),
-    ("personal step condition: .* violated: value -0.125", {}, {"learning_rate_v": 0.5}, {}),
+    ("personal step condition: 1 - eta_v L_v / 2 > 0 violated: value -0.25", {}, {"learning_rate_v": 0.5}, {}),
     (r"coverage: .* at most 1 violated at index \(1,\): value 1.5", {"coverage": [1, 1.5]}, {}, {}),
     ("coverage: must be finite, positive.*value 0", {"coverage": 0}, {}, {}),
     ("smoothness_u: must be finite, positive", {"smoothness_u": np.inf}, {}, {}),

@@ -212,6 +212,33 @@ def test_refusals_name_what_is_violated(message: str, errors: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("errors", "step", "personal", "steps"),
+    [
+        (GRADIENTS, "1 - eta L_u tau", "1 - eta_v L_v / 2", (1.0, 0.5)),
+        (UPLOADS, "1 - a eta L_u tau/Gamma", "1 - eta_v L_v / 2", (1.5 / 0.5, 0.5)),
+        (replace(FEEDBACK, server_rate=1.5, momentum=0.5), "1 - a eta L_u tau/(1 - beta)", "1 - eta_v L_v", (3.0, 1.0)),
+    ],
+)
+def test_preconditions_are_those_of_the_theorem(
+    errors: Any, step: str, personal: str, steps: tuple[float, float]
+) -> None:
+    """Text and value: each names its own theorem's condition, and the value is what stands before "> 0"."""
+    constants, young = replace(CONSTANTS, coverage=0.5), b.Young(spare=0.5)
+    large, personal_large = replace(SCHEDULE, learning_rate_u=0.1), replace(SCHEDULE, learning_rate_v=0.5)
+    product = 0.1 * 4 * float(np.asarray(CONSTANTS.smoothness_u))
+    value = 1 - steps[0] * product
+    with pytest.raises(b.PreconditionError) as caught:
+        b.bound(constants, large, errors=errors, young=young)
+    assert str(caught.value).startswith(f"step condition: {step} > 0 violated: value ")
+    assert float(str(caught.value).split()[-1]) == pytest.approx(value, rel=1e-12)
+    with pytest.raises(b.PreconditionError) as caught:
+        b.bound(constants, personal_large, errors=errors, young=young)
+    assert str(caught.value).startswith(f"personal step condition: {personal} > 0 violated: value ")
+    value = 1 - steps[1] * 0.5 * float(np.asarray(CONSTANTS.smoothness_v))
+    assert float(str(caught.value).split()[-1]) == pytest.approx(value, rel=1e-12)
+
+
 def test_error_feedback_needs_spare_headroom() -> None:
     with pytest.raises(ValueError, match="spare: must be above 0 with error feedback"):
         b.bound(CONSTANTS, SCHEDULE, errors=FEEDBACK)

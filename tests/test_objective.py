@@ -154,6 +154,69 @@ def test_the_kind_of_round_is_chosen_and_explained() -> None:
         choose_round(candidates)
 
 
+def test_bad_input_of_a_candidate_does_not_hand_the_choice_to_another() -> None:
+    problem = cell()
+    total = 100 * float(np.asarray(problem.cell.deadline_s)[0])
+    fine = Candidate(problem, CONSTANTS, SCHEDULE)
+    curves = b.objective("zeroed", RATIOS, SHARES, ALPHA)
+    wrong: dict[str, tuple[type[Exception], Candidate]] = {
+        "heterogeneity: .* value nan": (ValueError, replace(fine, constants=replace(CONSTANTS, heterogeneity=np.nan))),
+        "rate_u: .* value -1": (ValueError, replace(fine, schedule=replace(SCHEDULE, learning_rate_u=-1))),
+        "objective of zeroed rounds": (TypeError, replace(fine, objective=curves, errors=UPLOADS)),
+        "errors: pass both": (ValueError, replace(fine, errors=UPLOADS)),
+    }
+    for message, (kind, candidate) in wrong.items():
+        with pytest.raises(kind, match=rf"^candidates\['wrong'\]: .*{message}"):
+            choose_round({"fine": fine, "wrong": candidate}, total_time_s=total, scan=5)
+    hopeless = {"fine": fine, "mute": replace(fine, problem=variant(problem, channel_gain=0.0, pruning_ratio_max=0.5))}
+    assert "peak_power" in choose_round(hopeless, total_time_s=total, scan=5).refused["mute"]
+    with pytest.raises(ValueError, match="fine: gradient_bound = 1e-09: no plan gets to"):
+        choose_round({"fine": fine}, gradient_bound=1e-9)
+
+
 def test_objective_and_errors_belong_together() -> None:
     with pytest.raises(ValueError, match="objective and errors: pass both"):
         plan(cell(), CONSTANTS, SCHEDULE, 100.0, errors=UPLOADS)
+
+
+@pytest.mark.parametrize("kind", ["zeroed", "frozen", "sparse"])
+def test_objective_and_errors_are_of_one_kind_of_round(kind: b.RoundKind) -> None:
+    fitting = {"zeroed": {"zeroed"}, "frozen": {"sparse"}, "sparse": {"sparse", "feedback"}}[kind]
+    curves = b.objective(kind, RATIOS, SHARES, ALPHA)
+    for name, errors in ERRORS.items():
+        if name in fitting:
+            curves.errors(errors, 0.1)
+            continue
+        wrong = f"^errors: objective of {kind} rounds needs .*Errors, got {type(errors).__name__}$"
+        with pytest.raises(TypeError, match=wrong):
+            plan(cell(), CONSTANTS, SCHEDULE, 100.0, objective=curves, errors=errors)
+        with pytest.raises(TypeError, match=wrong):
+            time_to_target(cell(), CONSTANTS, SCHEDULE, 1.0, objective=curves, errors=errors)
+
+
+def covered_errors(alpha: Any, sends: Any, change: Any) -> tuple[float, float, float]:
+    """Left side of A3'' for covered means, the plain tail sum, and Gamma."""
+    held = alpha @ sends
+    server = np.where(held > 0, 1 / np.where(held > 0, held, 1.0), 1.0)
+    kept_back = (1 - sends) * change**2
+    return float(alpha @ kept_back @ (server * (1 - held))), float(alpha @ kept_back.sum(axis=-1)), held[held > 0].min()
+
+
+def test_the_factor_of_covered_means_holds_where_nobody_sends() -> None:
+    """A3'' with P of covered means: (1 - Gamma)/Gamma alone is too little once a coordinate is sent by nobody."""
+    alpha = np.array([0.6, 0.4])
+    left, tail, gamma = covered_errors(alpha, np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[5.0, 3.0], [1.0, 2.0]]))
+    assert gamma == 0.6
+    assert left > (1 - gamma) / gamma * tail
+    assert left <= max(1.0, (1 - gamma) / gamma) * tail
+    rng = np.random.default_rng(0)
+    uncovered = 0
+    for _ in range(300):
+        alpha = rng.dirichlet(np.ones(3))
+        sends = (rng.random((3, 6)) < rng.random()).astype(float)
+        if not sends.any():
+            continue
+        left, tail, gamma = covered_errors(alpha, sends, rng.normal(size=(3, 6)))
+        uncovered += int((alpha @ sends == 0).any())
+        assert left <= max(1.0, (1 - gamma) / gamma) * tail * (1 + 1e-12)
+    assert uncovered > 50

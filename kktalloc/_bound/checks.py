@@ -8,15 +8,19 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 
-def hold(condition: str, holds: NDArray[np.bool_], value: Array) -> None:
-    """Raise a ValueError that names the condition, the first index where it fails and the value there."""
+class PreconditionError(ValueError):
+    """The input is in range, but the theorem says nothing about it: a step is too large, or drift takes everything."""
+
+
+def hold(condition: str, holds: NDArray[np.bool_], value: Array, error: type[ValueError] = ValueError) -> None:
+    """Raise an error that names the condition, the first index where it fails and the value there."""
     if np.all(holds):
         return
     holds, value = np.broadcast_arrays(holds, value)
     index = tuple(int(i) for i in np.argwhere(~np.asarray(holds))[0])
     where = f" at index {index}" if index else ""
     shown = repr(float(value[index])).removesuffix(".0")  # in full: the value may pass the limit by an ulp
-    raise ValueError(f"{condition} violated{where}: value {shown}")
+    raise error(f"{condition} violated{where}: value {shown}")
 
 
 def within(

@@ -18,6 +18,11 @@ RoundKind = Literal["zeroed", "frozen", "sparse"]
 """What a round prunes: weights set to zero, weights that do not move, or changes that are not sent."""
 _AnyErrors = TypeVar("_AnyErrors", bound=GradientErrors | UploadErrors | FeedbackErrors)
 _FIELD: dict[type, str] = {GradientErrors: "gradient_error", UploadErrors: "upload_error", FeedbackErrors: "residual"}
+_ERRORS: dict[RoundKind, tuple[type, ...]] = {
+    "zeroed": (GradientErrors,),
+    "frozen": (UploadErrors,),  # nothing is kept back for later, so that there is no residual
+    "sparse": (UploadErrors, FeedbackErrors),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +55,14 @@ class Objective:
         return np.asarray(self.scale * np.asarray(value, dtype=np.float64))
 
     def errors(self, errors: _AnyErrors, value: ArrayLike) -> _AnyErrors:
-        """`errors` with those that pruning makes replaced by those of an allocation whose objective is `value`."""
+        """`errors` with those that pruning makes replaced by those of an allocation whose objective is `value`.
+
+        Raises TypeError where the theorem for these errors is not about this kind of round.
+        """
+        fitting = _ERRORS[self.kind]
+        if not isinstance(errors, fitting):
+            wanted = " or ".join(each.__name__ for each in fitting)
+            raise TypeError(f"errors: objective of {self.kind} rounds needs {wanted}, got {type(errors).__name__}")
         change: dict[str, Any] = {_FIELD[type(errors)]: self.error(value)[..., None]}
         return replace(errors, **change)
 
@@ -89,8 +101,9 @@ def objective(
     size
         What the curves are shares of, shape ``(..., K)`` or a number, >= 0.
     factor
-        Largest ``P_j (1 - alpha(j))`` of sparse and frozen rounds: 1 where the server takes the plain sum,
-        ``(1 - Gamma)/Gamma`` where it takes the mean over those who sent a coordinate, > 0.
+        Largest ``P_j (1 - alpha(j))`` of sparse and frozen rounds, > 0: 1 where the server takes the plain sum,
+        ``max(1, (1 - Gamma)/Gamma)`` where it takes the mean over those who sent a coordinate. Where
+        nobody sends a coordinate, P_j is 1 and alpha(j) is 0: ``(1 - Gamma)/Gamma`` alone needs all to be sent.
     hull
         What stands in for curves that are not convex: see `Table`. "majorant" keeps the objective a bound.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from kktalloc._bound.checks import Array, hold
+from kktalloc._bound.checks import Array, PreconditionError, hold
 
 LIMIT = 1e12  # split and y stay within it: 0 and infinity are limits that the theorems exclude
 
@@ -97,20 +97,25 @@ class Parts:
     personal_weight: Array
     theta: Array
     headroom: Array
+    personal_headroom: Array
+    step_condition: str = "1 - eta L_u tau"  # what `headroom` is, in the theorem's symbols
+    personal_condition: str = "1 - eta_v L_v / 2"
     alone: NDArray[np.bool_] = field(default_factory=lambda: np.array(False))  # nothing at the start to part from
 
     def check_steps(self) -> None:
         """Raise where a step size is beyond what any free parameters allow."""
-        hold("step condition: 1 - eta L_u tau > 0", self.headroom > 0, self.headroom)
-        weight = self.personal_weight
-        hold("personal step condition: 1 - eta_v L_v / 2 > 0", weight > 0, weight)
+        left = self.headroom
+        hold(f"step condition: {self.step_condition} > 0", left > 0, left, PreconditionError)
+        left = self.personal_headroom
+        hold(f"personal step condition: {self.personal_condition} > 0", left > 0, left, PreconditionError)
 
     def check(self, terms: BoundTerms) -> None:
         """Raise where a precondition does not hold with the free parameters of these terms."""
         condition = "drift condition: theta = 1 - (1+p)(1+1/r) (eta L_u)^2 tau (tau-1)/2 > 0"
-        hold(condition, self.theta > 0, self.theta)
+        hold(condition, self.theta > 0, self.theta, PreconditionError)
         left = terms.gradient_weight
-        hold("gradient condition: drift must leave |grad_u F|^2 a positive weight", left > 0, left)
+        condition = "gradient condition: drift must leave |grad_u F|^2 a positive weight"
+        hold(condition, left > 0, left, PreconditionError)
 
     def valid(self, terms: BoundTerms) -> NDArray[np.bool_]:
         """Where the preconditions hold with the free parameters of these terms."""

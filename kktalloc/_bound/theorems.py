@@ -64,9 +64,9 @@ class _Known:
         return np.asarray(self.tau_v * self.smooth_v * self.eta_v**2 / 2 * self.var_v)
 
     @property
-    def personal_weight(self) -> Array:
-        """Of the squared gradients in v."""
-        return np.asarray(self.eta_v * (1 - self.eta_v * self.smooth_v / 2))
+    def personal_headroom(self) -> Array:
+        """``1 - eta_v L_v / 2``."""
+        return np.asarray(1 - self.eta_v * self.smooth_v / 2)
 
 
 def known(constants: Constants, schedule: Schedule, young: Young) -> _Known:
@@ -120,7 +120,8 @@ def from_norms(
             "variance": unit * it.drift_noise,
         },
         fixed={"initial_gap": it.gap, "variance": server, "personal_variance": it.personal_variance},
-        personal_weight=it.personal_weight,
+        personal_weight=it.eta_v * it.personal_headroom,
+        personal_headroom=it.personal_headroom,
         theta=it.theta,
         headroom=headroom,
         alone=it.gamma == 1,
@@ -172,7 +173,8 @@ def from_gradients(
             "personal_variance": it.personal_variance,
             "participation": it.smooth_u * it.eta**2 / 2 * absent,
         },
-        personal_weight=it.personal_weight,
+        personal_weight=it.eta_v * it.personal_headroom,
+        personal_headroom=it.personal_headroom,
         theta=it.theta,
         headroom=headroom,
     )
@@ -205,9 +207,11 @@ def from_uploads(
             "personal_variance": it.personal_variance,
             "selection_noise": step / 2 * selection,
         },
-        personal_weight=it.personal_weight,
+        personal_weight=it.eta_v * it.personal_headroom,
+        personal_headroom=it.personal_headroom,
         theta=it.theta,
         headroom=headroom,
+        step_condition="1 - a eta L_u tau/Gamma",
     )
 
 
@@ -237,6 +241,7 @@ def from_feedback(
     one = np.ones(())
     step = rate * it.eta
     half_step, headroom = step * it.tau / 2, 1 - step * it.smooth_u * it.tau
+    personal_headroom = 1 - it.eta_v * it.smooth_v
     with np.errstate(divide="ignore", invalid="ignore"):  # the caller checks theta and headroom
         unit = half_step / it.theta
         server = _upload_noise(it, step, headroom, one) * noise
@@ -255,9 +260,12 @@ def from_feedback(
             "variance": server,
             "personal_variance": it.personal_variance,
         },
-        personal_weight=it.eta_v / 2 * (1 - it.eta_v * it.smooth_v),
+        personal_weight=it.eta_v / 2 * personal_headroom,
+        personal_headroom=personal_headroom,
+        personal_condition="1 - eta_v L_v",
         theta=it.theta,
         headroom=headroom,
+        step_condition="1 - a eta L_u tau/(1 - beta)",
         alone=np.array(True),
     )
 

@@ -28,6 +28,11 @@ from kktalloc.bound import (
     bound,
 )
 
+
+class UnreachableError(ValueError):
+    """No plan does what was asked; the message says what can be done."""
+
+
 IntArray = NDArray[np.int64]
 Errors = GradientErrors | UploadErrors | FeedbackErrors
 
@@ -122,6 +127,11 @@ class Planner:
             expect("young", young, Young)
         if (objective is None) != (errors is None):
             raise ValueError("objective and errors: pass both, or neither")
+        if objective is not None and errors is not None:
+            expect("objective", objective, Objective)
+            if objective.scale.ndim:
+                raise ValueError(f"objective: one at a time, got a batch of shape {objective.scale.shape}")
+            objective.errors(errors, 0.0)  # raises where these errors are of another kind of round
         if problem.batch_shape:
             raise ValueError(f"problem: one at a time, got a batch of shape {problem.batch_shape}")
         if not problem.shape[-1]:
