@@ -64,6 +64,13 @@ def test_an_ulp_of_the_bandwidth_is_a_millionth_of_the_power(engine: str, monkey
     assert fuzz_allocator.run(502, 100, 1, every=1).wrong == []
 
 
+@pytest.mark.parametrize("engine", ["numpy", ""], ids=["numpy", "default"])
+def test_computing_leaves_next_to_nothing_of_the_energy(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A least bandwidth near the wideband limit hangs on the last digits of what is left."""
+    monkeypatch.setenv("KKTALLOC_ENGINE", engine)
+    assert fuzz_allocator.run(0, 2779, 1, every=1).wrong == []
+
+
 @settings(max_examples=150)
 @given(
     cell=st.tuples(*[EXTREME] * 3), K=st.integers(0, 3),

@@ -64,7 +64,9 @@ def judge_bandwidth(problem: Problem, found: Allotment, hz_per_w: FloatArray) ->
     used = _least_cost(problem, found, by_s, np.ones_like(B), np.asarray(hz_per_w)[..., None])
     with np.errstate(all="ignore"):
         gap = (B - (used.sum(axis=-1) - worth)) / (B + worth)
-    return _verdict(_feasible(problem, found), gap, np.ones_like(B), hz_per_w)
+    # Seldom needed: only where rounding may be all that the gap is.
+    blur = _rounding_hz(problem, found.pruning_ratio).sum(axis=-1) / B if (gap > CERTIFIED).any() else 0.0
+    return _verdict(_feasible(problem, found), gap, np.ones_like(B), hz_per_w, blur)
 
 
 def judge_deadline(
@@ -127,14 +129,43 @@ def _feasible(problem: Problem, found: Allotment) -> dict[str, FloatArray]:
     return feasibility(problem, found.pruning_ratio, found.bandwidth_hz, found.tx_power_w, claims)
 
 
-def _verdict(residuals: dict[str, FloatArray], gap: FloatArray, per_hz: FloatArray, per_w: FloatArray) -> Certificate:
+def _verdict(
+    residuals: dict[str, FloatArray],
+    gap: FloatArray,
+    per_hz: FloatArray,
+    per_w: FloatArray,
+    resolution: FloatArray | float = 0.0,
+) -> Certificate:
     gap = np.where(np.isnan(gap), np.inf, gap)
-    return Certificate(residuals, gap, np.asarray(per_hz), np.asarray(per_w), np.zeros(np.shape(gap)), CERTIFIED)
+    blur = np.broadcast_to(np.nan_to_num(resolution), np.shape(gap)).copy()
+    return Certificate(residuals, gap, np.asarray(per_hz), np.asarray(per_w), blur, CERTIFIED)
 
 
 def _watts(problem: Problem) -> FloatArray:
     total = problem.cell.total_power_w
     return np.zeros(problem.batch_shape) if total is None else np.asarray(total)[..., 0]
+
+
+@np.errstate(all="ignore")
+def _rounding_hz(problem: Problem, pruning_ratio: FloatArray) -> FloatArray:
+    """What an ulp of the data is worth in each device's least bandwidth, shape ``(..., K)``.
+
+    Time and energy left for the upload are differences: where computing takes nearly all, their last digits are those
+    of the whole. Near the wideband limit the bandwidth hangs on them by the inverse of the SNR.
+    """
+    d, q = problem.devices, 1.0 - np.asarray(pruning_ratio)
+    sent = _uploads(problem, pruning_ratio)
+    left = np.asarray(problem.cell.deadline_s) - sent.busy
+    whole = np.asarray(d.energy_budget_j)
+    energy = whole - np.asarray(d.fixed_energy_j) - np.asarray(d.pruned_compute_j) * q
+    # Of peak power it is not the energy that is short.
+    short = np.asarray(d.pa_efficiency) * energy < np.asarray(d.tx_power_max_w) * left
+    error = np.finfo(np.float64).eps * (
+        4.0 + np.asarray(problem.cell.deadline_s) / left + np.where(short, whole / energy, 0.0)
+    )
+    wideband = sent.least_hz * np.expm1(sent.steepest)
+    less = wideband / np.expm1(np.minimum(efficiency_for(sent.rate / wideband * (1.0 + error)), EFFICIENCY_MAX))
+    return np.where(np.isfinite(less) & (sent.rate > 0.0), np.abs(less - sent.least_hz), 0.0)
 
 
 @dataclass(frozen=True, eq=False)
