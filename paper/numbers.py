@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from validation.adaptive.page import NEEDED
 from validation.bound import counterexample, hypotheses_page
 from validation.measures import MARGIN, WINDOW
+from validation.ordering.page import correlation
 from validation.summary import AIM, SAVING
 from validation.tradeoff.page import OUTCOMES, correlations, interval
 
@@ -244,15 +245,25 @@ def _kinds(macros: Macros, runs: list[dict[str, Any]]) -> None:
     pairs = [pair for run in runs for pair in hypotheses_page.compared(run)]
     texts["TermViolations"] = fixed(sum(pair["violations"] for pair in pairs))
     for update in ("zeroed", "frozen", "sparse"):
-        ratios = [run["without_gap_over_gradient"] for run in runs if run["update"] == update]
-        texts[f"{update.capitalize()}Median"] = significant(float(np.median(ratios)))
+        its = [run for run in runs if run["update"] == update]
+        parts = {
+            "Median": ("without_gap_over_gradient", its),
+            "Full": ("without_gap_over_gradient", [run for run in its if run["batch"] is None]),
+            "Batch": ("without_gap_over_gradient", [run for run in its if run["batch"] is not None]),
+            "Gap": ("with_gap_over_gradient", its),
+        }
+        for part, (ratio, of) in parts.items():
+            texts[f"{update.capitalize()}{part}"] = significant(float(np.median([run[ratio] for run in of])))
     macros.update("Kinds", texts)
 
 
 def _ordering(macros: Macros, report: Report) -> None:
     """Rank correlations of the objectives with accuracy."""
     found = report["spearman"]
+    predicted, end = (np.array([a[name] for a in report["allocations"]]).T for name in ("predicted", "accuracy"))
     texts = {
+        "End": fixed(correlation(predicted.mean(axis=0), end.mean(axis=0)), 2),
+        "EndWithin": fixed(float(np.mean([correlation(p, a) for p, a in zip(predicted, end, strict=True)])), 2),
         "Means": fixed(found["predicted"]["of_means"], 2),
         "Within": fixed(float(np.mean(found["predicted"]["per_seed"])), 2),
         "Linear": fixed(found["predicted_linear"]["of_means"], 2),

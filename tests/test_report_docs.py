@@ -254,16 +254,7 @@ def test_bound() -> None:
         f"a factor of {factor[0]:.0f} on quadratics and {factor[1]:.0f} on digits",
     )
     measured = _report("bound")["kinds"]
-    assert not any(run["violations"] for run in measured)
-    medians = [
-        float(np.median([run["without_gap_over_gradient"] for run in measured if run["update"] == update]))
-        for update in ("zeroed", "frozen", "sparse")
-    ]
-    _says(
-        "the guarantee is {:.1f} times the squared gradient in zeroed rounds, {:.1f} in frozen and {:.1f} in".format(
-            *medians
-        )
-    )
+    assert not any(run["violations"] for run in measured)  # how large the guarantees are: test_verification_docs.py
 
 
 def test_map() -> None:
