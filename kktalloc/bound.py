@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kktalloc._bound.checks import Array, PreconditionError, hold, positive, weights, within
+from kktalloc._bound.checks import Array, PreconditionError, hold, per_device, positive, weights, within
 from kktalloc._bound.inputs import (
     Constants,
     Errors,
@@ -81,7 +81,7 @@ def bound(
     pruning_ratio
         rho, shape ``(..., K)``, in [0, 1]; the mean over the rounds where it changes. A last axis of 1
         stands for the weighted mean over devices, which is all that the bound depends on. The first theorem needs
-        it; None where only measured errors shall count.
+        it; None where only measured errors shall count. With uploads it is checked, and plays no part.
     weight
         Aggregation weights alpha, shape ``(..., K)``, >= 0, normalised to sum 1; default uniform.
     young
@@ -104,6 +104,10 @@ def bound(
     TypeError
         Neither a pruning ratio nor errors, or errors of another kind.
     """
+    if isinstance(young, str) and young != "best":
+        raise ValueError(f"young = {young!r:.60}: must be a Young, or 'best'")
+    if pruning_ratio is not None:
+        per_device("pruning_ratio", pruning_ratio, 1.0)
     candidates = []
     if pruning_ratio is not None and (errors is None or isinstance(errors, GradientErrors)):
         candidates.append(_Theorem("coverage", lambda y: from_norms(constants, schedule, pruning_ratio, weight, y)))
@@ -111,7 +115,10 @@ def bound(
         candidates.append(_Theorem("start", lambda y: measured(constants, schedule, errors, weight, y)))
     if not candidates:
         raise TypeError("pruning_ratio: the first theorem needs it; without it pass errors")
-    found = [theorem.at(theorem.best() if young == "best" else young or Young()) for theorem in candidates]
+    found = [
+        theorem.at(theorem.best() if isinstance(young, str) else Young() if young is None else young)
+        for theorem in candidates
+    ]
     for parts, _ in found:
         parts.check_steps()
     if len(found) == 1:

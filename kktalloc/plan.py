@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
-from kktalloc._problem.problem import Problem
+from kktalloc._problem.problem import Problem, expect
 from kktalloc._problem.stats import measured
 from kktalloc._problem.variant import variant
 from kktalloc._questions.judgement import InfeasibleError
@@ -284,6 +284,9 @@ def choose_round(
         Not one of the two is given, a candidate's input is out of range (the message names the candidate), or none
         has a plan: the message says why for each.
     """
+    expect("candidates", candidates, Mapping)
+    for name, its in candidates.items():
+        expect(f"candidates[{name!r}]", its, Candidate)
     if not candidates or (total_time_s is None) == (gradient_bound is None):
         raise ValueError("choose_round: needs candidates, and one of total_time_s and gradient_bound")
     plans: dict[str, Plan] = {}

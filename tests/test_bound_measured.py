@@ -189,7 +189,7 @@ def test_constants_of_each_round() -> None:
 @pytest.mark.parametrize(
     ("message", "errors"),
     [
-        (r"gradient_error: .* at least 0 violated at index \(1,\)", replace(GRADIENTS, gradient_error=[1, -1, 1])),
+        (r"gradient_error: .* at least 0; violated at index \(1,\)", replace(GRADIENTS, gradient_error=[1, -1, 1])),
         ("gradient_error: needs a last axis", replace(GRADIENTS, gradient_error=1.0)),
         ("coverage_charge: .* at least 0", replace(GRADIENTS, coverage_charge=-1)),
         ("server_noise_var: must be finite", replace(GRADIENTS, server_noise_var=np.nan)),
@@ -237,6 +237,45 @@ def test_preconditions_are_those_of_the_theorem(
     assert str(caught.value).startswith(f"personal step condition: {personal} > 0 violated: value ")
     value = 1 - steps[1] * 0.5 * float(np.asarray(CONSTANTS.smoothness_v))
     assert float(str(caught.value).split()[-1]) == pytest.approx(value, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("^young = 'worst': must be a Young, or 'best'$", {"young": "worst"}),
+        ("^young: expected Young, got dict$", {"young": {}}),
+        ("^constants: expected Constants, got dict$", {"constants": {"coverage": 1}}),
+        ("^schedule: expected Schedule, got int$", {"schedule": 3}),
+        (r"^pruning_ratio: .*; violated at index \(0,\): value nan$", {"pruning_ratio": [np.nan, 9, -3]}),
+        ("^heterogeneity: expected real numbers, got 'much'$", {"constants": replace(CONSTANTS, heterogeneity="much")}),
+        ("^coverage: expected real numbers, got '1'$", {"constants": replace(CONSTANTS, coverage="1")}),
+        ("^rounds: expected real numbers, got 1j$", {"schedule": replace(SCHEDULE, rounds=1j)}),
+        (
+            r"^local_steps: expected real numbers, got \[\[1\]",
+            {"schedule": replace(SCHEDULE, local_steps=[[1], [1, 2]])},
+        ),
+        (
+            r"^heterogeneity: shape \(2,\) does not fit \(3,\) of the other fields$",
+            {"constants": replace(CONSTANTS, smoothness_u=[8.0, 8.0, 8.0], heterogeneity=[0.4, 0.4])},
+        ),
+        (
+            r"^initial_gap: shape \(2,\) does not fit|^rounds: shape \(3,\) does not fit",
+            {"constants": replace(CONSTANTS, initial_gap=[1, 2]), "schedule": replace(SCHEDULE, rounds=[1, 2, 3])},
+        ),
+        (
+            r"^upload_error: shape \(2,\) does not fit \(3,\) of the other fields$",
+            {"constants": replace(CONSTANTS, coverage=[1, 1, 1]), "errors": replace(UPLOADS, upload_error=[[1], [1]])},
+        ),
+        (
+            r"^weight: shape \(2, 3\) does not fit \(4, 3\)",
+            {"errors": replace(UPLOADS, upload_error=np.ones((4, 3))), "weight": np.ones((2, 3))},
+        ),
+    ],
+)
+def test_bad_input_is_named(message: str, arguments: dict[str, Any]) -> None:
+    given = {"constants": CONSTANTS, "schedule": SCHEDULE, "errors": UPLOADS} | arguments
+    with pytest.raises((TypeError, ValueError), match=message):
+        b.bound(**given)
 
 
 def test_error_feedback_needs_spare_headroom() -> None:

@@ -83,10 +83,11 @@ def test_a_device_that_loses_nothing_has_no_weight() -> None:
     ("message", "change"),
     [
         ("kind = 'dense'", {"kind": "dense"}),
-        (r"error: .* at least 0 violated at index \(0, 1\)", {"error": [[0.0, -1.0, 0.1, 0.2, 1.0]]}),
+        (r"error: .* at least 0; violated at index \(0, 1\)", {"error": [[0.0, -1.0, 0.1, 0.2, 1.0]]}),
         ("error: needs axes of devices and ratios", {"error": [0.0, 0.1, 0.1, 0.2, 1.0]}),
         (r"size: .* violated at index \(1,\)", {"size": [1.0, -1.0, 1.0]}),
         ("factor: .* positive", {"factor": 0.0}),
+        (r"size: shape \(2,\) does not fit \(3,\)", {"size": [1.0, 2.0]}),
         ("weight: needs a last axis of 3", {"weight": [1.0, 1.0]}),
     ],
 )
@@ -220,3 +221,28 @@ def test_the_factor_of_covered_means_holds_where_nobody_sends() -> None:
         uncovered += int((alpha @ sends == 0).any())
         assert left <= max(1.0, (1 - gamma) / gamma) * tail * (1 + 1e-12)
     assert uncovered > 50
+
+
+def test_plans_refuse_what_is_not_one_number_or_not_theirs() -> None:
+    curves, one = b.objective("sparse", RATIOS, SHARES, ALPHA), cell()
+    two = b.objective("sparse", RATIOS, np.stack([SHARES, SHARES]), ALPHA)
+    refused: list[tuple[str, dict[str, Any]]] = [
+        ("^objective: expected Objective, got int$", {"objective": 3, "errors": UPLOADS}),
+        (r"^objective: one at a time, got a batch of shape \(2,\)$", {"objective": two, "errors": UPLOADS}),
+        (
+            r"^heterogeneity: a plan needs one number, got shape \(2,\)$",
+            {"constants": replace(CONSTANTS, heterogeneity=[1, 2])},
+        ),
+        (r"^learning_rate_u: a plan needs one number", {"schedule": replace(SCHEDULE, learning_rate_u=[1e-3, 1e-3])}),
+        (
+            r"^upload_noise_var: a plan needs one number",
+            {"objective": curves, "errors": replace(UPLOADS, upload_noise_var=[1, 2])},
+        ),
+    ]
+    for message, change in refused:
+        with pytest.raises((TypeError, ValueError), match=message):
+            plan(**{"problem": one, "constants": CONSTANTS, "schedule": SCHEDULE, "total_time_s": 9.0} | change)
+    with pytest.raises(TypeError, match=r"^candidates: expected Mapping, got list$"):
+        choose_round([1], total_time_s=1.0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^candidates\['a'\]: expected Candidate, got int$"):
+        choose_round({"a": 3}, total_time_s=1.0)  # type: ignore[dict-item]

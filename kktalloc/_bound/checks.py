@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -23,16 +25,37 @@ def hold(condition: str, holds: NDArray[np.bool_], value: Array, error: type[Val
     raise error(f"{condition} violated{where}: value {shown}")
 
 
+def numbers(name: str, value: ArrayLike) -> Array:
+    """The value as float64 where it is real numbers in a rectangular array, else a ValueError."""
+    try:
+        given = np.asarray(value)
+        if given.dtype.kind in "biufO":
+            return np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):  # ragged, or objects that are no numbers
+        pass
+    raise ValueError(f"{name}: expected real numbers, got {value!r:.60}")
+
+
+def fit(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise a ValueError that names the first field whose shape does not broadcast with those before it."""
+    so_far: tuple[int, ...] = ()
+    for name, shape in shapes.items():
+        try:
+            so_far = np.broadcast_shapes(so_far, shape)
+        except ValueError:
+            raise ValueError(f"{name}: shape {shape} does not fit {so_far} of the other fields") from None
+
+
 def within(
     name: str, value: ArrayLike, lower: float, upper: float = np.inf, *, strict: bool = False, whole: bool = False
 ) -> Array:
     """The value as float64 where it is finite and within the limits, else a ValueError."""
-    array = np.asarray(value, dtype=np.float64)
-    limit = f"{name}: must be {'whole' if whole else 'finite'}, " + ("positive" if strict else f"at least {lower:g}")
-    limit += "" if upper == np.inf else f", at most {upper:g}"
+    array = numbers(name, value)
+    limit = f"{name}: must be {'whole' if whole else 'finite'} and " + ("positive" if strict else f"at least {lower:g}")
+    limit += "" if upper == np.inf else f" and at most {upper:g}"
     above = array > lower if strict else array >= lower
     fits = np.isfinite(array) & (np.equal(array, np.floor(array)) | (not whole))
-    hold(limit, fits & above & (array <= upper), array)
+    hold(f"{limit};", fits & above & (array <= upper), array)
     return array
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kktalloc._bound.checks import Array, hold, positive, weights, within
+from kktalloc._bound.checks import Array, fit, hold, positive, weights, within
 from kktalloc._bound.inputs import FeedbackErrors, GradientErrors, UploadErrors
 from kktalloc._problem.curves import Table
 from kktalloc._problem.problem import Problem
@@ -18,6 +18,7 @@ RoundKind = Literal["zeroed", "frozen", "sparse"]
 """What a round prunes: weights set to zero, weights that do not move, or changes that are not sent."""
 _AnyErrors = TypeVar("_AnyErrors", bound=GradientErrors | UploadErrors | FeedbackErrors)
 _FIELD: dict[type, str] = {GradientErrors: "gradient_error", UploadErrors: "upload_error", FeedbackErrors: "residual"}
+PRUNED = frozenset(_FIELD.values())  # what pruning makes of the errors, and a plan puts in
 _ERRORS: dict[RoundKind, tuple[type, ...]] = {
     "zeroed": (GradientErrors,),
     "frozen": (UploadErrors,),  # nothing is kept back for later, so that there is no residual
@@ -125,7 +126,9 @@ def objective(
     alpha = weights(weight, curves.shape[-2])
     curves = np.maximum.accumulate(curves, axis=-1)
     all_pruned = curves[..., -1]
-    loss = alpha * all_pruned * within("size", size, 0.0) * positive("factor", factor)
+    of, times = within("size", size, 0.0), positive("factor", factor)
+    fit({"error": all_pruned.shape, "weight": alpha.shape, "size": of.shape, "factor": times.shape})
+    loss = alpha * all_pruned * of * times
     scale = loss.sum(axis=-1)
     hold("error: some device must lose something when all is pruned", scale > 0, scale)
     shares = curves / np.where(all_pruned > 0, all_pruned, 1.0)[..., None]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kktalloc._bound.checks import Array, hold, per_device, positive, weights, within
+from kktalloc._bound.checks import Array, fit, hold, numbers, per_device, positive, weights, within
 from kktalloc._bound.inputs import Constants, Errors, FeedbackErrors, GradientErrors, Schedule, UploadErrors, Young
 from kktalloc._bound.parts import Parts
+from kktalloc._problem.problem import expect
 
 _AGREEING_TOL = 1e-12  # a coverage this close to 1 is 1
 
@@ -69,22 +70,28 @@ class _Known:
         return np.asarray(1 - self.eta_v * self.smooth_v / 2)
 
 
-def known(constants: Constants, schedule: Schedule, young: Young) -> _Known:
-    """Check what every theorem uses; ValueError names the field, the index and the value."""
-    gamma = np.asarray(constants.coverage, dtype=np.float64)
+def known(constants: Constants, schedule: Schedule, young: Young, **others: Array) -> _Known:
+    """Check what every theorem uses, and that the fields of `others` have shapes that fit.
+
+    ValueError names the field, the index and the value.
+    """
+    expect("constants", constants, Constants)
+    expect("schedule", schedule, Schedule)
+    expect("young", young, Young)
+    gamma = numbers("coverage", constants.coverage)
     gamma = positive("coverage", np.where(np.abs(gamma - 1) <= _AGREEING_TOL, 1.0, gamma), 1.0)
+    gap, rounds = within("initial_gap", constants.initial_gap, 0.0), positive("rounds", schedule.rounds)
+    fit({"initial_gap": gap.shape, "rounds": rounds.shape})
     spare = within("spare", young.spare, 0.0)
     hold("spare: must be below 1", spare < 1, spare)
-    return _Known(
+    found = _Known(
         smooth_u=positive("smoothness_u", constants.smoothness_u),
         smooth_v=positive("smoothness_v", constants.smoothness_v),
         var_u=within("gradient_noise_u_var", constants.gradient_noise_u_var, 0.0),
         var_v=within("gradient_noise_v_var", constants.gradient_noise_v_var, 0.0),
         delta2=within("heterogeneity", constants.heterogeneity, 0.0),
         gamma=gamma,
-        gap=np.asarray(
-            within("initial_gap", constants.initial_gap, 0.0) / positive("rounds", schedule.rounds),
-        ),
+        gap=np.asarray(gap / rounds),
         tau=within("local_steps", schedule.local_steps, 1.0, whole=True),
         tau_v=within("personal_steps", schedule.personal_steps, 0.0, whole=True),
         eta=positive("learning_rate_u", schedule.learning_rate_u),
@@ -93,6 +100,10 @@ def known(constants: Constants, schedule: Schedule, young: Young) -> _Known:
         r=positive("gradient", young.gradient),
         spare=spare,
     )
+    given = {f.name: np.shape(getattr(each, f.name)) for each in (constants, schedule) for f in fields(each)}
+    given.pop("pruning_radius")  # which only the first theorem reads
+    fit(given | {name: value.shape for name, value in others.items()})
+    return found
 
 
 def from_norms(
@@ -101,9 +112,11 @@ def from_norms(
     """Theory "Convergence of pruned, personalised federated learning"."""
     rho = per_device("pruning_ratio", pruning_ratio, 1.0)
     alpha = weights(weight, rho.shape[-1])
+    fit({"pruning_ratio": rho.shape, "weight": alpha.shape})
     mean_ratio, weight_squares = np.sum(alpha * rho, axis=-1), np.sum(alpha**2, axis=-1)
-    it = known(constants, schedule, young)
+    expect("constants", constants, Constants)
     radius = within("pruning_radius", constants.pruning_radius, 0.0)
+    it = known(constants, schedule, young, pruning_radius=radius, pruning_ratio=mean_ratio)
     half_step, headroom = it.eta * it.tau / 2, 1 - it.eta * it.smooth_u * it.tau
     with np.errstate(divide="ignore", invalid="ignore"):  # the caller checks theta and headroom
         unit = half_step / (it.gamma * it.theta)
@@ -143,8 +156,17 @@ def from_gradients(
     noise = within("server_noise_var", errors.server_noise_var, 0.0)
     takes_part = positive("participation", errors.participation, 1.0)
     spread = within("participation_spread", errors.participation_spread, 0.0)
-    it = known(constants, schedule, young)
-    s, q = np.asarray(young.coverage, dtype=np.float64), positive("kept", young.kept)
+    it = known(
+        constants,
+        schedule,
+        young,
+        gradient_error=error,
+        coverage_charge=charge,
+        server_noise_var=noise,
+        participation=takes_part,
+        participation_spread=spread,
+    )
+    s, q = numbers("coverage", young.coverage), positive("kept", young.kept)
     half_step, headroom = it.eta * it.tau / 2, 1 - it.eta * it.smooth_u * it.tau
     with np.errstate(divide="ignore", invalid="ignore"):  # the caller checks theta and headroom
         unit = half_step / (it.gamma * it.theta)
@@ -188,7 +210,8 @@ def from_uploads(
     noise = within("upload_noise_var", errors.upload_noise_var, 0.0)
     selection = within("selection_noise_var", errors.selection_noise_var, 0.0)
     rate = positive("server_rate", errors.server_rate)
-    it = known(constants, schedule, young)
+    of_errors = {"upload_error": error, "upload_noise_var": noise, "selection_noise_var": selection}
+    it = known(constants, schedule, young, **of_errors, server_rate=rate)
     step = rate * it.eta
     half_step, headroom = step * it.tau / 2, 1 - step * it.smooth_u * it.tau / it.gamma
     with np.errstate(divide="ignore", invalid="ignore"):  # the caller checks theta and headroom
@@ -232,11 +255,16 @@ def from_feedback(
     hold("momentum: must be below 1", beta < 1, beta)
     buffer = within("buffer", errors.buffer, 0.0)
     # (1 + y) residual + (1 + 1/y) beta^2 buffer at its least
-    residual = (np.sqrt(_mean("residual", errors.residual, weight)) + beta * np.sqrt(buffer)) ** 2
+    each = _mean("residual", errors.residual, weight)
+    fit({"residual": each.shape, "momentum": beta.shape, "buffer": buffer.shape})
+    residual = (np.sqrt(each) + beta * np.sqrt(buffer)) ** 2
     noise = within("upload_noise_var", errors.upload_noise_var, 0.0)
     across = within("smoothness_uv", errors.smoothness_uv, 0.0)
-    rate = positive("server_rate", errors.server_rate) / (1 - beta)
-    it = known(constants, schedule, young)
+    server_rate = positive("server_rate", errors.server_rate)
+    fit({"momentum": beta.shape, "server_rate": server_rate.shape})
+    rate = server_rate / (1 - beta)
+    of_errors = {"residual": residual, "upload_noise_var": noise, "smoothness_uv": across, "server_rate": rate}
+    it = known(constants, schedule, young, **of_errors)
     hold("spare: must be above 0 with error feedback", it.spare > 0, it.spare)
     one = np.ones(())
     step = rate * it.eta
@@ -284,4 +312,6 @@ def measured(constants: Constants, schedule: Schedule, errors: Errors, weight: A
 def _mean(name: str, value: ArrayLike, weight: ArrayLike | None) -> Array:
     """The weighted mean over devices."""
     each = per_device(name, value)
-    return np.asarray(np.sum(weights(weight, each.shape[-1]) * each, axis=-1))
+    alpha = weights(weight, each.shape[-1])
+    fit({name: each.shape, "weight": alpha.shape})
+    return np.asarray(np.sum(alpha * each, axis=-1))

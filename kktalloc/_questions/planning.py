@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kktalloc._bound.checks import numbers
+from kktalloc._bound.objective import PRUNED
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem, expect
 from kktalloc._problem.stats import Stats
@@ -121,6 +123,7 @@ class Planner:
         objective: Objective | None,
         errors: Errors | None,
     ) -> None:
+        expect("problem", problem, Problem)
         expect("constants", constants, Constants)
         expect("schedule", schedule, Schedule)
         if young is not None:
@@ -132,6 +135,12 @@ class Planner:
             if objective.scale.ndim:
                 raise ValueError(f"objective: one at a time, got a batch of shape {objective.scale.shape}")
             objective.errors(errors, 0.0)  # raises where these errors are of another kind of round
+        for one in (constants, schedule, young, errors):
+            if one is None:
+                continue
+            for name, value in vars(one).items():
+                if name not in PRUNED and (shape := numbers(name, value).shape):
+                    raise ValueError(f"{name}: a plan needs one number, got shape {shape}")
         if problem.batch_shape:
             raise ValueError(f"problem: one at a time, got a batch of shape {problem.batch_shape}")
         if not problem.shape[-1]:
