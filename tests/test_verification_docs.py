@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+import kktalloc.proof
+from kktalloc.proof._report import theories
 from validation.bound.hypotheses_page import compared
 from validation.ordering.page import correlation
 
@@ -105,3 +107,26 @@ def test_order_of_allocations() -> None:
         f"it is {within:.2f} over training and {within_end:.2f} at the end ({min(each):.2f} to {max(each):.2f})" in page
     )
     assert f"ratio has {found['predicted_linear', 'over training'][0]:.2f} over training" in page
+
+
+def test_facts_that_are_trusted() -> None:
+    derived = theories()
+    facts = {key: {fact.name: str(fact.claim) for fact in theory.facts} for key, theory in derived.items()}
+    text = _text("verification")
+
+    def beyond(theory: str, known: str) -> int:
+        return len(facts[theory].keys() - facts[known].keys())
+
+    for theory in ("measured", "sparse", "feedback", "implied"):
+        assert f"| `given(...)` in `_{theory}.py` | {beyond(theory, 'convergence')} facts |" in text, theory
+    assert f"| `given(...)` in `_momentum.py` | {beyond('momentum', 'feedback')} facts |" in text
+    assert f'theory "linear_rate" | {beyond("linear_rate", "measured")} facts |' in text
+    assert f"the theorem assumes ({len(facts['convergence'])} facts and the signs)" in text
+    corollaries = sum(beyond(theory, "convergence") for theory in ("target", "one_step"))
+    for name, count in (
+        ("corollaries", corollaries),
+        *((theory, len(facts[theory])) for theory in ("lemmas", "allocation", "clock")),
+    ):
+        assert f"| `given(...)` in `_{name}.py` | {count} facts |" in text, name
+    calls = (Path(kktalloc.proof.__file__).parent / "ready.py").read_text(encoding="utf-8").count("theory.given(")
+    assert f"| `given(...)` in `ready.py` | {calls} calls |" in text
