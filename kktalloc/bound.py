@@ -39,6 +39,7 @@ from kktalloc._bound.theorems import from_norms, measured
 __all__ = [
     "BoundTerms",
     "Constants",
+    "Errors",
     "FeedbackErrors",
     "GradientErrors",
     "MeasuredTerms",

@@ -110,11 +110,19 @@ def test_every_term_is_the_theorems(kind: str, seed: int) -> None:
     )
     found = b.bound(constants, b.Schedule(rounds, tau, tau_v, float(eta), float(eta_v)), young=young, errors=errors)
     assert isinstance(found, b.MeasuredTerms)
+    assert (found.rounds, found.server_rate) == (rounds, pytest.approx(_rate(errors), rel=1e-12))
     for name, value in vars(found).items():
-        if name != "theorem":
+        if name not in ("theorem", "rounds", "server_rate"):
             assert value == pytest.approx(float(expected[name]), rel=1e-11, abs=1e-300), name
     parts = [name for name in expected if not name.endswith("weight")]
     assert found.total == pytest.approx(float(sum(expected[name] for name in parts)), rel=1e-11)
+
+
+def _rate(errors: b.Errors) -> float:
+    if isinstance(errors, b.GradientErrors):
+        return 1.0
+    momentum = errors.momentum if isinstance(errors, b.FeedbackErrors) else 0.0
+    return float(np.asarray(errors.server_rate)) / (1 - float(np.asarray(momentum)))
 
 
 def test_the_lesser_of_both_theorems_entry_by_entry() -> None:
@@ -184,6 +192,27 @@ def test_constants_of_each_round() -> None:
     once = b.bound(CONSTANTS, SCHEDULE, errors=UPLOADS)
     assert isinstance(same, b.MeasuredTerms)
     assert same.over_rounds().gradient_bound == pytest.approx(once.gradient_bound, rel=1e-12)
+
+
+def test_over_rounds_asks_for_its_rounds_and_one_rate_with_feedback() -> None:
+    """A server rate per round: uploads may have it, error feedback not."""
+
+    def terms(rounds: int, errors: b.Errors) -> b.MeasuredTerms:
+        found = b.bound(CONSTANTS, replace(SCHEDULE, rounds=rounds), errors=errors, young=b.Young(spare=0.5))
+        assert isinstance(found, b.MeasuredTerms)
+        return found
+
+    three = np.array([1.0, 1.5, 0.5])
+    assert terms(3, replace(UPLOADS, server_rate=three)).over_rounds().total > 0
+    assert terms(3, replace(FEEDBACK, server_rate=np.full(3, 0.5))).over_rounds().total > 0
+    with pytest.raises(ValueError, match=r"^over_rounds: rounds must be the 3 of .* at index \(0,\): value 50$"):
+        terms(50, replace(UPLOADS, server_rate=three)).over_rounds()
+    with pytest.raises(ValueError, match=r"^over_rounds: server_rate must be the same .* at index \(1,\): value 1.5$"):
+        terms(3, replace(FEEDBACK, server_rate=three)).over_rounds()
+    with pytest.raises(ValueError, match=r"^over_rounds: server_rate .* at index \(1,\): value 2$"):
+        terms(2, replace(FEEDBACK, server_rate=1.0, momentum=[0.0, 0.5])).over_rounds()
+    with pytest.raises(ValueError, match=r"^over_rounds: needs a last axis of rounds"):
+        terms(3, UPLOADS).over_rounds()
 
 
 @pytest.mark.parametrize(

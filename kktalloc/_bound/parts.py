@@ -58,11 +58,15 @@ class MeasuredTerms(BoundTerms):
         What masks that depend on the noise of their round add.
     theorem
         Which theorem each entry is from: "norms", "gradient errors", "uploads" or "error feedback".
+    rounds, server_rate
+        What each entry was evaluated with; a rate of 1 where the theorem has none, ``a/(1 - beta)`` with momentum.
     """
 
     participation: Array
     selection_noise: Array
     theorem: NDArray[np.str_]
+    rounds: Array
+    server_rate: Array
 
     @property
     def total(self) -> Array:
@@ -74,7 +78,17 @@ class MeasuredTerms(BoundTerms):
 
         Each entry of the last axis is one of the R rounds, evaluated with ``rounds=R``. The sides are means over
         rounds; `gradient_bound` is then of the squared gradients weighed with each round's own weight.
+
+        Raises ValueError where the last axis is not R long, or where the server's rate changes over it with error
+        feedback, whose theorem measures the shift in it.
         """
+        count = self.theorem.shape[-1:]
+        if not count:
+            raise ValueError("over_rounds: needs a last axis of rounds, got a single entry")
+        fits = self.rounds == count[0]
+        hold(f"over_rounds: rounds must be the {count[0]} of the last axis;", fits, self.rounds)
+        same = (self.server_rate == self.server_rate[..., :1]) | (self.theorem != "error feedback")
+        hold("over_rounds: server_rate must be the same in every round with error feedback;", same, self.server_rate)
         means = {name: np.mean(value, axis=-1) for name, value in vars(self).items() if name != "theorem"}
         return MeasuredTerms(theorem=self.theorem[..., 0], **means)
 
@@ -98,6 +112,8 @@ class Parts:
     theta: Array
     headroom: Array
     personal_headroom: Array
+    rounds: Array
+    server_rate: Array = field(default_factory=lambda: np.ones(()))
     step_condition: str = "1 - eta L_u tau"  # what `headroom` is, in the theorem's symbols
     personal_condition: str = "1 - eta_v L_v / 2"
     alone: NDArray[np.bool_] = field(default_factory=lambda: np.array(False))  # nothing at the start to part from
@@ -136,6 +152,7 @@ class Parts:
         }
         summed["gradient_weight"] = self.half_step * (1 + self.gain * lean / (1 + lean)) - drift * self.lost
         summed["personal_weight"] = self.personal_weight
+        summed["rounds"], summed["server_rate"] = self.rounds, self.server_rate
         values = {
             name: np.array(value) for name, value in zip(summed, np.broadcast_arrays(*summed.values()), strict=True)
         }
@@ -167,4 +184,4 @@ class Parts:
         return np.clip(np.nan_to_num(best, nan=0.0, posinf=LIMIT), 0.0, LIMIT)
 
 
-_NOT_SUMMED = ("gradient_weight", "personal_weight", "theorem")
+_NOT_SUMMED = ("gradient_weight", "personal_weight", "theorem", "rounds", "server_rate")

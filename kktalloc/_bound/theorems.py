@@ -26,6 +26,7 @@ class _Known:
     delta2: Array
     gamma: Array
     gap: Array  # per round
+    rounds: Array
     tau: Array
     tau_v: Array
     eta: Array
@@ -92,6 +93,7 @@ def known(constants: Constants, schedule: Schedule, young: Young, **others: Arra
         delta2=within("heterogeneity", constants.heterogeneity, 0.0),
         gamma=gamma,
         gap=np.asarray(gap / rounds),
+        rounds=rounds,
         tau=within("local_steps", schedule.local_steps, 1.0, whole=True),
         tau_v=within("personal_steps", schedule.personal_steps, 0.0, whole=True),
         eta=positive("learning_rate_u", schedule.learning_rate_u),
@@ -136,6 +138,7 @@ def from_norms(
         personal_weight=it.eta_v * it.personal_headroom,
         personal_headroom=it.personal_headroom,
         theta=it.theta,
+        rounds=it.rounds,
         headroom=headroom,
         alone=it.gamma == 1,
     )
@@ -198,6 +201,7 @@ def from_gradients(
         personal_weight=it.eta_v * it.personal_headroom,
         personal_headroom=it.personal_headroom,
         theta=it.theta,
+        rounds=it.rounds,
         headroom=headroom,
     )
 
@@ -233,8 +237,10 @@ def from_uploads(
         personal_weight=it.eta_v * it.personal_headroom,
         personal_headroom=it.personal_headroom,
         theta=it.theta,
+        rounds=it.rounds,
         headroom=headroom,
         step_condition="1 - a eta L_u tau/Gamma",
+        server_rate=rate,
     )
 
 
@@ -292,8 +298,10 @@ def from_feedback(
         personal_headroom=personal_headroom,
         personal_condition="1 - eta_v L_v",
         theta=it.theta,
+        rounds=it.rounds,
         headroom=headroom,
         step_condition="1 - a eta L_u tau/(1 - beta)",
+        server_rate=rate,
         alone=np.array(True),
     )
 
