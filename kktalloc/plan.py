@@ -32,6 +32,7 @@ from kktalloc._questions.planning import (
     UnreachableError,
     fitted,
     search,
+    warned,
 )
 from kktalloc._questions.solution import solve
 from kktalloc.bound import Constants, Objective, PreconditionError, Schedule, Young
@@ -89,7 +90,13 @@ def plan(
     Plan
         The best whole number of rounds that the search found, ``total_time_s / rounds`` each. Every number is tried
         where there are at most `scan` of them; beyond that the best is found if the guarantee has one valley between
-        neighbours of the best scanned point.
+        neighbours of the best scanned point. All constants and `errors` are held at their values, however much a plan
+        prunes and however many rounds it has.
+
+    Warns
+    -----
+    UserWarning
+        The best plan prunes everything: nothing gives a round a least length, and the bound counts pruning for little.
 
     Raises
     ------
@@ -122,7 +129,7 @@ def plan(
     if planner.fits:
         deadlines, errors_there = Reach(problem).coarse()
         planner = planner.fitted(total_time_s / deadlines, errors_there, lambda guarantee: guarantee)
-    return fitted(planner, once, lambda found: found.gradient_bound)
+    return warned(fitted(planner, once, lambda found: found.gradient_bound))
 
 
 @speaks_arrays
@@ -206,7 +213,7 @@ def time_to_target(
             return np.asarray(total + missed)
 
         planner = planner.fitted(rounds, errors_there[which], time)
-    return fitted(planner, once, lambda found: found.total_time_s)
+    return warned(fitted(planner, once, lambda found: found.total_time_s))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
@@ -106,6 +107,7 @@ class Plan:
 
 
 _FITS, _GAIN = 4, 1e-3  # how often free parameters are fitted to a plan, and for how much more
+_ALL_PRUNED = 1 - 1e-9  # a pruning ratio from which on a device does nothing
 _TINY = np.finfo(np.float64).tiny
 FOREVER = 1e300  # rounds: as good as infinitely many
 
@@ -291,6 +293,19 @@ def search(evaluate: Callable[[IntArray], FloatArray], most: int, scan: int, few
         if high - low < scan:
             return best
         low, high = int(points[max(i - 1, 0)]), int(points[min(i + 1, points.size - 1)])
+
+
+def warned(plan: Plan) -> Plan:
+    """The plan, with a UserWarning where it prunes everything and nothing gives a round a least length."""
+    all_pruned = np.all(np.asarray(plan.solution.pruning_ratio) >= _ALL_PRUNED)
+    if all_pruned and not float(least_deadline(plan.solution.problem)) > 0.0:
+        message = (
+            f"the best plan prunes everything, in {plan.rounds} rounds of {plan.deadline_s:.3g} s: it "
+            "rests on constants (gradients, heterogeneity and errors) that are held at what they were measured to be. "
+            "Give devices pruning_ratio_max < 1, overhead_bits or fixed_latency_s"
+        )
+        warnings.warn(message, stacklevel=2)
+    return plan
 
 
 def fitted(planner: Planner, once: Callable[[Planner], Plan], value: Callable[[Plan], float]) -> Plan:
