@@ -153,6 +153,7 @@ class FeedbackErrors:
 
 
 Errors = GradientErrors | UploadErrors | FeedbackErrors
+"""What a run measured, of whichever kind of round."""
 
 
 @dataclass(frozen=True)
