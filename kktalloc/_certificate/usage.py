@@ -153,15 +153,14 @@ def _rounding_hz(problem: Problem, pruning_ratio: FloatArray) -> FloatArray:
     Time and energy left for the upload are differences: where computing takes nearly all, their last digits are those
     of the whole. Near the wideband limit the bandwidth hangs on them by the inverse of the SNR.
     """
-    d, q = problem.devices, 1.0 - np.asarray(pruning_ratio)
-    sent = _uploads(problem, pruning_ratio)
+    d, sent = problem.devices, _uploads(problem, pruning_ratio)
     left = np.asarray(problem.cell.deadline_s) - sent.busy
-    whole = np.asarray(d.energy_budget_j)
-    energy = whole - np.asarray(d.fixed_energy_j) - np.asarray(d.pruned_compute_j) * q
     # Of peak power it is not the energy that is short.
-    short = np.asarray(d.pa_efficiency) * energy < np.asarray(d.tx_power_max_w) * left
+    short = np.asarray(d.pa_efficiency) * sent.energy < np.asarray(d.tx_power_max_w) * left
     error = np.finfo(np.float64).eps * (
-        4.0 + np.asarray(problem.cell.deadline_s) / left + np.where(short, whole / energy, 0.0)
+        4.0
+        + np.asarray(problem.cell.deadline_s) / left
+        + np.where(short, np.asarray(d.energy_budget_j) / sent.energy, 0.0)
     )
     wideband = sent.least_hz * np.expm1(sent.steepest)
     less = wideband / np.expm1(np.minimum(efficiency_for(sent.rate / wideband * (1.0 + error)), EFFICIENCY_MAX))
@@ -174,6 +173,7 @@ class _Uploads:
 
     bits: FloatArray
     busy: FloatArray  # time that is not left for them
+    energy: FloatArray  # what the budget leaves for them, J; below 0 where it does not suffice for the rest
     rate: FloatArray  # nat/s
     gain: FloatArray  # Hz/W
     steepest: FloatArray  # efficiency at the most power, nat/s/Hz
@@ -196,7 +196,7 @@ def _uploads(problem: Problem, pruning_ratio: FloatArray) -> _Uploads:
     steepest = np.minimum(efficiency_for(load), EFFICIENCY_MAX)
     hz = np.where(rate > 0.0, np.where(load < 1.0, wideband / np.expm1(steepest), np.inf), 0.0)
     beyond = hz > np.asarray(d.bandwidth_max_hz) * (1.0 + FEASIBLE)
-    return _Uploads(bits, busy, rate, received, steepest, np.where(beyond, np.inf, hz))
+    return _Uploads(bits, busy, energy, rate, received, steepest, np.where(beyond, np.inf, hz))
 
 
 def _least_cost(

@@ -29,14 +29,12 @@ from kktalloc._problem.allocation import Allotment
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.stats import enter, measured
-from kktalloc._problem.tolerances import FILLED, LEAST
+from kktalloc._problem.tolerances import FILLED, LEAST, NEGLIGIBLE, USED_UP
 from kktalloc._problem.variant import at_level, refuse_clocks, refuse_total_power, variant
 from kktalloc._questions.blocks import block_size
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
 from kktalloc._questions.judgement import InfeasibleError, Judged, asked_again, close, close_value
 
-USED_UP = 1e-9  # of the total power: what is left beyond that is to spare
-NEGLIGIBLE = 1e-10  # of the bandwidth: a tenth of what the certificate accepts
 SPAN = 80.0  # how far from the first guess the logarithm of the price of total power is searched
 PRICE_SPAN = 1500.0  # the same of the price of bandwidth, below that at which all devices sit at their floors
 
