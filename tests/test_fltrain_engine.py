@@ -111,12 +111,16 @@ def test_in_process_accuracies_are_right() -> None:
 
 
 INTERRUPTED = """
-import os, signal, sys
+import os, re, signal, sys
+from pathlib import Path
 sys.path.insert(0, "tests")
 from test_fltrain_engine import CONFIG, Workers, shares, with_batch_norm_and_dropout
 
 def main():
     engine = Workers(with_batch_norm_and_dropout(), shares(), CONFIG, 2)
+    for process in engine._processes:  # the first, and one of the next
+        held = re.search(r"SigBlk:\\t(\\w+)", Path(f"/proc/{process.pid}/status").read_text())[1]
+        assert int(held, 16) >> signal.SIGINT - 1 & 1, f"worker {process.pid} would hear of an interrupt"
     try:
         os.killpg(0, signal.SIGINT)  # while the workers still import torch
         signal.pause()
@@ -129,7 +133,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="what a process holds back is read as on Linux")
 def test_workers_never_hear_of_an_interrupt() -> None:
     command = [sys.executable, "-c", INTERRUPTED]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, start_new_session=True)
