@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
@@ -18,10 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-try:
-    _chain: Any = import_module("fltrain._chain")
-except ImportError:  # installed without a compiler
-    _chain = None
+from kktalloc._extension import load
+
+_chain, _ = load("fltrain._chain", interface=1)  # the number in kernel/module.c; None where there was no compiler
 
 _MOST_LINKS, _MOST_POOL, _MOST_VALUES, _MOST_WEIGHTS = 64, 11, 1 << 24, 1 << 30  # as in kernel/chain.h and module.c
 

@@ -141,12 +141,13 @@ def test_an_unknown_engine_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPat
 
 def test_a_kernel_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(kernel, "_KERNEL", None)
+    monkeypatch.setattr(kernel, "_MISSING", "No module named 'kktalloc._kernel'; pip install -v shows why")
     monkeypatch.setenv("KKTALLOC_ENGINE", "compiled")
     assert main(["solve", str(EXAMPLE)]) == 2
     folder = Path(kernel.__file__).parents[1]
     assert capsys.readouterr().err.splitlines() == [
-        f"kktalloc: error: KKTALLOC_ENGINE=compiled, but the kktalloc in {folder} has no compiled kernel: it was"
-        " installed without a C compiler, or is a source tree without `pip install -e .`"
+        f"kktalloc: error: KKTALLOC_ENGINE=compiled, but the kktalloc in {folder} has no compiled kernel:"
+        " No module named 'kktalloc._kernel'; pip install -v shows why"
     ]
 
 

@@ -95,6 +95,27 @@ def test_level_and_energy(capped: bool) -> None:
     assert asked >= 3
 
 
+def test_a_least_bandwidth_holds_the_floors() -> None:
+    """Near the wideband limit floors move by more than their tolerance with the last bit of the bandwidth.
+
+    The second search, for power, once took floors that did not fit for floors that need no power.
+    """
+    edge = 1.0 - 10.0 ** np.random.default_rng(64).uniform(-9.0, -3.0, (40, 6))  # of the rate that no bandwidth reaches
+    cell, gain, tx_w = ka.Cell(1e6, 1e-20, 1.0), 1e-12, 0.1
+    for i, near in enumerate(edge):
+        most_bits = gain * tx_w / 1e-20 / np.log(2.0)
+        problem = ka.Problem(cell, ka.Devices(np.full(6, gain), tx_w, most_bits * near, 0.0, pruning_ratio_max=0.0))
+        for share in (None, 0.5, 0.999):
+            capped = problem if share is None else variant(problem, total_power_w=6 * tx_w * share)
+            cells = float(answered(capped, Question.CELLS)[0][0][0])
+            if cells == np.inf:
+                continue
+            at = variant(capped, bandwidth_hz=cells * float(np.asarray(capped.cell.bandwidth_hz)[0]))
+            needed, watts, _ = answered(at, Question.FLOORS)[0]
+            assert needed[0] <= 1.0 + 1e-12, (i, share)
+            assert watts[0] <= 1.0 + 1e-12, (i, share)
+
+
 def test_questions_that_there_are_not() -> None:
     problem = problems(False)[0]
     with pytest.raises(ValueError, match="no question 9"):

@@ -4,6 +4,10 @@
 
 #include "chain.h"
 
+/* Of what the functions take and return: raised with every change of it, here and in fltrain/chain.py, so that a module of older
+ * sources is refused. */
+enum { INTERFACE = 1 };
+
 /* PANEL values each can be counted in 32 bits, MOST_COUNT things of MOST_VALUES values in what a size is counted in. */
 enum { MOST_BUFFERS = 4 * MOST_LAYERS + 4, MOST_VALUES = 1 << 24, MOST_WEIGHTS = 1 << 30 };
 static const Py_ssize_t MOST_COUNT = PY_SSIZE_T_MAX / MOST_VALUES / 8;
@@ -185,6 +189,7 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_chain", NULL, -1, m
 PyMODINIT_FUNC PyInit__chain(void)
 {
     PyObject *made = PyModule_Create(&module);
+    if (made && PyModule_AddIntConstant(made, "interface", INTERFACE)) Py_CLEAR(made);
 #ifdef Py_GIL_DISABLED
     /* Nothing is kept between calls; what a call is given is the caller's to guard, as it is while the lock is free. */
     if (made) PyUnstable_Module_SetGIL(made, Py_MOD_GIL_NOT_USED);

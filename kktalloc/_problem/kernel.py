@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-_KERNEL: Any = None
-_MISSING = ""
-try:
-    _KERNEL = import_module("kktalloc._kernel")
-except ImportError as error:
-    _MISSING = str(error)
+from kktalloc._extension import load
+
+_KERNEL, _MISSING = load("kktalloc._kernel", interface=1)  # the number in kernel/module.c
 
 # NumPy takes about half a second from here on, the kernel a hundredth of that.
 _LARGE = 10_000
@@ -59,7 +55,7 @@ def engine() -> Engine:
         return Engine("compiled", f"{Path(module.__file__).name}, built by {module.compiler}")
     if _KERNEL is not None:
         return Engine("numpy", "KKTALLOC_ENGINE=numpy asks for it")
-    return Engine("numpy", f"the compiled kernel is missing ({_MISSING}); pip install -v shows what the compiler said")
+    return Engine("numpy", f"there is no compiled kernel: {_MISSING}")
 
 
 def kernel() -> Any:
@@ -69,8 +65,8 @@ def kernel() -> Any:
         raise ValueError(f"KKTALLOC_ENGINE = {wanted}: numpy or compiled")
     if wanted == "compiled" and _KERNEL is None:
         raise ImportError(
-            f"KKTALLOC_ENGINE=compiled, but the kktalloc in {Path(__file__).parents[1]} has no compiled kernel: it was"
-            " installed without a C compiler, or is a source tree without `pip install -e .`"
+            f"KKTALLOC_ENGINE=compiled, but the kktalloc in {Path(__file__).parents[1]} has no compiled kernel: "
+            f"{_MISSING}"
         )
     return None if wanted == "numpy" else _KERNEL
 

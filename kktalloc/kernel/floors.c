@@ -74,10 +74,9 @@ static double excess_of_sparing(void *context, double less)
     return log(value_of(sum));
 }
 
-/* The least power, in caps, that serves the floors within the bandwidth; 0 where no power is needed or the floors do not fit. */
+/* The least power, in caps, that serves the floors within the bandwidth, which holds them. */
 static double floor_power(Floors *f)
 {
-    if (!(all_floors(f) <= 1.0 + WITHIN)) return 0.0;
     f->log_ratio = -find_root(excess_of_sparing, f, 0.0, -200.0, 200.0, FILLED, 1e-14).at;
     Total sum = {0.0, 0.0};
     for (ptrdiff_t k = 0; k < f->count; k++) {
@@ -89,6 +88,15 @@ static double floor_power(Floors *f)
 }
 
 static int is_capped(const Floors *f) { return cell_value(f->problem, TOTAL_POWER_W, f->row) < INFINITY; }
+
+/* The logarithm of the floors' share of the budget that they exceed the most; half of what counts as served is left to the end of
+ * the search. */
+static double excess_of_floors(Floors *f)
+{
+    const double cells = log(all_floors(f)) - 0.5 * WITHIN;
+    if (!is_capped(f) || cells > FILLED) return cells;
+    return most(cells, log(floor_power(f)) - 0.5 * WITHIN);
+}
 
 /* What a device lacks by itself to meet its floor. */
 enum { NOTHING, TIME, ENERGY, POWER };
@@ -124,28 +132,29 @@ static void write_floors(Floors *f, double **of_device, double *needed, double *
     for (ptrdiff_t k = 0; k < f->count; k++) b[k] = at_floor(f, k, &p[k]);
 }
 
+typedef struct {
+    Floors *floors;
+    double cell, cells;
+} Width;
+
 static double excess_of_cells(void *context, double log_more)
 {
-    Floors *f = context;
-    const double own = f->bandwidth;
-    f->bandwidth = own * exp(log_more);
-    reduce_all(f);
-    const double watts = floor_power(f);
-    f->bandwidth = own;
-    return watts - (1.0 + 0.5 * WITHIN);
+    const Width *w = context;
+    w->floors->bandwidth = w->cell * (w->cells * exp(log_more));
+    reduce_all(w->floors);
+    return excess_of_floors(w->floors);
 }
 
 /* CELLS: the least bandwidth, in cells; infinite where none will do. */
 static double least_cells(Floors *f)
 {
-    const double cell = f->bandwidth, cells = all_floors(f);
-    if (!is_capped(f) || !(cells < INFINITY) || !(cells > 0.0)) return cells;
-    /* Bandwidth that just carries the floors at full power may take more power than there is. */
-    f->bandwidth = cell * cells;
-    reduce_all(f);
-    if (floor_power(f) <= 1.0 + WITHIN) return cells;
-    const Root root = find_root(excess_of_cells, f, 0.5, 0.0, SPAN, FILLED, 1e-14);
-    return root.found ? cells * exp(root.at) : INFINITY;
+    Width width = {f, f->bandwidth, all_floors(f)};
+    if (!(width.cells < INFINITY) || !(width.cells > 0.0)) return width.cells;
+    /* Bandwidth that just carries the floors at full power may take more power than there is; and where a floor hangs on the last
+     * bits of the data, its share of another bandwidth is not quite what that of the cell was. */
+    if (excess_of_cells(&width, 0.0) <= FILLED) return width.cells;
+    const Root root = find_root(excess_of_cells, &width, 0.5, 0.0, SPAN, FILLED, 1e-14);
+    return root.found ? width.cells * exp(root.at) : INFINITY;
 }
 
 typedef struct {
@@ -160,10 +169,7 @@ static double excess_of_wait(void *context, double log_wait)
     f->deadline = w->earliest + w->unit * exp(log_wait);
     f->asked++;
     reduce_all(f);
-    /* Half of what counts as served is left to the end of the search. */
-    const double cells = log(all_floors(f)) - 0.5 * WITHIN;
-    if (!is_capped(f) || cells > FILLED) return cells;
-    return most(cells, log(floor_power(f)) - 0.5 * WITHIN);
+    return excess_of_floors(f);
 }
 
 /* DEADLINE: the least at which the floors can be met, in seconds; infinite where none is. */

@@ -7,6 +7,10 @@
 
 #include "problem.h"
 
+/* Of what the functions take and return: raised with every change of it, here and in _problem/kernel.py, so that a module of older
+ * sources is refused. */
+enum { INTERFACE = 1 };
+
 enum { MOST_BUFFERS = 40 };
 
 /* What a call was given: arrays to be let go of, and numbers, which columns point at. */
@@ -423,7 +427,8 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernel", NULL, -1, 
 PyMODINIT_FUNC PyInit__kernel(void)
 {
     PyObject *made = PyModule_Create(&module);
-    if (made && PyModule_AddStringConstant(made, "compiler", COMPILER)) Py_CLEAR(made);
+    if (made && (PyModule_AddStringConstant(made, "compiler", COMPILER) || PyModule_AddIntConstant(made, "interface", INTERFACE)))
+        Py_CLEAR(made);
 #ifdef Py_GIL_DISABLED
     /* Nothing is kept between calls; what a call is given is the caller's to guard, as it is while the lock is free. */
     if (made) PyUnstable_Module_SetGIL(made, Py_MOD_GIL_NOT_USED);
