@@ -26,8 +26,8 @@ import kktalloc as ka
 from fltrain.accounting import Workload
 from fltrain.adapt import AdaptivePlanner, Build, Choice
 from fltrain.plan import RoundPlan
-from kktalloc.links import Downlink, Link, Sent
-from kktalloc.radio import Clock, Phones, Work, served
+from kktalloc.links import Downlink, Link, Sent, receive
+from kktalloc.radio import Clock, Phones, Work, audience, served
 
 __all__ = ["Chooser", "Deadline", "Radio", "RadioPlanner", "Unpruned"]
 
@@ -185,55 +185,33 @@ class RadioPlanner:
         gain = self.radio.link.gain(round_index, workload.elapsed_s)
         if gain.shape != workload.weight.shape:
             raise ValueError(f"link has {len(gain)} phones, training has {len(workload.weight)} devices")
-        asked = self._audience(chooser, round_index, workload, gain)
+        asked = audience(
+            np.where(workload.selected, gain, 0.0),
+            lambda heard: chooser.possible(round_index, heard, workload.of(heard)),
+            worst_listener=isinstance(self.radio.downlink, Downlink),
+        ).asked
         ratio, latency_s, energy_j = np.zeros((3, len(gain)))
         participates, lost = np.zeros((2, len(gain)), dtype=np.bool_)
         if not len(asked):
             return RoundPlan(ratio, latency_s, energy_j, participates, round_s=self.retry_s)
         best = chooser.choose(round_index, asked, workload.of(asked))
-        done_s = self._done(best, asked, gain[asked], workload.elapsed_s)
+        sent = self._sent(best, asked, gain[asked], workload.elapsed_s)
         limit_s = self.patience * float(best.latency_s.max())
-        late = done_s > limit_s
-        until_s = np.where(late, limit_s, done_s)
-        on_air_more_s = until_s - best.latency_s
+        received = receive(self.radio.link, sent, workload.elapsed_s, limit_s)
         efficiency = np.broadcast_to(self.radio.phones.pa_efficiency, gain.shape)[asked]
-        participates[asked], lost[asked] = True, late
-        ratio[asked], latency_s[asked] = best.pruning_ratio, until_s
+        on_air_more_s = received.on_air_s - best.upload_s
+        participates[asked], lost[asked] = True, received.late
+        ratio[asked], latency_s[asked] = best.pruning_ratio, received.until_s
         energy_j[asked] = np.maximum(best.energy_j + best.tx_power_w * on_air_more_s / efficiency, 0.0)
         return RoundPlan(ratio, latency_s, energy_j, participates, best.update, lost)
 
-    def _audience(
-        self, chooser: Chooser, round_index: int, workload: Workload, gain: NDArray[np.float64]
-    ) -> NDArray[np.int64]:
-        """The most phones that can be served, (S,).
-
-        The broadcast goes at the rate of its worst listener, so that one hopeless phone could cost all others the
-        round: audiences are tried from everybody down to the best channel alone, until no smaller one could serve more.
-        """
-        there = np.flatnonzero(workload.selected & (gain > 0))
-        by_gain = there[np.argsort(-gain[there], kind="stable")]
-        kept = there[:0]
-        for size in range(len(by_gain), 0, -1):
-            if size <= len(kept):
-                break
-            heard = np.sort(by_gain[:size])
-            chosen = heard[ka.select(chooser.possible(round_index, heard, workload.of(heard))).kept]
-            if len(chosen) > len(kept):
-                kept = chosen
-            if not isinstance(self.radio.downlink, Downlink):  # nobody waits for the worst listener
-                break
-        return kept
-
-    def _done(
-        self, best: Choice, asked: NDArray[np.int64], gain: NDArray[np.float64], now_s: float
-    ) -> NDArray[np.float64]:
-        """When each upload has arrived, (S,), counted from the beginning of the round at `now_s`."""
+    def _sent(self, best: Choice, asked: NDArray[np.int64], gain: NDArray[np.float64], now_s: float) -> Sent:
+        """The uploads of a round that begins at `now_s`."""
         noise = float(np.asarray(self.radio.cell.noise_psd_w_per_hz))
         band, power, ready_s = best.bandwidth_hz, best.tx_power_w, best.latency_s - best.upload_s
         per_hz = np.divide(gain * power, noise * band, out=np.zeros_like(band), where=band > 0)
         bits = best.upload_s * band * np.log2(1.0 + per_hz)
-        sent = Sent(asked, now_s + ready_s, best.upload_s, bits, band, power / noise)
-        return self.radio.link.arrival_s(sent) - now_s
+        return Sent(asked, now_s + ready_s, best.upload_s, bits, band, power / noise)
 
 
 def _chosen(solution: ka.Solution, deadline_s: float) -> Choice:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from kktalloc.channel import rayleigh_mrc
 from kktalloc.traces import Trace
 
-__all__ = ["Downlink", "Drives", "Fading", "Gains", "Link", "Sent"]
+__all__ = ["Downlink", "Drives", "Fading", "Gains", "Link", "Received", "Sent", "receive"]
 
 FloatArray = NDArray[np.float64]
 
@@ -60,6 +60,44 @@ class Link(Protocol):
     def arrival_s(self, sent: Sent) -> FloatArray:
         """When each upload (S,) has arrived, on the clock of the run; inf: never."""
         ...
+
+
+@dataclass(frozen=True)
+class Received:
+    """What became of uploads; arrays (S,) over the phones that sent.
+
+    Parameters
+    ----------
+    until_s
+        When each had arrived or, if it was late, when the server stopped waiting; since the round began.
+    late
+        Whether the server went on without it.
+    on_air_s
+        How long the phone sent, which it pays for, late or not.
+    """
+
+    until_s: FloatArray
+    late: NDArray[np.bool_]
+    on_air_s: FloatArray
+
+
+def receive(link: Link, sent: Sent, now_s: float, limit_s: float) -> Received:
+    """Wait for uploads in a round that began at `now_s`, at most `limit_s`.
+
+    Parameters
+    ----------
+    link
+        Over which they come.
+    sent
+        The uploads.
+    now_s
+        When the round began, on the clock of the run.
+    limit_s
+        How long the server waits, since the round began.
+    """
+    done_s = link.arrival_s(sent) - now_s
+    until_s = np.minimum(done_s, limit_s)
+    return Received(until_s, done_s > limit_s, np.maximum(0.0, until_s - (sent.begin_s - now_s)))
 
 
 @dataclass(frozen=True)
@@ -149,6 +187,14 @@ class Drives:
         return np.array(
             [str(t.outage[t.step(at)]) for t, at in zip(self.traces, self._offsets() + time_s, strict=True)]
         )
+
+    def handovers(self, begin_s: float, end_s: float) -> NDArray[np.int64]:
+        """How often each phone came into another cell after `begin_s`, up to `end_s`, (K,)."""
+        counts = [
+            t.handover[t.step(at + begin_s) + 1 : t.step(at + end_s) + 1].sum()
+            for t, at in zip(self.traces, self._offsets(), strict=True)
+        ]
+        return np.array(counts, dtype=np.int64)
 
     def arrival_s(self, sent: Sent) -> FloatArray:
         """At the rates that the drives allow step by step, silent in outages and handovers."""

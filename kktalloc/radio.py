@@ -13,6 +13,7 @@ and asks each round::
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from math import inf
 from typing import Any, Protocol
@@ -23,17 +24,27 @@ from numpy.typing import ArrayLike, NDArray
 from kktalloc._problem.curves import PruningError
 from kktalloc._problem.problem import Cell, Devices, Problem
 from kktalloc._questions.least import least_deadline
+from kktalloc._questions.select import select
 from kktalloc._questions.solution import Solution, solve
 
 __all__ = [
+    "BROADCAST",
+    "NO_SERVICE",
+    "Audience",
     "Clock",
     "Phones",
     "RoundCost",
     "Work",
+    "audience",
     "served",
 ]
 
 FloatArray = NDArray[np.float64]
+
+NO_SERVICE = "no service"
+"""Why a phone is not asked: it has no channel."""
+BROADCAST = "broadcast"
+"""Why a phone is not asked: its downlink is so slow that waiting for it would cost others the round."""
 
 
 class Counted(Protocol):
@@ -238,3 +249,57 @@ def served(phones: Phones, of: NDArray[np.bool_] | NDArray[np.int64]) -> Phones:
         value = np.asarray(getattr(phones, field.name))
         changed[field.name] = value[of] if value.ndim else value
     return Phones(**changed)
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Whom a round asks.
+
+    Parameters
+    ----------
+    asked : int (S,)
+        Numbers of the phones, ascending.
+    missing : str (K,)
+        Why each phone is not asked: `NO_SERVICE`, `BROADCAST`, or the resource that `kktalloc.select` names; empty for
+        the asked.
+    """
+
+    asked: NDArray[np.int64]
+    missing: NDArray[np.str_]
+
+
+def audience(
+    channel_gain: ArrayLike, problem: Callable[[NDArray[np.int64]], Problem], *, worst_listener: bool = True
+) -> Audience:
+    """The most phones that a round can serve.
+
+    A broadcast goes at the rate of its worst listener, so that one hopeless phone could cost all others the round:
+    audiences are tried from everybody down to the best channel alone, until no smaller one could serve more.
+
+    Parameters
+    ----------
+    channel_gain
+        ``(K,)`` linear; 0 where there is no service.
+    problem : callable
+        The easiest round for the phones of these numbers (S,): who has no part in a solution of it is not asked.
+    worst_listener
+        Whether the broadcast waits for the worst listener. Otherwise leaving somebody out helps nobody, and everybody
+        is tried only.
+    """
+    gain = np.asarray(channel_gain, dtype=np.float64)
+    there = np.flatnonzero(gain > 0)
+    by_gain = there[np.argsort(-gain[there], kind="stable")]
+    asked, missing = there[:0], np.where(gain > 0, "", NO_SERVICE).astype("<U24")
+    for size in range(len(by_gain), 0, -1):
+        if size <= len(asked):
+            break
+        heard = np.sort(by_gain[:size])
+        chosen = select(problem(heard))
+        kept = np.reshape(chosen.kept, size)
+        if kept.sum() > len(asked) or size == len(by_gain):
+            asked = heard[kept]
+            missing[by_gain[size:]] = BROADCAST
+            missing[heard] = np.reshape(chosen.resource, size)
+        if not worst_listener:
+            break
+    return Audience(asked, missing)

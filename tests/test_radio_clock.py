@@ -15,7 +15,7 @@ from torch import nn
 
 import fltrain as ft
 import kktalloc as ka
-from kktalloc import radio
+from kktalloc import links, radio, traces
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "clock"
 GAIN = np.array([3e-12, 1e-11, 5e-11])
@@ -140,3 +140,42 @@ def test_pfllib_style(capsys: pytest.CaptureFixture[str]) -> None:
 def test_it_takes_fifteen_lines(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert 5 <= sum(line.endswith("# clock") for line in lines) <= 15
+
+
+def test_an_audience_says_why_the_others_are_not_asked() -> None:
+    gain = np.array([3e-12, 0.0, 1e-11, 5e-11, 1e-16])
+    downlink = links.Downlink(tx_power_w=1.0, bandwidth_hz=1e6, noise_psd_w_per_hz=4e-21)
+
+    def easiest(heard: np.ndarray) -> ka.Problem:
+        phones = radio.Phones(np.array([1e8, 1e8, 1e8, 1e6, 1e8])[heard], 1e-9, 0.2, pruning_ratio_max=0.5)
+        return radio.Clock(CLOCK.cell, phones, downlink.bit_per_s(gain[heard])).problem(
+            radio.Work(pruned_flops=4e7, payload_bits=1e5, broadcast_bits=1e5), gain[heard]
+        )
+
+    found = radio.audience(gain, easiest)
+    assert found.asked.tolist() == [0, 2]
+    assert found.missing.tolist() == ["", radio.NO_SERVICE, "", "deadline", radio.BROADCAST]
+    together = radio.audience(gain, easiest, worst_listener=False)  # the worst listener costs all the deadline
+    assert together.asked.tolist() == []
+    assert radio.audience(np.zeros(2), easiest).missing.tolist() == [radio.NO_SERVICE] * 2
+
+
+def test_late_uploads_are_paid_for_until_the_server_goes_on() -> None:
+    steady, gone = (traces.steps("walk", np.arange(20.0), gain) for gain in (np.full(20, 1.0), np.arange(20.0) < 4))
+    link = links.Drives([steady, gone])
+    one = np.ones(2)
+    # 1 Hz at an SNR of 1: a bit a second. The second phone's channel ends at 4 s, with half of its bits sent.
+    sent = links.Sent(np.array([0, 1]), 2.0 * one, 4.0 * one, 4.0 * one, one, one)
+    got = links.receive(link, sent, now_s=1.0, limit_s=7.0)
+    np.testing.assert_allclose(got.until_s, [5.0, 7.0])
+    assert got.late.tolist() == [False, True]
+    np.testing.assert_allclose(got.on_air_s, [4.0, 6.0])
+
+
+def test_handovers_between_two_times() -> None:
+    walk = traces.steps("walk", np.arange(6.0), np.ones(6), cell=[1, 1, 2, 2, 3, 3])
+    link = links.Drives([walk, walk], offset_s=[0.0, 2.0])
+    assert link.handovers(0.0, 0.0).tolist() == [0, 0]
+    assert link.handovers(0.0, 2.0).tolist() == [1, 1]
+    assert link.handovers(1.5, 3.0).tolist() == [1, 1]
+    assert link.handovers(2.0, 3.0).tolist() == [0, 0]

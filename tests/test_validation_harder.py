@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 import fltrain as ft
+from kktalloc.links import Drives
+from kktalloc.radio import BROADCAST
 from kktalloc.traces import BAD_RSRP, NO_NETWORK, NO_SAMPLE, Trace, read_trace
 from validation.__main__ import main
 from validation.config import Radio
 from validation.harder import page, study
-from validation.harder.drive import BROADCAST, RETRY_S, UNSENT, Fleet, Rules, go, start
+from validation.harder.drive import RETRY_S, UNSENT, Fleet, Rules, go, start
 from validation.harder.floor import floors
 from validation.harder.traces import longest_drives
 from validation.schemes import SCHEMES
@@ -121,7 +123,8 @@ def _workload(K: int) -> ft.Workload:
 
 
 def _fleet(traces: list[Trace]) -> Fleet:
-    return Fleet(tuple(traces), np.zeros(len(traces)), np.full(len(traces), 0.5))
+    drives = Drives(tuple(traces), np.zeros(len(traces)), RULES.radio.antennas, RULES.handover_s)
+    return Fleet(drives, np.full(len(traces), 0.5))
 
 
 def test_steady_channels_need_no_patience_and_no_second_plan() -> None:
@@ -151,7 +154,7 @@ def test_an_outage_at_the_start_of_a_round_leaves_a_phone_out() -> None:
     assert first.asked.tolist() == [[True, False]]
     assert first.arrived.tolist() == [[True, False]]
     assert first.missing.tolist() == [["", NO_NETWORK]]
-    alone = go(RULES, _fleet([fleet.traces[0]]), _workload(1), SCHEMES["partial"], rounds=1)
+    alone = go(RULES, _fleet([fleet.drives.traces[0]]), _workload(1), SCHEMES["partial"], rounds=1)
     assert first.end_s == pytest.approx(alone.end_s)  # the whole band is for the one that is there
 
 
@@ -175,12 +178,12 @@ def test_nobody_in_service() -> None:
 
 def test_a_phone_that_cannot_meet_the_deadline_is_not_asked() -> None:
     fleet = _fleet([_trace([1e-10] * 200), _trace([1e-16] * 200)])
-    alone = go(RULES, _fleet([fleet.traces[0]]), _workload(1), SCHEMES["partial"], rounds=1)
+    alone = go(RULES, _fleet([fleet.drives.traces[0]]), _workload(1), SCHEMES["partial"], rounds=1)
     for scheme in ("joint", "allocation_only"):
         journey = go(RULES, fleet, _workload(2), SCHEMES[scheme], deadline_s=float(alone.end_s[0]), rounds=2)
         assert journey.asked.tolist() == [[True, False]] * 2
         assert journey.missing.tolist() == [["", BROADCAST]] * 2
-    slow = replace(fleet, traces=(fleet.traces[0],) * 2, cycles_per_flop=np.array([0.5, 50.0]))
+    slow = replace(_fleet([fleet.drives.traces[0]] * 2), cycles_per_flop=np.array([0.5, 50.0]))
     journey = go(RULES, slow, _workload(2), SCHEMES["joint"], deadline_s=float(alone.end_s[0]), rounds=1)
     assert journey.missing.tolist() == [["", "deadline"]]
 
@@ -193,13 +196,13 @@ def test_handovers_between_rounds_are_counted() -> None:
 
 def test_places_on_the_drives() -> None:
     traces = (_trace([1e-10] * 1001), _trace([1e-10] * 101))
-    fleet = start(traces, Radio(), 100.0, seed=1)
-    assert 0 <= fleet.offset_s[0] <= 900
-    assert fleet.offset_s[1] == 0
-    assert (start(traces, Radio(), 100.0, seed=1).offset_s == fleet.offset_s).all()
-    assert start(traces, Radio(), 100.0, seed=2).offset_s[0] != fleet.offset_s[0]
+    fleet = start(traces, RULES, 100.0, seed=1)
+    assert 0 <= fleet.drives.offset_s[0] <= 900
+    assert fleet.drives.offset_s[1] == 0
+    assert (start(traces, RULES, 100.0, seed=1).drives.offset_s == fleet.drives.offset_s).all()
+    assert start(traces, RULES, 100.0, seed=2).drives.offset_s[0] != fleet.drives.offset_s[0]
     with pytest.raises(ValueError, match="horizon_s = 101 is longer"):
-        start(traces, Radio(), 101.0, seed=1)
+        start(traces, RULES, 101.0, seed=1)
 
 
 TINY = replace(

@@ -65,13 +65,16 @@ def cell_of(radio: Radio, phones: Phones) -> bridge.Radio:
         pa_efficiency=radio.pa_efficiency,
         energy_budget_j=inf if radio.energy_budget_j is None else radio.energy_budget_j,
     )
-    downlink = links.Downlink(
+    return bridge.Radio(cell, handsets, links.Gains(phones.channel_gain), _downlink(radio))
+
+
+def _downlink(radio: Radio) -> links.Downlink:
+    return links.Downlink(
         float(channel.dbm_to_w(radio.server_tx_power_dbm)),
         radio.bandwidth_hz,
         channel.noise_psd_w_per_hz(noise_figure_db=radio.device_noise_figure_db),
         radio.antennas,
     )
-    return bridge.Radio(cell, handsets, links.Gains(phones.channel_gain), downlink)
 
 
 @dataclass(frozen=True)
@@ -96,19 +99,14 @@ def demand(radio: Radio, phones: Phones, workload: Workload) -> Demand:
     """Counted work as time and energy on these phones.
 
     Computing is C = cycles_per_flop * FLOPs cycles, C / f seconds and kappa C f^2 joules. The broadcast is one
-    transmission for all over the whole band, at the rate of the worst downlink; by reciprocity its channel is
-    the uplink's, and an orthogonal space-time code gives it the mean of the antennas' gains, not their sum.
+    transmission for all over the whole band, see `links.Downlink`.
     """
     joule_per_cycle = radio.switched_capacitance * radio.clock_hz**2
     local_flops = workload.personal_flops + workload.probe_flops + workload.dense_flops
     local_cycles = local_flops * phones.cycles_per_flop
     pruned_cycles = workload.pruned_flops * phones.cycles_per_flop
-    noise_psd = channel.noise_psd_w_per_hz(noise_figure_db=radio.device_noise_figure_db)
-    server_w = channel.dbm_to_w(radio.server_tx_power_dbm)
-    snr = server_w * phones.channel_gain / radio.antennas / (noise_psd * radio.bandwidth_hz)
-    downlink = radio.bandwidth_hz * np.log2(1 + snr).min(axis=-1, keepdims=True)
     return Demand(
-        broadcast_s=workload.broadcast_bits.max() / downlink,
+        broadcast_s=workload.broadcast_bits.max() / _downlink(radio).bit_per_s(phones.channel_gain)[..., None],
         local_s=local_cycles / radio.clock_hz,
         local_j=local_cycles * joule_per_cycle,
         pruned_s=pruned_cycles / radio.clock_hz,

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 import kktalloc as ka
 from kktalloc import channel
+from kktalloc.links import Drives, Sent, receive
+from kktalloc.radio import audience
 from kktalloc.traces import Trace
 
 from ..config import Radio
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 UNSENT = "upload too late"
 """Why an update is missing whose phone was asked for it."""
-BROADCAST = "broadcast"
-"""Why a phone is not asked whose downlink is so slow that waiting for it would cost others the round."""
 RETRY_S = 1.0
 """If no phone can be asked the server tries again when the drives' next rows are there."""
 
@@ -37,9 +37,8 @@ RETRY_S = 1.0
 class Fleet:
     """K phones, each on a drive of its own."""
 
-    traces: tuple[Trace, ...]
-    offset_s: FloatArray
-    """(K,) where on its drive each phone is when the first round begins."""
+    drives: Drives
+    """Where each phone is when the first round begins."""
     cycles_per_flop: FloatArray
     """(K,)."""
 
@@ -64,7 +63,8 @@ class Journey:
     asked: NDArray[np.bool_]
     arrived: NDArray[np.bool_]
     missing: NDArray[np.str_]
-    """Why there is no update: an outage (see `traces`), what `kktalloc.select` says, or `UNSENT`; empty if arrived."""
+    """Why there is no update: an outage (see `kktalloc.traces`), what `kktalloc.radio.audience` says, or `UNSENT`;
+    empty if arrived."""
     handover: NDArray[np.bool_]
     """Whether the phone is in another cell than in the round before, or was handed over in between."""
     gain: FloatArray
@@ -77,7 +77,7 @@ class Journey:
     """Largest normalised residual of the certificates of all rounds, see `schemes.Allocation`."""
 
 
-def start(traces: tuple[Trace, ...], radio: Radio, horizon_s: float, seed: int) -> Fleet:
+def start(traces: tuple[Trace, ...], rules: Rules, horizon_s: float, seed: int) -> Fleet:
     """Phones of one seed: at random on their drives, `horizon_s` or more before the end, with random processors.
 
     Raises
@@ -90,8 +90,11 @@ def start(traces: tuple[Trace, ...], radio: Radio, horizon_s: float, seed: int) 
     if (spare < 0).any():
         trace = traces[int(np.argmin(spare))]
         raise ValueError(f"drive {trace.name} lasts {trace.duration_s:g} s, horizon_s = {horizon_s:g} is longer")
+    offset_s = np.floor(place.uniform(0, 1, len(traces)) * spare)
+    radio = rules.radio
     return Fleet(
-        traces, np.floor(place.uniform(0, 1, len(traces)) * spare), chips.uniform(*radio.cycles_per_flop, len(traces))
+        Drives(traces, offset_s, radio.antennas, rules.handover_s),
+        chips.uniform(*radio.cycles_per_flop, len(traces)),
     )
 
 
@@ -112,35 +115,28 @@ def go(
     `kktalloc.select`; one that does not waits for all. A `static` plan is made once, for the mean gain in dB of every
     drive, and asks whoever is in service.
     """  # fmt: skip
-    radio = rules.radio
-    mean_gain = channel.db_to_linear([trace.mean_gain_db() for trace in fleet.traces])
+    radio, drives = rules.radio, fleet.drives
+    mean_gain = radio.antennas * channel.db_to_linear([trace.mean_gain_db() for trace in drives.traces])
     ever = mean_gain > 0  # a drive may be without any service
-    fixed = _allocate(radio, fleet, workload, scheme, mean_gain, ever, deadline_s)[0] if static else None
+    fixed = _allocate(radio, fleet, workload, scheme, mean_gain, ever, deadline_s) if static else None
     table: list[dict[str, NDArray[Any]]] = []
-    now, before, worst = 0.0, None, 0.0
+    now, before, worst = 0.0, 0.0, 0.0
     while rounds is None or len(table) < rounds:
-        steps = [trace.step(at) for trace, at in zip(fleet.traces, fleet.offset_s + now, strict=True)]
-        gain, missing = (
-            np.array([getattr(trace, name)[i] for trace, i in zip(fleet.traces, steps, strict=True)])
-            for name in ("gain", "outage")
-        )
-        served, missing = gain > 0, missing.astype("<U24")
+        gain, missing = drives.gain(len(table), now), drives.outage(now).astype("<U24")
+        asked = gain > 0
         if fixed is not None:
-            asked, plan = served, _part(fixed, served[ever])
-            plan = replace(plan, broadcast_s=_need(radio, fleet, workload, gain, served).broadcast_s)
-        elif scheme.pruned:
-            kept = _select(radio, fleet, workload, gain, served, deadline_s, missing)
-            plan, asked = _allocate(radio, fleet, workload, scheme, gain, kept, deadline_s)
+            plan = replace(
+                _part(fixed, asked[ever]), broadcast_s=_need(radio, fleet, workload, gain, asked).broadcast_s
+            )
         else:
-            plan, asked = _allocate(radio, fleet, workload, scheme, gain, served, deadline_s)
+            if scheme.pruned:
+                missing, asked = _select(radio, fleet, workload, gain, deadline_s, missing)
+            plan = _allocate(radio, fleet, workload, scheme, gain, asked, deadline_s)
         row = _on_the_road(rules, fleet, workload, plan, asked, now)
         missing[asked & ~row["arrived"]] = UNSENT
-        past = steps if before is None else before
-        moved = [
-            bool(t.handover[a + 1 : b + 1].any()) for t, a, b in zip(fleet.traces, past, steps, strict=True)
-        ]  # fmt: skip
-        row |= {"missing": missing, "handover": np.array(moved), "gain": gain}
-        now, before, worst = float(row["end_s"]), steps, max(worst, plan.worst_residual)
+        moved = drives.handovers(before, now) > 0
+        row |= {"missing": missing, "handover": moved, "gain": gain / radio.antennas}
+        now, before, worst = float(row["end_s"]), now, max(worst, plan.worst_residual)
         if table and now > until_s:
             break
         table.append(row)
@@ -148,58 +144,40 @@ def go(
     return Journey(**columns, worst_residual=worst)
 
 
-def _phones(radio: Radio, fleet: Fleet, gain: FloatArray, of: NDArray[np.bool_]) -> Phones:
-    """The chosen phones in one round; the distance to a cell is not known from a drive."""
-    total = radio.antennas * gain[None, of]
-    return Phones(np.full(int(of.sum()), np.nan), gain[of], total, fleet.cycles_per_flop[of])
+def _phones(fleet: Fleet, gain: FloatArray, of: NDArray[np.bool_]) -> Phones:
+    """The chosen phones in one round; neither the distance to a cell nor the mean gain is known from a drive."""
+    unknown = np.full(int(of.sum()), np.nan)
+    return Phones(unknown, unknown, gain[None, of], fleet.cycles_per_flop[of])
 
 
 def _need(radio: Radio, fleet: Fleet, workload: Workload, gain: FloatArray, of: NDArray[np.bool_]) -> Demand:
-    part = workload.of(of)
-    return demand(radio, _phones(radio, fleet, gain, of), part)
+    return demand(radio, _phones(fleet, gain, of), workload.of(of))
 
 
 def _select(
-    radio: Radio, fleet: Fleet, workload: Workload, gain: FloatArray, served: NDArray[np.bool_], deadline_s: float,
-    missing: NDArray[np.str_],
-) -> NDArray[np.bool_]:  # fmt: skip
-    """The most phones that the cell can serve by the deadline, (K,); writes into `missing` why not the others.
+    radio: Radio, fleet: Fleet, workload: Workload, gain: FloatArray, deadline_s: float, outage: NDArray[np.str_]
+) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
+    """Why phones are not asked, (K,), and the most that the cell can serve by the deadline, (K,)."""
 
-    The broadcast goes at the rate of its worst listener, so one hopeless phone could cost all others the deadline:
-    audiences are tried from everybody to the best channel alone, until no smaller one could serve more.
-    """
-    order = np.flatnonzero(served)[np.argsort(-gain[served], kind="stable")]
-    kept, why = np.zeros_like(served), missing.copy()
-    for size in range(len(order), 0, -1):
-        if size <= kept.sum():
-            break
-        heard = np.isin(np.arange(len(gain)), order[:size])
-        phones, need = _phones(radio, fleet, gain, heard), _need(radio, fleet, workload, gain, heard)
-        chosen = ka.select(problem(radio, phones, need, deadline_s, pruning_ratio_max=radio.pruning_ratio_max))
-        if chosen.kept.sum() > kept.sum() or size == len(order):
-            kept = np.zeros_like(served)
-            kept[heard] = chosen.kept[0]
-            why = np.where(served & ~heard, BROADCAST, missing)
-            why[heard] = chosen.resource[0]
-    missing[:] = why
-    return kept
+    def pruned_most(numbers: NDArray[np.int64]) -> ka.Problem:
+        heard = np.isin(np.arange(len(gain)), numbers)
+        need = _need(radio, fleet, workload, gain, heard)
+        return problem(radio, _phones(fleet, gain, heard), need, deadline_s, pruning_ratio_max=radio.pruning_ratio_max)
+
+    found = audience(gain, pruned_most)
+    return np.where(gain > 0, found.missing, outage), np.isin(np.arange(len(gain)), found.asked)
 
 
 def _allocate(
-    radio: Radio,
-    fleet: Fleet,
-    workload: Workload,
-    scheme: Scheme,
-    gain: FloatArray,
-    asked: NDArray[np.bool_],
+    radio: Radio, fleet: Fleet, workload: Workload, scheme: Scheme, gain: FloatArray, asked: NDArray[np.bool_],
     deadline_s: float,
-) -> tuple[Allocation, NDArray[np.bool_]]:
-    """The scheme's allocation of one round among the asked, whose arrays are (1, number asked)."""  # fmt: skip
+) -> Allocation:  # fmt: skip
+    """The scheme's allocation of one round among the asked, whose arrays are (1, number asked)."""
     if not asked.any():
         none = np.zeros((1, 0))
-        return Allocation(none, none, none, none, none, none, none, none, np.zeros(1), np.zeros(1, bool), 0.0), asked
-    phones, need = _phones(radio, fleet, gain, asked), _need(radio, fleet, workload, gain, asked)
-    return scheme.allocate(radio, phones, need, deadline_s), asked
+        return Allocation(none, none, none, none, none, none, none, none, np.zeros(1), np.zeros(1, bool), 0.0)
+    need = _need(radio, fleet, workload, gain, asked)
+    return scheme.allocate(radio, _phones(fleet, gain, asked), need, deadline_s)
 
 
 def _part(plan: Allocation, of: NDArray[np.bool_]) -> Allocation:
@@ -215,24 +193,19 @@ def _on_the_road(
     radio = rules.radio
     ready = (plan.broadcast_s + plan.local_s + plan.pruned_s)[0]
     bits = workload.payload_bits[asked] * (1 - plan.pruning_ratio[0]) + workload.overhead_bits[asked]
-    per_gain = radio.antennas * plan.tx_power_w[0] / uplink_noise_psd_w_per_hz(radio)
-    phones = np.flatnonzero(asked)
-    begin = fleet.offset_s[asked] + now
-    done = np.array(
-        [
-            fleet.traces[k].sent_at(float(begin[i] + ready[i]), bits[i], plan.bandwidth_hz[0, i], per_gain[i],
-                                    rules.handover_s)
-            for i, k in enumerate(phones)
-        ]
-    ) - begin  # fmt: skip
+    power = plan.tx_power_w[0]
     planned = float(plan.deadline_s[0])
-    limit = rules.patience * planned
-    arrived = done <= limit
-    length = (done.max() if arrived.all() else limit) if len(phones) else RETRY_S
-    latency = np.minimum(done, limit)
-    on_air = np.maximum(0.0, latency - ready)
-    computing = plan.energy_j[0] - plan.tx_power_w[0] * plan.upload_s[0] / radio.pa_efficiency
-    energy = computing + plan.tx_power_w[0] * on_air / radio.pa_efficiency
+    sent = Sent(
+        np.flatnonzero(asked), ready, plan.upload_s[0], bits, plan.bandwidth_hz[0],
+        power / uplink_noise_psd_w_per_hz(radio),
+    )  # fmt: skip
+    drives = replace(
+        fleet.drives, offset_s=np.asarray(fleet.drives.offset_s) + now
+    )  # counted from the beginning of this round
+    received = receive(drives, sent, 0.0, rules.patience * planned)
+    computing = plan.energy_j[0] - power * plan.upload_s[0] / radio.pa_efficiency
+    energy = computing + power * received.on_air_s / radio.pa_efficiency
+    length = received.until_s.max() if asked.any() else RETRY_S
 
     def all_phones(values: NDArray[Any]) -> NDArray[Any]:
         full = np.zeros(len(asked), dtype=values.dtype)
@@ -243,8 +216,8 @@ def _on_the_road(
         "end_s": np.array(now + length),
         "planned_s": np.array(planned),
         "asked": asked,
-        "arrived": all_phones(arrived),
+        "arrived": all_phones(~received.late),
         "pruning_ratio": all_phones(plan.pruning_ratio[0]),
-        "latency_s": all_phones(latency),
+        "latency_s": all_phones(received.until_s),
         "energy_j": all_phones(energy),
     }

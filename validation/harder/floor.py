@@ -31,8 +31,8 @@ def floors(config: HarderStudy, data_dir: Path, seed: int) -> dict[str, float]:
         _data(config.dataset, data_dir), config.devices, "shards", seed, classes_per_device=config.classes_per_device,
         samples_per_device=config.samples_per_device, test_fraction=config.test_fraction,
     )  # fmt: skip
-    fleet = start(drives(config, data_dir), config.radio, config.horizon_s, seed)
     rules = Rules(config.radio, config.patience, config.handover_s)
+    fleet = start(drives(config, data_dir), rules, config.horizon_s, seed)
 
     def workload(name: str) -> ft.Workload:
         return ft.count_workload(*_work(config, _data(config.dataset, data_dir), _scheme(name), seed), shares)

@@ -160,7 +160,7 @@ def run_one(config: HarderStudy, name: str, seed: int, data_dir: Path, state: Pa
         samples_per_device=config.samples_per_device, test_fraction=config.test_fraction,
     )  # fmt: skip
     rules = Rules(config.radio, config.patience, config.handover_s)
-    fleet = start(drives(config, data_dir), config.radio, config.horizon_s, seed)
+    fleet = start(drives(config, data_dir), rules, config.horizon_s, seed)
 
     reference = _scheme("partial")
     workload = ft.count_workload(*_work(config, data, reference, seed), shares)
@@ -202,11 +202,11 @@ def run_one(config: HarderStudy, name: str, seed: int, data_dir: Path, state: Pa
         "accuracy": accuracy.mean(axis=1),
         "worst_accuracy": accuracy.min(axis=1),
         **_driven(journey),
-        "offset_s": fleet.offset_s,
+        "offset_s": fleet.drives.offset_s,
         "drives": [
             {"name": t.name, "duration_s": t.duration_s, "in_service": t.in_service(), "gain_db": t.mean_gain_db(),
              "handovers": int(t.handover.sum())}
-            for t in fleet.traces
+            for t in fleet.drives.traces
         ],
         "global_parameters": split.n_global,
         "personal_parameters": split.n_personal,
