@@ -32,9 +32,10 @@ typedef struct {
     const Curve *curve;
     const Strip *at;  /* what the lanes stand for */
     Lanes power, quick;  /* of a power law: exponent - 1; -d ln b / d y or d ln rho / d y, whichever is more */
-    /* Of a table: weight / rate1; the piece that the device is on, and the one that what follows belongs to; slope of the next piece over that of this one; the s
-     * between which it lies, and whether they are the floor and the s that keeps everything. */
-    Lanes plain, piece, entered, flatter, piece_min, piece_max, first_piece, last_piece;
+    /* Of a table: weight / rate1; the piece at the floor; the piece that the device is on, and the one that what follows belongs to;
+     * its ratios and slope, and the slope of the next; that over its own; the s between which it lies, and whether they are the
+     * floor and the s that keeps everything. */
+    Lanes plain, floor_piece, piece, entered, starts, ends, slope, next_slope, flatter, piece_min, piece_max, first_piece, last_piece;
     /* What a device keeps grows with the bandwidth from the floor to saturation, in segments that end where the branch of the
      * power limit or the piece of a table changes: the s at the ends of the segment that a lane is on, and what they are. */
     Lanes bottom, top, below, above;
@@ -42,7 +43,6 @@ typedef struct {
     Lanes code, known, moves;  /* where the last sweep left off: regime, efficiency, its derivative in ln price */
     Lanes held;                /* the piece then; -1 - piece where the device was held at the upper end of it */
     Lanes low, high, across, flag, fresh, passed;  /* scratch of the searches */
-    Lanes ahead, per_excess;  /* the s that a Newton step leads to, and how that moves with the logarithm of what keeping more is worth */
     Lanes came;  /* 1 where the lane has entered its segment from below, -1 from above, 0 where it began there */
     /* At y: ln(m / price), or m / price - 1 where only that was asked for, one over its derivative, its second
      * derivative over the first, ..., e^-y / (1 - e^-y), -d ln b / d y; the pending step of y. `across` has the sign
@@ -162,8 +162,10 @@ static void reduce(Block *v, const Problem *problem, const Strip *at)
     if (v->curve->kind != TABLE) return;
     for (int i = 0; i < v->width; i++) {
         const Pieces table = pieces_at(v->curve, at, i);
-        const int floor = piece_at(&table, v->field[PRUNING_RATIO_MAX][i], 1);
+        const double rho_max = v->field[PRUNING_RATIO_MAX][i];
+        const int floor = rho_max < 1.0 ? piece_at(&table, rho_max, 1) : table.pieces - 1;
         v->plain[i] = v->worth[i];
+        v->floor_piece[i] = floor;
         v->entered[i] = -1.0;
         if (!(piece_slope(&table, floor) > 0.0)) v->pinned[i] = 1.0;
     }
@@ -175,8 +177,8 @@ static void choose_pieces(Block *v)
 {
     for (int i = 0; i < v->width; i++) {
         const Pieces table = pieces_at(v->curve, v->at, i);
-        const double rho_max = v->field[PRUNING_RATIO_MAX][i], s = v->s[i], q = s / (1.0 + v->compute[i] * s);
-        const int floor = piece_at(&table, rho_max, 1);
+        const double s = v->s[i], q = s / (1.0 + v->compute[i] * s);
+        const int floor = (int)v->floor_piece[i];
         int j = s < v->s_max[i] ? piece_at(&table, most(1.0 - q, 0.0), 0) : 0;
         if (!(s > v->s_min[i]) || j > floor) j = floor;
         while (j < floor && !(piece_slope(&table, j) > 0.0)) j++;
@@ -197,32 +199,46 @@ INLINE double power_limit(const Block *v, int i, double s)
     return most(least(v->power0[i] + v->power1[i] * s, 1.0), 0.0);
 }
 
-/* Whether some bandwidth carries what s asks for. */
-INLINE int can_carry(const Block *v, int i, double s)
-{
-    return v->rate1[i] * (v->overhead[i] + s) < v->gamma[i] * power_limit(v, i, s);
-}
-
-/* What belongs to the pieces that the lanes are on. */
-static void enter_pieces(Block *v)
+/* Reads the pieces that the lanes are on, where those have changed. */
+static void read_pieces(Block *v)
 {
     for (int i = 0; i < v->width; i++) {
         if (v->entered[i] == v->piece[i]) continue;
         const Pieces table = pieces_at(v->curve, v->at, i);
         const int j = (int)v->piece[i];
         v->entered[i] = j;
-        const double slope = piece_slope(&table, j), next = j ? piece_slope(&table, j - 1) : 0.0;
-        const double s_min = v->s_min[i], s_max = v->s_max[i], A = v->compute[i], to = ratio_at(&table, j + 1);
-        const int first = !(to < v->field[PRUNING_RATIO_MAX][i]);
+        v->starts[i] = ratio_at(&table, j);
+        v->ends[i] = ratio_at(&table, j + 1);
+        v->slope[i] = piece_slope(&table, j);
+        v->next_slope[i] = j ? piece_slope(&table, j - 1) : 0.0;
+    }
+}
+
+/* What belongs to them. */
+LANE_LOOP void bound_pieces(Block *v)
+{
+    EACH_OF(v, i) {
+        const double slope = v->slope[i], next = v->next_slope[i], to = v->ends[i], rho_max = v->field[PRUNING_RATIO_MAX][i];
+        const double s_min = v->s_min[i], s_max = v->s_max[i], A = v->compute[i];
+        const double first = to < rho_max ? 0.0 : 1.0, last = v->piece[i] > 0.0 ? 0.0 : 1.0;
+        const double begins = most(least(s_at_ratio(to, A), s_max), s_min);
+        /* A piece whose end no bandwidth carries has none to reach: a step that seems to lead there must not be believed. */
+        const double end = most(least(s_at_ratio(v->starts[i], A), s_max), s_min);
+        const double asked = v->rate1[i] * (v->overhead[i] + end), heard = v->gamma[i] * power_limit(v, i, end);
+        const double reached = asked < heard ? end : INFINITY;
         v->worth[i] = v->plain[i] * slope;
         v->flatter[i] = slope > 0.0 ? next / slope : 0.0;
-        v->first_piece[i] = first ? 1.0 : 0.0;
-        v->last_piece[i] = j ? 0.0 : 1.0;
-        v->piece_min[i] = first ? s_min : most(least(s_at_ratio(to, A), s_max), s_min);
-        /* A piece whose end no bandwidth carries has none to reach: a step that seems to lead there must not be believed. */
-        const double end = most(least(s_at_ratio(ratio_at(&table, j), A), s_max), s_min);
-        v->piece_max[i] = j == 0 ? s_max : can_carry(v, i, end) ? end : INFINITY;
+        v->first_piece[i] = first;
+        v->last_piece[i] = last;
+        v->piece_min[i] = first > 0.0 ? s_min : begins;
+        v->piece_max[i] = last > 0.0 ? s_max : reached;
     }
+}
+
+static void enter_pieces(Block *v)
+{
+    read_pieces(v);
+    bound_pieces(v);
 }
 
 static const Lanes ones = {1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0,

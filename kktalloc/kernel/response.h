@@ -8,8 +8,8 @@
 
 #define NO_BANDWIDTH 1e100  /* cells: held where no bandwidth carries a corner; finite, for sums stay numbers so */
 
-/* Of Newton while the price moves: who needs more goes on in the next sweep. The first look ahead on tables. */
-enum { SEARCH_STEPS = 12, FORESIGHT = 12 };
+/* Of Newton while the price moves: who needs more goes on in the next sweep. */
+enum { SEARCH_STEPS = 12 };
 
 INLINE double corner_s(const Block *v, int i, const double *s_break)
 {
@@ -131,65 +131,9 @@ LANE_LOOP void take_step(Block *v)
     }
 }
 
-/* Flags the lanes on tables whose Newton step leads beyond the piece that they are on; those with far to go wait for a step. Where it
- * leads to, and by how much that moves with the marginal value, is left in `v->ahead` and `v->per_excess`. */
-LANE_LOOP int look_ahead(Block *v)
-{
-    uint64_t beyond = 0;
-    EACH_OF(v, i) {
-        const double y = v->y[i], excess = v->excess[i], per_slope = v->per_slope[i], s = v->s[i], b = v->b[i];
-        const double per_excess = b * (1.0 - v->bend[i] * y) * per_slope / v->rate1[i], ahead = s - excess * per_excess;
-        const double free = v->corner[i] == UNSET ? 1.0 : 0.0, near = fabs(excess * per_slope) < y ? free : 0.0;
-        const double above = v->above[i] == BREAK ? 1.0 : 0.0, below = v->below[i] == BREAK ? 1.0 : 0.0;
-        const double over = ahead >= v->top[i] ? above : 0.0, under = ahead <= v->bottom[i] ? below : 0.0;
-        const double sound = per_excess < 0.0 ? near : 0.0, flag = sound > 0.0 ? over + under : 0.0;  /* else y is no answer on any piece */
-        v->ahead[i] = ahead;
-        v->per_excess[i] = per_excess;
-        v->flag[i] = flag;
-        beyond |= double_to_bits(flag);
-    }
-    return beyond != 0;
-}
-
-/* Puts the flagged lanes straight on the piece whose own step ends on it, however many lie between, or on the break that the pieces on
- * both sides of it lead to. Nothing of that is certain: `respond` looks at those it holds. Whether one has changed its piece. */
-static int foresee(Block *v)
-{
-    int changed = 0;
-    for (int i = 0; i < v->width; i++) {
-        if (!(v->flag[i] > 0.0)) continue;
-        const Pieces table = pieces_at(v->curve, v->at, i);
-        const double rho_max = v->field[PRUNING_RATIO_MAX][i], A = v->compute[i];
-        const int up = v->ahead[i] >= v->top[i], from = (int)v->piece[i];
-        const double slope = piece_slope(&table, from);
-        double ahead = v->ahead[i];  /* on piece j */
-        int j = from, held = 0;
-        for (;;) {
-            const double end = s_at_ratio(ratio_at(&table, up ? j : j + 1), A);
-            const int next = up ? j - 1 : j + 1, last = up ? j == 0 : !(ratio_at(&table, next) < rho_max);
-            if (last || (up ? ahead < end : ahead > end) || !(piece_slope(&table, next) > 0.0)) break;
-            if (!can_carry(v, i, end)) break;
-            ahead = v->ahead[i] - natural_log(piece_slope(&table, next) / slope) * v->per_excess[i];
-            held = up ? ahead <= end : ahead >= end;
-            if (!held || !up) j = next;  /* a break is the upper end of the piece beneath it */
-            if (held) break;
-        }
-        if (!held && j == from) continue;
-        changed = 1;
-        v->excess[i] += natural_log(piece_slope(&table, j) / slope);
-        v->piece[i] = j;
-        v->corner[i] = held ? BREAK : UNSET;
-        v->fresh[i] = held;
-        v->came[i] = 0.0;
-        v->low[i] = 0.0;
-        v->high[i] = EFFICIENCY_MAX;
-    }
-    return changed;
-}
-
 /* Halley's steps in y for the lanes without a corner, until each pending one would change b by less than its
  * tolerance. */
-static void newton(Block *v, int most_steps, int evaluated, int foresight)
+static void newton(Block *v, int most_steps, int evaluated)
 {
     EACH(i) {
         v->low[i] = 0.0;
@@ -197,7 +141,6 @@ static void newton(Block *v, int most_steps, int evaluated, int foresight)
     }
     for (int n = 0; n < most_steps; n++) {
         if (n || !evaluated) evaluate(v);
-        if (n < foresight && look_ahead(v) && foresee(v)) enter(v);
         const int unfinished = propose(v, n > 8 && n % 3 == 0);
         if (any(v->passed, v->width)) enter(v);
         if (n == most_steps - 1 || !unfinished) return;
@@ -310,27 +253,14 @@ static void respond(Block *v, int exact)
     int evaluated = !any(v->flag, v->width);
     if (!evaluated) enter(v);
     pin(v);
-    int foresight = !exact && v->curve->kind == TABLE ? FORESIGHT : 0;
-    for (;;) {
-        newton(v, exact ? 100 : SEARCH_STEPS, evaluated, foresight);
+    do {
+        newton(v, exact ? 100 : SEARCH_STEPS, evaluated);
         if (exact) {
             take_step(v);
             place(v);
         }
         evaluated = 0;
-        if (!finish(v)) continue;
-        if (!foresight || !any(v->fresh, v->width)) return;
-        /* Whether those are held where they were put. */
-        evaluate(v);
-        leave_corners(v);
-        if (!any(v->flag, v->width)) {
-            hold_corners(v);
-            return;
-        }
-        enter(v);
-        foresight = 0;
-        evaluated = 0;
-    }
+    } while (!finish(v));
 }
 
 /* Flags who is not where its price wants it, after `leave_corners`. */

@@ -118,11 +118,7 @@ static void visit(const Sweep *w, Block *v, const Strip *at, const double *here,
         gather(v->moves, by_price, at);
         if (table) gather_shorts(v->held, w->out->piece + first, at);
     }
-    if (is_new(v)) {
-        begin_at_price(v);
-        begin(v);
-        approach(v);
-    }
+    if (is_new(v)) set_out(v);
     recall(v);
     if (w->task == PLACE) confirm(v);
     else respond(v, w->task == ANSWER);

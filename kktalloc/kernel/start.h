@@ -2,7 +2,7 @@
 #ifndef KKTALLOC_START_H
 #define KKTALLOC_START_H
 
-#include "efficiency.h"
+#include "response.h"
 
 #define ROUGH_MAX 80.0f  /* efficiencies of which single precision holds the exponential */
 
@@ -113,16 +113,6 @@ INLINE void rough_step(const Block *v, Rough *at, int kind)
 LANE_LOOP void rough_linear(const Block *v, Rough *at) { rough_step(v, at, LINEAR); }
 LANE_LOOP void rough_power_law(const Block *v, Rough *at) { rough_step(v, at, POWER_LAW); }
 
-/* What the pieces of tables at s are worth. */
-static void look_up(Block *v, Rough *at)
-{
-    for (int i = 0; i < v->width; i++) {
-        const Pieces table = pieces_at(v->curve, v->at, i);
-        const double s = at->s[i], q = s > 0.0 ? s / (1.0 + v->compute[i] * s) : 0.0;
-        at->worth[i] = (float)(v->plain[i] * v->paid.per_price[i] * piece_slope(&table, piece_at(&table, 1.0 - q, 0)));
-    }
-}
-
 /* Brings most efficiencies to within a few parts in a hundred of the answer, on the branch where that is, in single
  * precision: twice as many go into a vector. Whom single precision does not serve keeps the start it had. */
 LANE_LOOP void to_single(const Block *v, Rough *at)
@@ -155,21 +145,98 @@ static void approach(Block *v)
 {
     Rough at;
     to_single(v, &at);
-    if (v->curve->kind == POWER_LAW) {
-        for (int n = 0; n < ROUGH_STEPS + 2; n++) rough_power_law(v, &at);
-    } else if (v->curve->kind == TABLE) {
-        rough_linear(v, &at);
-        for (int n = 0; n < ROUGH_STEPS; n++) {
-            look_up(v, &at);
-            rough_linear(v, &at);
-        }
-    } else {
-        for (int n = 0; n < ROUGH_STEPS; n++) rough_linear(v, &at);
-    }
+    if (v->curve->kind == POWER_LAW) for (int n = 0; n < ROUGH_STEPS + 2; n++) rough_power_law(v, &at);
+    else for (int n = 0; n < ROUGH_STEPS; n++) rough_linear(v, &at);
     from_single(v, &at);
-    if (v->curve->kind == TABLE) {
-        place(v);
-        choose_pieces(v);
+}
+
+/* What keeping more is worth at a break of a table, in prices, but for the slope of the curve: the marginal value there depends on
+ * nothing else. Its efficiency is found to a few parts in a million. */
+LANE_LOOP void value_breaks(const Block *v, const double *restrict ratio, double *restrict s, double *restrict value)
+{
+    Lanes theta, y;
+    EACH_OF(v, i) {
+        const double at = most(s_at_ratio(ratio[i], v->compute[i]), v->s_min[i]), rate = v->rate1[i] * (v->overhead[i] + at);
+        const double load = rate / (v->gamma[i] * power_limit(v, i, at)), loss = fabs(natural_log(least(load, 1.0)));
+        s[i] = at;
+        theta[i] = load;
+        y[i] = most(least(loss + rough_log1p(loss), EFFICIENCY_MAX), 1e-8);
+    }
+    EACH_OF(v, i) {
+        const double near = most(y[i] + towards(y[i], theta[i]), 1e-8), room = 1.0 - v->compute[i] * (1.0 - ratio[i]);
+        const double energy = v->power0[i] + v->power1[i] * s[i] < 1.0 ? 1.0 : 0.0, c_energy = v->c[i], c = energy > 0.0 ? c_energy : 0.0;
+        double e, em;
+        decay(least(near, EFFICIENCY_MAX), &e, &em);
+        const double found = v->plain[i] * v->paid.per_price[i] * phi(near, em) / (1.0 - c * e) * room * room;
+        const double inside = s[i] < v->s_max[i] ? found : 0.0;
+        value[i] = theta[i] < 1.0 ? inside : 0.0;
+    }
+}
+
+/* Of the lanes of a table that are `fresh`, the piece that their answer is on, or which they are held at the upper end of: breaks are
+ * halved, for what a device would pay to pass one does not depend on the others. */
+static void find_pieces(Block *v)
+{
+    Lanes low, high, ratio, gentle, s, value, worth;
+    EACH(i) {
+        low[i] = v->floor_piece[i];
+        high[i] = worth[i] = 0.0;
+    }
+    for (;;) {
+        int open = 0;
+        for (int i = 0; i < v->width; i++) {
+            const Pieces table = pieces_at(v->curve, v->at, i);
+            const int j = ((int)low[i] + (int)high[i] + 1) / 2, searching = low[i] > high[i];
+            open |= searching;
+            ratio[i] = ratio_at(&table, j);
+            gentle[i] = searching ? piece_slope(&table, j - 1) : 0.0;
+        }
+        if (!open) break;
+        value_breaks(v, ratio, s, value);
+        EACH_OF(v, i) {
+            const double middle = floor(0.5 * (low[i] + high[i] + 1.0)), searching = low[i] > high[i] ? 1.0 : 0.0;
+            const double passed = s[i] > v->s_min[i] ? (gentle[i] * value[i] > 1.0 ? 1.0 : 0.0) : 1.0;
+            const double upwards = searching * passed, downwards = searching * (1.0 - passed);
+            low[i] = upwards > 0.0 ? middle - 1.0 : low[i];
+            high[i] = downwards > 0.0 ? middle : high[i];
+            worth[i] = downwards > 0.0 ? value[i] : worth[i];
+        }
+    }
+    EACH_OF(v, i) v->piece[i] = v->fresh[i] > 0.0 ? low[i] : v->piece[i];
+    enter_pieces(v);
+    EACH_OF(v, i) {
+        const double held = worth[i] * v->slope[i] >= 1.0 ? v->fresh[i] : 0.0;
+        v->fresh[i] = held;
+        v->corner[i] = held > 0.0 ? BREAK : UNSET;
+    }
+}
+
+/* Where a device that has no regime yet starts. */
+static void set_out(Block *v)
+{
+    const int table = v->curve->kind == TABLE;
+    Lanes held;
+    if (table) {
+        EACH_OF(v, i) v->fresh[i] = v->code[i] == UNSET ? 1.0 : 0.0;
+        find_pieces(v);
+        EACH_OF(v, i) held[i] = v->fresh[i];
+    }
+    begin_at_price(v);
+    begin(v);
+    approach(v);
+    if (!table || !any(held, v->width)) return;
+    EACH_OF(v, i) {
+        v->corner[i] = held[i] > 0.0 ? BREAK : UNSET;
+        v->fresh[i] = held[i];
+    }
+    enter_segments(v);
+    corner_efficiencies(v);
+    EACH_OF(v, i) {
+        const double known = v->known[i], moves = v->moves[i], code = v->code[i], left = v->held[i];
+        v->known[i] = held[i] > 0.0 ? v->y[i] : known;
+        v->moves[i] = held[i] > 0.0 ? 0.0 : moves;
+        v->code[i] = held[i] > 0.0 ? PEAK : code;
+        v->held[i] = held[i] > 0.0 ? -1.0 - v->piece[i] : left;
     }
 }
 
