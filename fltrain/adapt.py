@@ -37,6 +37,9 @@ _SLACK = 1e-6  # a deadline equal to the least feasible one leaves no interior
 _KEEP = (
     0.07  # keep ratio at which masks are counted exactly; from 0.02 to 0.3, uploads are counted 5 % too large at most
 )
+FROZEN_POWER = 0.5
+"""What a frozen round loses is about what a sparse upload would lose to this power, both as shares of the squared
+change: 0.53 to 0.59 on perceptrons with one probe step and five pruned ones (``python -m validation.kinds.frozen``)."""
 _LONGEST = 16.0  # the longest deadline that is tried over the shortest
 _FOREVER_S = 1e9
 
@@ -84,18 +87,19 @@ class AdaptivePlanner:
     build : callable
         Cell, devices and channels, see `Build`.
     kinds : sequence of str
-        Kinds of pruned rounds to choose from. What a frozen round loses is taken to be what a sparse upload would: too
-        little, as its mask is chosen before training, so ask for it where computing takes most of the time. Zeroed
-        rounds are none: zeroing changes the gradient of the weights that are kept, which no curve of the change tells.
+        Kinds of pruned rounds to choose from. The mask of a frozen round is chosen by a probe, before training, so that
+        it loses more than a sparse upload would: `FROZEN_POWER`. Zeroed rounds are none: zeroing changes the gradient
+        of the weights that are kept, which no curve of the change tells.
     pruning_ratio_max : float
         No device is asked to prune more, below 1.
     first : pruning-error curve
-        Of every device, until some have reported.
+        Of every device in sparse rounds, until some have reported; its value to the power `FROZEN_POWER` in frozen
+        ones.
     deadline_s : callable, optional
         Deadline of a round from its number, in place of the planner's choice; if the round is not possible by then, the
         least that is.
     curve : pruning-error curve, optional
-        Of every device, in place of what they report.
+        Of every device and kind of round, in place of what they report.
     points : int
         Deadlines that are tried, evenly spaced in their logarithm.
 
@@ -123,21 +127,24 @@ class AdaptivePlanner:
 
     def choose(self, round_index: int, asked: NDArray[np.int64], work: Workload) -> Choice:
         """The best round for these devices, whose workload `work` is."""
-        curve, weight = self._objective(work)
 
-        def problem(counted: Workload, most: float, deadline_s: ArrayLike = 1.0) -> ka.Problem:
+        def problem(kind: Kind, counted: Workload, most: float, deadline_s: ArrayLike = 1.0) -> ka.Problem:
+            curve, weight = objective[kind]
             cell, devices = self.build(round_index, asked, counted)
             ratio_max = np.minimum(devices.pruning_ratio_max, most)
             devices = replace(devices, pruning_ratio_max=ratio_max, weight=weight)
             return ka.Problem(replace(cell, deadline_s=deadline_s), devices, curve)
 
-        whole = partial(problem, work.unmasked(), 0.0)
+        objective = {kind: self._objective(work, kind) for kind in self.kinds}
+        whole = partial(problem, self.kinds[0], work.unmasked(), 0.0)
         unpruned_s = float(ka.least_deadline(whole())) * (1.0 + _SLACK)
         fixed_s = None if self.deadline_s is None else self.deadline_s(round_index)
         pruned = [
             choice
             for kind in self.kinds
-            for choice in self._pruned(kind, work, partial(problem, most=self.pruning_ratio_max), fixed_s, unpruned_s)
+            for choice in self._pruned(
+                kind, work, partial(problem, kind, most=self.pruning_ratio_max), fixed_s, unpruned_s
+            )
         ]
         best = max(pruned, key=lambda choice: choice.progress_per_s, default=None)
         in_time = unpruned_s < np.inf and (fixed_s is None or unpruned_s <= fixed_s)
@@ -173,12 +180,18 @@ class AdaptivePlanner:
         rounds = _solved(kind, asked, tried)
         return [max(rounds, key=lambda choice: choice.progress_per_s)] if rounds else []
 
-    def _objective(self, work: Workload) -> tuple[ka.PruningError, NDArray[np.float64]]:
-        """Error curve and weight of each device."""
+    def _objective(self, work: Workload, kind: Kind = "sparse") -> tuple[ka.PruningError, NDArray[np.float64]]:
+        """Error curve in rounds of this kind, and weight, of each device."""
         known = None if work.changes is None else _filled(work.changes)
-        if known is None or not (work.weight * known.change_sq).any():
-            return self.curve or self.first, work.weight
-        return self.curve or ka.Table(ERROR_RATIOS, known.error), work.weight * known.change_sq
+        reported = known is not None and (work.weight * known.change_sq).any()
+        weight = work.weight * known.change_sq if known is not None and reported else work.weight
+        if self.curve is not None:
+            return self.curve, weight
+        if known is not None and reported:
+            return ka.Table(ERROR_RATIOS, known.error if kind == "sparse" else known.error**FROZEN_POWER), weight
+        if kind == "sparse":
+            return self.first, weight
+        return ka.Table(ERROR_RATIOS, np.asarray(self.first.value(ERROR_RATIOS)) ** FROZEN_POWER), weight
 
 
 def _filled(known: Changes) -> Changes | None:

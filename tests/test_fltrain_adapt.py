@@ -80,10 +80,29 @@ def test_nothing_is_pruned_where_that_saves_no_time() -> None:
 
 def test_frozen_rounds_where_they_save_computing() -> None:
     planner = AdaptivePlanner(cell(flops_per_s=2e7, bandwidth_hz=1e8), kinds=("sparse", "frozen"))
-    assert planner(0, reported()).update == "frozen"
+    few = reported(STEEP**2)
+    assert planner(0, few).update == "frozen"
     # A probe as long as the training itself costs more than frozen weights save.
-    long = replace(reported(), probing_flops=WORK.dense_flops)
+    long = replace(few, probing_flops=WORK.dense_flops)
     assert planner(0, long).update == "sparse"
+
+
+def test_a_frozen_round_is_charged_more_than_a_sparse_upload() -> None:
+    asked = np.arange(4)
+    for work in (WORK, reported()):
+        sparse, frozen = (
+            AdaptivePlanner(cell(bandwidth_hz=3e5), kinds=(kind,), deadline_s=lambda t: 0.08).choose(0, asked, work)
+            for kind in ("sparse", "frozen")
+        )
+        assert sparse.update == "sparse"
+        assert frozen.update == "frozen"
+        assert 0.5 < frozen.pruning_ratio.mean() < 0.99
+        # The same ratios, charged as sparse uploads would be.
+        reports = work.changes
+        curve = ka.PowerLaw(8.0) if reports is None else ka.Table(ft.ERROR_RATIOS, reports.error)
+        as_sparse = float(np.mean(curve.value(frozen.pruning_ratio)))
+        assert frozen.loss > 1.02 * as_sparse
+        assert frozen.loss <= as_sparse**0.5 * 1.02
 
 
 def test_it_follows_what_devices_report() -> None:

@@ -212,7 +212,7 @@ TINY = replace(
 )  # fmt: skip
 
 
-def _drives(folder: Path) -> Path:
+def synthetic_drives(folder: Path) -> Path:
     """Data folder with three drives: one steady, one that fades and changes cells, one with outages."""
     (folder / "radio_traces" / "Driving").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -235,7 +235,7 @@ def _results(out: Path) -> dict[str, Any]:
 
 
 def test_a_small_study_from_files_to_page(tmp_path: Path) -> None:
-    data_dir = _drives(tmp_path / "data")
+    data_dir = synthetic_drives(tmp_path / "data")
     out = tmp_path / "out"
     study.run(TINY, data_dir, out)
     found = _results(out)
@@ -257,12 +257,12 @@ def test_a_small_study_from_files_to_page(tmp_path: Path) -> None:
 
 
 def test_what_no_pruning_shortens_by_kind_of_round(tmp_path: Path) -> None:
-    found = floors(TINY, _drives(tmp_path / "data"), 1)
+    found = floors(TINY, synthetic_drives(tmp_path / "data"), 1)
     assert 0.0 < found["zeroed"] < found["frozen"] < found["sparse"] < 1.0
 
 
 def test_an_interrupted_run_gives_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data_dir = _drives(tmp_path / "data")
+    data_dir = synthetic_drives(tmp_path / "data")
     small = replace(TINY, schemes=("partial", "joint"))
     study.run(small, data_dir, tmp_path / "whole")
 

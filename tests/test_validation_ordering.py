@@ -33,6 +33,19 @@ def test_allocations_are_ordered_and_trained(tmp_path: Path) -> None:
     assert "Over 3 allocations at one deadline" in text
 
 
+def test_each_data_set_has_cells_of_its_own() -> None:
+    seeds = [set(ordering.on(dataset).seeds) for dataset in ("digits", "mnist", "fashion_mnist")]
+    assert len(set().union(*seeds)) == sum(len(own) for own in seeds)
+    assert ordering.on("mnist").training.samples_per_device == 600
+
+
+def test_the_interval_of_means() -> None:
+    predicted = np.array([[1.0, 2.0, 3.0]] * 3)
+    assert ordering_page.interval(predicted, -predicted) == (1.0, 1.0)
+    low, high = ordering_page.interval(predicted, np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [0.0, 2.0, 5.0]]))
+    assert -1.0 == low < high == 1.0  # three times the third, or never
+
+
 def test_a_wrong_order_is_found_out() -> None:
     accuracy = np.array([0.9, 0.8, 0.7])
     assert ordering_page.correlation(np.array([1.0, 2.0, 3.0]), accuracy) == pytest.approx(1.0)

@@ -18,11 +18,12 @@ from .config import DATASETS, STUDIES, Study, digest, fingerprint, seeds, to_dic
 
 # Studies that are no comparison of schemes: the module of their config and cases, and that of their page.
 CASE_STUDIES = {
-    name: (f"validation.{name}.study", f"validation.{name}.page")
-    for name in ("bound", "ordering", "tradeoff", "scale", "map")
+    name: (f"validation.{name}.study", f"validation.{name}.page") for name in ("bound", "tradeoff", "scale", "map")
 }
 
 
+OTHERS = ("ordering", "adaptive", "tuning", "difference", "kinds", "harder", "drives", "drives-tuning")
+"""Studies with options of their own."""
 WRITERS = "writers"
 """scikit-learn's digits by ten writers, of the planner's study alone."""
 
@@ -34,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         "study",
         nargs="?",
         default="schemes",
-        choices=[*STUDIES, *CASE_STUDIES, "adaptive", "tuning", "difference", "kinds", "harder", "overview", "explore"],
+        choices=[*STUDIES, *CASE_STUDIES, *OTHERS, "overview", "explore"],
         help="named study (schemes)",
     )
     options.add_argument(
@@ -54,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         "--data-dir",
         type=Path,
         metavar="DIR",
-        help="folder with IDX files, or with <dataset>/raw; harder: with cifar10 and radio_traces",
+        help="folder with IDX files, or with <dataset>/raw; harder, drives: with cifar10 and radio_traces",
     )
     options.add_argument("--rounds", type=int, metavar="N", help="rounds of the unpruned reference")
     options.add_argument("--seeds", type=int, metavar="N", help="runs per scheme, from seed 100 on")
@@ -116,6 +117,26 @@ def _case_study(arguments: argparse.Namespace) -> Path:
     return path
 
 
+def _ordering(arguments: argparse.Namespace) -> Path:
+    """Run what is pending of the study of what orders allocations, and draw its page; returns the page's path."""
+    _refuse(arguments, "rounds", "deadline_fraction", because="ordering")
+    from .cases import run_cases
+    from .ordering import page, study
+
+    dataset = arguments.dataset or "digits"
+    if dataset == WRITERS:
+        _refuse(arguments, "dataset", because="ordering")
+    if dataset == "digits":
+        _refuse(arguments, "data_dir", because="the digits dataset, which comes with scikit-learn")
+    config = study.on(dataset)
+    if arguments.seeds is not None:
+        config = replace(config, seeds=seeds(arguments.seeds, config.seeds[0]))
+    arguments.out = arguments.out or Path("results") / f"{config.name}-{dataset}-{fingerprint(to_dict(config))}"
+    if not arguments.report_only:
+        run_cases(arguments.out, to_dict(config), study.cases(config, arguments.data_dir), study.MODULES)
+    return page.write(arguments.out)
+
+
 def _adaptive(arguments: argparse.Namespace) -> Path:
     """Train what is pending of the planner's study, or of its tuning, and draw its page; returns the page's path."""
     _refuse(arguments, "deadline_fraction", because=arguments.study)
@@ -169,6 +190,24 @@ def _harder(arguments: argparse.Namespace) -> Path:
         if arguments.data_dir is None:
             raise ValueError("--data-dir is needed for harder: a folder with cifar10 and radio_traces")
         study.run(config, arguments.data_dir, arguments.out)
+    return page.write(arguments.out)
+
+
+def _drives(arguments: argparse.Namespace) -> Path:
+    """Train what is pending of planned rounds on measured drives, or of their tuning; returns the page's path."""
+    _refuse(arguments, "dataset", "rounds", "deadline_fraction", because=arguments.study)
+    from .drives import page, study
+
+    config = study.CONFIG if arguments.study == "drives" else study.TUNING
+    if arguments.seeds is not None:
+        config = replace(config, seeds=seeds(arguments.seeds, config.seeds[0]))
+    arguments.out = arguments.out or Path("results") / f"{config.name}-{fingerprint(study.run_config(config))}"
+    if not arguments.report_only:
+        from .cases import run_cases
+
+        if arguments.data_dir is None:
+            raise ValueError(f"--data-dir is needed for {config.name}: a folder with cifar10 and radio_traces")
+        run_cases(arguments.out, study.run_config(config), study.cases(config, arguments.data_dir), study.MODULES)
     return page.write(arguments.out)
 
 
@@ -227,7 +266,13 @@ def command(argv: list[str] | None, arguments: argparse.Namespace) -> int:
     if arguments.paths and arguments.study != "overview":
         raise ValueError(f"unexpected argument: {arguments.paths[0]}")
     kinds = {"overview": _overview, "harder": _harder, "adaptive": _adaptive, "tuning": _adaptive}
-    kinds |= {"difference": _unlike, "kinds": _unlike}
+    kinds |= {
+        "ordering": _ordering,
+        "difference": _unlike,
+        "kinds": _unlike,
+        "drives": _drives,
+        "drives-tuning": _drives,
+    }
     kinds |= dict.fromkeys(CASE_STUDIES, _case_study)
     try:
         path = kinds.get(arguments.study, _comparison)(arguments)

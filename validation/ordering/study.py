@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ _APART = 1000
 
 @dataclass(frozen=True)
 class OrderingStudy:
-    """Sparse uploads on digits; the server takes the plain mean, so that its step does not depend on the masks.
+    """Sparse uploads; the server takes the plain mean, so that its step does not depend on the masks.
 
     Deadline, radius, rate, rounds and repeats were chosen on seeds below 100.
     """
@@ -48,14 +49,24 @@ class OrderingStudy:
 
 
 CONFIG = OrderingStudy()
+_FIRST = {"mnist": 420, "fashion_mnist": 440}
 
 
-def cases(config: OrderingStudy) -> dict[str, Case]:
+def on(dataset: str) -> OrderingStudy:
+    """The study on ``digits``, ``mnist`` or ``fashion_mnist``, with seeds and so cells of its own; on the larger ones fewer and shorter trainings."""
+    if dataset == "digits":
+        return CONFIG
+    training = Training(**{"dataset": dataset, **DATASETS[dataset]})
+    first = _FIRST[dataset]
+    return replace(CONFIG, seeds=tuple(range(first, first + 5)), rounds=40, repeats=2, training=training)
+
+
+def cases(config: OrderingStudy, data_dir: Path | None = None) -> dict[str, Case]:
     """One case per seed: all its allocations."""
-    return {f"seed{seed}": partial(run, config, seed) for seed in config.seeds}
+    return {f"seed{seed}": partial(run, config, seed, data_dir) for seed in config.seeds}
 
 
-def run(config: OrderingStudy, seed: int) -> list[dict[str, Any]]:
+def run(config: OrderingStudy, seed: int, data_dir: Path | None = None) -> list[dict[str, Any]]:
     """Measure the tail sums, allocate in each way, predict and train."""
     import fltrain as ft
     import kktalloc as ka
@@ -66,10 +77,11 @@ def run(config: OrderingStudy, seed: int) -> list[dict[str, Any]]:
     from ..study import load_data, work
 
     training = replace(config.training, rounds=config.rounds)
-    data = load_data(training, None)
+    data = load_data(training, data_dir)
     shares = ft.partition(
         data, training.devices, training.partition, seed,
-        classes_per_device=training.classes_per_device, test_fraction=training.test_fraction,
+        classes_per_device=training.classes_per_device, samples_per_device=training.samples_per_device,
+        test_fraction=training.test_fraction,
     )  # fmt: skip
     phones = draw_phones(config.radio, training.devices, config.rounds, seed)
     unpruned = demand(config.radio, phones, work(training, data, shares, schemes.SCHEMES["partial"], seed)[2])

@@ -1,0 +1,69 @@
+"""The study `drives`: a small run from files to page, and what its page makes of known runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_validation_harder import TINY, synthetic_drives
+
+from validation.__main__ import main
+from validation.cases import run_cases
+from validation.drives import page, study
+
+
+def test_a_small_study_from_files_to_page(tmp_path: Path) -> None:
+    data_dir = synthetic_drives(tmp_path / "data")
+    entries = (
+        study.Entry("unpruned", 1.0),
+        study.Entry("unpruned", 2.0),
+        study.Entry("joint", 1.0, "covered"),
+        study.Entry("joint", 2.0, "fill", ("frozen",)),
+    )
+    cell = replace(TINY, personal_steps=3, pruned_steps=2, importance="movement")
+    tiny = replace(study.CONFIG, seeds=(1,), entries=entries, rounds=3, pruned_rounds=4, cell=cell)
+    run_cases(tmp_path / "out", study.run_config(tiny), study.cases(tiny, data_dir), study.MODULES)
+    assert "on measured drives" in page.write(tmp_path / "out").read_text(encoding="utf-8")
+    found = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["entries"]
+    assert set(found) == {entry.name for entry in entries}
+    for name, of in found.items():
+        assert (of["pruned"][0] > 0.0) == name.startswith("joint")
+        assert of["round"][0] > of["floor"][0] * (0.5 if "frozen" in name else 1.0)
+
+
+def _run(entry: str, seed: int, step: int, round_s: float, end: float) -> dict[str, Any]:
+    rounds = 60
+    return {
+        "entry": entry, "seed": seed, "accuracy": [0.5] * step + [end] * (rounds - step),
+        "time_s": (round_s * np.arange(1, rounds + 1)).tolist(), "slowest_training_s": 1.0, "pruning_ratio": [0.0],
+        "lost": 6, "participants": 9.9,
+    }  # fmt: skip
+
+
+def test_known_runs() -> None:
+    runs: page.Runs = {
+        "unpruned-rate1": {7: _run("unpruned-rate1", 7, 30, 2.0, 0.8)},
+        "unpruned-rate2": {7: _run("unpruned-rate2", 7, 20, 2.0, 0.8)},
+        "joint-fill-rate2": {7: _run("joint-fill-rate2", 7, 20, 1.0, 0.79)},
+        "joint-covered-rate1": {7: _run("joint-covered-rate1", 7, 10, 1.0, 0.81)},
+    }
+    found = page.measured(runs)
+    assert {of["reference"] for of in found.values()} == {"unpruned-rate2"}
+    # Averaged over ten rounds a step of 0.3 is within half a point of its height in its tenth round, one of 0.31 too.
+    assert found["joint-covered-rate1"]["tuned"] == pytest.approx((100 * 20 * 1.0 / (30 * 2.0),))
+    assert found["joint-fill-rate2"]["tuned"] == (None,)  # a point below
+    assert found["joint-fill-rate2"]["behind"] == pytest.approx((1.0,))
+    assert found["joint-covered-rate1"]["behind"] == pytest.approx((-1.0,))
+    assert found["joint-covered-rate1"]["round"] == pytest.approx([50.0])
+    assert found["joint-covered-rate1"]["floor"] == pytest.approx([50.0])
+    assert found["joint-covered-rate1"]["lost"] == pytest.approx([1.0])
+
+
+def test_the_command_needs_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["drives", "--out", str(tmp_path / "out")]) == 2
+    assert "--data-dir is needed for drives" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

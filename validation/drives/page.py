@@ -1,0 +1,151 @@
+"""From the finished cases to the page: time to the tuned unpruned accuracy on measured drives. Runs nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..adaptive.page import Runs, by_entry, interval, quickest, targets, times
+from ..cases import Finished, load_cases
+from ..figures import TITLES, drawing, log_errors, svg
+from ..measures import MARGIN, smooth
+from ..page import Page, Table, write_page
+from ..summary import Claim, Spread, verdict
+
+NEEDED, AIM = 60.0, 40.0
+"""Per cent of the tuned unpruned scheme's time within which planned rounds are to reach its accuracy, and the aim."""
+_LINES = ("-", "--", "-.", ":")
+_COLOURS = ("#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7")
+
+
+def write(out: Path) -> Path:
+    """Draw the finished study in `out`; returns the path of its page."""
+    finished = load_cases(out)
+    return write_page(out, _page(finished), finished)
+
+
+def measured(runs: Runs) -> dict[str, dict[str, Any]]:
+    """By entry, per seed: time to the target and mean round, both in per cent of the tuned unpruned scheme's.
+
+    The target is the better of the unpruned schemes' accuracies at the end, less the margin; tuned is, of the unpruned
+    entries, the one that is there first on the mean over seeds. ``behind``: the tuned unpruned accuracy at the end less
+    the entry's, in points.
+    """
+    took = times(runs, targets(runs))
+    tuned = quickest(runs, targets(runs), [name for name in runs if name.startswith("unpruned")])
+
+    def share(name: str, seed: int) -> float | None:
+        mine, theirs = took[name][seed], took[tuned][seed] or float(runs[tuned][seed]["time_s"][-1])
+        return None if mine is None else 100 * mine / theirs
+
+    return {
+        name: {
+            "reference": tuned,
+            "tuned": tuple(share(name, seed) for seed in of),
+            "behind": tuple(100 * (_final(runs[tuned][s]) - _final(run)) for s, run in of.items()),
+            "final": [100 * _final(run) for run in of.values()],
+            "round": [100 * _round_s(run) / _round_s(runs[tuned][s]) for s, run in of.items()],
+            "floor": [100 * run["slowest_training_s"] / _round_s(runs[tuned][s]) for s, run in of.items()],
+            "pruned": [float(np.mean(run["pruning_ratio"])) for run in of.values()],
+            "lost": [100 * _lost(run) for run in of.values()],
+        }
+        for name, of in runs.items()
+    }
+
+
+def _lost(run: dict[str, Any]) -> float:
+    """Share of the uploads asked for that came too late."""
+    return float(run["lost"] / (run["lost"] + run["participants"] * len(run["time_s"])))
+
+
+def _final(run: dict[str, Any]) -> float:
+    return float(smooth(run["accuracy"])[-1])
+
+
+def _round_s(run: dict[str, Any]) -> float:
+    return float(run["time_s"][-1]) / len(run["time_s"])
+
+
+def _page(finished: Finished) -> Page:
+    runs = by_entry(finished)
+    found = measured(runs)
+    planned = [name for name in found if name.startswith("joint")]
+    tuned = next(iter(found.values()))["reference"]
+    floor = float(np.mean(found[tuned]["floor"]))
+    seeds = sorted({run["seed"] for run in finished.results.values()})
+    claims = []
+    for name in planned:
+        took, behind = Spread(found[name]["tuned"]), Spread(found[name]["behind"])
+        claims += [
+            Claim(
+                f"{name}: the tuned unpruned scheme's accuracy in at most {NEEDED:g} % of its time",
+                took, 0, "% of the tuned unpruned scheme's time", verdict(took, lambda v: v <= NEEDED),
+                f"Tuned is {tuned}. The aim was {AIM:g} %. The slowest phone's training, which no sparse upload "
+                f"shortens, is {floor:.0f} % of an unpruned round.", id=f"{name}-tuned",
+            ),
+            Claim(
+                f"{name}: ends no more than half a point below it",
+                behind, 1, "points, the tuned unpruned scheme's accuracy at its end less this one's at its own",
+                verdict(behind, lambda v: v <= 100 * MARGIN), "Negative: ends higher.", id=f"{name}-final",
+            ),
+        ]  # fmt: skip
+    rows = [
+        [name, f"{_shown(of['tuned'])} ({interval(of['tuned'])})", f"{np.mean(of['round']):.0f}",
+         f"{np.mean(of['pruned']):.3f}", f"{np.mean(of['final']):.2f}", f"{np.mean(of['lost']):.1f}"]
+        for name, of in found.items()
+    ]  # fmt: skip
+    best = min(planned, key=lambda name: Spread(found[name]["tuned"]).mean or np.inf)
+    reached = Spread(found[best]["tuned"])
+    within = sum(share is not None and share <= NEEDED for share in reached.per_seed)
+    return Page(
+        title="CIFAR-10 on measured drives, rounds as the planner runs them",
+        where=f"{TITLES['cifar10']}, ten phones on measured drives, seeds {', '.join(map(str, seeds))}",
+        answer=f"{best}: the tuned unpruned scheme's accuracy, less half a point, after "
+        + ("more time than there was on some seed" if reached.mean is None else f"{reached.mean:.0f} % of its time")
+        + f" (95 % interval {interval(reached.per_seed) or 'none'}), at most {NEEDED:g} % on {within} of {len(seeds)} "
+        f"seeds. The slowest phone's training alone is {floor:.0f} % of an unpruned round.",
+        claims=claims,
+        tables=[
+            Table(
+                "Mean over seeds: time to the target over the tuned unpruned scheme's (95 % interval), and mean round "
+                "over its mean round, in per cent; pruning ratio; accuracy at the end, in per cent; uploads that came "
+                "too late, in per cent of those asked for",
+                ["", "tuned", "round", "ratio", "final", "lost"],
+                rows,
+            )
+        ],
+        figures=[(_drawing(runs), "Error after each round, averaged over the last ten, mean over seeds.")],
+        limits=[
+            "Ten drives of one operator's network; processors are drawn, not measured.",
+            "Server rates were tuned on one seed.",
+            "Covered means take a larger step where fewer phones keep a coordinate; entries with fill do not.",
+        ],
+        command="python -m validation drives --data-dir DIR",
+        numbers={"entries": found},
+    )  # fmt: skip
+
+
+def _shown(values: tuple[float | None, ...]) -> str:
+    mean = Spread(values).mean
+    return "never on some seed" if mean is None else f"{mean:.0f}"
+
+
+def _drawing(runs: Runs) -> str:
+    with drawing("drives", (4.8, 3.6)) as (figure, (axes,)):
+        for i, (name, of) in enumerate(runs.items()):
+            grid = np.linspace(*_span(of), 200)
+            error = 100 * np.mean(
+                [1 - smooth(r["accuracy"])[np.searchsorted(r["time_s"], grid * (1 + 1e-12), side="right") - 1]
+                 for r in of.values()], axis=0,
+            )  # fmt: skip
+            axes.plot(grid, error, label=name, color=_COLOURS[i % len(_COLOURS)], ls=_LINES[i % len(_LINES)], lw=1.4)
+        axes.set(xlabel="simulated time (s)", ylabel="error (%)")
+        log_errors(axes)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
+        return svg(figure, "drives", "Error over simulated time, one line per scheme")
+
+
+def _span(of: dict[int, dict[str, Any]]) -> tuple[float, float]:
+    return max(run["time_s"][0] for run in of.values()), min(run["time_s"][-1] for run in of.values())

@@ -1,0 +1,194 @@
+"""What is run: unpruned training and the planner's rounds, both on phones that are driven along measured drives.
+
+Phones, drives, data and network are those of `validation.harder`; every round is planned by
+`fltrain.radio.RadioPlanner` from the channels of the moment in which it begins. Uploads then go out at the rates that
+the drives allow, and what is late by the server's patience is lost, for every scheme alike.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ..cases import Case
+from ..config import to_dict
+from ..harder.drive import start
+from ..harder.study import HarderStudy, _data, _network, drives
+
+if TYPE_CHECKING:
+    import fltrain as ft
+    from fltrain.adapt import Kind
+    from fltrain.radio import Radio as RadioOf
+
+MODULES = ("config", "radio", "schemes", "harder/traces", "harder/drive", "harder/study", "drives/study")
+"""Modules that make the numbers."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One scheme with its server step and kinds of round."""
+
+    scheme: Literal["unpruned", "joint"]
+    server_rate: float
+    averaging: Literal["covered", "fill"] = "fill"
+    kinds: tuple[Kind, ...] = ("sparse", "frozen")
+    """From which the planner chooses."""
+
+    @property
+    def family(self) -> str:
+        """What is tuned: all but the rate."""
+        if self.scheme == "unpruned":
+            return self.scheme
+        return f"{self.scheme}-{self.averaging}" + ("" if len(self.kinds) > 1 else f"-{self.kinds[0]}")
+
+    @property
+    def name(self) -> str:
+        """For files and tables."""
+        return f"{self.family}-rate{self.server_rate:g}"
+
+
+@dataclass(frozen=True)
+class DrivesStudy:
+    """CIFAR-10 on measured drives."""
+
+    name: str = "drives"
+    seeds: tuple[int, ...] = (390, 391, 392, 393)
+    """One seed fixes data split, places on the drives, processors, first weights and batches for all schemes."""
+    entries: tuple[Entry, ...] = ()
+    rounds: int = 40
+    """Of unpruned training."""
+    pruned_rounds: int = 50
+    """Of planned rounds, which are shorter: all of them together take less time."""
+    cell: HarderStudy = field(default_factory=lambda: HarderStudy(personal_steps=6, importance="movement"))
+    """More personal steps than pruned ones: the LocalAlt schedule. Frozen rounds report by movement alone."""
+    pruning_ratio_max: float = 0.99
+
+
+TUNING = DrivesStudy(
+    name="drives-tuning",
+    seeds=(60,),
+    entries=(
+        *(Entry("unpruned", rate) for rate in (1.0, 2.0, 3.0)),
+        Entry("joint", 2.0),
+        *(Entry("joint", rate, "covered") for rate in (1.0, 2.0)),
+    ),
+)
+"""One seed that is not reported: a run takes minutes."""
+CONFIG = DrivesStudy(entries=(Entry("unpruned", 2.0), Entry("joint", 2.0), Entry("joint", 1.0, "covered")))
+"""With the rates that `TUNING` chose."""
+
+
+def run_config(config: DrivesStudy) -> dict[str, Any]:
+    """What one run's numbers depend on: more seeds or entries leave finished runs valid."""
+    return {name: value for name, value in to_dict(config).items() if name not in ("seeds", "entries")}
+
+
+def cases(config: DrivesStudy, data_dir: Path) -> dict[str, Case]:
+    """One case per seed and entry."""
+    return {
+        f"{entry.name}-seed{seed}": partial(run, config, entry, seed, data_dir)
+        for seed in config.seeds
+        for entry in config.entries
+    }
+
+
+def on_drives(cell: HarderStudy, data_dir: Path, seed: int) -> RadioOf:
+    """Cell, phones and drives of one seed, those of `validation.harder`, as `fltrain` takes them."""
+    from kktalloc.links import Drives
+
+    from ..radio import Phones, cell_of
+
+    fleet = start(drives(cell, data_dir), cell.radio, cell.horizon_s, seed)
+    nowhere = np.full(len(fleet.traces), np.nan)  # a drive tells gains, and no distance
+    phones = Phones(nowhere, nowhere, nowhere[None], fleet.cycles_per_flop)
+    link = Drives(fleet.traces, fleet.offset_s, cell.radio.antennas, cell.handover_s)
+    return replace(cell_of(cell.radio, phones), link=link)
+
+
+def task(
+    config: DrivesStudy, entry: Entry, data_dir: Path, seed: int
+) -> tuple[ft.Split, list[ft.DeviceData], ft.TrainConfig]:
+    """Network, data of each phone, and local updates."""
+    import fltrain as ft
+
+    cell, pruned = config.cell, entry.scheme != "unpruned"
+    data = _data(cell.dataset, data_dir)
+    shares = ft.partition(
+        data, cell.devices, "shards", seed, classes_per_device=cell.classes_per_device,
+        samples_per_device=cell.samples_per_device, test_fraction=cell.test_fraction,
+    )  # fmt: skip
+    split = ft.Split(_network(cell.channels, data, seed), personal=cell.personal)
+    return (
+        split,
+        shares,
+        ft.TrainConfig(
+            rounds=config.pruned_rounds if pruned else config.rounds,
+            personal_steps=cell.personal_steps,
+            probe_steps=cell.probe_steps,
+            pruned_steps=cell.pruned_steps,
+            batch_size=cell.batch_size,
+            learning_rate_global=cell.learning_rate,
+            learning_rate_personal=cell.learning_rate,
+            pruning=pruned,
+            importance=cell.importance,
+            update=entry.kinds[0],
+            averaging=entry.averaging,
+            server_rate=entry.server_rate,
+            seed=seed,
+        ),
+    )
+
+
+def run(config: DrivesStudy, entry: Entry, seed: int, data_dir: Path) -> dict[str, Any]:
+    """Train one entry at one seed; accuracy and clock after every round, and what was planned."""
+    import torch
+    from tqdm import tqdm
+
+    import fltrain as ft
+    from fltrain.adapt import AdaptivePlanner
+    from fltrain.radio import RadioPlanner, Unpruned
+
+    torch.set_num_threads(1)
+    cell, pruned = config.cell, entry.scheme != "unpruned"
+    split, shares, train_config = task(config, entry, data_dir, seed)
+    radio = on_drives(cell, data_dir, seed)
+    adaptive = partial(AdaptivePlanner, kinds=entry.kinds, pruning_ratio_max=config.pruning_ratio_max)
+    planner = RadioPlanner(radio, adaptive if pruned else Unpruned, patience=cell.patience)
+    pause = 0.1 if sys.stderr.isatty() else 10.0
+    with tqdm(total=train_config.rounds, desc=f"{entry.name}, seed {seed}", mininterval=pause, leave=False) as bar:
+
+        def watched(round_index: int, workload: ft.Workload) -> ft.RoundPlan:
+            bar.update(round_index - bar.n)
+            return planner(round_index, workload)
+
+        history = ft.train(split, shares, train_config, watched, progress=False)
+    records = history.records
+    workload = ft.count_workload(split, train_config, shares)
+    return {
+        "entry": entry.name,
+        "family": entry.family,
+        "seed": seed,
+        "accuracy": [record["accuracy"] for record in records],
+        "worst_accuracy": [min(record["accuracy_per_device"]) for record in records],
+        "time_s": [record["wall_clock_s"] for record in records],
+        "pruning_ratio": [record["mean_pruning_ratio"] or 0.0 for record in records],
+        "energy_j": float(np.mean([record["energy_j"] for record in records])),
+        "error_curve": records[-1]["error_curve"],
+        "kinds": dict(Counter(record["update"] for record in records)) if pruned else {},
+        "participants": float(np.mean([record["participants"] for record in records])),
+        "lost": sum(len(record["lost"]) for record in records),
+        "slowest_training_s": float((_trained(workload) / np.asarray(radio.phones.flop_per_s)).max()),
+        "held_out_samples": sum(len(share.test_y) for share in shares),
+        "train_config": train_config.to_dict(),
+    }
+
+
+def _trained(work: ft.Workload) -> Any:
+    """FLOPs of a round in which everything trains, (K,)."""
+    return work.personal_flops + work.dense_flops + work.pruned_flops
