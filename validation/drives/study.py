@@ -18,7 +18,7 @@ import numpy as np
 
 from ..cases import Case
 from ..config import to_dict
-from ..harder.drive import start
+from ..harder.drive import Rules, start
 from ..harder.study import HarderStudy, _data, _network, drives
 
 if TYPE_CHECKING:
@@ -100,15 +100,13 @@ def cases(config: DrivesStudy, data_dir: Path) -> dict[str, Case]:
 
 def on_drives(cell: HarderStudy, data_dir: Path, seed: int) -> RadioOf:
     """Cell, phones and drives of one seed, those of `validation.harder`, as `fltrain` takes them."""
-    from kktalloc.links import Drives
-
     from ..radio import Phones, cell_of
 
-    fleet = start(drives(cell, data_dir), cell.radio, cell.horizon_s, seed)
-    nowhere = np.full(len(fleet.traces), np.nan)  # a drive tells gains, and no distance
+    rules = Rules(cell.radio, cell.patience, cell.handover_s)
+    fleet = start(drives(cell, data_dir), rules, cell.horizon_s, seed)
+    nowhere = np.full(len(fleet.cycles_per_flop), np.nan)  # a drive tells gains, and no distance
     phones = Phones(nowhere, nowhere, nowhere[None], fleet.cycles_per_flop)
-    link = Drives(fleet.traces, fleet.offset_s, cell.radio.antennas, cell.handover_s)
-    return replace(cell_of(cell.radio, phones), link=link)
+    return replace(cell_of(cell.radio, phones), link=fleet.drives)
 
 
 def task(

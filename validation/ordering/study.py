@@ -53,7 +53,10 @@ _FIRST = {"mnist": 420, "fashion_mnist": 440}
 
 
 def on(dataset: str) -> OrderingStudy:
-    """The study on ``digits``, ``mnist`` or ``fashion_mnist``, with seeds and so cells of its own; on the larger ones fewer and shorter trainings."""
+    """The study on ``digits``, ``mnist`` or ``fashion_mnist``, with seeds and so cells of its own.
+
+    On the larger ones there are fewer and shorter trainings.
+    """
     if dataset == "digits":
         return CONFIG
     training = Training(**{"dataset": dataset, **DATASETS[dataset]})
