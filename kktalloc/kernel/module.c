@@ -5,6 +5,7 @@
 #include <float.h>
 #include <stdlib.h>
 
+#include "clock_problem.h"
 #include "problem.h"
 
 /* Of what the functions take and return: raised with every change of it, here and in _problem/kernel.py, so that a module of older
@@ -147,14 +148,14 @@ static Column written(const double *data, ptrdiff_t columns)
     return (Column){(const char *)data, columns * (ptrdiff_t)sizeof(double), sizeof(double)};
 }
 
-/* Whether a verdict is within the tolerance, row of a problem by row; the gap and complementarity, beyond what rounding the data
- * is worth. What is no number is not. */
-static int accepted(const double *verdict, ptrdiff_t N, double tolerance)
+/* Whether `rows` rows of a verdict, one entry of a problem each, are within the tolerance; the gap and complementarity, whose rows are
+ * named, beyond what rounding the data is worth. What is no number is not. */
+static int accepted(const double *verdict, ptrdiff_t N, double tolerance, int complementarity, int gap, int resolution)
 {
     for (ptrdiff_t row = 0; row < N; row++) {
-        const double blur = verdict[RESOLUTION * N + row];
-        for (int i = 0; i <= DUALITY_GAP; i++) {
-            const double allowed = tolerance + (i == COMPLEMENTARITY || i == DUALITY_GAP ? blur : 0.0);
+        const double blur = verdict[resolution * N + row];
+        for (int i = 0; i <= gap; i++) {
+            const double allowed = tolerance + (i == complementarity || i == gap ? blur : 0.0);
             if (!(verdict[i * N + row] <= allowed)) return 0;
         }
     }
@@ -218,9 +219,65 @@ static PyObject *py_solve(PyObject *self, PyObject *args)
     }
     if (enough && solved) {
         enough = judge_solution(&problem, &out, threads, each + 3 * N, each + 5 * N);
-        certified = enough && accepted(each + 5 * N, N, tolerance);
+        certified = enough && accepted(each + 5 * N, N, tolerance, COMPLEMENTARITY, DUALITY_GAP, RESOLUTION);
     }
     free(out.piece);
+    Py_END_ALLOW_THREADS
+    let_go(&buffers);
+    if (!enough) return PyErr_NoMemory();
+    return Py_BuildValue("iid", solved, certified, tried);
+}
+
+/* The tables of what `solve_clocks` writes and judges, as those of `solve`. */
+enum { CLOCK_DEVICE_TABLES = 13, CLOCK_PROBLEM_TABLES = 4 + CLOCK_VERDICTS };
+
+static PyObject *py_solve_clocks(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *cell, *devices, *own, *curve, *block, *codes;
+    Py_ssize_t N, K;
+    int threads;
+    double tolerance;
+    if (!PyArg_ParseTuple(args, "OOO!OnniOOd", &cell, &devices, &PyTuple_Type, &own, &curve, &N, &K, &threads, &block, &codes,
+                          &tolerance))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    ClockProblem problem;
+    double *to = NULL;
+    signed char *code = NULL;
+    int ready = problem_of(&buffers, cell, devices, curve, N, K, &problem.problem) && PyTuple_Size(own) == CLOCK_FIELDS;
+    for (int i = 0; ready && i < CLOCK_FIELDS; i++) ready = column(&buffers, PyTuple_GetItem(own, i), N, K, &problem.own[i]);
+    if (ready && (to = output(&buffers, block, CLOCK_DEVICE_TABLES * N * K + CLOCK_PROBLEM_TABLES * N, 'd')))
+        code = output(&buffers, codes, N * K + N, 'b');
+    if (!code) {
+        let_go(&buffers);
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "a tuple with the fields of clocks and electronics is due");
+        return NULL;
+    }
+    const ptrdiff_t size = N * K;
+    double *const each = to + CLOCK_DEVICE_TABLES * size;
+    const ClockAnswer found = {
+        .pruning_ratio = to, .bandwidth_hz = to + size, .tx_power_w = to + 2 * size, .upload_s = to + 3 * size,
+        .latency_s = to + 4 * size, .energy_j = to + 5 * size, .clock = to + 6 * size, .regime = code, .objective = each,
+        .price_per_hz = each + N, .prices_tried = each + 3 * N, .state = code + size,
+    };
+    const ClockJudgement judged = {
+        .verdict = each + 4 * N, .deadline_per_s = each + 2 * N, .energy_per_j = to + 7 * size, .peak_power_per_w = to + 8 * size,
+        .bandwidth_max_per_hz = to + 9 * size, .clock_max = to + 10 * size, .clock_min = to + 11 * size,
+        .circuit_power_per_w = to + 12 * size,
+    };
+    int solved = 1, certified = 0, enough;
+    double tried = 0.0;
+    Py_BEGIN_ALLOW_THREADS
+    enough = solve_clocks(&problem, &found, threads);
+    if (enough) for (ptrdiff_t row = 0; row < N; row++) {
+        solved &= found.state[row] == SOLVED;
+        tried += found.prices_tried[row];
+    }
+    if (enough && solved) {
+        judge_clocks(&problem, &found, &judged, threads);
+        certified = accepted(judged.verdict, N, tolerance, CLOCK_COMPLEMENTARITY, CLOCK_GAP, CLOCK_RESOLUTION);
+    }
     Py_END_ALLOW_THREADS
     let_go(&buffers);
     if (!enough) return PyErr_NoMemory();
@@ -409,6 +466,7 @@ static PyMethodDef methods[] = {
     {"normalise", py_normalise, METH_VARARGS, "Weights over their sum; whether every problem has one above 0."},
     {"judge", py_judge, METH_VARARGS, "Certificate of an allocation at given prices."},
     {"solve", py_solve, METH_VARARGS, "Exact allocation of a batch of problems, judged: whether all are solved, and certified; how many prices were tried."},
+    {"solve_clocks", py_solve_clocks, METH_VARARGS, "The same of devices with a clock and electronics."},
     {"least_cost", py_least_cost, METH_VARARGS, "A bound on what each upload costs at given prices."},
     {"least", py_least, METH_VARARGS, "What the floors of every device take, and the least that serves them."},
     {NULL, NULL, 0, NULL},

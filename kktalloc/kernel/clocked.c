@@ -1,0 +1,292 @@
+/* One price of bandwidth for devices with a clock and electronics: the compiled twin of `_engine/clock_engine.py`. Devices are
+ * asked one by one; a Newton step for what one keeps at a price, and one for the price, from the bend of the least bandwidth. */
+#include "clocked.h"
+#include "error.h"
+#include "root.h"
+
+#include <stdlib.h>
+
+enum { PRICE_STEPS = 200, KEEP_STEPS = 200, HALVINGS = 6 };
+#define FREE (-800.0)  /* the logarithm of a price that is 0 */
+#define DEAREST 800.0
+#define WITHIN 1e-12   /* floors that exceed a budget by no more than this count as served */
+#define FILLED 1e-13
+#define ROUNDED 1e-13  /* of the logarithm of a slope */
+#define NARROW 1e-17   /* a pruning ratio cannot tell keep ratios so close */
+
+/* A device of the problem that is solved, with what it keeps at the price last asked for. */
+typedef struct {
+    Clocked own;
+    Point at;
+    double q, less, more;  /* what it keeps lies between: known of prices too dear and too cheap */
+    double above;          /* a keep ratio next to one at which its slope jumps across the price, else 0 */
+    double pull;           /* by how much more bandwidth it asks as the log price falls, 0 where it does not move */
+    double level;          /* ln(B'/(alpha e')) there: less the log price, where it would start to move */
+} Phone;
+
+typedef struct {
+    const ClockProblem *problem;
+    ptrdiff_t row, count;
+    Phone *phone;
+    double log_price, share;
+    long asked;
+    Team *team;
+    Total *total;  /* of chunks: bandwidth, and pull */
+} Cell;
+
+/* ln(B'(q) / (alpha e'(1 - q))) and its slope: what is left of the log price where the device stays. */
+static double excess_of_keeping(const Cell *cell, ptrdiff_t k, double q, double *steep)
+{
+    Phone *f = &cell->phone[k];
+    double bend;
+    const double worth = f->own.weight * error_slope(&cell->problem->problem.curve, cell->row, k, 1.0 - q, &bend);
+    f->at = least_bandwidth(&f->own, q, f->at.clock);
+    *steep = f->at.bend + bend;
+    return log(f->at.slope) - log(worth);
+}
+
+/* What a device keeps at the log price: Newton steps in a bracket whose ends are looked at when a step wants to go there. */
+static void keep(const Cell *cell, ptrdiff_t k)
+{
+    Phone *f = &cell->phone[k];
+    double low = f->less, high = f->more, q = most(least(f->q, high), low), last = INFINITY, steep = NAN;
+    int below = 0, above = 0, jumped = 0;  /* whether the ends are known to be on their sides of the root */
+    f->pull = 0.0;
+    for (int n = 0; n < KEEP_STEPS; n++) {
+        f->level = excess_of_keeping(cell, k, q, &steep);
+        const double gain = cell->log_price + f->level;
+        const int rising = steep > 0.0 && steep < INFINITY;
+        if (gain != gain) break;  /* worth nothing, and costs nothing */
+        if (fabs(gain) <= ROUNDED) {
+            if (rising) f->pull = f->at.slope / steep;
+            break;
+        }
+        if ((gain < 0.0 && q >= high) || (gain > 0.0 && q <= low)) break;
+        if (gain < 0.0) low = q, below = 1;
+        else high = q, above = 1;
+        if (below && above && high - low <= most(NARROW, nextafter(high, INFINITY) - high)) {
+            f->above = high;
+            if (q == low) break;
+            q = low;
+            continue;
+        }
+        const double step = rising ? q - gain / steep : NAN;
+        const int slow = fabs(gain) > 0.5 * last && fabs(gain) < INFINITY;
+        last = fabs(gain);
+        if (!jumped && f->above > low && f->above < high && gain < 0.0) q = f->above, jumped = 1;
+        else if (step > low && step < high && !(slow && below && above)) q = step;
+        else if (gain < 0.0 && !above && !(step < high)) q = high, above = 1;
+        else if (gain > 0.0 && !below && !(step > low)) q = low, below = 1;
+        else q = 0.5 * (low + high);
+    }
+    f->q = q;
+}
+
+static void keep_chunk(void *context, ptrdiff_t item)
+{
+    const Cell *cell = context;
+    const ptrdiff_t end = (item + 1) * CHUNK < cell->count ? (item + 1) * CHUNK : cell->count;
+    Total bandwidth = {0.0, 0.0}, pull = {0.0, 0.0};
+    for (ptrdiff_t k = item * CHUNK; k < end; k++) {
+        keep(cell, k);
+        add(&bandwidth, cell->phone[k].at.b);
+        add(&pull, cell->phone[k].pull);
+    }
+    cell->total[2 * item] = bandwidth;
+    cell->total[2 * item + 1] = pull;
+}
+
+static double sum_of(const Cell *cell, int which)
+{
+    Total sum = {0.0, 0.0};
+    for (ptrdiff_t item = 0; item * CHUNK < cell->count; item++) add(&sum, value_of(cell->total[2 * item + which]));
+    return value_of(sum);
+}
+
+/* The most that a device keeps with a bandwidth that suffices for its floor. */
+static double most_kept(Phone *f, double b)
+{
+    double low = f->own.q_min, high = 1.0, q = 1.0;
+    for (int n = 0; n < KEEP_STEPS && high - low > NARROW; n++) {
+        f->at = least_bandwidth(&f->own, q, f->at.clock);
+        const double gain = log(f->at.b / b), step = q - gain * f->at.b / f->at.slope;
+        if (q == 1.0 && gain <= 0.0) return q;
+        if (fabs(gain) <= ROUNDED) return q;
+        if (gain < 0.0) low = q;
+        else high = q;
+        q = step > low && step < high ? step : 0.5 * (low + high);
+        if (q == low || q == high) break;
+    }
+    return low;
+}
+
+/* Between what devices keep at prices next to each other, where the answer jumps: those on both sides are as good. */
+static double left_over(void *context, double share)
+{
+    Cell *cell = context;
+    Total sum = {0.0, 0.0};
+    cell->asked++;
+    for (ptrdiff_t k = 0; k < cell->count; k++) {
+        Phone *f = &cell->phone[k];
+        f->q = f->less + (1.0 - share) * (f->more - f->less);
+        f->at = least_bandwidth(&f->own, f->q, f->at.clock);
+        add(&sum, f->at.b);
+    }
+    return log(value_of(sum));
+}
+
+/* A log price from what bandwidth is worth to the devices half way between their bounds. */
+static double guess_of(Cell *cell)
+{
+    double sum = 0.0, known = 0.0, steep;
+    for (ptrdiff_t k = 0; k < cell->count; k++) {
+        Phone *f = &cell->phone[k];
+        double level = INFINITY;
+        f->q = f->more;
+        for (int n = 0; n < HALVINGS && !(level < INFINITY) && f->more > f->less; n++) {
+            f->q = 0.5 * (f->q + f->less);
+            level = excess_of_keeping(cell, k, f->q, &steep);
+        }
+        if (level < INFINITY && level > -INFINITY) {
+            sum -= level;
+            known += 1.0;
+        }
+    }
+    cell->asked++;
+    return known > 0.0 ? most(least(sum / known, DEAREST), FREE) : 0.0;
+}
+
+/* The log price at which devices fill the cell: Newton's method in a bracket. Each is left with what it keeps. */
+static double fill(Cell *cell)
+{
+    double low = FREE, high = DEAREST, x = guess_of(cell), step = 1.0, last = INFINITY;
+    int below = 0, above = 0;
+    for (int n = 0; n < PRICE_STEPS; n++) {
+        cell->log_price = x;
+        in_parallel(cell->team, keep_chunk, cell, (cell->count + CHUNK - 1) / CHUNK);
+        cell->asked++;
+        const double total = sum_of(cell, 0), pull = sum_of(cell, 1), gain = log(total);
+        if (fabs(gain) <= FILLED) return x;
+        const int cheap = total > 1.0;
+        for (ptrdiff_t k = 0; k < cell->count; k++) {
+            Phone *f = &cell->phone[k];
+            if (cheap) f->more = f->q;
+            else f->less = f->q;
+        }
+        if (cheap) low = x, below = 1;
+        else high = x, above = 1;
+        if (high - low <= 2e-16 * most(1.0, fabs(x))) break;
+        const double newton = x + gain * total / pull;
+        const int slow = fabs(gain) > 0.5 * last;
+        last = fabs(gain);
+        if (newton > low && newton < high && !(slow && below && above)) x = newton;
+        else if (below && above) x = 0.5 * (low + high);
+        else x = most(least(cheap ? x + step : x - step, DEAREST), FREE), step *= 4.0;
+    }
+    left_over(cell, find_root(left_over, cell, 0.5, 0.0, 1.0, FILLED, 0.0).at);
+    return high;
+}
+
+/* What is found of a device, in SI units; `regime` as Python has it. */
+static void write_device(const Cell *cell, ptrdiff_t k, const ClockAnswer *out)
+{
+    Phone *f = &cell->phone[k];
+    const Problem *plain = &cell->problem->problem;
+    const ptrdiff_t i = cell->row * cell->count + k;
+    const double rho_max = device_value(plain, PRUNING_RATIO_MAX, cell->row, k), q = f->q;
+    /* 1 - rho must not round above the q that bandwidth and power are made for. */
+    double rho = 1.0 - q;
+    if (1.0 - rho > q) rho = nextafter(rho, 2.0);
+    rho = most(least(rho, rho_max), 0.0);
+    const Point at = least_bandwidth(&f->own, 1.0 - rho, f->at.clock);
+    const double kept = 1.0 - rho, B = cell_value(plain, BANDWIDTH_HZ, cell->row), noise = cell_value(plain, NOISE_PSD_W_PER_HZ, cell->row);
+    const double b = least(at.b, f->own.b_max) * B, p = at.p * device_value(plain, TX_POWER_MAX_W, cell->row, k);
+    const double bits = device_value(plain, PAYLOAD_BITS, cell->row, k) * kept + device_value(plain, OVERHEAD_BITS, cell->row, k);
+    const double carried = b > 0.0 ? b * log1p(device_value(plain, CHANNEL_GAIN, cell->row, k) * p / (noise * b)) / LN2 : 0.0;
+    const double upload = bits > 0.0 ? bits / carried : 0.0;
+    const double work = device_value(plain, PRUNED_COMPUTE_S, cell->row, k) * kept + own_value(cell->problem, FIXED_COMPUTE_S, cell->row, k);
+    const double heat = device_value(plain, PRUNED_COMPUTE_J, cell->row, k) * kept + own_value(cell->problem, FIXED_COMPUTE_J, cell->row, k);
+    const double drawn = p / device_value(plain, PA_EFFICIENCY, cell->row, k) + own_value(cell->problem, CIRCUIT_POWER_W, cell->row, k);
+    out->pruning_ratio[i] = rho;
+    out->bandwidth_hz[i] = b;
+    out->tx_power_w[i] = p;
+    out->upload_s[i] = upload;
+    out->latency_s[i] = device_value(plain, FIXED_LATENCY_S, cell->row, k) + work / at.clock + upload;
+    out->energy_j[i] = device_value(plain, FIXED_ENERGY_J, cell->row, k) + heat * at.clock * at.clock + (upload > 0.0 ? drawn * upload : 0.0);
+    out->clock[i] = at.clock;
+    const int full = at.b >= f->own.b_max * (1.0 - WITHIN);
+    out->regime[i] = (signed char)(rho >= rho_max ? AT_FLOOR : rho <= 0.0 ? AT_TOP : full ? AT_BANDWIDTH_MAX : at.regime);
+}
+
+/* Whether the problem is feasible, and so solved. */
+static int solve_one(Cell *cell, const ClockAnswer *out)
+{
+    const ptrdiff_t row = cell->row, K = cell->count;
+    Total floors = {0.0, 0.0}, tops = {0.0, 0.0};
+    for (ptrdiff_t k = 0; k < K; k++) {
+        Phone *f = &cell->phone[k];
+        *f = (Phone){.own = clocked_form(cell->problem, row, k)};
+        f->less = f->own.q_min;
+        f->at = least_bandwidth(&f->own, f->less, 0.0);
+        if (!(f->at.b < INFINITY) || f->at.b > f->own.b_max * (1.0 + WITHIN)) return 0;
+        add(&floors, least(f->at.b, f->own.b_max));
+    }
+    if (!(value_of(floors) <= 1.0 + WITHIN)) return 0;
+    for (ptrdiff_t k = 0; k < K; k++) {
+        Phone *f = &cell->phone[k];
+        f->q = f->more = f->own.b_max < INFINITY ? most_kept(f, f->own.b_max) : 1.0;
+        f->at = least_bandwidth(&f->own, f->q, f->at.clock);
+        add(&tops, f->at.b);
+    }
+    cell->asked = 2;
+    const int scarce = !(value_of(tops) <= 1.0 + WITHIN);
+    const double price = scarce ? exp(fill(cell)) : 0.0;
+    Total objective = {0.0, 0.0};
+    for (ptrdiff_t k = 0; k < K; k++) {
+        write_device(cell, k, out);
+        const double rho = out->pruning_ratio[row * K + k];
+        add(&objective, cell->phone[k].own.weight * error_value(&cell->problem->problem.curve, row, k, rho));
+    }
+    out->objective[row] = value_of(objective);
+    out->price_per_hz[row] = price / cell_value(&cell->problem->problem, BANDWIDTH_HZ, row);
+    return 1;
+}
+
+typedef struct {
+    const ClockProblem *problem;
+    const ClockAnswer *out;
+    int failed;
+} Batch;
+
+static void solve_row(const Batch *batch, ptrdiff_t row, Team *team)
+{
+    const ptrdiff_t K = batch->problem->problem.devices, chunks = (K + CHUNK - 1) / CHUNK;
+    Phone *phone = malloc((size_t)K * sizeof *phone + 2 * (size_t)chunks * sizeof(Total) + 1);
+    Cell cell = {.problem = batch->problem, .row = row, .count = K, .phone = phone, .team = team};
+    if (!phone) {
+        __atomic_store_n(&((Batch *)batch)->failed, 1, __ATOMIC_RELAXED);
+        return;
+    }
+    cell.total = (Total *)(phone + K);
+    batch->out->state[row] = solve_one(&cell, batch->out) ? SOLVED : INFEASIBLE;
+    batch->out->prices_tried[row] = (double)cell.asked;
+    free(phone);
+}
+
+static void solve_item(void *context, ptrdiff_t row) { solve_row(context, row, NULL); }
+
+int solve_clocks(const ClockProblem *problem, const ClockAnswer *out, int threads)
+{
+    const ptrdiff_t N = problem->problem.problems, K = problem->problem.devices;
+    Batch batch = {problem, out, 0};
+    if (K > CHUNK) {
+        Team *team = start_team(threads, (K + CHUNK - 1) / CHUNK);
+        for (ptrdiff_t row = 0; row < N; row++) solve_row(&batch, row, team);
+        end_team(team);
+    } else {
+        Team *team = start_team(threads, N);
+        in_parallel(team, solve_item, &batch, N);
+        end_team(team);
+    }
+    return !batch.failed;
+}
