@@ -45,7 +45,17 @@ setup(
             "kktalloc._kernel",
             [
                 f"kktalloc/kernel/{name}.c"
-                for name in ("module", "validate", "solve", "capped", "floors", "judge", "clocked", "clock_judge", "threads")
+                for name in (
+                    "module",
+                    "validate",
+                    "solve",
+                    "capped",
+                    "floors",
+                    "judge",
+                    "clocked",
+                    "clock_judge",
+                    "threads",
+                )
             ],
             depends=[
                 f"kktalloc/kernel/{name}.h"

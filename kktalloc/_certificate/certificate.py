@@ -292,6 +292,13 @@ def read_verdict(
     return found
 
 
+def read_clock_verdict(verdict: FloatArray, bandwidth_price_per_hz: FloatArray, per_w: FloatArray) -> Certificate:
+    """The same of devices with a clock (`kktalloc._certificate.compiled.judge_and_price_clocks`)."""
+    residuals = dict(zip(compiled.CLOCK_RESIDUALS, verdict, strict=False))
+    gap, resolution = verdict[len(residuals) :]
+    return Certificate(residuals, gap, bandwidth_price_per_hz, per_w, resolution, CERTIFIED)
+
+
 @lru_cache(maxsize=16, typed=True)
 def _all_equal(value: float | bool, shape: tuple[int, ...]) -> np.ndarray:
     """An array that takes no memory and cannot be written into."""

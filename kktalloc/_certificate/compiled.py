@@ -10,13 +10,18 @@ from kktalloc._problem.allocation import Allocation
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.regime import Regime
-from kktalloc._problem.served import curve_columns, serving, serving_floors
+from kktalloc._problem.served import CLOCK_TABLES, curve_columns, serving, serving_clocks, serving_floors
 from kktalloc._problem.threads import threads_for
 
 # Rows of what `judge` finds, in the order of kernel/problem.h; the gap and the resolution follow.
 RESIDUALS = (
     "primal_rate", "primal_energy", "primal_peak_power", "primal_bandwidth", "primal_total_power",
     "primal_pruning", "dual", "complementarity", "stationarity", "consistency",
+)  # fmt: skip
+# The same of devices with a clock, in the order of kernel/clock_problem.h.
+CLOCK_RESIDUALS = (
+    "primal_rate", "primal_energy", "primal_peak_power", "primal_bandwidth", "primal_bandwidth_max",
+    "primal_total_power", "primal_pruning", "primal_clock", "consistency", "dual", "complementarity", "stationarity",
 )  # fmt: skip
 _DEVICE_CLAIMS = ("upload_s", "latency_s", "energy_j", "energy_per_j", "peak_power_per_w")
 _CLAIMS = frozenset((*_DEVICE_CLAIMS, "objective", "deadline_per_s", "regime"))
@@ -60,6 +65,31 @@ def judge_and_price(
     allocation = found.pruning_ratio, found.bandwidth_hz, found.tx_power_w, found.price_per_hz, found.price_per_w
     _call_judge(module, problem, *allocation, claimed, verdict, priced, threads)
     return verdict, priced
+
+
+def judge_and_price_clocks(problem: Problem, found: Allocation) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+    """The same for devices with a clock: verdict, price of the deadline, and those of energy, peak power, own
+    bandwidth, the clock's upper and lower end and circuit power, ``(6, ..., K)``.
+    """
+    module = serving_clocks(problem)
+    if module is None:
+        return None
+    (N, K), (of_device, of_problem) = problem.sizes, CLOCK_TABLES
+    each = (
+        found.pruning_ratio, found.bandwidth_hz, found.tx_power_w, found.upload_s, found.latency_s, found.energy_j,
+        found.clock,
+    )  # fmt: skip
+    block, size = np.empty(of_device * N * K + of_problem * N), N * K
+    of_devices, of_problems = block[: of_device * size].reshape(of_device, *problem.shape), block[of_device * size :]
+    of_problems = of_problems.reshape(of_problem, *problem.batch_shape)
+    for table, values in zip(of_devices, each, strict=False):
+        table[...] = values
+    of_problems[0], of_problems[1] = found.objective, found.price_per_hz
+    codes = np.concatenate([np.ravel(_codes(found.regime)), np.zeros(N, np.int8)])  # type: ignore[arg-type]
+    module.judge_clocks(
+        *problem.columns, problem.clock_columns, curve_columns(problem), N, K, threads_for(size), block, codes
+    )
+    return of_problems[4:], of_problems[2], of_devices[len(each) :]
 
 
 def _call_judge(

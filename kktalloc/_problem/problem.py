@@ -390,6 +390,14 @@ class Problem:
         of_cell = c["bandwidth_hz"], c["noise_psd_w_per_hz"], c["deadline_s"], c.get("total_power_w", inf)
         return of_cell, _compiled_values(self._devices)
 
+    @property
+    def clock_columns(self) -> tuple[Values, ...]:
+        """Fields of the devices that clocks and electronics add, and their own bandwidth, which broadcast likewise."""
+        columns = self._devices["bandwidth_max_hz"], *_clock_values(self._devices)
+        if len(self.shape) <= 2:
+            return columns
+        return tuple(np.broadcast_to(v, self.shape).reshape(self.sizes) for v in columns)
+
     @cached_property
     def _flat_columns(self) -> tuple[tuple[Values, ...], tuple[Values, ...]]:
         cell = (self._cell.get(name, inf) for name in _CELL)

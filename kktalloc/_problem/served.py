@@ -1,7 +1,8 @@
 """Which problems the compiled kernel takes.
 
-It takes problems without a limit on a device's own bandwidth, a clock or electronics, whose pruning error is linear, a
-power law or a table; NumPy takes every kind.
+It takes problems whose pruning error is linear, a power law or a table: those without a limit on a device's own
+bandwidth, a clock or electronics, and, by an engine of its own, those with a clock or electronics. NumPy takes every
+kind.
 """
 
 from __future__ import annotations
@@ -20,12 +21,25 @@ from kktalloc._problem.problem import Problem
 _POWER_LAW, _TABLE = 1, 2
 _MOST_POINTS = 30000
 
+# Of kernel/module.c: tables of what is found and judged of devices with a clock, with an entry per device and per
+# problem.
+CLOCK_TABLES = 13, 18
+
 
 def serving(problem: Problem) -> Any:
     """The kernel if it takes this kind of problem, else None: the one place that decides."""
+    return None if problem.bandwidth_limited or problem.clocked else _serving_curve(problem)
+
+
+def serving_clocks(problem: Problem) -> Any:
+    """The kernel if it takes this kind of problem with a clock or electronics, else None."""
+    return _serving_curve(problem) if problem.clocked else None
+
+
+def _serving_curve(problem: Problem) -> Any:
     curve = problem.pruning_error
     known = type(curve) in (Linear, PowerLaw) or (type(curve) is Table and np.shape(curve.error)[-1] <= _MOST_POINTS)
-    if not known or problem.shape[-1] == 0 or problem.bandwidth_limited or problem.clocked:
+    if not known or problem.shape[-1] == 0:
         return None
     warn_of_the_slow_engine(math.prod(problem.shape))
     return kernel()

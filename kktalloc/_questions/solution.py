@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kktalloc._certificate import compiled as compiled_judge
-from kktalloc._certificate.certificate import Certificate, certify, read_verdict
+from kktalloc._certificate.certificate import Certificate, certify, read_clock_verdict, read_verdict
 from kktalloc._certificate.prices import Prices, prices
 from kktalloc._device.clocked import clocked_form
 from kktalloc._device.reduced import reduce
-from kktalloc._engine import clock_engine, compiled, numpy_engine
+from kktalloc._engine import clock_engine, compiled, compiled_clocks, numpy_engine
 from kktalloc._problem.allocation import Allocation, Allotment, fixed_clock
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
@@ -63,6 +63,8 @@ class Solution(Judged, Allotment):
         """The verdict on these arrays; `dataclasses.replace` has it found anew, writing into them does not."""
         if (said := vars(self).get("_verdict")) is not None:  # these very arrays were judged as they were made
             worth = self.prices
+            if self.problem.clocked:
+                return read_clock_verdict(said, worth.bandwidth_per_hz, worth.total_power_per_w)
             passed = vars(self).get("_certified")
             return read_verdict(said, worth.bandwidth_per_hz, worth.total_power_per_w, passed=passed)
         limits = self.prices.bandwidth_max_per_hz
@@ -139,18 +141,20 @@ def solve(problem: Problem, throw: bool = True, threads: int | None = None) -> S
     check_threads(threads)
     diagnosis: Diagnosis | None
     if problem.clocked:
-        found, diagnosis = _solve_clocked(problem, throw)
-        solution = _judged(problem, found, diagnosis)
-        return close(solution if nothing_to_judge(solution) else _priced_anew(solution, found), throw)
-    answer = compiled.solve(problem, threads)
-    if answer is not None and answer.certified:
-        return _certified(problem, answer)
-    kernel, diagnosis = None if answer is None else answer.allocation(), None
+        timed = compiled_clocks.solve(problem, threads)
+        if timed is not None and timed.solved and (solution := _with_clocks(problem, timed)).certificate.ok:
+            return _within_cap(problem, solution)
+        kernel, diagnosis = None if timed is None else timed.allocation(), None
+    else:
+        answer = compiled.solve(problem, threads)
+        if answer is not None and answer.certified:
+            return _certified(problem, answer)
+        kernel, diagnosis = None if answer is None else answer.allocation(), None
     if kernel is None or not kernel.solved.all():
         found, diagnosis = _solve_numpy(problem, throw, kernel)
     else:
         found = kernel
-    solution = _judged(problem, found, diagnosis, threads)
+    solution = _within_cap(problem, _judged(problem, found, diagnosis, threads))
     if nothing_to_judge(solution) or solution.certificate.ok:
         return close(solution, throw)
     if kernel is not None and (retry := kernel.solved & _refused(solution)).any():
@@ -178,6 +182,24 @@ def _certified(problem: Problem, answer: compiled.Answer) -> Solution:
     return solution
 
 
+def _with_clocks(problem: Problem, answer: compiled_clocks.ClockAnswer) -> Solution:
+    """The same for devices with a clock and electronics, whatever the judge says."""
+    rho, b, p, upload, latency, energy, clock, *each = answer.device
+    objective, per_hz, deadline = answer.each[:3]
+    none = np.zeros(problem.batch_shape)
+    found = rho, b, p, upload, latency, energy, clock
+    solution = Solution(*found, problem, objective, answer.regime, Prices(per_hz, deadline, none, *each), None)
+    vars(solution)["_verdict"] = answer.verdict
+    return solution
+
+
+def _within_cap(problem: Problem, solution: Solution) -> Solution:
+    """The same; with a clock or electronics a cap on total power may stand, but not bind."""
+    if problem.clocked and problem.capped:
+        refuse_total_power(problem, np.nansum(solution.tx_power_w, axis=-1), "solve with a clock or electronics")
+    return solution
+
+
 @lru_cache(maxsize=8)
 def _nothing(shape: tuple[int, ...]) -> FloatArray:
     """Zeros that take no memory: the kernel takes no limits on a device's own bandwidth, so that these cost nothing."""
@@ -193,7 +215,11 @@ def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None, th
         worth = Prices(void, void, void, each, each, each, *([each] * 3 if problem.clocked else []))
         return Solution(*arrays, problem, found.objective, found.regime, worth, diagnosis)
     judged = compiled_judge.judge_and_price(problem, found, threads)
-    if judged is None:
+    timed = compiled_judge.judge_and_price_clocks(problem, found)
+    if timed is not None:
+        verdict, deadline, each = timed
+        worth = Prices(found.price_per_hz, deadline, found.price_per_w, *each)
+    elif judged is None:
         worth = prices(problem, *allocation, found.price_per_hz, found.price_per_w, found.clock)
     else:
         verdict, (deadline, energy, peak) = judged
@@ -209,7 +235,7 @@ def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None, th
             },
         )
     solution = Solution(*arrays, problem, found.objective, found.regime, worth, diagnosis)
-    if judged is not None:
+    if judged is not None or timed is not None:
         vars(solution)["_verdict"] = verdict
     return solution
 
@@ -239,18 +265,6 @@ def _priced_anew(solution: Solution, found: Allocation) -> Solution:
     return _judged(solution.problem, replace(found, price_per_hz=per_hz, price_per_w=per_w), solution.diagnosis)
 
 
-def _solve_clocked(problem: Problem, throw: bool) -> tuple[Allocation, Diagnosis | None]:
-    """Devices with a clock and electronics, by the engine for these; without regard to a cap, which must not bind."""
-    form = clocked_form(problem)
-    diagnosis = diagnose(problem)
-    if throw and diagnosis is not None:
-        raise InfeasibleError(diagnosis)
-    fine = np.ones(problem.batch_shape, dtype=bool) if diagnosis is None else diagnosis.feasible
-    found = clock_engine.solve(problem, form, fine)
-    refuse_total_power(problem, np.nansum(found.tx_power_w, axis=-1), "solve with a clock or electronics")
-    return found, diagnosis
-
-
 def _solve_numpy(problem: Problem, throw: bool, found: Allocation | None) -> tuple[Allocation, Diagnosis | None]:
     """The problems that `found` leaves unsolved, or all, by the NumPy engine; and what is missing where none can be."""
     diagnosis = diagnose(problem)
@@ -259,12 +273,14 @@ def _solve_numpy(problem: Problem, throw: bool, found: Allocation | None) -> tup
             raise InfeasibleError(diagnosis)
         if not diagnosis.feasible.any():
             return numpy_engine.nothing(problem), diagnosis
-    form = reduce(problem)
     fine = np.ones(problem.batch_shape, dtype=bool) if diagnosis is None else diagnosis.feasible
     known = np.zeros(problem.batch_shape, dtype=bool) if found is None else found.solved & fine
     if found is not None:
         enter("numpy", retries=int((fine & ~known).sum()))
-    answer = numpy_engine.solve(problem, form, fine & ~known)
+    if problem.clocked:
+        answer = clock_engine.solve(problem, clocked_form(problem), fine & ~known)
+    else:
+        answer = numpy_engine.solve(problem, reduce(problem), fine & ~known)
     if found is None or not known.any():
         return replace(answer, solved=fine), diagnosis
     merged = {

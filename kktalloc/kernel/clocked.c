@@ -11,6 +11,8 @@ enum { PRICE_STEPS = 200, KEEP_STEPS = 200, HALVINGS = 6 };
 #define DEAREST 800.0
 #define WITHIN 1e-12   /* floors that exceed a budget by no more than this count as served */
 #define FILLED 1e-13
+#define LAST 1e-7      /* of a log price or a log bandwidth: what a last step leaves is the square of that */
+#define SETTLED 1e-11
 #define ROUNDED 1e-13  /* of the logarithm of a slope */
 #define NARROW 1e-17   /* a pruning ratio cannot tell keep ratios so close */
 
@@ -18,7 +20,7 @@ enum { PRICE_STEPS = 200, KEEP_STEPS = 200, HALVINGS = 6 };
 typedef struct {
     Clocked own;
     Point at;
-    double q, less, more;  /* what it keeps lies between: known of prices too dear and too cheap */
+    double rho, q, less, more;  /* what it keeps lies between: known of prices too dear and too cheap */
     double above;          /* a keep ratio next to one at which its slope jumps across the price, else 0 */
     double pull;           /* by how much more bandwidth it asks as the log price falls, 0 where it does not move */
     double level;          /* ln(B'/(alpha e')) there: less the log price, where it would start to move */
@@ -156,18 +158,43 @@ static double guess_of(Cell *cell)
     return known > 0.0 ? most(least(sum / known, DEAREST), FREE) : 0.0;
 }
 
+/* What a device may prune to keep about q: 1 - rho must not round above the q that its bandwidth is made for. */
+static double pruned_to_keep(const Clocked *d, double q)
+{
+    double rho = 1.0 - q;
+    if (1.0 - rho > q) rho = nextafter(rho, 2.0);
+    return most(least(rho, 1.0 - d->q_min), 0.0);
+}
+
+/* Moves every device by what it would move for a log price that is `more` higher, and leaves them where pruning ratios can tell;
+ * the log of the bandwidth that this takes. */
+static double settle(Cell *cell, double more)
+{
+    Total sum = {0.0, 0.0};
+    cell->asked++;
+    for (ptrdiff_t k = 0; k < cell->count; k++) {
+        Phone *f = &cell->phone[k];
+        const double q = f->pull > 0.0 ? f->q - more * f->pull / f->at.slope : f->q;
+        f->rho = pruned_to_keep(&f->own, most(least(q, f->more), f->less));
+        f->q = 1.0 - f->rho;
+        f->at = least_bandwidth(&f->own, f->q, f->at.clock);
+        add(&sum, f->at.b);
+    }
+    return log(value_of(sum));
+}
+
 /* The log price at which devices fill the cell: Newton's method in a bracket. Each is left with what it keeps. */
 static double fill(Cell *cell)
 {
-    double low = FREE, high = DEAREST, x = guess_of(cell), step = 1.0, last = INFINITY;
+    double low = FREE, high = DEAREST, x = guess_of(cell), step = 2.0, last = INFINITY;
     int below = 0, above = 0;
     for (int n = 0; n < PRICE_STEPS; n++) {
         cell->log_price = x;
         in_parallel(cell->team, keep_chunk, cell, (cell->count + CHUNK - 1) / CHUNK);
         cell->asked++;
         const double total = sum_of(cell, 0), pull = sum_of(cell, 1), gain = log(total);
-        if (fabs(gain) <= FILLED) return x;
-        const int cheap = total > 1.0;
+        const double more = pull > 0.0 ? gain * total / pull : 0.0;
+        const int cheap = total > 1.0, slow = fabs(gain) > 0.5 * last;
         for (ptrdiff_t k = 0; k < cell->count; k++) {
             Phone *f = &cell->phone[k];
             if (cheap) f->more = f->q;
@@ -175,30 +202,32 @@ static double fill(Cell *cell)
         }
         if (cheap) low = x, below = 1;
         else high = x, above = 1;
+        /* The last step moves all at once. */
+        if (fabs(gain) <= LAST && fabs(more) <= LAST) {
+            const double left = settle(cell, more);
+            if (fabs(left) <= SETTLED || fabs(gain) <= FILLED) return x + more;
+        }
         if (high - low <= 2e-16 * most(1.0, fabs(x))) break;
-        const double newton = x + gain * total / pull;
-        const int slow = fabs(gain) > 0.5 * last;
         last = fabs(gain);
-        if (newton > low && newton < high && !(slow && below && above)) x = newton;
+        const double newton = x + most(least(more, step), -step);
+        if (more != 0.0 && newton > low && newton < high && !(slow && below && above)) x = newton;
         else if (below && above) x = 0.5 * (low + high);
-        else x = most(least(cheap ? x + step : x - step, DEAREST), FREE), step *= 4.0;
+        else x = most(least(cheap ? x + step : x - step, DEAREST), FREE);
+        if (!(below && above)) step *= 2.0;
     }
     left_over(cell, find_root(left_over, cell, 0.5, 0.0, 1.0, FILLED, 0.0).at);
+    settle(cell, 0.0);
     return high;
 }
 
 /* What is found of a device, in SI units; `regime` as Python has it. */
 static void write_device(const Cell *cell, ptrdiff_t k, const ClockAnswer *out)
 {
-    Phone *f = &cell->phone[k];
+    const Phone *f = &cell->phone[k];
     const Problem *plain = &cell->problem->problem;
     const ptrdiff_t i = cell->row * cell->count + k;
-    const double rho_max = device_value(plain, PRUNING_RATIO_MAX, cell->row, k), q = f->q;
-    /* 1 - rho must not round above the q that bandwidth and power are made for. */
-    double rho = 1.0 - q;
-    if (1.0 - rho > q) rho = nextafter(rho, 2.0);
-    rho = most(least(rho, rho_max), 0.0);
-    const Point at = least_bandwidth(&f->own, 1.0 - rho, f->at.clock);
+    const double rho_max = device_value(plain, PRUNING_RATIO_MAX, cell->row, k), rho = f->rho;
+    const Point at = f->at;
     const double kept = 1.0 - rho, B = cell_value(plain, BANDWIDTH_HZ, cell->row), noise = cell_value(plain, NOISE_PSD_W_PER_HZ, cell->row);
     const double b = least(at.b, f->own.b_max) * B, p = at.p * device_value(plain, TX_POWER_MAX_W, cell->row, k);
     const double bits = device_value(plain, PAYLOAD_BITS, cell->row, k) * kept + device_value(plain, OVERHEAD_BITS, cell->row, k);
@@ -241,6 +270,7 @@ static int solve_one(Cell *cell, const ClockAnswer *out)
     cell->asked = 2;
     const int scarce = !(value_of(tops) <= 1.0 + WITHIN);
     const double price = scarce ? exp(fill(cell)) : 0.0;
+    if (!scarce) settle(cell, 0.0);
     Total objective = {0.0, 0.0};
     for (ptrdiff_t k = 0; k < K; k++) {
         write_device(cell, k, out);

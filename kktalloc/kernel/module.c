@@ -148,14 +148,14 @@ static Column written(const double *data, ptrdiff_t columns)
     return (Column){(const char *)data, columns * (ptrdiff_t)sizeof(double), sizeof(double)};
 }
 
-/* Whether `rows` rows of a verdict, one entry of a problem each, are within the tolerance; the gap and complementarity, whose rows are
- * named, beyond what rounding the data is worth. What is no number is not. */
-static int accepted(const double *verdict, ptrdiff_t N, double tolerance, int complementarity, int gap, int resolution)
+/* Whether a verdict is within the tolerance, row of a problem by row; the gap and complementarity, beyond what rounding the data
+ * is worth. What is no number is not. */
+static int accepted(const double *verdict, ptrdiff_t N, double tolerance)
 {
     for (ptrdiff_t row = 0; row < N; row++) {
-        const double blur = verdict[resolution * N + row];
-        for (int i = 0; i <= gap; i++) {
-            const double allowed = tolerance + (i == complementarity || i == gap ? blur : 0.0);
+        const double blur = verdict[RESOLUTION * N + row];
+        for (int i = 0; i <= DUALITY_GAP; i++) {
+            const double allowed = tolerance + (i == COMPLEMENTARITY || i == DUALITY_GAP ? blur : 0.0);
             if (!(verdict[i * N + row] <= allowed)) return 0;
         }
     }
@@ -219,7 +219,7 @@ static PyObject *py_solve(PyObject *self, PyObject *args)
     }
     if (enough && solved) {
         enough = judge_solution(&problem, &out, threads, each + 3 * N, each + 5 * N);
-        certified = enough && accepted(each + 5 * N, N, tolerance, COMPLEMENTARITY, DUALITY_GAP, RESOLUTION);
+        certified = enough && accepted(each + 5 * N, N, tolerance);
     }
     free(out.piece);
     Py_END_ALLOW_THREADS
@@ -228,60 +228,88 @@ static PyObject *py_solve(PyObject *self, PyObject *args)
     return Py_BuildValue("iid", solved, certified, tried);
 }
 
-/* The tables of what `solve_clocks` writes and judges, as those of `solve`. */
+/* The tables of what `solve_clocks` writes and of what the judge makes of it, in one block as those of `solve`. */
 enum { CLOCK_DEVICE_TABLES = 13, CLOCK_PROBLEM_TABLES = 4 + CLOCK_VERDICTS };
 
-static PyObject *py_solve_clocks(PyObject *self, PyObject *args)
+typedef struct {
+    ClockProblem problem;
+    ClockAnswer found;
+    ClockJudgement judged;
+    int threads;
+} ClockCall;
+
+/* What both calls are given: cell, devices, what clocks add, the curve, N, K, threads, block and codes. */
+static int clock_call(Buffers *buffers, PyObject *args, ClockCall *out)
 {
-    (void)self;
     PyObject *cell, *devices, *own, *curve, *block, *codes;
     Py_ssize_t N, K;
-    int threads;
-    double tolerance;
-    if (!PyArg_ParseTuple(args, "OOO!OnniOOd", &cell, &devices, &PyTuple_Type, &own, &curve, &N, &K, &threads, &block, &codes,
-                          &tolerance))
-        return NULL;
-    Buffers buffers = {.count = 0};
-    ClockProblem problem;
-    double *to = NULL;
-    signed char *code = NULL;
-    int ready = problem_of(&buffers, cell, devices, curve, N, K, &problem.problem) && PyTuple_Size(own) == CLOCK_FIELDS;
-    for (int i = 0; ready && i < CLOCK_FIELDS; i++) ready = column(&buffers, PyTuple_GetItem(own, i), N, K, &problem.own[i]);
-    if (ready && (to = output(&buffers, block, CLOCK_DEVICE_TABLES * N * K + CLOCK_PROBLEM_TABLES * N, 'd')))
-        code = output(&buffers, codes, N * K + N, 'b');
-    if (!code) {
-        let_go(&buffers);
-        if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "a tuple with the fields of clocks and electronics is due");
-        return NULL;
+    double *to;
+    signed char *code;
+    if (!PyArg_ParseTuple(args, "OOO!OnniOO", &cell, &devices, &PyTuple_Type, &own, &curve, &N, &K, &out->threads, &block, &codes))
+        return 0;
+    if (PyTuple_Size(own) != CLOCK_FIELDS) {
+        PyErr_SetString(PyExc_ValueError, "a tuple with the fields that clocks add is due");
+        return 0;
     }
+    if (!problem_of(buffers, cell, devices, curve, N, K, &out->problem.problem)) return 0;
+    for (int i = 0; i < CLOCK_FIELDS; i++)
+        if (!column(buffers, PyTuple_GetItem(own, i), N, K, &out->problem.own[i])) return 0;
+    if (!(to = output(buffers, block, CLOCK_DEVICE_TABLES * N * K + CLOCK_PROBLEM_TABLES * N, 'd'))) return 0;
+    if (!(code = output(buffers, codes, N * K + N, 'b'))) return 0;
     const ptrdiff_t size = N * K;
     double *const each = to + CLOCK_DEVICE_TABLES * size;
-    const ClockAnswer found = {
+    out->found = (ClockAnswer){
         .pruning_ratio = to, .bandwidth_hz = to + size, .tx_power_w = to + 2 * size, .upload_s = to + 3 * size,
         .latency_s = to + 4 * size, .energy_j = to + 5 * size, .clock = to + 6 * size, .regime = code, .objective = each,
         .price_per_hz = each + N, .prices_tried = each + 3 * N, .state = code + size,
     };
-    const ClockJudgement judged = {
+    out->judged = (ClockJudgement){
         .verdict = each + 4 * N, .deadline_per_s = each + 2 * N, .energy_per_j = to + 7 * size, .peak_power_per_w = to + 8 * size,
         .bandwidth_max_per_hz = to + 9 * size, .clock_max = to + 10 * size, .clock_min = to + 11 * size,
         .circuit_power_per_w = to + 12 * size,
     };
-    int solved = 1, certified = 0, enough;
+    return 1;
+}
+
+/* Whether all are solved, and then judged; how many prices were tried. */
+static PyObject *py_solve_clocks(PyObject *self, PyObject *args)
+{
+    (void)self;
+    Buffers buffers = {.count = 0};
+    ClockCall call;
+    int enough = 1, solved = 1;
     double tried = 0.0;
-    Py_BEGIN_ALLOW_THREADS
-    enough = solve_clocks(&problem, &found, threads);
-    if (enough) for (ptrdiff_t row = 0; row < N; row++) {
-        solved &= found.state[row] == SOLVED;
-        tried += found.prices_tried[row];
+    const int ready = clock_call(&buffers, args, &call);
+    if (ready) {
+        const ptrdiff_t N = call.problem.problem.problems;
+        Py_BEGIN_ALLOW_THREADS
+        enough = solve_clocks(&call.problem, &call.found, call.threads);
+        if (enough) for (ptrdiff_t row = 0; row < N; row++) {
+            solved &= call.found.state[row] == SOLVED;
+            tried += call.found.prices_tried[row];
+        }
+        if (enough && solved) judge_clocks(&call.problem, &call.found, &call.judged, call.threads);
+        Py_END_ALLOW_THREADS
+        if (!enough) PyErr_NoMemory();
     }
-    if (enough && solved) {
-        judge_clocks(&problem, &found, &judged, threads);
-        certified = accepted(judged.verdict, N, tolerance, CLOCK_COMPLEMENTARITY, CLOCK_GAP, CLOCK_RESOLUTION);
-    }
-    Py_END_ALLOW_THREADS
     let_go(&buffers);
-    if (!enough) return PyErr_NoMemory();
-    return Py_BuildValue("iid", solved, certified, tried);
+    return ready && enough ? Py_BuildValue("id", solved, tried) : NULL;
+}
+
+static PyObject *py_judge_clocks(PyObject *self, PyObject *args)
+{
+    (void)self;
+    Buffers buffers = {.count = 0};
+    ClockCall call;
+    const int ready = clock_call(&buffers, args, &call);
+    if (ready) {
+        Py_BEGIN_ALLOW_THREADS
+        judge_clocks(&call.problem, &call.found, &call.judged, call.threads);
+        Py_END_ALLOW_THREADS
+    }
+    let_go(&buffers);
+    if (!ready) return NULL;
+    Py_RETURN_NONE;
 }
 
 /* A column that may be None. */
@@ -466,7 +494,8 @@ static PyMethodDef methods[] = {
     {"normalise", py_normalise, METH_VARARGS, "Weights over their sum; whether every problem has one above 0."},
     {"judge", py_judge, METH_VARARGS, "Certificate of an allocation at given prices."},
     {"solve", py_solve, METH_VARARGS, "Exact allocation of a batch of problems, judged: whether all are solved, and certified; how many prices were tried."},
-    {"solve_clocks", py_solve_clocks, METH_VARARGS, "The same of devices with a clock and electronics."},
+    {"solve_clocks", py_solve_clocks, METH_VARARGS, "The same of devices with a clock and electronics, judged where all are solved."},
+    {"judge_clocks", py_judge_clocks, METH_VARARGS, "The verdict on such an allocation, and its prices, written beside it."},
     {"least_cost", py_least_cost, METH_VARARGS, "A bound on what each upload costs at given prices."},
     {"least", py_least, METH_VARARGS, "What the floors of every device take, and the least that serves them."},
     {NULL, NULL, 0, NULL},
