@@ -23,7 +23,7 @@ from fltrain.models import ModelName
 from fltrain.partition import Scheme
 from fltrain.radio import Deadline, Radio, RadioPlanner, Unpruned
 from kktalloc import channel
-from kktalloc._command import INTERRUPTED, Parser, emit, run
+from kktalloc._command import INTERRUPTED, Parser, emit, run, wrapped
 from kktalloc._questions.export import plain
 from kktalloc.links import Fading
 from kktalloc.radio import Phones
@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         made = commands.add_parser(
             name,
             help=text,
-            description=description,
+            description=wrapped(description),
             epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -149,10 +149,10 @@ def _parser() -> argparse.ArgumentParser:
     train = command(
         "train",
         "train on a drawn cell",
-        "Train on data of yours or scikit-learn's digits, on phones in a drawn 3GPP macro cell. Exit code 0: done;\n"
+        "Train on data of yours or scikit-learn's digits, on phones in a drawn 3GPP macro cell. Exit code 0: done; "
         "2: bad input; 3: a round is impossible on this radio; 130: interrupted, what was done is written.",
         "python -m fltrain train --devices 10 --rounds 30",
-        "python -m fltrain train --data windows.npz --users person --partition by_user --target 0.9 --out run.json",
+        "python -m fltrain train --data windows.npz --users person --partition by_user",
         "python -m fltrain train --plan deadline --deadline-s 0.05 --json",
     )
     count = command("count", "what one round asks of each device", f"FLOPs and bits of a round. {_CODES}",

@@ -13,7 +13,7 @@ from importlib import import_module, resources
 from importlib.metadata import version
 from pathlib import Path
 
-from kktalloc._command import Parser, emit, run
+from kktalloc._command import Parser, emit, run, wrapped
 
 _CODES = "Exit code 0: done; 2: bad input, or a stream that is closed or full; 130: interrupted."
 
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         return commands.add_parser(
             name,
             help=text,
-            description=description,
+            description=wrapped(description),
             epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     solve = command(
         "solve",
         "solve a scenario file",
-        "Solve a scenario file. Exit code 0: solved; 1: the certificate refused the answer; 2: bad input;\n"
+        "Solve a scenario file. Exit code 0: solved; 1: the certificate refused the answer; 2: bad input; "
         "3: infeasible. 130: interrupted.",
         "kktalloc solve scenario.toml",
         "kktalloc solve scenario.toml --json --out solution.json",
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     certify = command(
         "certify",
         "judge an allocation, whoever made it",
-        "Judge an allocation by its optimality conditions and duality gap; the solver is not asked. Exit code 0: it\n"
+        "Judge an allocation by its optimality conditions and duality gap; the solver is not asked. Exit code 0: it "
         "holds; 1: refused; 2: bad input; 130: interrupted.",
         "kktalloc certify scenario.toml solution.json",
         "kktalloc certify scenario.toml solution.json --json",
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     plan = command(
         "plan",
         "the deadline with the best guarantee in a training time",
-        "How long each round should be when training may take a given time. Exit code 0: done; 2: bad input;\n"
+        "How long each round should be when training may take a given time. Exit code 0: done; 2: bad input; "
         "3: not one round fits; 130: interrupted.",
         "kktalloc plan scenario.toml assumptions.toml --total-time 600",
     )
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     verify = command(
         "verify",
         "check the convergence bound's derivation, step by step",
-        "Check every step of the convergence bound's derivation, or of one's own, exactly. Exit code 0: all hold;\n"
+        "Check every step of the convergence bound's derivation, or of one's own, exactly. Exit code 0: all hold; "
         "1: one does not; 2: a file cannot be read or written; 130: interrupted.",
         "kktalloc verify",
         "kktalloc verify --latex build",

@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -64,6 +66,11 @@ def emit(text: str) -> None:
         raise
     except OSError as error:
         raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def wrapped(text: str) -> str:
+    """A paragraph of help in lines that fit the terminal, for a parser that leaves its lines alone."""
+    return textwrap.fill(text, max(shutil.get_terminal_size().columns - 2, 40))
 
 
 def printable(text: str) -> str:

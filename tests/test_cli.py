@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -67,15 +68,36 @@ def test_table_for_a_human(capsys: pytest.CaptureFixture[str]):
     assert main(["solve", str(EXAMPLE)]) == 0
     lines = capsys.readouterr().out.splitlines()
     solution = ka.solve(load_scenario(EXAMPLE))
-    header = lines[0].split()
-    units = ["device", "pruned/%", "bandwidth/MHz", "power/mW", "upload/ms", "latency/ms", "energy/mJ"]
-    assert header[:7] == units
-    for k, line in enumerate(lines[1:11]):
+    assert lines[0].split() == ["device", "pruned", "bandwidth", "power", "upload", "latency", "energy", "limited", "by"]
+    assert lines[1].split() == ["%", "MHz", "mW", "ms", "ms", "mJ"]
+    for k, line in enumerate(lines[2:12]):
         shown = [float(word) for word in line.split()[:7]]
         row = [k, 100 * solution.pruning_ratio[k], solution.bandwidth_hz[k] / 1e6, 1e3 * solution.tx_power_w[k]]
         row += [1e3 * solution.upload_s[k], 1e3 * solution.latency_s[k], 1e3 * solution.energy_j[k]]
-        np.testing.assert_allclose(shown, row, atol=5.1e-5)
+        np.testing.assert_allclose(shown, row, atol=5.1e-4)
+    assert max(map(len, lines)) <= 80  # a terminal
     assert any("certificate: holds" in line for line in lines)
+
+
+def test_the_table_calls_devices_by_name_and_shows_clocks(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    problem = load_scenario(EXAMPLE)
+    devices = replace(problem.devices, name=[f"phone {k}" for k in range(10)], clock_min=0.5, clock_max=1.5)
+    path = scenario(tmp_path, ka.Problem(problem.cell, devices))
+    assert main(["solve", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "clock" in lines[1]
+    assert [line.split("  ")[0].strip()[:7] for line in lines[3:13]] == [f"phone {k}" for k in range(10)]
+    assert max(map(len, lines)) <= 88
+
+
+@pytest.mark.parametrize("command", [[], ["solve"], ["certify"], ["plan"], ["verify"], ["schema"], ["bench"]])
+def test_help_fits_a_terminal(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("resource", ["bandwidth", "peak_power", "energy", "deadline"])
