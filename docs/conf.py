@@ -25,7 +25,6 @@ myst_heading_anchors = 3
 autodoc_mock_imports = ["flwr", "ray"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # shapes and units stand in the docstrings
-autodoc_class_signature = "separated"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_preprocess_types = False
