@@ -60,7 +60,9 @@ def solution_table(solution: Solution) -> str:
         called = [str(name) or str(k) for k, name in enumerate(names[index])]
         table = [_aligned("device", "", called), *(_aligned(h, u, _digits(v[index])) for h, u, v in columns)]
         texts = ["limited by", "", *limits]
-        lines += [f"{''.join(row)[1:]}  {text}".rstrip() for row, text in zip(zip(*table, strict=True), texts, strict=True)]
+        lines += [
+            f"{''.join(row)[1:]}  {text}".rstrip() for row, text in zip(zip(*table, strict=True), texts, strict=True)
+        ]
         lines += ["", f"weighted pruning ratio     {solution.objective[index]:.9f}"]
         lines.append("prices: fall of the objective per unit more")
         for f in fields(solution.prices):
