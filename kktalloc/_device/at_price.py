@@ -105,7 +105,9 @@ def corners(form: Reduced, ratio: FloatArray) -> Corners:
     # Along the power limit ...
     p_floor, p_sat = form.power_limit(form.s_min), form.power_limit(s_max)
     y_floor = np.minimum(efficiency_for(load(form, form.s_min, p_floor)), EFFICIENCY_MAX)
-    y_sat = np.where(finite_max, np.minimum(efficiency_for(load(form, s_max, p_sat)), y_floor), 0.0)
+    # At its own limit a device's bandwidth is known, and tells the efficiency where the load, near 1, no longer does.
+    y_own = np.where(form.s_max < form.s_full, least_efficiency(form, s_max), efficiency_for(load(form, s_max, p_sat)))
+    y_sat = np.where(finite_max, np.minimum(y_own, y_floor), 0.0)
     y_kink = np.where(kinked, efficiency_for(load(form, s_kink, np.ones_like(s_kink))), y_sat)
     y_kink = np.clip(y_kink, y_sat, y_floor)
     # ... but no further than y*: what lies beyond is replaced by a stretch at y*.
