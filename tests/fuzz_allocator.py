@@ -284,18 +284,25 @@ def judge(case: Case, number: int, deep: bool, every: int = BESIDE, planned: flo
 
 def beside(problem: ka.Problem, number: int, planned: float) -> tuple[dict[str, str], list[str]]:
     """What the other solvers get wrong on a problem, or on the first of a batch; and which were asked."""
-    if problem.batch_shape:
-        values = {"cell": CELL, "devices": tuple(ka.Devices.__dataclass_fields__)}
-        cell, devices = (
-            {n: None if (v := getattr(getattr(problem, table), n)) is None else np.asarray(v)[0] for n in names}
-            for table, names in values.items()
-        )
-        cell = {n: None if v is None else v[0] for n, v in cell.items()}
-        problem = ka.Problem(ka.Cell(**cell), ka.Devices(**devices), _first_of(problem.pruning_error))
-    whole = np.ones(1, dtype=bool)
-    return fuzz_variants.check(
-        problem, np.random.default_rng([number, 1]), lambda p: infeasible(rows(p, whole)), planned
+    return fuzz_variants.check(single(problem), np.random.default_rng([number, 1]), infeasible_whole, planned)
+
+
+def infeasible_whole(problem: ka.Problem) -> bool:
+    """`infeasible` of a problem that is no batch."""
+    return infeasible(rows(problem, np.ones(1, dtype=bool)))
+
+
+def single(problem: ka.Problem) -> ka.Problem:
+    """The first problem of a batch."""
+    if not problem.batch_shape:
+        return problem
+    values = {"cell": CELL, "devices": tuple(ka.Devices.__dataclass_fields__)}
+    cell, devices = (
+        {n: None if (v := getattr(getattr(problem, table), n)) is None else np.asarray(v)[0] for n in names}
+        for table, names in values.items()
     )
+    cell = {n: None if v is None else v[0] for n, v in cell.items()}
+    return ka.Problem(ka.Cell(**cell), ka.Devices(**devices), _first_of(problem.pruning_error))
 
 
 def _first_of(curve: ka.PruningError) -> ka.PruningError:
@@ -354,6 +361,16 @@ def least_power_w(v: dict[str, Any], floors: FloatArray, own: FloatArray) -> flo
     return float((b * np.expm1(r / b) / g).sum())
 
 
+def drawn(seed: int, number: int, dead: float, own: float) -> Case:
+    """A case of a seed, with the given chances that its devices cannot send or have limits of their own."""
+    case = draw(np.random.default_rng([seed, number]))
+    for stream, share, change in ((1, dead, deaden), (2, own, narrow)):
+        chance = np.random.default_rng([seed, number, stream])
+        if not case.bad and chance.random() < share:
+            change(chance, case)
+    return case
+
+
 def run(
     seed: int,
     first: int,
@@ -366,13 +383,7 @@ def run(
     """Cases ``first`` to ``first + count`` of a seed."""
     tally = Tally()
     for number in range(first, first + count):
-        case = draw(np.random.default_rng([seed, number]))
-        chance = np.random.default_rng([seed, number, 1])
-        if not case.bad and chance.random() < dead:
-            deaden(chance, case)
-        chance = np.random.default_rng([seed, number, 2])
-        if not case.bad and chance.random() < own:
-            narrow(chance, case)
+        case = drawn(seed, number, dead, own)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")

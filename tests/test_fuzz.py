@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import fuzz_allocator
+import fuzz_variants
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -57,18 +58,35 @@ def test_what_once_went_wrong(cause: str, engine: str, monkeypatch: pytest.Monke
         assert fuzz_allocator.run(0, number, 1).wrong == []
 
 
-@pytest.mark.parametrize("engine", ["numpy", ""], ids=["numpy", "default"])
-def test_an_ulp_of_the_bandwidth_is_a_millionth_of_the_power(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A least bandwidth whose power looked spare, so that its price was dropped, and with it the bound."""
-    monkeypatch.setenv("KKTALLOC_ENGINE", engine)
-    assert fuzz_allocator.run(502, 100, 1, every=1).wrong == []
+# The same among limits of each device's own.
+ONCE_WRONG_OWN = [6633, 9559, 13629, 15970, 38519, 46989]
+
+
+@pytest.mark.parametrize("number", ONCE_WRONG_OWN)
+def test_at_its_own_limit_the_bandwidth_tells_the_efficiency(number: int) -> None:
+    """The load, next to 1, tells it no longer."""
+    assert fuzz_allocator.run(0, number, 1, fuzz_allocator.DEAD, fuzz_allocator.OWN, every=number + 2).wrong == []
+
+
+# Of the other questions: seed, case, and the share of devices that cannot send.
+ONCE_REFUSED = {
+    "a least bandwidth whose power looked spare, so that its price was dropped, and with it the bound": (502, 100, 0.0),
+    "computing leaves next to nothing of the energy, and a least bandwidth hangs on its last digits": (0, 2779, 0.0),
+    "floors found anew in other units do not fit by rounding, and their power was not looked at": (0, 51879, 0.2),
+    "the same, and bandwidth was missing": (0, 57839, 0.2),
+    "an ulp of the least bandwidth moves the power beyond the cap": (0, 59039, 0.2),
+    "an ulp of the least deadline moves the power by a millionth": (0, 70739, 0.2),
+}
 
 
 @pytest.mark.parametrize("engine", ["numpy", ""], ids=["numpy", "default"])
-def test_computing_leaves_next_to_nothing_of_the_energy(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A least bandwidth near the wideband limit hangs on the last digits of what is left."""
+@pytest.mark.parametrize("cause", ONCE_REFUSED)
+def test_a_least_budget_that_was_once_refused(cause: str, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KKTALLOC_ENGINE", engine)
-    assert fuzz_allocator.run(0, 2779, 1, every=1).wrong == []
+    seed, number, share = ONCE_REFUSED[cause]
+    case = fuzz_allocator.drawn(seed, number, share, share)
+    problem = fuzz_allocator.single(ka.Problem(ka.Cell(**case.cell), ka.Devices(**case.devices), case.curve))
+    assert fuzz_variants._least(problem, fuzz_allocator.infeasible_whole) == ""
 
 
 @settings(max_examples=150)

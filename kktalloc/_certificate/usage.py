@@ -59,14 +59,14 @@ def judge_bandwidth(problem: Problem, found: Allotment, hz_per_w: FloatArray) ->
     if problem.clocked:
         used = _least_with_clocks(problem, found).sum(axis=-1)
         return _verdict(_feasible(problem, found), (B - used) / B, np.ones_like(B), hz_per_w)
-    worth = np.asarray(hz_per_w) * _watts(problem)
-    by_s = np.asarray(problem.cell.deadline_s)[..., 0]
-    used = _least_cost(problem, found, by_s, np.ones_like(B), np.asarray(hz_per_w)[..., None])
-    with np.errstate(all="ignore"):
-        gap = (B - (used.sum(axis=-1) - worth)) / (B + worth)
+    by_s, per_w, gap = np.asarray(problem.cell.deadline_s)[..., 0], np.asarray(hz_per_w), np.full(B.shape, np.inf)
+    for price in _prices(per_w):
+        with np.errstate(all="ignore"):
+            found_gap = (B - _net_hz(problem, found, by_s, price)) / (B + price * _watts(problem))
+        gap, per_w = np.fmin(gap, found_gap), np.where(found_gap < gap, price, per_w)
     # Seldom needed: only where rounding may be all that the gap is.
     blur = _rounding_hz(problem, found.pruning_ratio).sum(axis=-1) / B if (gap > CERTIFIED).any() else 0.0
-    return _verdict(_feasible(problem, found), gap, np.ones_like(B), hz_per_w, blur)
+    return _verdict(_feasible(problem, found), gap, np.ones_like(B), per_w, blur)
 
 
 def judge_deadline(
@@ -81,8 +81,8 @@ def judge_deadline(
     sooner = variant(problem, deadline_s=by_s * (1.0 - LEAST))
     if block_hz is None:
         # At the efficiencies of the deadline itself, where bandwidth and power are traded at their worth.
-        used = _least_cost(sooner, found, by_s, np.ones_like(B), np.asarray(hz_per_w)[..., None]).sum(axis=-1)
-        used = used - np.asarray(hz_per_w) * _watts(problem)
+        nets = [_net_hz(sooner, found, by_s, price) for price in _prices(np.asarray(hz_per_w))]
+        used = nets[0] if len(nets) == 1 else np.fmax(*nets)
     else:
         size = np.asarray(block_hz)
         floors = _uploads(sooner, found.pruning_ratio).least_hz
@@ -197,6 +197,18 @@ def _uploads(problem: Problem, pruning_ratio: FloatArray) -> _Uploads:
     hz = np.where(rate > 0.0, np.where(load < 1.0, wideband / np.expm1(steepest), np.inf), 0.0)
     beyond = hz > np.asarray(d.bandwidth_max_hz) * (1.0 + FEASIBLE)
     return _Uploads(bits, busy, energy, rate, received, steepest, np.where(beyond, np.inf, hz))
+
+
+def _prices(per_w: FloatArray) -> list[FloatArray]:
+    """Prices of a watt to take a bound at, of which any will do: the one that came, and none, for power to spare."""
+    return [per_w, np.zeros_like(per_w)] if per_w.any() else [per_w]
+
+
+def _net_hz(problem: Problem, found: Allotment, by_s: FloatArray, hz_per_w: FloatArray) -> FloatArray:
+    """A lower bound on the bandwidth that serves every device's keep ratio within the cap on total power."""
+    used = _least_cost(problem, found, by_s, np.ones_like(hz_per_w), hz_per_w[..., None]).sum(axis=-1)
+    with np.errstate(all="ignore"):
+        return np.asarray(used - hz_per_w * _watts(problem))
 
 
 def _least_cost(

@@ -73,18 +73,22 @@ def wider(form: Reduced, factor: FloatArray) -> Reduced:
 
 def least_cells(form: Reduced, floors: FloatArray | None = None) -> FloatArray:
     """Least bandwidth that serves the floors, in cells and shape ``(N,)``; ``inf`` where none does."""
-    cells = (floor_bandwidth(form) if floors is None else floors).sum(axis=1)
+    floors = floor_bandwidth(form) if floors is None else floors
+    cells = floors.sum(axis=1)
     if not (form.power_share > 0.0).any():
         return cells
-    # Bandwidth that just carries the floors at full power may need more power than the cell allows.
+    # Bandwidth that just carries the floors at full power may need more power than the cell allows. The floors are
+    # handed on: found anew in other units they may by rounding no longer fit.
     finite = np.isfinite(cells) & (cells > 0.0)
-    tight = wider(form, np.where(finite, cells, 1.0)[:, None])
-    short = np.flatnonzero(finite & (floor_power(tight) > 1.0 + FEASIBLE))
+    unit = np.where(finite, cells, 1.0)[:, None]
+    tight, share = wider(form, unit), floors / unit
+    short = np.flatnonzero(finite & (floor_power(tight, share) > 1.0 + FEASIBLE))
     if short.size:
         some = tight.rows(short)
 
         def excess(log_more: FloatArray, part: np.ndarray) -> FloatArray:
-            return floor_power(wider(some.rows(part), np.exp(log_more)[:, None])) - (1.0 + 0.5 * FEASIBLE)
+            more = np.exp(log_more)[:, None]
+            return floor_power(wider(some.rows(part), more), share[short[part]] / more) - (1.0 + 0.5 * FEASIBLE)
 
         root = crossing(excess, np.full(short.size, 0.5), 0.0, 80.0)
         cells[short] = np.where(root.found, cells[short] * np.exp(root.at), np.inf)

@@ -28,9 +28,3 @@ LOOSE_GAP = 1e-10
 
 # A least deadline or bandwidth must be infeasible when it is made this much smaller.
 LEAST = 1e-8
-
-# Of the total power: what a least bandwidth leaves beyond that is to spare.
-USED_UP = 1e-9
-
-# A price of power that costs no more of the bandwidth than this, a tenth of what the certificate accepts, is kept.
-NEGLIGIBLE = 1e-10

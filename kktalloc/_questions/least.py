@@ -29,13 +29,14 @@ from kktalloc._problem.allocation import Allotment
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.stats import enter, measured
-from kktalloc._problem.tolerances import FILLED, LEAST, NEGLIGIBLE, USED_UP
+from kktalloc._problem.tolerances import FEASIBLE, FILLED, LEAST
 from kktalloc._problem.variant import at_level, refuse_clocks, refuse_total_power, variant
 from kktalloc._questions.blocks import block_size
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
 from kktalloc._questions.judgement import InfeasibleError, Judged, asked_again, close, close_value
 
 SPAN = 80.0  # how far from the first guess the logarithm of the price of total power is searched
+LAST_BITS = -32  # a least bandwidth is not raised by more than this power of two, a quarter of what is certified
 PRICE_SPAN = 1500.0  # the same of the price of bandwidth, below that at which all devices sit at their floors
 
 
@@ -99,7 +100,23 @@ def least_bandwidth(problem: Problem, pruning_ratio: ArrayLike | None = None) ->
     if not asked.any():
         return hertz
     at = variant(problem, bandwidth_hz=np.where(asked, hertz, own))
-    return close_value(hertz, asked, judge_bandwidth(at, *_at_floors(at)))
+    found, hz_per_w = _at_floors(at)
+    # Beside a device near its wideband limit an ulp of the bandwidth may move the power of others beyond the cap: these
+    # are the last bits that it may need.
+    for bits in range(-52, LAST_BITS):
+        over = asked & (found.tx_power_w.sum(axis=-1) > _watts(problem) * (1.0 + FEASIBLE))
+        if not over.any():
+            break
+        hertz = np.where(over, hertz * (1.0 + 2.0**bits), hertz)
+        at = variant(problem, bandwidth_hz=np.where(asked, hertz, own))
+        found, hz_per_w = _at_floors(at)
+    return close_value(hertz, asked, judge_bandwidth(at, found, hz_per_w))
+
+
+def _watts(problem: Problem) -> FloatArray:
+    """The cap on total power, shape ``(...)``."""
+    total = problem.cell.total_power_w
+    return np.full(problem.batch_shape, np.inf) if total is None else np.asarray(total)[..., 0]
 
 
 def _at_floors(problem: Problem) -> tuple[Allotment, FloatArray]:
@@ -111,24 +128,19 @@ def _at_floors(problem: Problem) -> tuple[Allotment, FloatArray]:
         return _at_clock_floors(problem), np.zeros(problem.batch_shape)
     answered = ask(problem, Question.FLOORS)
     if answered is not None:
-        (_, used, ratio), (_, _, b, p) = answered
+        (_, _, ratio), (_, _, b, p) = answered
     else:
         form = reduce(problem)
         b, p = floor_bandwidth(form), form.power_limit(form.s_min)
-        used = ratio = np.zeros(form.weight.shape[0])
+        ratio = np.zeros(form.weight.shape[0])
         if problem.capped:
             b, p, ratio = sparing(form)
-            used = (form.power_share * p).sum(axis=1)
     every = np.ones(ratio.size, dtype=bool)
     rho = np.asarray(problem.devices.pruning_ratio_max).reshape(b.shape)
     with np.errstate(all="ignore"):  # some problems of a batch may have no answer
-        # Power to spare is worth nothing. Where an ulp of the bandwidth moves the power by far more than USED_UP it may
-        # look spare and not be: a price that costs next to nothing is kept.
-        ratio = np.where((used >= 1.0 - USED_UP) | (ratio * (1.0 - used) <= NEGLIGIBLE), ratio, 0.0)
         found = invert(problem, every, rho, b, np.where(b > 0.0, p, 0.0))
         del found["objective"]
-        total = problem.cell.total_power_w
-        watts = np.inf if total is None else np.asarray(total)[..., 0]
+        watts = _watts(problem)
         hz = ratio.reshape(problem.batch_shape) * np.asarray(problem.cell.bandwidth_hz)[..., 0]
         return Allotment(**found), np.where(np.greater(watts, 0.0), hz / watts, 0.0)
 
@@ -234,7 +246,7 @@ def least_energy(problem: Problem, pruning_ratio: ArrayLike | None = None, throw
     found = invert(problem, fine, levels, b, p)
     del found["objective"]
     bandwidth = np.asarray(problem.cell.bandwidth_hz)[..., 0]
-    watts = np.inf if problem.cell.total_power_w is None else np.asarray(problem.cell.total_power_w)[..., 0]
+    watts = _watts(problem)
     per_watt = scatter(problem, fine, power_price) / np.where(
         np.greater(watts, 0.0), watts, np.inf
     )  # a cap of 0 W has no price
