@@ -116,3 +116,37 @@ def objective_with(kinds, objective):
     """The objective beside dead devices that drop everything, from that of the three live ones alone."""
     weights = np.array([DEAD[k].get("weight", 1.0) for k in kinds])
     return (3.0 * float(objective) + weights.sum()) / (3.0 + weights.sum())
+
+
+SPENT = {
+    "fixed computing takes all the time": {"fixed_compute_s": 1.4},
+    "fixed computing takes all the time at the fastest clock": {"fixed_compute_s": 2.8, "clock_max": 2.0},
+    "fixed computing takes all the energy": {"fixed_compute_s": 0.1, "fixed_compute_j": 0.08, "pruned_compute_j": 0.16},
+    "fixed computing takes all the energy at the slowest clock": {
+        "fixed_compute_s": 0.1, "fixed_compute_j": 0.32, "pruned_compute_j": 0.64, "clock_min": 0.5,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("live", [0, 3])
+@pytest.mark.parametrize("kind", SPENT)
+def test_fixed_computing_may_leave_nothing(kind, live):
+    fields = {name: np.broadcast_to(value, 3)[:live] for name, value in LIVE.items()}
+    usual = {
+        "circuit_power_w": 0.05,
+        "clock_min": 1.0,
+        "clock_max": 1.0,
+        "fixed_compute_s": 0.0,
+        "fixed_compute_j": 0.0,
+    }
+    usual["pruned_compute_j"] = 0.0
+    first = {name: np.broadcast_to(value, 3)[0] for name, value in LIVE.items()} | usual | SPENT[kind]
+    fields |= {name: np.broadcast_to(value, live) for name, value in usual.items()}
+    whole = ka.solve(ka.Problem(cell(), ka.Devices(**{name: np.append(first[name], fields[name]) for name in fields})))
+    assert whole.status is ka.Status.OPTIMAL
+    assert whole.pruning_ratio[0] == 1.0
+    assert whole.bandwidth_hz[0] == 0.0
+    if live:
+        alone = ka.solve(ka.Problem(cell(), ka.Devices(**fields)))
+        np.testing.assert_allclose(whole.pruning_ratio[1:], alone.pruning_ratio, atol=1e-9)
+        np.testing.assert_allclose(whole.prices.bandwidth_per_hz, alone.prices.bandwidth_per_hz / 4 * 3, rtol=1e-6)

@@ -121,7 +121,7 @@ def terms(
     kept = np.minimum(
         g * np.minimum(P * longest, np.where(budget, eta * left, np.inf)) * first / (np.expm1(first) * S), 1.0
     )
-    idle = np.where(mute | (steep == 0.0), 0.0, steep * np.nan_to_num(kept, nan=1.0))
+    idle = np.where(mute | (steep == 0.0) | (longest <= 0.0), 0.0, steep * np.nan_to_num(kept, nan=1.0))
     best = Terms(np.where(mute | ~sends, alpha * error.value(rho) - idle, -np.inf), none, np.where(sends, 0.0, idle),
                  lam + none, *(none for _ in range(7)))  # fmt: skip
     per_c = c / clock

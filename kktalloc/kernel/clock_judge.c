@@ -78,7 +78,7 @@ static double idle_gain(const Seen *v, double lam)
     const double energy = v->budget ? v->eta * left : INFINITY, most_sent = v->P * longest;
     const double sent = most_sent < energy ? most_sent : energy;
     const double kept = v->g * sent * first / (expm1(first) * v->S);
-    return v->steep == 0.0 ? 0.0 : v->steep * (kept < 1.0 ? kept : 1.0);
+    return v->steep == 0.0 || longest <= 0.0 ? 0.0 : v->steep * (kept < 1.0 ? kept : 1.0);
 }
 
 static Term term_at(const Seen *v, double lam, double value)
