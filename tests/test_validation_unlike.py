@@ -70,6 +70,18 @@ def test_the_ladder_of_known_runs() -> None:
     assert difference_page.sooner(by_rung, "steep") == pytest.approx([16 / 20, 17 / 20])
 
 
+def test_how_sure_an_order_of_rungs_is() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.arange(6.0)[:, None]
+    alike, noisy = truth + np.zeros((6, 8)), truth + 6.0 * rng.standard_normal((6, 8))
+    assert difference_page.span(alike, alike) == (1.0, 1.0)
+    assert difference_page.ceiling(alike) == 1.0
+    low, high = difference_page.span(alike, noisy)
+    assert -1.0 <= low < high <= 1.0
+    assert difference_page.ceiling(noisy) < 0.95
+    assert difference_page.ceiling(truth + 60.0 * rng.standard_normal((6, 8))) < difference_page.ceiling(noisy)
+
+
 def test_a_small_map_from_cases_to_page(tmp_path: Path) -> None:
     tiny = replace(
         kinds.CONFIG, seeds=(1,), bandwidths_hz=(5e6,), speeds=(0.0625, 1.0),

@@ -15,9 +15,9 @@ import numpy as np
 
 import fltrain as ft
 from fltrain.config import UpdateKind
+from fltrain.engine import make_replica
 from fltrain.local import device_round
 from fltrain.loop import one_thread
-from fltrain.replica import Replica
 
 RATIO, ROUNDS = 0.9, 40
 
@@ -34,7 +34,7 @@ def main() -> None:
             for steps in (5, 20):
                 base = ft.TrainConfig(personal_steps=6, pruned_steps=steps)
                 configs = {kind: replace(base, update=kind) for kind in get_args(UpdateKind)}
-                replicas = {kind: Replica(split) for kind in configs}
+                replicas = {kind: make_replica(split, config) for kind, config in configs.items()}
                 u, personal = split.initial_global(), split.initial_personal()
                 took: dict[str, list[float]] = {kind: [] for kind in configs}
                 for t in range(ROUNDS if model == "mlp" else ROUNDS // 4):

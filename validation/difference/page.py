@@ -17,6 +17,7 @@ from ..summary import Claim, Spread, verdict
 from .study import COMMON, JOINT
 
 FloatArray = NDArray[np.float64]
+_DRAWS = 1000
 NEEDED, BEHIND = 0.8, 0.1
 """Least rank correlation over rungs; most points behind on the lower half of the ladder."""
 Runs = dict[tuple[str, str], list[dict[str, Any]]]
@@ -66,6 +67,29 @@ def expected(runs: Runs, rung: str) -> FloatArray:
     return np.array([run["expected_gain"] for run in runs[rung, JOINT]], dtype=float)
 
 
+def span(predicted: FloatArray, gained: FloatArray) -> tuple[float, float]:
+    """95 % interval of the rank correlation of means, both (rungs, seeds): seeds drawn with replacement."""
+    drawn = np.random.default_rng(0).integers(gained.shape[1], size=(_DRAWS, gained.shape[1]))
+    each = [stats.spearmanr(predicted[:, of].mean(axis=1), gained[:, of].mean(axis=1)).statistic for of in drawn]
+    low, high = np.percentile(each, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def ceiling(gained: FloatArray) -> float:
+    """The most that the rank correlation with `gained` (rungs, seeds) can be expected to reach, given its noise.
+
+    Root of its reliability: the rank correlation of means over half of the seeds with those over the other half,
+    averaged over halves, carried over to all seeds by Spearman and Brown's formula.
+    """
+    rng, half = np.random.default_rng(0), gained.shape[1] // 2
+    orders = [rng.permutation(gained.shape[1]) for _ in range(_DRAWS)]
+    split = float(np.mean([
+        stats.spearmanr(gained[:, of[:half]].mean(axis=1), gained[:, of[half : 2 * half]].mean(axis=1)).statistic
+        for of in orders
+    ]))  # fmt: skip
+    return float(np.sqrt(max(0.0, 2 * split / (1 + split))))
+
+
 def _page(finished: Finished) -> Page:
     config, runs = finished.config, by_rung(finished)
     rungs = ladder(runs)
@@ -79,6 +103,13 @@ def _page(finished: Finished) -> Page:
         "accuracy averaged over time": float(stats.spearmanr(predicted, in_points).statistic),
         "time to the accuracy that both reach": float(stats.spearmanr(predicted, in_time).statistic),
     }
+    foreseen = np.array([expected(runs, rung) for rung in rungs])
+    gained = {
+        "accuracy averaged over time": np.array([ahead(runs, rung, COMMON) for rung in rungs]),
+        "time to the accuracy that both reach": np.array([-np.log(sooner(runs, rung)) for rung in rungs]),
+    }
+    spans = {what: span(foreseen, of) for what, of in gained.items()}
+    ceilings = {what: ceiling(of) for what, of in gained.items()}
     upper_gap = {rival: np.mean([ahead(runs, rung, rival) for rung in upper], axis=0) for rival in rivals}
     nearest = min(rivals, key=lambda rival: float(upper_gap[rival].mean()))
     low, high = mean_interval(tuple(upper_gap[nearest])) or (-np.inf, np.inf)
@@ -91,7 +122,9 @@ def _page(finished: Finished) -> Page:
             2,
             f"Spearman's rank correlation over {len(rungs)} rungs, means over seeds",
             verdict(Spread((value,)), lambda v: v >= NEEDED),
-            f"Holds from {NEEDED} on.",
+            f"Holds from {NEEDED} on. 95 % interval {spans[what][0]:.2f} to {spans[what][1]:.2f}, seeds drawn with "
+            f"replacement; {ceilings[what]:.2f} is the most to be expected of a perfect prediction, given how much the "
+            "measured differences vary between seeds.",
             id=f"follows-{'time' if what.startswith('time') else 'accuracy'}",
         )
         for what, value in order.items()
@@ -164,6 +197,8 @@ def _page(finished: Finished) -> Page:
                 for rung in rungs
             ],
             "order": order,
+            "order_interval": spans,
+            "order_ceiling": ceilings,
         },
     )  # fmt: skip
 

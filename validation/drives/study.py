@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..adaptive.study import constant
 from ..cases import Case
 from ..config import to_dict
 from ..harder.drive import Rules, start
@@ -39,18 +40,22 @@ class Entry:
     averaging: Literal["covered", "fill"] = "fill"
     kinds: tuple[Kind, ...] = ("sparse", "frozen")
     """From which the planner chooses."""
+    error_feedback: bool = False
+    deadline: float | None = None
+    """Over the mean unpruned round; None: the planner's choice."""
 
     @property
     def family(self) -> str:
         """What is tuned: all but the rate."""
         if self.scheme == "unpruned":
             return self.scheme
-        return f"{self.scheme}-{self.averaging}" + ("" if len(self.kinds) > 1 else f"-{self.kinds[0]}")
+        kind = "" if len(self.kinds) > 1 else f"-{self.kinds[0]}"
+        return f"{self.scheme}-{self.averaging}{kind}" + ("-feedback" if self.error_feedback else "")
 
     @property
     def name(self) -> str:
         """For files and tables."""
-        return f"{self.family}-rate{self.server_rate:g}"
+        return f"{self.family}-rate{self.server_rate:g}" + ("" if self.deadline is None else f"-{self.deadline:g}")
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,7 @@ def task(
             update=entry.kinds[0],
             averaging=entry.averaging,
             server_rate=entry.server_rate,
+            error_feedback=entry.error_feedback,
             seed=seed,
         ),
     )
@@ -156,7 +162,12 @@ def run(config: DrivesStudy, entry: Entry, seed: int, data_dir: Path) -> dict[st
     cell, pruned = config.cell, entry.scheme != "unpruned"
     split, shares, train_config = task(config, entry, data_dir, seed)
     radio = on_drives(cell, data_dir, seed)
-    adaptive = partial(AdaptivePlanner, kinds=entry.kinds, pruning_ratio_max=config.pruning_ratio_max)
+    workload = ft.count_workload(split, train_config, shares)
+    fixed = None
+    if entry.deadline is not None:
+        whole = RadioPlanner(radio, Unpruned, patience=cell.patience)
+        fixed = constant(entry.deadline * _mean_round_s(whole, workload, config.rounds))
+    adaptive = partial(AdaptivePlanner, kinds=entry.kinds, pruning_ratio_max=config.pruning_ratio_max, deadline_s=fixed)
     planner = RadioPlanner(radio, adaptive if pruned else Unpruned, patience=cell.patience)
     pause = 0.1 if sys.stderr.isatty() else 10.0
     with tqdm(total=train_config.rounds, desc=f"{entry.name}, seed {seed}", mininterval=pause, leave=False) as bar:
@@ -167,7 +178,6 @@ def run(config: DrivesStudy, entry: Entry, seed: int, data_dir: Path) -> dict[st
 
         history = ft.train(split, shares, train_config, watched, progress=False)
     records = history.records
-    workload = ft.count_workload(split, train_config, shares)
     return {
         "entry": entry.name,
         "family": entry.family,
@@ -185,6 +195,15 @@ def run(config: DrivesStudy, entry: Entry, seed: int, data_dir: Path) -> dict[st
         "held_out_samples": sum(len(share.test_y) for share in shares),
         "train_config": train_config.to_dict(),
     }
+
+
+def _mean_round_s(planner: ft.Planner, workload: ft.Workload, rounds: int) -> float:
+    """Of rounds that are planned and not trained."""
+    now = 0.0
+    for t in range(rounds):
+        plan = planner(t, replace(workload, elapsed_s=now))
+        now += plan.round_s if plan.round_s is not None else float(plan.latency_s.max())
+    return now / rounds
 
 
 def _trained(work: ft.Workload) -> Any:
