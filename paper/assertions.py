@@ -24,6 +24,7 @@ def _sentences(results: Results) -> dict[str, bool]:
     harder = {key: complete(_harder(results, key)) for key in HARDER if key != "Target"}
     joint, common = (np.array(scheme(results.harder, s)["final_accuracy"]) for s in ("joint", "allocation_only"))
     ends = joint - common
+    upper, lower = (complete(claim(results.difference, half)["measured"]) for half in ("upper-half", "lower-half"))
     pruning = [run["terms"]["pruning"] for run in bound if "terms" in run and run["ratio"] > 0]
     return {
         "the bound was never violated": not any(run["violations"] or run["term_violations"] for run in bound),
@@ -81,8 +82,17 @@ def _sentences(results: Results) -> dict[str, bool]:
         "one common ratio is not told apart there": all(
             low < 0 < high for low, high in (t_interval(harder["VsAllocationOnly"]), t_interval(ends))
         ),
+        "own ratios are ahead on the upper part of the ladder": t_interval(upper)[0] > 0,
+        "on the lower part they are behind in some cell": bool(lower.min() < 0),
+        "the cell of unlike speeds gained more than was expected of it": (
+            results.difference["rungs"][0]["rung"] == "speed" and _gained(results, 0) > _gained(results, 1)
+        ),
         "solving every round loses fewer updates there": bool((harder["Lost"] < 0).all()),
     }
+
+
+def _gained(results: Results, rung: int) -> float:
+    return float(np.mean(results.difference["rungs"][rung]["ahead"]["common"]))
 
 
 def _harder(results: Results, key: str) -> Report:

@@ -64,6 +64,7 @@ def write_numbers(macros: Macros, results: Results) -> None:
     _speed(macros, results)
     _harder(macros, results.harder)
     _plan(macros, results.adaptive)
+    _ladder(macros, results.difference)
 
 
 def spread(values: FloatArray, digits: int = 0) -> dict[str, str]:
@@ -399,6 +400,26 @@ def _plan(macros: Macros, reports: dict[str, Report]) -> None:
         "CommonSpan": span("common-covered"),
         "WritersReached": of_seeds(np.array([value is not None for value in writers])),
         "PaperSeeds": of_seeds(np.array([value is not None for value in paper])),
+    })  # fmt: skip
+
+
+def _ladder(macros: Macros, report: Report) -> None:
+    """The ladder of unlike phones."""
+    upper = complete(claim(report, "upper-half")["measured"])
+    lower = complete(claim(report, "lower-half")["measured"])
+    rungs, what = report["rungs"], "accuracy averaged over time"
+    gain = [100 * float(np.expm1(np.mean(rung["expected"]))) for rung in rungs]
+    macros.update("Ladder", {
+        "Rungs": fixed(len(rungs)),
+        "Seeds": fixed(len(upper)),
+        "Expected": between(fixed(min(gain)), fixed(max(gain))),
+        "Upper": fixed(float(upper.mean()), 2),
+        "UpperCi": between(*(fixed(end, 2) for end in t_interval(upper))),
+        "Behind": fixed(-lower.min(), 2),
+        "Ahead": fixed(lower.max(), 2),
+        "Order": fixed(report["order"][what], 2),
+        "OrderCi": between(*(fixed(end, 2) for end in report["order_interval"][what])),
+        "Ceiling": fixed(report["order_ceiling"][what], 2),
     })  # fmt: skip
 
 

@@ -36,6 +36,7 @@ class Results:
     map: Report
     scale: Report
     harder: Report
+    difference: Report
     adaptive: dict[str, Report]
     """Of the planner's study, by data set."""
     speed: list[list[str]]
@@ -57,7 +58,10 @@ def load(docs: Path = ROOT / "docs") -> Results:
                 ("mnist", "latency-mnist"),
                 ("fashion", "latency-fashion_mnist"),
                 ("ablation", "ablation-digits"),
-                *((study, study) for study in ("bound", "ordering", "tradeoff", "map", "scale", "harder")),
+                *(
+                    (study, study)
+                    for study in ("bound", "ordering", "tradeoff", "map", "scale", "harder", "difference")
+                ),
             )
         },
         adaptive={name: read_json(folder / f"adaptive-{name}.json") for name in ADAPTIVE},
