@@ -23,7 +23,7 @@ from fltrain.models import ModelName
 from fltrain.partition import Scheme
 from fltrain.radio import Deadline, Radio, RadioPlanner, Unpruned
 from kktalloc import channel
-from kktalloc._command import INTERRUPTED, Parser, emit, run, wrapped
+from kktalloc._command import INTERRUPTED, Help, Parser, emit, run
 from kktalloc._questions.export import plain
 from kktalloc.links import Fading
 from kktalloc.radio import Phones
@@ -139,9 +139,9 @@ def _parser() -> argparse.ArgumentParser:
         made = commands.add_parser(
             name,
             help=text,
-            description=wrapped(description),
+            description=description,
             epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=Help,
         )
         made.add_argument("--json", action="store_true", help="print one JSON object")
         return made

@@ -21,6 +21,7 @@ from fltrain.partition import DeviceData
 from fltrain.replica import Replica
 from fltrain.split import Split
 from fltrain.units import UnitMap
+from kktalloc._problem.shown import Rows, Shown, counted, span, table
 
 VALUE_BITS = 32
 """A weight travels as one float32."""
@@ -28,8 +29,8 @@ HEADER_BITS = 128
 """Round, device, number of values and mask coding, 32 bits each."""
 
 
-@dataclass(frozen=True)
-class Workload:
+@dataclass(frozen=True, repr=False)
+class Workload(Shown):
     """What one round asks of each device; arrays (K,), per round.
 
     FLOPs are those of matrix products and convolutions, forward and backward, as torch's flop counter sees
@@ -99,6 +100,17 @@ class Workload:
                 view = value.view()
                 view.setflags(write=False)
                 object.__setattr__(self, f.name, view)
+
+    def _shown(self) -> tuple[str, Rows]:
+        local = self.personal_flops + self.probe_flops + self.dense_flops
+        columns = {
+            "flops": local + self.pruned_flops, "pruned_flops": self.pruned_flops, "payload_bits": self.payload_bits,
+            "overhead_bits": self.overhead_bits, "weight": self.weight,
+        }  # fmt: skip
+        devices = len(self.weight)
+        bits = f"broadcast of {span(self.broadcast_bits)} bits"
+        line = f"{counted(devices, 'device')}, {bits}, begins at {self.elapsed_s:.4g} s"
+        return line, table("device", [str(k) for k in range(devices)], columns)
 
     def unmasked(self) -> Workload:
         """The same work in a round in which nobody prunes: no probe, no mask."""

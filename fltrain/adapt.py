@@ -22,6 +22,7 @@ from fltrain.accounting import Workload
 from fltrain.config import UpdateKind
 from fltrain.curve import ERROR_RATIOS, Changes
 from fltrain.plan import RoundPlan
+from kktalloc._problem.shown import Rows, Shown, table
 
 __all__ = [
     "AdaptivePlanner",
@@ -44,8 +45,8 @@ _LONGEST = 16.0  # the longest deadline that is tried over the shortest
 _FOREVER_S = 1e9
 
 
-@dataclass(frozen=True)
-class Choice:
+@dataclass(frozen=True, repr=False)
+class Choice(Shown):
     """A round that could be planned; arrays (S,) over the devices that are asked.
 
     Parameters
@@ -71,6 +72,12 @@ class Choice:
     bandwidth_hz: NDArray[np.float64]
     tx_power_w: NDArray[np.float64]
     upload_s: NDArray[np.float64]
+
+    def _shown(self) -> tuple[str, Rows]:
+        names = ("pruning_ratio", "latency_s", "energy_j", "bandwidth_hz", "tx_power_w", "upload_s")
+        asked = [str(k) for k in range(len(self.pruning_ratio))]
+        line = f"{self.update or 'as configured'}, deadline {self.deadline_s:.4g} s, loss {self.loss:.4g}"
+        return line, table("asked", asked, {name: getattr(self, name) for name in names})
 
     @property
     def progress_per_s(self) -> float:

@@ -12,11 +12,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from kktalloc._problem.shown import Rows, Shown, counted
+
 _IDX_UBYTE = 0x08
 
 
-@dataclass(frozen=True)
-class Dataset:
+@dataclass(frozen=True, repr=False)
+class Dataset(Shown):
     """A labelled data set held in memory.
 
     Parameters
@@ -45,6 +47,10 @@ class Dataset:
     y: NDArray[np.int64]
     classes: int
     users: NDArray[np.int64] | None = None
+
+    def _shown(self) -> tuple[str, Rows]:
+        by = "" if self.users is None else f", by {counted(len(np.unique(self.users)), 'user')}"
+        return f"{self.name}, {counted(len(self.y), 'sample')} of {self.x.shape[1:]}, {self.classes} classes{by}", ()
 
     def __post_init__(self) -> None:  # noqa: D105
         x, y = _numbers(self.x, "x"), _numbers(self.y, "y")

@@ -12,6 +12,7 @@ import torch
 
 from fltrain.split import PersonalState
 from kktalloc._durable import write_durably
+from kktalloc._problem.shown import Rows, Shown, counted, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,8 +50,11 @@ COLUMNS = {
 """Every column of ``History.records`` and what it means."""
 
 
-@dataclass(frozen=True)
-class History:
+_LAST = 5  # rounds that a prompt shows
+
+
+@dataclass(frozen=True, repr=False)
+class History(Shown):
     """The records of a run and the models it ended with.
 
     Parameters
@@ -70,6 +74,18 @@ class History:
     u: torch.Tensor
     personal: list[PersonalState]
     stats: dict[str, str] = field(default_factory=dict)
+
+    def _shown(self) -> tuple[str, Rows]:
+        if not self.records:
+            return "no rounds", ()
+        energy_j = sum(record["energy_j"] for record in self.records)
+        line = f"{counted(len(self.records), 'round')}, {self.records[-1]['wall_clock_s']:.4g} s, {energy_j:.4g} J"
+        judged = [record for record in self.records if record["accuracy"] is not None]
+        line += f", accuracy {judged[-1]['accuracy']:.3f} at the end" if judged else ""
+        names = ("wall_clock_s", "accuracy", "train_loss", "mean_pruning_ratio", "energy_j", "participants")
+        last = self.records[-_LAST:]
+        columns = {name: ["" if record[name] is None else f"{record[name]:.4g}" for record in last] for name in names}
+        return line, table("round", [str(record["round"]) for record in last], columns)
 
     def time_to_accuracy(self, target: float) -> float:
         """Simulated seconds until the mean accuracy first reached `target`, in [0, 1]; inf if it never did."""

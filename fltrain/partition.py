@@ -11,13 +11,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from fltrain.data import Dataset
+from kktalloc._problem.shown import Rows, Shown, counted, table
 
 Scheme = Literal["shards", "dirichlet", "iid", "by_user"]
 _DIRICHLET_TRIES = 1000
 
 
-@dataclass(frozen=True)
-class DeviceData:
+@dataclass(frozen=True, repr=False)
+class DeviceData(Shown):
     """What one device holds; it never leaves the device.
 
     Parameters
@@ -32,6 +33,13 @@ class DeviceData:
     train_y: torch.Tensor
     test_x: torch.Tensor
     test_y: torch.Tensor
+
+    def _shown(self) -> tuple[str, Rows]:
+        trained, held = (np.asarray(y) for y in (self.train_y, self.test_y))
+        labels, counts = np.unique(trained, return_counts=True)
+        shape = tuple(self.train_x.shape[1:])
+        line = f"{counted(len(trained), 'sample')} to train on, {len(held)} held out, of {shape}"
+        return line, table("label", list(map(str, labels)), {"to train on": counts})
 
 
 def partition(

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from fltrain.accounting import Workload
 from fltrain.config import TrainConfig, UpdateKind
+from kktalloc._problem.shown import Rows, Shown, counted, table
 
 
-@dataclass(frozen=True)
-class RoundPlan:
+@dataclass(frozen=True, repr=False)
+class RoundPlan(Shown):
     """One round's allocation, arrays (K,).
 
     Parameters
@@ -42,6 +43,18 @@ class RoundPlan:
     update: UpdateKind | None = None
     lost: NDArray[np.bool_] | None = None
     round_s: float | None = None
+
+    def _shown(self) -> tuple[str, Rows]:
+        took = np.asarray(self.participates, dtype=bool)
+        latency = np.asarray(self.latency_s)[took]
+        seconds = latency.max(initial=0.0) if self.round_s is None else self.round_s
+        joules = np.asarray(self.energy_j)[took].sum()
+        line = f"{took.sum()} of {counted(len(took), 'device')}, {seconds:.4g} s, {joules:.4g} J"
+        arrays = {name: getattr(self, name) for name in ("pruning_ratio", "latency_s", "energy_j")}
+        said = np.where(took, "" if self.lost is None else np.where(self.lost, "lost", ""), "not asked")
+        return f"{line}{f', {self.update}' if self.update else ''}", table(
+            "device", [str(k) for k in range(len(took))], {**arrays, "remark": said} if said.any() else arrays
+        )
 
 
 class Planner(Protocol):

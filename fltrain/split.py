@@ -10,6 +10,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from kktalloc._problem.shown import Rows, Shown
+
 
 @dataclass(frozen=True)
 class PersonalState:
@@ -40,7 +42,7 @@ class PersonalState:
         return cls(v, tuple(buffers), unsent)
 
 
-class Split:
+class Split(Shown):
     """A model and the names of the parameters that stay on the device.
 
     Parameters
@@ -101,6 +103,11 @@ class Split:
             raise ValueError(f"personal={self.personal!r} leaves no global parameter to share")
         self.n_global = sum(named[n].numel() for n in self.global_names)
         self.n_personal = sum(named[n].numel() for n in self.personal_names)
+
+    def _shown(self) -> tuple[str, Rows]:
+        home = f" ({', '.join(self.personal)})" if self.personal else ""
+        model = type(self.model).__name__
+        return f"{model}, {self.n_global:,} global parameters, {self.n_personal:,} personal{home}", ()
 
     def initial_global(self) -> torch.Tensor:
         """The model's global parameters as one float32 vector (n_global,), a copy."""

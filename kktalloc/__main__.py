@@ -13,7 +13,7 @@ from importlib import import_module, resources
 from importlib.metadata import version
 from pathlib import Path
 
-from kktalloc._command import Parser, emit, run, wrapped
+from kktalloc._command import Help, Parser, emit, run
 
 _CODES = "Exit code 0: done; 2: bad input, or a stream that is closed or full; 130: interrupted."
 
@@ -47,9 +47,9 @@ def _parser() -> argparse.ArgumentParser:
         return commands.add_parser(
             name,
             help=text,
-            description=wrapped(description),
+            description=description,
             epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=Help,
         )
 
     solve = command(

@@ -8,9 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shutil
 import sys
-import textwrap
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -68,9 +66,14 @@ def emit(text: str) -> None:
         raise OSError(error.errno, error.strerror, "standard output") from None
 
 
-def wrapped(text: str) -> str:
-    """A paragraph of help in lines that fit the terminal, for a parser that leaves its lines alone."""
-    return textwrap.fill(text, max(shutil.get_terminal_size().columns - 2, 40))
+class Help(argparse.HelpFormatter):
+    """Paragraphs in lines that fit the terminal, exit codes by themselves; examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("examples:"):
+            return text
+        what, codes, rest = text.partition("Exit code ")
+        return "\n".join(super(Help, self)._fill_text(part, width, indent) for part in (what, codes + rest) if part)
 
 
 def printable(text: str) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem, expect
+from kktalloc._problem.shown import Rows, Shown, table
 from kktalloc._problem.stats import measured
 from kktalloc._problem.variant import variant
 from kktalloc._questions.judgement import InfeasibleError
@@ -238,8 +239,8 @@ class Candidate:
     errors: Errors | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Choice:
+@dataclass(frozen=True, eq=False, repr=False)
+class Choice(Shown):
     """Which kind of round to use.
 
     Parameters
@@ -255,6 +256,13 @@ class Choice:
     name: str
     plans: dict[str, Plan]
     refused: dict[str, str]
+
+    def _shown(self) -> tuple[str, Rows]:
+        numbers = {"rounds": "rounds", "deadline": "deadline_s", "guarantee": "gradient_bound"}
+        columns = {head: [getattr(plan, name) for plan in self.plans.values()] for head, name in numbers.items()}
+        line = f"{self.name} of {', '.join(self.plans)}"
+        line += "".join(f"; {name} refused: {why}" for name, why in self.refused.items())
+        return line, table("kind", list(self.plans), columns)
 
     @property
     def plan(self) -> Plan:

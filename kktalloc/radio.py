@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kktalloc._problem.curves import PruningError
 from kktalloc._problem.problem import Cell, Devices, Problem
+from kktalloc._problem.shown import Rows, Shown, counted, span, table
 from kktalloc._questions.least import least_deadline
 from kktalloc._questions.select import select
 from kktalloc._questions.solution import Solution, solve
@@ -137,8 +138,8 @@ class Phones:
     pruning_ratio_max: ArrayLike = 1.0
 
 
-@dataclass(frozen=True)
-class RoundCost:
+@dataclass(frozen=True, repr=False)
+class RoundCost(Shown):
     """One round on the clock.
 
     Parameters
@@ -155,6 +156,10 @@ class RoundCost:
     latency_s: FloatArray
     energy_j: FloatArray
     solution: Solution
+
+    def _shown(self) -> tuple[str, Rows]:
+        line, rows = self.solution._shown()
+        return f"{span(self.round_s)} s, {span(self.energy_j.sum(axis=-1))} J; {line}", rows
 
 
 @dataclass(frozen=True)
@@ -251,8 +256,8 @@ def served(phones: Phones, of: NDArray[np.bool_] | NDArray[np.int64]) -> Phones:
     return Phones(**changed)
 
 
-@dataclass(frozen=True)
-class Audience:
+@dataclass(frozen=True, repr=False)
+class Audience(Shown):
     """Whom a round asks.
 
     Parameters
@@ -266,6 +271,12 @@ class Audience:
 
     asked: NDArray[np.int64]
     missing: NDArray[np.str_]
+
+    def _shown(self) -> tuple[str, Rows]:
+        names = [str(k) for k in range(len(self.missing))]
+        return f"{len(self.asked)} of {counted(len(names), 'phone')} asked", table(
+            "phone", names, {"not asked for": self.missing}
+        )
 
 
 def audience(

@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kktalloc._problem.shown import Rows, Shown, counted
 from kktalloc.channel import db_to_linear
 
 __all__ = [
@@ -57,8 +58,8 @@ NO_NETWORK, NO_SAMPLE, BAD_RSRP, NO_GAIN = "no LTE or 5G", "no sample", "RSRP ou
 _MISSING = ("", "-", "nan", "null", "none", "n/a")
 
 
-@dataclass(frozen=True)
-class Trace:
+@dataclass(frozen=True, repr=False)
+class Trace(Shown):
     """One drive: N steps, each from its time to that of the next. After the last there is nothing."""
 
     name: str
@@ -75,6 +76,14 @@ class Trace:
     def duration_s(self) -> float:
         """Time of the last step, at which the drive ends."""
         return float(self.time_s[-1])
+
+    def _shown(self) -> tuple[str, Rows]:
+        return (
+            f"{self.name}, {self.duration_s:g} s in {counted(len(self.time_s), 'step')}, in service"
+            f" {100 * self.in_service():.1f} % of the time, mean gain {self.mean_gain_db():.1f} dB,"
+            f" {counted(int(self.handover.sum()), 'handover')}",
+            (),
+        )
 
     def step(self, time_s: float) -> int:
         """The step that holds at `time_s`; ValueError outside the drive."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+import re
+from dataclasses import fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 from problems import infeasible_problem
 
 import kktalloc as ka
+from kktalloc import bound, radio, traces
 from kktalloc.__main__ import main
+from kktalloc.plan import plan
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "ten_devices.toml"
 ASSUMPTIONS = """
@@ -69,7 +72,7 @@ def test_a_prompt_shows_numbers_status_and_verdict(solution: ka.Solution) -> Non
     shown, html = repr(solution), solution._repr_html_()
     for text in (shown, html):
         assert "optimal, 10 devices, objective 0.162253, certificate holds" in text
-        assert "9.861e+05" in text
+        assert f"{solution.bandwidth_hz[1]:.0f}" in text
     spoiled = ka.Solution(
         **{f.name: getattr(solution, f.name) for f in fields(solution)} | {"objective": np.float64(1)}
     )
@@ -78,10 +81,69 @@ def test_a_prompt_shows_numbers_status_and_verdict(solution: ka.Solution) -> Non
     infeasible = ka.solve(infeasible_problem(np.random.default_rng(5), "bandwidth", devices=4)[0], throw=False)
     assert "infeasible" in repr(infeasible)
     many = ka.Problem(ka.Cell(1e8, 4e-21, 1.0), ka.Devices(np.full(1000, 1e-11), 0.1, 5e5, 0.2))
-    assert "988 more" in repr(ka.solve(many))
+    assert "984 more" in repr(ka.solve(many))
     assert len(repr(ka.solve(many))) < 3000
     batch = ka.Problem(ka.Cell([1e6, 2e6], 4e-21, 1.0), ka.Devices([1e-11], 0.1, 5e5, 0.2))
-    assert repr(ka.solve(batch)) == "Solution: 2 problems of 1 devices: 2 optimal"
+    assert repr(ka.solve(batch)) == "Solution: 2 problems of 1 device: 2 optimal"
+
+
+def results() -> dict[str, tuple[object, str]]:
+    """Every kind of result, and words that its line must have: numbers, how it ended, the verdict."""
+    problem = ka.load_scenario(EXAMPLE)
+    solution = ka.solve(problem)
+    lacking = infeasible_problem(np.random.default_rng(5), "bandwidth", devices=4)[0]
+    failed = ka.solve(lacking, throw=False)
+    constants = bound.Constants(1.0, 1.0, 0.1, 0.1, 1.0, 0.1, 0.9, 0.05)
+    best = plan(problem, constants, bound.Schedule(1, 5, 5, 0.01, 0.1), total_time_s=60.0)
+    clock = radio.Clock(problem.cell, radio.Phones(2e9, 1e-9, 0.2))
+    cost = radio.Clock(ka.Cell(1e6, 4e-21, 1.0), clock.phones).unpruned(radio.Work(4e8, 1e6), [1e-11, 2e-11])
+    walk = traces.steps("walk", np.arange(2000.0), np.full(2000, 1e-11))
+    return {
+        "problem": (problem, r"10 devices, 8000000 Hz"),
+        "solution": (solution, r"optimal, 10 devices, objective 0\.16.*, certificate holds"),
+        "infeasible": (failed, r"infeasible: "),
+        "certificate": (solution.certificate, r"holds \(worst: "),
+        "prices": (solution.prices, r"bandwidth_per_hz \d"),
+        "diagnosis": (failed.diagnosis, r"infeasible: .* would do"),
+        "blocks": (ka.solve_blocks(problem, 180e3), r"whole blocks cost \d.*, certificate holds"),
+        "minmax": (ka.solve_minmax(problem), r"level 0\.\d.*, certificate holds"),
+        "energy": (ka.least_energy(problem, 0.5), r"\d.* J of all devices, certificate holds"),
+        "selection": (ka.select(lacking), r"\d of 4 devices kept; dropped .*certificate holds"),
+        "reference": (ka.solve_reference(problem), r"optimal says CVXPY, objective 0\.16"),
+        "plan": (best, r"\d+ rounds of .* mean squared gradient at most .*certificate holds"),
+        "terms": (best.terms, r"mean squared gradient at most \d"),
+        "curve": (best.curve, r"\d+ choices"),
+        "cost": (cost, r"\d.* s, .* J; optimal"),
+        "audience": (radio.Audience(np.array([0]), np.array(["", "deadline"])), r"1 of 2 phones asked"),
+        "trace": (walk, r"walk, 1999 s in 2,000 steps, in service 100\.0 %"),
+    }
+
+
+RESULTS = results()
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+def test_every_result_shows_numbers_and_verdict_at_a_glance(kind: str) -> None:
+    result, words = RESULTS[kind]
+    first, *rows = repr(result).splitlines()
+    assert first.startswith(f"{type(result).__name__}: ")
+    assert re.search(words, first)
+    assert "array(" not in repr(result)
+    assert len(rows) <= 18
+    assert max(map(len, rows), default=0) <= 100
+    html = result._repr_html_()  # type: ignore[attr-defined]
+    assert html.startswith(f"<p>{type(result).__name__}: ")
+    assert html.count("<tr>") == len(rows)
+
+
+def test_every_public_result_shows_itself() -> None:
+    """A dataclass of arrays that is neither input nor configuration has a line of its own."""
+    inputs = {"Cell", "Devices", "PowerLaw", "Table", "Linear"}
+    shown = {type(result).__name__ for result, _ in RESULTS.values()}
+    for name in ka.__all__:
+        known = getattr(ka, name)
+        if isinstance(known, type) and is_dataclass(known) and name not in inputs:
+            assert name in shown | {"Stats", "BlockDiagnosis"}, name
 
 
 @settings(deadline=None, max_examples=40)

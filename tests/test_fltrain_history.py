@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from fltrain_cases import Constant, digits, shares
 
@@ -42,3 +43,26 @@ def test_final_models_give_the_final_accuracy() -> None:
         with torch.no_grad():
             right = (model(share.test_x).argmax(1) == share.test_y).double().mean()
         assert float(right) == history.records[-1]["accuracy_per_device"][k]
+
+
+def test_results_of_training_show_numbers_at_a_glance() -> None:
+    data, dealt = digits(), shares()
+    split = ft.Split(ft.build_model("mlp", data), ("head",))
+    config = ft.TrainConfig(rounds=2)
+    devices = np.ones(len(dealt))
+    plan = ft.RoundPlan(0.25 * devices, 2.0 * devices, devices, devices > 0, lost=np.arange(len(dealt)) == 1)
+    history = ft.train(split, dealt, config, lambda t, work: plan, progress=False)
+    for result, words in (
+        (data, f"Dataset: {data.name}, {len(data.y):,} samples of (1, 8, 8), 10 classes"),
+        (dealt[0], f"DeviceData: {len(dealt[0].train_y)} samples to train on, {len(dealt[0].test_y)} held out"),
+        (split, f"Split: Sequential, {split.n_global:,} global parameters, {split.n_personal:,} personal (head)"),
+        (ft.count_workload(split, config, dealt), f"Workload: {len(dealt)} devices, broadcast of "),
+        (plan, f"RoundPlan: {len(dealt)} of {len(dealt)} devices, 2 s, {len(dealt)} J"),
+        (history, f"History: 2 rounds, 4 s, {2 * len(dealt)} J, accuracy {history.records[1]['accuracy']:.3f}"),
+        (ft.History([], history.u, []), "History: no rounds"),
+    ):
+        assert repr(result).startswith(words)
+        assert "array(" not in repr(result)
+        assert "tensor(" not in repr(result)
+        assert result._repr_html_().startswith(f"<p>{words}")
+    assert "lost" in repr(plan).splitlines()[3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from enum import Enum
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -53,6 +54,8 @@ def _page(name: str, known: str, value: object, described: dict[int, str]) -> st
     if inspect.isclass(value):
         directive = "autoclass"
         options += f"   :members:\n   :inherited-members: {OF_OTHERS}\n"
+        if issubclass(value, Enum):
+            options += "\n" + "".join(f"   - ``{member.name}``: {_meaning(member)}\n" for member in value)
     elif inspect.isroutine(value):
         directive = "autofunction"
     else:
@@ -60,6 +63,11 @@ def _page(name: str, known: str, value: object, described: dict[int, str]) -> st
         said = _said_of_data(name, known, value)
         options += "\n" + "".join(f"   {line}\n" for line in said.splitlines())
     return f"# {known}\n\n```{{eval-rst}}\n.. {directive}:: {name}.{known}\n{options}```\n"
+
+
+def _meaning(member: Enum) -> str:
+    """A regime's sentence, the advice that is a status's value, or a plain value."""
+    return getattr(member, "explanation", None) or f"{member.value}"
 
 
 def _said_of_data(name: str, known: str, value: object) -> str:

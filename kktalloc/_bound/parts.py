@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kktalloc._bound.checks import Array, PreconditionError, hold
+from kktalloc._problem.shown import Rows, Shown, span, table
 
 LIMIT = 1e12  # split and y stay within it: 0 and infinity are limits that the theorems exclude
 
 
-@dataclass(frozen=True)
-class BoundTerms:
+@dataclass(frozen=True, repr=False)
+class BoundTerms(Shown):
     """The bound, term by term, each of shape ``(...)`` and in the unit of F.
 
     Attributes
@@ -34,6 +35,13 @@ class BoundTerms:
     gradient_weight: Array
     personal_weight: Array
 
+    def _shown(self) -> tuple[str, Rows]:
+        named = {f.name: np.asarray(value) for f in fields(self) if (value := getattr(self, f.name)) is not None}
+        line = f"mean squared gradient at most {span(self.gradient_bound)}"
+        if np.ndim(self.gradient_bound):
+            return line, ()
+        return line, table("term", list(named), {"value": [value.item() for value in named.values()]})
+
     @property
     def total(self) -> Array:
         """The right-hand side: sum of the six terms."""
@@ -46,7 +54,7 @@ class BoundTerms:
         return self.total / self.gradient_weight
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MeasuredTerms(BoundTerms):
     """The bound from measured errors, term by term; `pruning` is what was pruned or kept back.
 

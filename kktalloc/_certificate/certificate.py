@@ -22,6 +22,7 @@ from kktalloc._problem.allocation import outcome
 from kktalloc._problem.arrays import FloatArray, as_float64, takes_arrays
 from kktalloc._problem.problem import Problem, unlimited
 from kktalloc._problem.regime import Regime
+from kktalloc._problem.shown import Rows, Shown, table
 from kktalloc._problem.tolerances import CERTIFIED, KEEP_RATIO
 
 # What may be claimed of an allocation: shape (..., K), and shape (...).
@@ -36,8 +37,8 @@ _PRIMAL = (
 _PER_PROBLEM = ("objective", "bandwidth_per_hz", "deadline_per_s", "total_power_per_w")
 
 
-@dataclass(frozen=True, eq=False)
-class Certificate:
+@dataclass(frozen=True, eq=False, repr=False)
+class Certificate(Shown):
     """The verdict on an allocation.
 
     Parameters
@@ -87,6 +88,13 @@ class Certificate:
     def __bool__(self) -> bool:
         return self.ok
 
+    def _shown(self) -> tuple[str, Rows]:
+        line = f"{verdict(self).removeprefix('certificate ')}, tolerance {self.tolerance:g}"
+        if np.ndim(self.duality_gap):
+            return line, ()
+        named = {**self.residuals, "duality_gap": self.duality_gap}
+        return line, table("residual", list(named), {"value": [f"{float(value):.1e}" for value in named.values()]})
+
     @property
     def worst(self) -> tuple[str, float]:
         """Name and value of the largest residual (the gap included) over all problems."""
@@ -94,6 +102,14 @@ class Certificate:
         values = {name: float(np.max(v, initial=0.0)) for name, v in named.items()}
         # NaN never compares: treat it as the worst there is.
         return max(values.items(), key=lambda item: np.inf if np.isnan(item[1]) else item[1])
+
+
+def verdict(judged: Certificate) -> str:
+    """In a few words."""
+    name, value = judged.worst
+    passed = np.asarray(judged.passed)
+    of = f" for {passed.sum()} of {passed.size}" if passed.ndim else ""
+    return f"certificate {'holds' if judged.ok or of else 'REFUSED'}{of} (worst: {name} = {value:.1e})"
 
 
 @takes_arrays
@@ -308,9 +324,9 @@ def _all_equal(value: float | bool, shape: tuple[int, ...]) -> np.ndarray:
 def _spoilt(problem: Problem) -> np.ndarray:
     """Which problems hold what is no finite number, shape ``(...)``: written there since they were validated."""
     spoilt = np.zeros(problem.batch_shape, dtype=bool)
-    for table in (problem.cell, problem.devices):
-        for f in fields(table):
-            if f.name != "name" and (given := getattr(table, f.name)) is not None:
+    for given_by in (problem.cell, problem.devices):
+        for f in fields(given_by):
+            if f.name != "name" and (given := getattr(given_by, f.name)) is not None:
                 values = np.asarray(given)
                 spoilt |= ~(np.isfinite(values) | ((values == np.inf) & unlimited(f.name))).all(axis=-1)
     return spoilt

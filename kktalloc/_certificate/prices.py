@@ -7,7 +7,7 @@ has two one-sided derivatives and the price lies between them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -15,10 +15,11 @@ from kktalloc._certificate.clocked import Terms, terms
 from kktalloc._certificate.dual import ConvexRows, Multipliers, convex_rows, dual_terms
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.shown import Rows, Shown, span, table
 
 
-@dataclass(frozen=True, eq=False)
-class Prices:
+@dataclass(frozen=True, eq=False, repr=False)
+class Prices(Shown):
     """Shadow prices, in objective per unit of the budget.
 
     Parameters
@@ -41,6 +42,19 @@ class Prices:
     clock_max: FloatArray | None = None
     clock_min: FloatArray | None = None
     circuit_power_per_w: FloatArray | None = None
+
+    def _shown(self) -> tuple[str, Rows]:
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        arrays = {name: np.asarray(value) for name, value in named.items() if value is not None}
+        cells = {name: value for name, value in arrays.items() if name in _OF_CELL}
+        line = "fall of the objective per unit: " + ", ".join(f"{name} {span(value)}" for name, value in cells.items())
+        own = {name: value for name, value in arrays.items() if name not in _OF_CELL}
+        if cells["bandwidth_per_hz"].ndim:
+            return line, ()
+        return line, table("device", [str(k) for k in range(own["energy_per_j"].size)], own)
+
+
+_OF_CELL = ("bandwidth_per_hz", "deadline_per_s", "total_power_per_w")
 
 
 def prices(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from kktalloc._problem.arrays import takes_arrays
 from kktalloc._problem.curves import Linear
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.shown import Rows, Shown, span, table
 from kktalloc._problem.variant import refuse_clocks
 
 FloatArray = NDArray[np.float64]
@@ -30,8 +31,8 @@ _SECOND: dict[str, Any] = {"eps_abs": 1e-8, "eps_rel": 1e-8, "max_iters": 50_000
 _SLACK = 1e-6
 
 
-@dataclass(frozen=True, eq=False)
-class ReferenceSolution:
+@dataclass(frozen=True, eq=False, repr=False)
+class ReferenceSolution(Shown):
     """What CVXPY answered. Where `status` is not ``optimal`` or ``optimal_inaccurate`` the numbers are NaN.
 
     Parameters
@@ -55,6 +56,14 @@ class ReferenceSolution:
     objective: FloatArray
     bandwidth_price_per_hz: FloatArray
     solve_s: FloatArray
+
+    def _shown(self) -> tuple[str, Rows]:
+        status = np.unique(np.asarray(self.status))
+        line = f"{', '.join(map(str, status))} says CVXPY, objective {span(self.objective)}, in {span(self.solve_s)} s"
+        if np.ndim(self.objective):
+            return line, ()
+        arrays = {name: getattr(self, name) for name in ("pruning_ratio", "bandwidth_hz", "tx_power_w")}
+        return line, table("device", [str(k) for k in range(len(self.pruning_ratio))], arrays)
 
 
 @takes_arrays

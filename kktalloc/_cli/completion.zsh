@@ -10,13 +10,13 @@
 
 _shtab_kktalloc_commands() {
   local _commands=(
-    bench:'Time to solve and certify cells of several sizes, the best of some runs. Exit'
-    certify:'Judge an allocation by its optimality conditions and duality gap; the solver'
-    completion:'Print a completion script. Exit code 0: done; 2: bad input, or a stream that'
-    plan:'How long each round should be when training may take a given time. Exit code'
-    schema:'Print the form of scenario files as JSON Schema, for editors that complete and'
-    solve:'Solve a scenario file. Exit code 0: solved; 1: the certificate refused the'
-    verify:'Check every step of the convergence bound'"'"'s derivation, or of one'"'"'s own,'
+    bench:'Time to solve and certify cells of several sizes, the best of some runs.'
+    certify:'Judge an allocation by its optimality conditions and duality gap; the solver is not asked.'
+    completion:'Print a completion script.'
+    plan:'How long each round should be when training may take a given time.'
+    schema:'Print the form of scenario files as JSON Schema, for editors that complete and check.'
+    solve:'Solve a scenario file.'
+    verify:'Check every step of the convergence bound'"'"'s derivation, or of one'"'"'s own, exactly.'
   )
   _describe 'kktalloc commands' _commands
 }

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from kktalloc._problem.arrays import FloatArray, Home, as_float64, common_home, home_of
 from kktalloc._problem.curves import Linear, PruningError, spread
 from kktalloc._problem.kernel import kernel
+from kktalloc._problem.shown import Rows, Shown, counted, span
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,8 +222,8 @@ def unlimited(name: str) -> bool:
     return _RANGES[name][2] == inf
 
 
-@dataclass(frozen=True, eq=False, init=False)
-class Problem:
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class Problem(Shown):
     """A validated allocation problem, or a batch of them.
 
     Parameters
@@ -349,6 +350,14 @@ class Problem:
         cell |= {n: v for n, v in changes.items() if n in _CELL}
         devices |= {n: v for n, v in changes.items() if n not in _CELL}
         return Problem(Cell(**cell), Devices(**devices), pruning_error or self.pruning_error, _derived=True)
+
+    def _shown(self) -> tuple[str, Rows]:
+        count, devices = self.sizes
+        of = f"{counted(count, 'problem')} of " if self.batch_shape else ""
+        cell = f"{span(self._cell['bandwidth_hz'])} Hz, deadline {span(self._cell['deadline_s'])} s"
+        cap = f", total power {span(self._cell['total_power_w'])} W" if self.capped else ""
+        error = type(self.pruning_error).__name__
+        return f"{of}{counted(devices, 'device')}, {cell}{cap}, pruning error {error}", ()
 
     @property
     def capped(self) -> bool:

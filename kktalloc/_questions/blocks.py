@@ -23,10 +23,12 @@ from kktalloc._device.reduced import invert, reduce, scatter
 from kktalloc._problem.allocation import Allotment, outcome
 from kktalloc._problem.arrays import FloatArray, as_float64, speaks_arrays
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.shown import Rows, Shown, span
 from kktalloc._problem.stats import measured
 from kktalloc._problem.tolerances import CERTIFIED, FEASIBLE
 from kktalloc._problem.variant import refuse_total_power, rows, variant
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
+from kktalloc._questions.export import device_table, headline
 from kktalloc._questions.judgement import InfeasibleError, Judged, close
 from kktalloc._questions.solution import solve
 
@@ -34,7 +36,7 @@ IntArray = NDArray[np.int64]
 START_ITERATIONS = 30
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BlockDiagnosis(Diagnosis):
     """A diagnosis whose remedies hold in whole blocks of ``block_hz``, shape ``(...)``."""
 
@@ -53,8 +55,8 @@ class BlockDiagnosis(Diagnosis):
         return least_deadline(self.problem, block_hz=self.block_hz)
 
 
-@dataclass(frozen=True, eq=False)
-class BlockSolution(Judged, Allotment):
+@dataclass(frozen=True, eq=False, repr=False)
+class BlockSolution(Shown, Judged, Allotment):
     """An optimal allocation in whole blocks. Device arrays have shape ``(..., K)``, the rest the batch shape.
 
     Entries of infeasible problems are NaN, and no blocks.
@@ -79,6 +81,10 @@ class BlockSolution(Judged, Allotment):
     objective: FloatArray
     lower_bound: FloatArray
     diagnosis: Diagnosis | None
+
+    def _shown(self) -> tuple[str, Rows]:
+        costs = f"objective {span(self.objective)}, of which whole blocks cost {span(self.gap)}"
+        return headline(self, f"blocks of {span(self.block_hz)} Hz, {costs}"), device_table(self, blocks=self.blocks)
 
     @property
     def gap(self) -> FloatArray:

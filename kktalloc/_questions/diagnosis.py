@@ -15,11 +15,12 @@ from kktalloc._device.reduced import reduce
 from kktalloc._engine.floors import Question, ask
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.shown import Rows, Shown, table
 from kktalloc._problem.tolerances import FEASIBLE
 
 
-@dataclass(frozen=True, eq=False)
-class Diagnosis:
+@dataclass(frozen=True, eq=False, repr=False)
+class Diagnosis(Shown):
     """Why problems have no solution; shapes ``(...)`` and ``(..., K)``.
 
     Parameters
@@ -68,6 +69,14 @@ class Diagnosis:
     def deadline_needed_s(self) -> FloatArray:
         """Least deadline that would do, shape ``(...)``; ``inf`` where none would."""
         return least_deadline(self.problem)
+
+    def _shown(self) -> tuple[str, Rows]:
+        if self.feasible.all():
+            return "nothing is lacking", ()
+        if self.feasible.ndim:
+            return self.message, ()
+        names = [self.problem.device((k,)) for k in range(self.resource.size)]
+        return self.message, table("device", names, {"lacks": self.resource})
 
     @cached_property
     def message(self) -> str:

@@ -1,18 +1,17 @@
-"""Solutions in other forms: JSON's types, a pandas frame, a few lines of text, HTML."""
+"""Solutions in other forms: JSON's types, a pandas frame, what a prompt shows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import fields
 from enum import Enum
-from html import escape
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from kktalloc._command import printable
+from kktalloc._certificate.certificate import verdict
 from kktalloc._problem.regime import Regime
+from kktalloc._problem.shown import Rows, counted, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +22,8 @@ _ARRAYS = ("pruning_ratio", "bandwidth_hz", "tx_power_w", "upload_s", "latency_s
 
 # A `kktalloc.Solution`, which is made of this module's functions: its type would close a circle of imports.
 Solution: TypeAlias = Any
+Answer: TypeAlias = Any
+"""Any `Judged` with the arrays of an allotment."""
 
 
 def solution_object(solution: Solution) -> dict[str, Any]:
@@ -82,7 +83,6 @@ def plain(value: Any) -> Any:
 
 
 _PER_DEVICE = ("pruning_ratio", "bandwidth_hz", "tx_power_w", "upload_s", "latency_s", "energy_j")
-_SHOWN = 12  # devices; more are left out of what a prompt shows
 
 
 def solution_frame(solution: Solution) -> pd.DataFrame:
@@ -103,47 +103,28 @@ def solution_frame(solution: Solution) -> pd.DataFrame:
     return pd.DataFrame(columns, index=index)
 
 
-def solution_text(solution: Solution) -> str:
-    """What a prompt shows: status, objective, verdict, and the first devices."""
-    lines = [f"Solution: {_headline(solution)}"]
-    lines += ["  ".join(f"{cell:>13}" for cell in row) for row in _rows_shown(solution)]
-    return "\n".join(lines)
-
-
-def solution_html(solution: Solution) -> str:
-    """The same for a notebook."""
-    rows = list(_rows_shown(solution))
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0]) if rows else ""
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:])
-    return f"<p>{escape(_headline(solution))}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _headline(solution: Solution) -> str:
-    count, devices = solution.problem.sizes
-    statuses = [s.name.lower() for s in np.asarray(solution.status, dtype=object).reshape(-1)]
-    judged = solution.certificate
-    if solution.problem.shape[:-1]:
+def headline(answer: Answer, numbers: str = "") -> str:
+    """How the problems of an answer ended, its `numbers`, and the verdict on it."""
+    count, devices = answer.problem.sizes
+    statuses = [s.name.lower() for s in np.asarray(answer.status, dtype=object).reshape(-1)]
+    if answer.problem.shape[:-1]:
         tally = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
-        return f"{count} problems of {devices} devices: {tally}"
+        return f"{counted(count, 'problem')} of {counted(devices, 'device')}: {tally}{numbers and f', {numbers}'}"
     if statuses == ["infeasible"]:
-        return f"{devices} devices, {solution.diagnosis.message if solution.diagnosis else 'infeasible'}"
-    name, value = judged.worst
-    verdict = f"certificate {'holds' if judged.ok else 'REFUSED'} (worst: {name} = {value:.1e})"
-    return f"{statuses[0]}, {devices} devices, objective {float(np.asarray(solution.objective)):.6g}, {verdict}"
+        return f"{counted(devices, 'device')}, {answer.diagnosis.message if answer.diagnosis else 'infeasible'}"
+    return ", ".join(filter(None, (statuses[0], counted(devices, "device"), numbers, verdict(answer.certificate))))
 
 
-def _rows_shown(solution: Solution) -> Iterator[tuple[str, ...]]:
-    """Heading and devices of one problem; of a batch nothing, it would be no table to read."""
-    if solution.problem.shape[:-1] or not np.isfinite(np.asarray(solution.objective)).all():
-        return
-    names = (*_PER_DEVICE, "clock") if solution.problem.clocked else _PER_DEVICE
-    yield ("device", *names, "limited by")
-    columns = [np.asarray(getattr(solution, name)) for name in names]
-    for k in range(min(solution.problem.shape[-1], _SHOWN)):
-        yield (
-            printable(solution.problem.device((k,))),
-            *(f"{column[k]:.4g}" for column in columns),
-            str(_regime_name(int(solution.regime[k]))),
-        )
-    if (rest := solution.problem.shape[-1] - _SHOWN) > 0:
-        yield (f"{rest} more", *("" for _ in columns), "")
+def device_table(answer: Answer, **columns: Any) -> Rows:
+    """What each device of one problem gets, `columns` behind it; of a batch nothing, it would be no table to read."""
+    problem = answer.problem
+    if problem.shape[:-1] or not np.isfinite(np.asarray(answer.pruning_ratio)).all():
+        return ()
+    names = (*_PER_DEVICE, "clock") if problem.clocked and hasattr(answer, "clock") else _PER_DEVICE
+    arrays = {name: getattr(answer, name) for name in names if hasattr(answer, name)}
+    return table("device", [problem.device((k,)) for k in range(problem.shape[-1])], {**arrays, **columns})
+
+
+def limits(regime: Any) -> np.ndarray:
+    """Names of regimes, for a table."""
+    return np.array([str(_regime_name(int(code))) for code in np.atleast_1d(regime)], dtype=object)

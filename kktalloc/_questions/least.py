@@ -28,11 +28,13 @@ from kktalloc._engine.floors import Question, ask
 from kktalloc._problem.allocation import Allotment
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.shown import Rows, Shown, span
 from kktalloc._problem.stats import enter, measured
 from kktalloc._problem.tolerances import FEASIBLE, FILLED, LEAST
 from kktalloc._problem.variant import at_level, refuse_clocks, refuse_total_power, variant
 from kktalloc._questions.blocks import block_size
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
+from kktalloc._questions.export import device_table, headline
 from kktalloc._questions.judgement import InfeasibleError, Judged, asked_again, close, close_value
 
 SPAN = 80.0  # how far from the first guess the logarithm of the price of total power is searched
@@ -156,8 +158,8 @@ def _at_clock_floors(problem: Problem) -> Allotment:
     return Allotment(**found)
 
 
-@dataclass(frozen=True, eq=False)
-class LeastEnergy(Judged, Allotment):
+@dataclass(frozen=True, eq=False, repr=False)
+class LeastEnergy(Shown, Judged, Allotment):
     """The cheapest way to a pruning level. Device arrays have shape ``(..., K)``, the rest the batch shape.
 
     Entries of infeasible problems are NaN.
@@ -184,6 +186,9 @@ class LeastEnergy(Judged, Allotment):
     total_power_price_j_per_w: FloatArray
     lower_bound_j: FloatArray
     diagnosis: Diagnosis | None
+
+    def _shown(self) -> tuple[str, Rows]:
+        return headline(self, f"{span(self.total_energy_j)} J of all devices"), device_table(self)
 
     @property
     def gap_j(self) -> FloatArray:

@@ -35,10 +35,12 @@ from kktalloc._engine.floors import Question, ask
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.curves import Linear
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.shown import Rows, Shown, span
 from kktalloc._problem.stats import measured
 from kktalloc._problem.tolerances import FEASIBLE, FILLED, LEVEL, LOOSE_GAP
 from kktalloc._problem.variant import variant
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
+from kktalloc._questions.export import device_table, headline
 from kktalloc._questions.judgement import InfeasibleError, Judged, asked_again, close
 from kktalloc._questions.solution import Solution, solve
 
@@ -46,8 +48,8 @@ _LINEAR = Linear()
 RATIO_SPAN = 80.0  # how far from 1 the logarithm of the ratio of the prices is searched
 
 
-@dataclass(frozen=True, eq=False)
-class MinMaxSolution(Judged):
+@dataclass(frozen=True, eq=False, repr=False)
+class MinMaxSolution(Shown, Judged):
     """A fair allocation. Device arrays have shape ``(..., K)``, the rest the batch shape; NaN where infeasible.
 
     Parameters
@@ -74,6 +76,11 @@ class MinMaxSolution(Judged):
     bandwidth_price_per_hz: FloatArray
     total_power_price_per_w: FloatArray
     lower_bound: FloatArray
+
+    def _shown(self) -> tuple[str, Rows]:
+        line = headline(self, f"level {span(self.level)}")
+        one = not self.problem.batch_shape
+        return line, device_table(self.solution, **{"carries": self.multiplier} if one else {})
 
     @property
     def gap(self) -> FloatArray:

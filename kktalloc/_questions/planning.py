@@ -14,6 +14,7 @@ from kktalloc._bound.checks import numbers
 from kktalloc._bound.objective import PRUNED
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem, expect
+from kktalloc._problem.shown import Rows, Shown, counted, span
 from kktalloc._problem.stats import Stats
 from kktalloc._problem.variant import variant
 from kktalloc._questions.least import least_deadline
@@ -40,8 +41,8 @@ IntArray = NDArray[np.int64]
 Errors = GradientErrors | UploadErrors | FeedbackErrors
 
 
-@dataclass(frozen=True, eq=False)
-class Curve:
+@dataclass(frozen=True, eq=False, repr=False)
+class Curve(Shown):
     """What the search looked at, in order of the deadline; arrays of one length.
 
     Parameters
@@ -64,9 +65,16 @@ class Curve:
         """``rounds * deadline_s``."""
         return self.rounds * self.deadline_s
 
+    def _shown(self) -> tuple[str, Rows]:
+        return (
+            f"{counted(len(self.deadline_s), 'choice')}, rounds of {span(self.deadline_s)} s, guarantees"
+            f" {span(self.gradient_bound)}",
+            (),
+        )
 
-@dataclass(frozen=True, eq=False)
-class Plan:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Plan(Shown):
     """A number of rounds and their deadline.
 
     Parameters
@@ -89,6 +97,11 @@ class Plan:
     terms: BoundTerms
     curve: Curve
     stats: Stats | None = field(default=None, init=False, repr=False)
+
+    def _shown(self) -> tuple[str, Rows]:
+        what = f"{counted(self.rounds, 'round')} of {self.deadline_s:.4g} s, mean squared gradient at most"
+        line, rows = self.solution._shown()
+        return f"{what} {self.gradient_bound:.4g}, pruning error {self.pruning_error:.4g}; {line}", rows
 
     @property
     def total_time_s(self) -> float:

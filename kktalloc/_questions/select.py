@@ -21,18 +21,20 @@ from kktalloc._certificate.certificate import Certificate
 from kktalloc._engine.floors import Question, ask
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.shown import Rows, Shown
 from kktalloc._problem.stats import measured
 from kktalloc._problem.tolerances import FEASIBLE
 from kktalloc._problem.variant import refuse_total_power, variant
 from kktalloc._questions.diagnosis import BANDWIDTH, RESOURCES, Diagnosis, floors_of
+from kktalloc._questions.export import device_table, headline
 from kktalloc._questions.judgement import InfeasibleError, Judged
 from kktalloc._questions.solution import Solution, solve
 
 STATES = 5_000
 
 
-@dataclass(frozen=True, eq=False)
-class Selection(Judged):
+@dataclass(frozen=True, eq=False, repr=False)
+class Selection(Shown, Judged):
     """Whom the cell serves, and why not the others.
 
     Parameters
@@ -70,6 +72,12 @@ class Selection(Judged):
     def certificate(self) -> Certificate:
         """The verdict on the solution of those who were kept."""
         return self.solution.certificate
+
+    def _shown(self) -> tuple[str, Rows]:
+        one = not self.problem.batch_shape
+        return f"{self.message}; {headline(self)}", device_table(
+            self.solution, **{"dropped for": self.resource} if one else {}
+        )
 
     @cached_property
     def message(self) -> str:

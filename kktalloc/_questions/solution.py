@@ -17,11 +17,12 @@ from kktalloc._engine import clock_engine, compiled, compiled_clocks, numpy_engi
 from kktalloc._problem.allocation import Allocation, Allotment, fixed_clock
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.shown import Rows, Shown
 from kktalloc._problem.stats import enter, measured
 from kktalloc._problem.threads import check_threads
 from kktalloc._problem.variant import refuse_total_power, rows
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
-from kktalloc._questions.export import solution_frame, solution_html, solution_object, solution_text
+from kktalloc._questions.export import device_table, headline, limits, solution_frame, solution_object
 from kktalloc._questions.judgement import InfeasibleError, Judged, close, nothing_to_judge
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 _CLOCK_PRICES = ("clock_max", "clock_min", "circuit_power_per_w")
 
 
-@dataclass(frozen=True, eq=False)
-class Solution(Judged, Allotment):
+@dataclass(frozen=True, eq=False, repr=False)
+class Solution(Shown, Judged, Allotment):
     """An allocation. Device arrays have shape ``(..., K)``, the rest the batch shape ``(...)``.
 
     Entries of infeasible problems are NaN. For a problem given in tensors the arrays are tensors where those were, but
@@ -40,8 +41,16 @@ class Solution(Judged, Allotment):
 
     Parameters
     ----------
-    pruning_ratio, bandwidth_hz, tx_power_w, upload_s, latency_s, energy_j, clock
-        What devices get, and what follows from it (`Allotment`).
+    pruning_ratio
+        rho, the fraction of the global part that each device drops.
+    bandwidth_hz, tx_power_w
+        Uplink bandwidth (Hz) and radiated power (W). Where bandwidth is to spare, devices hold the least they need.
+    upload_s, latency_s
+        Time of the upload, and of the whole round up to its last bit, s.
+    energy_j
+        Energy of the whole round, J.
+    clock
+        Relative clock of the device's processor; 1 where it has no choice.
     objective
         ``sum alpha_k e(rho_k)``, which for the linear error is ``sum alpha_k rho_k``.
     regime
@@ -104,11 +113,10 @@ class Solution(Judged, Allotment):
         """One row per device (and problem); needs pandas."""
         return solution_frame(self)
 
-    def __repr__(self) -> str:
-        return solution_text(self)
-
-    def _repr_html_(self) -> str:
-        return solution_html(self)
+    def _shown(self) -> tuple[str, Rows]:
+        one = not self.problem.batch_shape
+        line = headline(self, f"objective {float(self.objective):.6g}" if one else "")
+        return line, device_table(self, **{"limit": limits(self.regime)} if one else {})
 
 
 @speaks_arrays
