@@ -1,9 +1,10 @@
-"""What the README shows is what happens."""
+"""What the README shows is what happens. ``python tests/test_readme.py`` draws its chart anew from docs/results."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 import subprocess
 import tomllib
@@ -45,3 +46,48 @@ def test_links_lead_somewhere() -> None:
     text = README.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (README.parent / target).exists(), target
+
+
+def chart() -> str:
+    """Bars in text, which every reader of the README can show, of the time to the tuned unpruned scheme's accuracy."""
+    lines = ["simulated time to the accuracy of unpruned training, ten phones, mean and 95 % interval", ""]
+    lines.append(f"{'unpruned':<24}{40 * '█'} 100 %")
+    for name, title in (("digits", "digits"), ("mnist", "MNIST"), ("fashion_mnist", "Fashion-MNIST")):
+        found = json.loads((ROOT / "docs" / "results" / f"adaptive-{name}.json").read_text(encoding="utf-8"))
+        (got,) = [c["measured"] for c in found["claims"] if re.fullmatch(r"joint-fill-rate[\d.]+-tuned", c["id"])]
+        bar = round(0.4 * got["mean"]) * "█"
+        low, high = got["interval_95"]
+        lines.append(f"{'planned, ' + title:<24}{bar:<40} {got['mean']:3.0f} %  ({low:.0f} to {high:.0f})")
+    return "".join(f"    {line}".rstrip() + "\n" for line in lines)
+
+
+CHART = re.compile(r"(?<=<!-- chart -->\n).*?(?=<!-- /chart -->)", flags=re.DOTALL)
+
+
+def test_the_chart_is_that_of_the_results() -> None:
+    (drawn,) = CHART.findall(README.read_text(encoding="utf-8"))
+    assert drawn == f"\n{chart()}\n"
+
+
+def test_speeds_are_those_of_the_table() -> None:
+    """Rounded, on the README and the comparison: within a third of the last table, as machines differ."""
+    table = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    for row, words in (
+        (
+            "K = 10: CVXPY+Clarabel cold / kktalloc",
+            r"(\d+) times as fast (?:as CVXPY with Clarabel|at ten devices, a cert)",
+        ),
+        (
+            "K = 10: IPOPT / kktalloc",
+            r"(?:Clarabel, |, about )(\d+)\s+times as (?:fast as )?(?:IPOPT|fast at ten devices, and)",
+        ),
+    ):
+        measured = float(re.search(re.escape(f"| {row} |") + r"[^|]*\| ([\d.e+]+)", table)[1])  # type: ignore[index]
+        for page in (README, ROOT / "docs" / "compare.md"):
+            said = re.findall(words, " ".join(page.read_text(encoding="utf-8").split()))
+            assert said, (page, row)
+            assert all(0.67 < int(n) / measured < 1.34 for n in said), (page, row, said)
+
+
+if __name__ == "__main__":
+    README.write_text(CHART.sub(f"\n{chart()}\n", README.read_text(encoding="utf-8")), encoding="utf-8")
