@@ -28,6 +28,9 @@ LONG = (
     "tests/test_engine_curves.py",
     "tests/test_solve.py",
     "tests/test_arrays.py",
+    "tests/test_engine_floors.py",
+    "tests/test_dead_devices.py",
+    "tests/test_clock.py",
 )
 # Autograd is watched as well, which is slow: every line of the chain is reached by these cases already.
 WATCHED = "not test_against_autograd or (70 and all)"
