@@ -150,3 +150,12 @@ def test_fixed_computing_may_leave_nothing(kind, live):
         alone = ka.solve(ka.Problem(cell(), ka.Devices(**fields)))
         np.testing.assert_allclose(whole.pruning_ratio[1:], alone.pruning_ratio, atol=1e-9)
         np.testing.assert_allclose(whole.prices.bandwidth_per_hz, alone.prices.bandwidth_per_hz / 4 * 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("clocked", [{}, {"circuit_power_w": 1e-12}, {"clock_max": 2.0}, {"fixed_compute_s": 1e-13}])
+def test_who_can_keep_less_than_a_double_tells_of_1(clocked):
+    """1e-31 of its payload at the most, at any price, none included."""
+    devices = ka.Devices(np.array([1e-12]), 0.1, 1e6, 0.1, **clocked)
+    solution = ka.solve(ka.Problem(cell(bandwidth_hz=1.0, noise_psd_w_per_hz=1.0, deadline_s=1e-12), devices))
+    assert solution.status is ka.Status.OPTIMAL
+    assert solution.pruning_ratio[0] == 1.0

@@ -118,9 +118,8 @@ def terms(
     longest = np.fmin(T - w_s / np.fmin(high, np.sqrt(E / w_j)), left / p_c)
     z = lam * S / (steep * longest)
     first = np.minimum(z + 1.0 - np.exp(-z), 690.0)
-    kept = np.minimum(
-        g * np.minimum(P * longest, np.where(budget, eta * left, np.inf)) * first / (np.expm1(first) * S), 1.0
-    )
+    share = np.where(first > 0.0, first / np.expm1(first), 1.0)  # of what any bandwidth would carry
+    kept = np.minimum(g * np.minimum(P * longest, np.where(budget, eta * left, np.inf)) * share / S, 1.0)
     idle = np.where(mute | (steep == 0.0) | (longest <= 0.0), 0.0, steep * np.nan_to_num(kept, nan=1.0))
     best = Terms(np.where(mute | ~sends, alpha * error.value(rho) - idle, -np.inf), none, np.where(sends, 0.0, idle),
                  lam + none, *(none for _ in range(7)))  # fmt: skip

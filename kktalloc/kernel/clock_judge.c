@@ -77,7 +77,8 @@ static double idle_gain(const Seen *v, double lam)
     const double z = lam * v->S / (v->steep * longest), first = fmin(z + 1.0 - exp(-z), 690.0);
     const double energy = v->budget ? v->eta * left : INFINITY, most_sent = v->P * longest;
     const double sent = most_sent < energy ? most_sent : energy;
-    const double kept = v->g * sent * first / (expm1(first) * v->S);
+    const double share = first > 0.0 ? first / expm1(first) : 1.0;  /* of what any bandwidth would carry */
+    const double kept = v->g * sent * share / v->S;
     return v->steep == 0.0 || longest <= 0.0 ? 0.0 : v->steep * (kept < 1.0 ? kept : 1.0);
 }
 
