@@ -12,10 +12,13 @@ from kktalloc._problem.scenario import load_scenario
 from kktalloc._problem.schema import scenario_schema
 from kktalloc._problem.stats import Stats
 from kktalloc._questions.blocks import BlockSolution, solve_blocks
+from kktalloc._questions.cost import LeastCost, least_cost
 from kktalloc._questions.diagnosis import Diagnosis
 from kktalloc._questions.judgement import InfeasibleError, Status, UncertifiedError
 from kktalloc._questions.least import LeastEnergy, least_bandwidth, least_deadline, least_energy
 from kktalloc._questions.minmax import MinMaxSolution, solve_minmax
+from kktalloc._questions.priced import PricedSolution, solve_priced
+from kktalloc._questions.queue import EnergyQueue
 from kktalloc._questions.select import Selection, select
 from kktalloc._questions.solution import Solution, solve
 
@@ -25,12 +28,15 @@ __all__ = [
     "Certificate",
     "Devices",
     "Diagnosis",
+    "EnergyQueue",
     "Engine",
     "InfeasibleError",
+    "LeastCost",
     "LeastEnergy",
     "Linear",
     "MinMaxSolution",
     "PowerLaw",
+    "PricedSolution",
     "Prices",
     "Problem",
     "PruningError",
@@ -45,6 +51,7 @@ __all__ = [
     "certify",
     "engine",
     "least_bandwidth",
+    "least_cost",
     "least_deadline",
     "least_energy",
     "load_scenario",
@@ -54,5 +61,6 @@ __all__ = [
     "solve",
     "solve_blocks",
     "solve_minmax",
+    "solve_priced",
     "solve_reference",
 ]

@@ -1,0 +1,319 @@
+"""Judge answers that pay for energy: lower bounds on what any allocation costs, from convexity and weak duality alone.
+
+What a device radiates to send L nats in t seconds and bandwidth b, ``e = t b (e^y - 1)/g`` with ``y = L/(t b)``, is a
+jointly convex function of t and b, and of q and b where the clock stands still, so that t and L are affine in q: the
+determinants of its Hessian have the sign of ``2 y^2 e^y - m``, and ``m = y e^y - e^y + 1``, the integral of ``s e^s``
+from 0 to y, is at most ``y^2 e^y``. Its derivatives:
+
+    de/db = -t m/g,   de/dt = -b m/g,   de/dL = e^y/g
+
+So is the Lagrangian of a device, with a price W >= its own of a joule, pi of peak power, lam and kappa of bandwidth and
+theta of its time. It is nowhere below its tangent at the allocation, and a tangent is least at an end of each range:
+a bound for any prices, which is tight where the tangent is flat. Nothing here knows how an allocation was found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kktalloc._certificate.certificate import Certificate
+from kktalloc._certificate.usage import _feasible
+from kktalloc._device.efficiency import EFFICIENCY_MAX, efficiency_at_power_price, phi
+from kktalloc._problem.allocation import LN2, Allotment
+from kktalloc._problem.arrays import FloatArray
+from kktalloc._problem.problem import CLOCK_EXPONENT, Problem
+from kktalloc._problem.tolerances import CERTIFIED, KEEP_RATIO
+from kktalloc._problem.variant import variant
+
+_AT_LIMIT = 1e-9
+_AS_GOOD = 1e-11
+_AT_CLOCK = 1e-9
+
+
+@np.errstate(all="ignore")
+def judge_cost(
+    problem: Problem, found: Allotment, longest_s: FloatArray, per_j: FloatArray, per_s: FloatArray,
+    per_hz: FloatArray, cost: FloatArray,
+) -> Certificate:  # fmt: skip
+    """Whether an allocation by the deadline of `problem` takes the least ``sum per_j E + per_s T``, ``T <= longest_s``.
+
+    The gap is relative to the cost and what the budgets are worth. Shapes: `per_j` ``(..., K)``, the rest ``(...)``.
+    """
+    B, T = (np.asarray(v)[..., 0] for v in (problem.cell.bandwidth_hz, problem.cell.deadline_s))
+    # No round is longer than the longest: an allocation may take all of that.
+    bound = level_bound(variant(problem, deadline_s=longest_s), found, per_hz, per_j, per_s, T)
+    rest = per_s - bound.second.sum(axis=-1)
+    lower = bound.value.sum(axis=-1) - per_hz * B + np.minimum(rest, 0.0) * longest_s
+    scale = np.abs(cost) + per_hz * B + np.abs(rest) * longest_s + bound.worth.sum(axis=-1)
+    implied = (per_j * np.asarray(found.energy_j)).sum(axis=-1) + per_s * T
+    residuals = _feasible(problem, found)
+    residuals["primal_deadline"] = np.maximum((T - longest_s) / longest_s, 0.0)
+    return _verdict(residuals, cost, implied, lower, scale, per_hz)
+
+
+@np.errstate(all="ignore")
+def judge_priced(
+    problem: Problem, found: Allotment, per_j: FloatArray, per_hz: FloatArray, cost: FloatArray, objective: FloatArray,
+    shared_j: FloatArray | None = None, shared_per_j: FloatArray | None = None,
+) -> Certificate:  # fmt: skip
+    """Whether an allocation has the least ``sum alpha e(rho) + per_j E``, within a budget of all devices if given.
+
+    `shared_per_j` is its price, shape ``(...)``.
+    """
+    B = np.asarray(problem.cell.bandwidth_hz)[..., 0]
+    mu = np.zeros(problem.batch_shape) if shared_per_j is None else np.asarray(shared_per_j)
+    bound = kept_bound(problem, found, per_hz, per_j + mu[..., None])
+    paid = np.zeros(problem.batch_shape) if shared_j is None else np.where(mu > 0.0, mu * shared_j, 0.0)
+    lower = bound.value.sum(axis=-1) - per_hz * B - paid
+    error = problem.pruning_error
+    one = np.ones(problem.shape)
+    reach = (np.asarray(problem.devices.weight) * (error.value(one) - error.value(0.0 * one))).sum(axis=-1)
+    scale = reach + np.abs(cost) + per_hz * B + np.abs(paid) + bound.worth.sum(axis=-1)
+    energy = np.asarray(found.energy_j)
+    kept = (np.asarray(problem.devices.weight) * error.value(np.asarray(found.pruning_ratio))).sum(axis=-1)
+    residuals = _feasible(problem, found)
+    off = np.abs(np.asarray(objective) - kept) / np.maximum(kept, 1e-300)
+    residuals["consistency"] = np.maximum(residuals["consistency"], np.where(kept == objective, 0.0, off))
+    if shared_j is not None:
+        residuals["primal_shared_energy"] = np.maximum(energy.sum(axis=-1) / shared_j - 1.0, 0.0)
+    residuals["dual"] = np.maximum(-mu, 0.0)
+    return _verdict(residuals, cost, kept + (np.asarray(per_j) * energy).sum(axis=-1), lower, scale, per_hz)
+
+
+def _verdict(
+    residuals: dict[str, FloatArray], cost: FloatArray, implied: FloatArray, lower: FloatArray, scale: FloatArray,
+    per_hz: FloatArray,
+) -> Certificate:  # fmt: skip
+    off = np.abs(cost - implied) / np.maximum(np.abs(implied), 1e-300)
+    off = np.where(cost == implied, 0.0, np.where(np.isnan(off), np.inf, off))
+    residuals["consistency"] = np.maximum(residuals["consistency"], off)
+    residuals["dual"] = np.maximum(residuals.get("dual", np.zeros_like(off)), np.maximum(-per_hz, 0.0))
+    gap = np.where(scale > 0.0, (cost - lower) / scale, 0.0)
+    gap = np.where(np.isnan(cost - lower), np.inf, gap)
+    return Certificate(residuals, gap, np.asarray(per_hz), np.zeros_like(gap), np.zeros_like(gap), CERTIFIED)
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """What prices make of each device, shape ``(..., K)``."""
+
+    value: FloatArray  # its least cost at the prices, less what its own limits are worth
+    second: FloatArray  # theta: what it pays for a second of the round
+    joule: FloatArray  # what it would pay for a joule of its budget
+    worth: FloatArray  # of all its limits together: what rounding them moves
+
+
+@dataclass(frozen=True, eq=False)
+class _Device:
+    """An allocation in physical units, shape ``(..., K)``."""
+
+    q: FloatArray
+    nats: FloatArray
+    t: FloatArray
+    b: FloatArray
+    e: FloatArray
+    s: FloatArray  # clock
+    work: FloatArray  # seconds at clock 1
+    heat: FloatArray  # joules at clock 1
+    g: FloatArray
+    y: FloatArray
+    most_hz: FloatArray
+    window: FloatArray
+    budget: FloatArray  # less what is spent whatever is decided
+    own: FloatArray  # the device's own bandwidth limit
+
+
+def _at(problem: Problem, found: Allotment) -> _Device:
+    d, cell = problem.devices, problem.cell
+    q, b, p = 1.0 - np.asarray(found.pruning_ratio), np.asarray(found.bandwidth_hz), np.asarray(found.tx_power_w)
+    nats = (np.asarray(d.payload_bits) * q + np.asarray(d.overhead_bits)) * LN2
+    g = np.asarray(d.channel_gain) / np.asarray(cell.noise_psd_w_per_hz)
+    y = np.where(b > 0.0, np.log1p(g * p / b), 1.0)
+    t = np.where((nats > 0.0) & (b > 0.0), nats / (b * y), 0.0)
+    own = np.asarray(d.bandwidth_max_hz)
+    return _Device(
+        q, nats, t, b, p * t, np.asarray(found.clock),
+        np.asarray(d.pruned_compute_s) * q + np.asarray(d.fixed_compute_s),
+        np.asarray(d.pruned_compute_j) * q + np.asarray(d.fixed_compute_j),
+        g, y, np.minimum(np.asarray(cell.bandwidth_hz), own),
+        np.asarray(cell.deadline_s) - np.asarray(d.fixed_latency_s),
+        np.asarray(d.energy_budget_j) - np.asarray(d.fixed_energy_j), own,
+    )  # fmt: skip
+
+
+def _least_tangent(slope: FloatArray, at: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    """The least of ``slope (x - at)`` over ``[low, high]``."""
+    return np.minimum(slope * (low - at), slope * (high - at))
+
+
+def _better(best: Bound | None, new: Bound) -> Bound:
+    return new if best is None else _chosen(new.value > best.value, new, best)
+
+
+@np.errstate(all="ignore")
+def level_bound(
+    problem: Problem, found: Allotment, per_hz: FloatArray, per_j: FloatArray, per_s: FloatArray, round_s: FloatArray
+) -> Bound:
+    """The least ``per_j E + per_hz b + second (its time)`` of each device that keeps what `found` keeps.
+
+    Its time is that up to the last bit, by the deadline. `per_hz` has shape ``(...)``, `per_j` ``(..., K)``. Of the
+    prices of a second the best are chosen for a round of `round_s` seconds at `per_s` each.
+    """
+    d, x = problem.devices, _at(problem, found)
+    lam, w = np.asarray(per_hz)[..., None] + np.zeros(problem.shape), np.asarray(per_j)
+    P, eta, p_c = (np.asarray(v) for v in (d.tx_power_max_w, d.pa_efficiency, d.circuit_power_w))
+    low, high = np.asarray(d.clock_min), np.asarray(d.clock_max)
+    fixed_s, fixed_j = np.asarray(d.fixed_latency_s), np.asarray(d.fixed_energy_j)
+    m, sends = np.exp(x.y) * phi(x.y), x.nats > 0.0
+    busy = np.where(x.work > 0.0, x.work / x.s, 0.0)  # seconds of computing
+    joules = np.where(sends, x.e / eta + p_c * x.t, 0.0) + x.heat * x.s ** (CLOCK_EXPONENT - 1)
+    moving = (x.s > low * (1.0 + _AT_CLOCK)) & (x.work > 0.0)
+    clock = np.where(x.work > 0.0, 2.0 * x.heat / x.work * x.s**CLOCK_EXPONENT, 0.0)  # W of waiting a second less
+    A = lam * x.g / (x.t * m)
+    full = (x.b >= x.own * (1.0 - _AT_LIMIT)) & (x.own > 0.0)
+    limited = np.isfinite(x.budget)
+    both = lam * x.b / x.t + P * A
+    # Prices of a joule that the budget and peak power leave open: neither binds, either, or both.
+    candidates = (
+        (w, np.where(full, np.maximum(A, w / eta), w / eta)),
+        (eta * A, A),
+        (w, A),
+        (both / (P / eta + p_c + clock), A),
+        (both / (P / eta + p_c), A),
+    )
+    bounds = []
+    for W, a in candidates:
+        W = np.maximum(np.nan_to_num(W), w)
+        a = np.where(sends, np.maximum(np.nan_to_num(a), W / eta), 0.0)
+        pi = np.where(sends, a - W / eta, 0.0)
+        kappa = np.where(full & sends, np.maximum(a * x.t * m / x.g - lam, 0.0), 0.0)
+        by_upload = np.where(sends, a * x.b * m / x.g - W * p_c + pi * P, 0.0)
+        theta = np.maximum(np.where(sends, by_upload, np.where(moving, W * clock, 0.0)), 0.0)
+        in_b = np.where(sends, lam + kappa - a * x.t * m / x.g, 0.0)
+        in_t = np.where(sends, theta - by_upload, 0.0)
+        in_tau = np.where(x.work > 0.0, theta - W * clock, 0.0)
+        longest = np.maximum(x.window, 0.0)
+        flat = (
+            _least_tangent(in_b, x.b, 0.0 * x.b, x.most_hz)
+            + _least_tangent(in_t, x.t, 0.0 * x.t, longest)
+            + _least_tangent(in_tau, busy, x.work / high, np.minimum(x.work / low, np.maximum(longest, x.work / high)))
+        )
+        omega = W - w
+        paid = np.where(omega > 0.0, np.where(limited, omega * x.budget, np.inf), 0.0)
+        own = np.where(kappa > 0.0, kappa * x.own, 0.0)
+        value = (
+            w * fixed_j + W * joules + pi * (x.e - P * x.t) * sends + (lam + kappa) * x.b
+            + theta * (np.where(sends, x.t, 0.0) + busy + fixed_s) + flat - paid - own
+        )  # fmt: skip
+        worth = (
+            W * (joules + fixed_j) + np.abs(paid) + pi * P * x.t + (lam + kappa) * x.b + theta * (x.t + busy + fixed_s)
+        )
+        sound = np.isfinite(value) & np.isfinite(worth)
+        bounds.append(Bound(np.where(sound, value, -np.inf), *(np.where(sound, v, 0.0) for v in (theta, omega, worth))))
+    return _balanced(bounds, per_s, round_s)
+
+
+def _balanced(bounds: list[Bound], per_s: FloatArray, round_s: FloatArray) -> Bound:
+    """The best of several bounds per device, given that the seconds of the round are paid for by all of them together.
+
+    Where a device's budget and peak bind at once it may pay more or less for a second, and the bounds are as good: they
+    are mixed so that the payments add up. The dual function is concave, so the mixture is a bound.
+    """
+    worth = [bound.value - bound.second * round_s[..., None] for bound in bounds]
+    best = np.max(worth, axis=0)
+    ends = []
+    for sign in (1.0, -1.0):
+        end: Bound | None = None
+        seconds = np.full(best.shape, np.inf)
+        for bound, each in zip(bounds, worth, strict=True):
+            take = (each >= best - _AS_GOOD * bound.worth) & (sign * bound.second < seconds)
+            seconds = np.where(take, sign * bound.second, seconds)
+            end = bound if end is None else _chosen(take, bound, end)
+        assert end is not None
+        ends.append(end)
+    few, many = ends
+    low, high = few.second.sum(axis=-1), many.second.sum(axis=-1)
+    share = np.clip(np.where(high > low, (per_s - low) / (high - low), 1.0), 0.0, 1.0)[..., None]
+    return Bound(*((1.0 - share) * f + share * m for f, m in zip(vars(few).values(), vars(many).values(), strict=True)))
+
+
+def _chosen(take: np.ndarray, new: Bound, old: Bound) -> Bound:
+    return Bound(*(np.where(take, n, o) for n, o in zip(vars(new).values(), vars(old).values(), strict=True)))
+
+
+@np.errstate(all="ignore")
+def kept_bound(problem: Problem, found: Allotment, per_hz: FloatArray, per_j: FloatArray) -> Bound:
+    """The least ``alpha e(rho) + per_j E + per_hz b`` of each device by the deadline, whatever it keeps.
+
+    For devices without electronics whose clock stands still; shapes as of `level_bound`.
+    """
+    d, x = problem.devices, _at(problem, found)
+    lam, w = np.asarray(per_hz)[..., None] + np.zeros(problem.shape), np.asarray(per_j)
+    P, eta, s = np.asarray(d.tx_power_max_w), np.asarray(d.pa_efficiency), np.asarray(d.clock_max)
+    S = np.asarray(d.payload_bits) * LN2
+    a, j = np.asarray(d.pruned_compute_s) / s, np.asarray(d.pruned_compute_j) * s ** (CLOCK_EXPONENT - 1)
+    fixed_j = np.asarray(d.fixed_energy_j)
+    t_max = x.window - np.asarray(d.fixed_compute_s) / s
+    q_min, rho = 1.0 - np.asarray(d.pruning_ratio_max), np.asarray(found.pruning_ratio)
+    alpha, error = np.asarray(d.weight), problem.pruning_error
+    steep = alpha * error.slope(np.clip(rho + KEEP_RATIO, 0.0, 1.0))
+    flat = np.where(rho > 0.0, alpha * error.slope(np.clip(rho - KEEP_RATIO, 0.0, 1.0)), 0.0)
+    t = t_max - a * x.q  # all the time that is left: a longer upload takes less of everything
+    heat = x.heat * s ** (CLOCK_EXPONENT - 1)
+    limited, sends = np.isfinite(x.budget), x.nats > 0.0
+    full = (x.b >= x.own * (1.0 - _AT_LIMIT)) & (x.own > 0.0)
+    mute = (x.g * P <= 0.0) | (x.own <= 0.0) | (x.budget - heat <= 0.0) | (t_max <= 0.0)
+
+    y_sent = x.nats / (x.b * t)
+    # Who sends nothing would at the efficiency at which its first bit just pays: at the peak's price, or at its own.
+    needed = lam * S / (steep * t)
+    paying = np.minimum(needed + 1.0 - np.exp(-needed - 1.0), EFFICIENCY_MAX)
+    cheap = np.minimum(efficiency_at_power_price(lam * x.g * eta / (w * t)), EFFICIENCY_MAX)
+    best: Bound | None = None
+    for first in (cheap, paying):
+        y = np.where(sends, y_sent, first)
+        m, grow = np.exp(y) * phi(y), np.exp(y) / x.g
+        A0 = lam * x.g / (t * m)
+        in_q = S * grow + a * x.b * m / x.g  # of the radiated energy
+        for edge in (steep, flat):
+            rest = edge - w * j
+            # Where the own bandwidth binds too, what is kept tells the prices.
+            at_own = (
+                np.maximum((rest + w * P * a / eta) / (in_q + P * a), w / eta),
+                np.maximum(edge / (in_q + eta * j), w / eta),
+            )
+            candidates = (
+                (w, np.where(full, w / eta, A0)),
+                (eta * A0, A0),
+                (w, A0),
+                ((edge - A0 * in_q - A0 * P * a) / (j - P * a / eta), A0),
+                (w, np.where(full, at_own[0], A0)),
+                (eta * np.where(full, at_own[1], A0), np.where(full, at_own[1], A0)),
+            )
+            for W, A in candidates:
+                A = np.maximum(np.nan_to_num(A), w / eta)
+                W = np.clip(np.nan_to_num(W), w, np.maximum(eta * A, w))
+                pi, omega = A - W / eta, W - w
+                kappa = np.where(full, np.maximum(A * t * m / x.g - lam, 0.0), 0.0)
+                in_b = lam + kappa - A * t * m / x.g
+                slope = A * in_q + W * j + pi * P * a
+                e = np.where(sends, t * x.b * np.expm1(y) / x.g, 0.0)
+                # The objective's slope lies between `flat` and `steep`; the best of them counts.
+                up = np.minimum(slope - flat, 0.0) * (1.0 - x.q)
+                down = -np.maximum(slope - steep, 0.0) * (x.q - q_min)
+                paid = np.where(omega > 0.0, np.where(limited, omega * x.budget, np.inf), 0.0)
+                own = np.where(kappa > 0.0, kappa * x.own, 0.0)
+                value = (
+                    alpha * error.value(rho) + w * fixed_j + W * (e / eta + heat) + pi * (e - P * t)
+                    + (lam + kappa) * x.b + np.minimum(up, down)
+                    + _least_tangent(in_b, x.b, 0.0 * x.b, x.most_hz) - paid - own
+                )  # fmt: skip
+                worth = np.abs(paid) + W * (e / eta + heat) + pi * P * t + (lam + kappa) * x.b
+                value = np.where(np.isnan(value), -np.inf, value)
+                best = _better(best, Bound(value, A * x.b * m / x.g + pi * P, omega, worth))
+    assert best is not None
+    stays = alpha * error.value(rho) + w * (fixed_j + heat)  # who can radiate nothing
+    none = np.zeros(problem.shape)
+    return Bound(*(np.where(mute, o, v) for o, v in zip((stays, none, none, none), vars(best).values(), strict=True)))

@@ -1,0 +1,213 @@
+"""Energy as a price, or as a budget that all devices share, beside the budgets of their own.
+
+With a price w of each joule the objective is ``sum alpha e(rho) + w E``. For clocks that stand still, what a device
+radiates is jointly convex in its bandwidth and what it keeps (`kktalloc._device.priced`), so that one price of
+bandwidth answers all devices, and one of energy where they share a budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kktalloc._certificate.certificate import Certificate
+from kktalloc._certificate.priced import judge_priced, kept_bound
+from kktalloc._device.clocked import Clocked, clocked_form
+from kktalloc._device.priced import Paid, joules_per_heat
+from kktalloc._device.reduced import invert, scatter
+from kktalloc._device.roots import crossing
+from kktalloc._engine.priced_engine import DEAREST, cleared
+from kktalloc._problem.allocation import Allotment
+from kktalloc._problem.arrays import FloatArray, speaks_arrays
+from kktalloc._problem.problem import Problem
+from kktalloc._problem.stats import measured
+from kktalloc._problem.tolerances import FEASIBLE
+from kktalloc._problem.variant import refuse_total_power
+from kktalloc._questions.cost import weights
+from kktalloc._questions.diagnosis import Diagnosis, diagnose
+from kktalloc._questions.judgement import InfeasibleError, Judged, close
+from kktalloc._questions.least import least_energy
+
+NEXT_TO_NOTHING = 30.0  # logarithm: 1e-13 of the objective's range for all of a budget
+
+
+@dataclass(frozen=True, eq=False)
+class PricedSolution(Judged, Allotment):
+    """An allocation that pays for energy. Device arrays have shape ``(..., K)``, the rest the batch shape.
+
+    Entries of infeasible problems are NaN.
+
+    Parameters
+    ----------
+    pruning_ratio, bandwidth_hz, tx_power_w, upload_s, latency_s, energy_j, clock
+        As in `Solution`.
+    objective
+        ``sum alpha_k e(rho_k)``, without what the energy costs.
+    cost
+        The objective and ``sum energy_price_per_j E``.
+    total_energy_j
+        Energy of all devices together.
+    bandwidth_price_per_hz
+        Fall of the cost per Hz, >= 0.
+    shared_price_per_j
+        Fall of the cost per J of the budget that all devices share, >= 0; 0 where there is none or it is not used up.
+    lower_bound
+        What no allocation can beat, by convexity and weak duality at these prices.
+    energy_price_per_j, shared_energy_j
+        As asked, ``(..., K)`` and ``(...)``; an infinite budget for none.
+    diagnosis
+        For infeasible problems what is missing, else None.
+    """
+
+    problem: Problem
+    objective: FloatArray
+    cost: FloatArray
+    total_energy_j: FloatArray
+    bandwidth_price_per_hz: FloatArray
+    shared_price_per_j: FloatArray
+    lower_bound: FloatArray
+    energy_price_per_j: FloatArray
+    shared_energy_j: FloatArray
+    diagnosis: Diagnosis | None
+
+    @property
+    def gap(self) -> FloatArray:
+        """Cost minus its lower bound, shape ``(...)``; blurred by 1e-13 of what the budgets are worth."""
+        return self.cost - self.lower_bound
+
+    @cached_property
+    def certificate(self) -> Certificate:
+        """The verdict on these arrays; `dataclasses.replace` has it found anew, writing into them does not."""
+        return judge_priced(
+            self.problem, self, self.energy_price_per_j, self.bandwidth_price_per_hz, self.cost, self.objective,
+            self.shared_energy_j, self.shared_price_per_j,
+        )  # fmt: skip
+
+
+@speaks_arrays
+@measured
+def solve_priced(
+    problem: Problem,
+    *,
+    energy_price_per_j: ArrayLike = 0.0,
+    shared_energy_j: ArrayLike | None = None,
+    throw: bool = True,
+) -> PricedSolution:
+    """Least ``sum alpha_k e(rho_k) + energy_price_per_j E_k``, within a budget that all devices share if there is one.
+
+    Exact for devices whose clock stands still: what is asked is jointly convex then. Their own budgets hold as well.
+
+    Parameters
+    ----------
+    problem
+        One problem or a batch.
+    energy_price_per_j
+        Objective per J that each device spends, >= 0, broadcast to ``(..., K)``.
+    shared_energy_j
+        Most energy that all devices together may spend, > 0, shape ``(...)``; None for no such budget.
+    throw
+        Raise for infeasible problems; with False inspect ``diagnosis``.
+
+    Raises
+    ------
+    ValueError
+        A price or budget is out of range; a device has electronics or a choice of clock, with which the problem is not
+        convex; the shared budget is less than the floors take; or a cap on total power binds.
+    InfeasibleError
+        Some device cannot meet its floor, or together they need more bandwidth than there is.
+    UncertifiedError
+        The verdict refuses the answer (numerically hopeless input).
+    """
+    _refuse(problem)
+    per_j = weights("energy_price_per_j", energy_price_per_j, problem.shape)
+    shared = np.full(problem.batch_shape, np.inf)
+    if shared_energy_j is not None:
+        shared = weights("shared_energy_j", shared_energy_j, problem.batch_shape)
+    diagnosis = diagnose(problem)
+    if diagnosis is not None and throw:
+        raise InfeasibleError(diagnosis)
+    fine = np.ones(problem.sizes[0], dtype=bool) if diagnosis is None else diagnosis.feasible.ravel()
+    form = clocked_form(problem).rows(fine)
+    joules = joules_per_heat(problem)[fine]
+    own, total = per_j.reshape(problem.sizes)[fine], shared.ravel()[fine]
+    fixed_j = np.asarray(problem.devices.fixed_energy_j).reshape(problem.sizes)[fine]
+    if shared_energy_j is not None:
+        _check_shared(problem, shared, fine)
+    q, at, price, mu = _within_shared(form, own * joules, joules, total - fixed_j.sum(axis=1))
+    rho_max = np.asarray(problem.devices.pruning_ratio_max).reshape(problem.sizes)[fine]
+    rho = np.clip(np.where(1.0 - (1.0 - q) > q, np.nextafter(1.0 - q, 2.0), 1.0 - q), 0.0, rho_max)
+    found = invert(problem, fine, rho, at.b, at.p, at.clock)
+    objective = found.pop("objective")
+    allotment = Allotment(**found)
+    refuse_total_power(problem, np.nansum(allotment.tx_power_w, axis=-1), "solve_priced")
+    per_hz = scatter(problem, fine, price) / np.asarray(problem.cell.bandwidth_hz)[..., 0]
+    shared_price = scatter(problem, fine, mu)
+    with np.errstate(all="ignore"):
+        bound = kept_bound(problem, allotment, per_hz, per_j + shared_price[..., None])
+        paid = np.where(shared_price > 0.0, shared_price * shared, 0.0)
+        lower = bound.value.sum(axis=-1) - per_hz * np.asarray(problem.cell.bandwidth_hz)[..., 0] - paid
+    answer = PricedSolution(
+        **{f.name: getattr(allotment, f.name) for f in fields(Allotment)},
+        problem=problem, objective=objective, cost=objective + (per_j * allotment.energy_j).sum(axis=-1),
+        total_energy_j=allotment.energy_j.sum(axis=-1), bandwidth_price_per_hz=per_hz, shared_price_per_j=shared_price,
+        lower_bound=lower, energy_price_per_j=per_j, shared_energy_j=shared, diagnosis=diagnosis,
+    )  # fmt: skip
+    return close(answer, throw)
+
+
+def _within_shared(
+    form: Clocked, worth: FloatArray, joules: FloatArray, shared_j: FloatArray
+) -> tuple[FloatArray, Paid, FloatArray, FloatArray]:
+    """Keep ratios, answers, the price of a cell of bandwidth, and that of a joule of the shared budget, 0 if spare."""
+    q, at, price = cleared(form, worth)
+    mu = np.zeros(price.size)
+    rows = np.flatnonzero((at.energy * joules).sum(axis=1) > shared_j * (1.0 + FEASIBLE))
+    if not rows.size:
+        return q, at, price, mu
+    some, unit, last = form.rows(rows), joules[rows], price[rows]
+
+    def spent(log_price: FloatArray, part: np.ndarray) -> FloatArray:
+        dear = worth[rows[part]] + np.exp(log_price)[:, None] * unit[part]
+        _, found, last[part] = cleared(some.rows(part), dear, last[part])
+        energy = found.energy
+        with np.errstate(divide="ignore"):
+            return np.log((energy * unit[part]).sum(axis=1)) - np.log(shared_j[rows[part]])
+
+    # A price of nothing would not tell the allocation that spends the least from those that are as good otherwise.
+    zero = np.zeros(some.weight.shape)
+    reach = (some.weight * (some.error.value(zero + 1.0) - some.error.value(zero))).sum(axis=1)
+    start = np.log(np.clip(reach / np.maximum(shared_j[rows], 1e-290), 1e-290, 1e290))
+    mu[rows] = np.exp(crossing(spent, start, start - NEXT_TO_NOTHING, start + DEAREST).at)
+    q[rows], fresh, price[rows] = cleared(some, worth[rows] + mu[rows, None] * unit, last)
+    for name, values in vars(fresh).items():
+        getattr(at, name)[rows] = values
+    return q, at, price, mu
+
+
+def _check_shared(problem: Problem, shared_j: FloatArray, fine: np.ndarray) -> None:
+    """Raise where the shared budget is less than the floors take."""
+    least = least_energy(problem, throw=False).total_energy_j
+    short = fine.reshape(problem.batch_shape) & (least > shared_j * (1.0 + FEASIBLE))
+    if short.any():
+        index = tuple(int(i) for i in np.argwhere(short)[0])
+        field = f"shared_energy_j{list(index) if index else ''}"
+        raise ValueError(f"{field} = {shared_j[index]!s}: the floors alone take {least[index]:.6g} J")
+
+
+def _refuse(problem: Problem) -> None:
+    """Raise where the energy is not jointly convex in bandwidth and keep ratio."""
+    if not problem.clocked:
+        return
+    d = problem.devices
+    slow, fast = np.asarray(d.clock_min), np.asarray(d.clock_max)
+    for name, bad, why in (
+        ("circuit_power_w", np.asarray(d.circuit_power_w) > 0.0, "with electronics the problem is not convex"),
+        ("clock_max", fast > slow, "with a choice of clock nothing is known to be exact; clock_min must be the same"),
+    ):
+        if bad.any():
+            index = tuple(int(i) for i in np.argwhere(bad)[0])
+            value = np.asarray(getattr(d, name))[index]
+            raise ValueError(f"devices.{name}{list(index)} = {value!s}: energy has no price, {why}")

@@ -1,0 +1,81 @@
+"""Budgets of energy over many rounds: a virtual queue per device makes a price of what it has overspent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kktalloc._problem.arrays import FloatArray, as_float64
+from kktalloc._problem.problem import Problem
+from kktalloc._questions.priced import PricedSolution, solve_priced
+
+
+@dataclass(frozen=True, eq=False)
+class EnergyQueue:
+    """What each device has spent beyond its average budget, and the price of a joule that follows from it.
+
+    After a round the backlog is ``Z <- max(Z + E - average_j, 0)``, and in the next a joule costs ``Z / patience_j2``:
+    who has overspent finds energy dear (drift plus penalty; Neely, Stochastic Network Optimization, 2010, section 4.2).
+    From ``Z(R) >= Z(0) + sum (E - average_j)`` the average over R rounds exceeds its budget by at most ``Z(R)/R``,
+    whatever the channels do. A backlog rises only while the price is low enough to spend more than the budget, so that
+    it stays within a bound in proportion to `patience_j2`, and the excess is O(1/R).
+
+    Parameters
+    ----------
+    average_j
+        What each device may spend per round on average, >= 0, shape ``(K,)``. More than its floor takes, or else the
+        backlog grows for ever.
+    patience_j2
+        How much backlog a joule's price of 1 takes, > 0, in J per (objective per J). With more of it the objective
+        comes as near to the best as one likes, by O(1/patience), and the budget is met later, by O(patience/R).
+    backlog_j
+        Z, >= 0, shape ``(K,)``; 0 to begin with.
+
+    Raises
+    ------
+    ValueError
+        A number out of range, or shapes that do not go together.
+    """
+
+    average_j: ArrayLike
+    patience_j2: float
+    backlog_j: ArrayLike = field(default=0.0)
+
+    def __post_init__(self) -> None:
+        for name, least, rule in (
+            ("average_j", 0.0, ">= 0"),
+            ("backlog_j", 0.0, ">= 0"),
+            ("patience_j2", 5e-324, "> 0"),
+        ):
+            values = as_float64(name, getattr(self, name))
+            ok = np.isfinite(values) & (values >= least)
+            if not ok.all():
+                index = tuple(int(i) for i in np.argwhere(~ok)[0])
+                raise ValueError(f"{name}{list(index) if index else ''} = {values[index]!s}: must be {rule} and finite")
+        try:
+            budget, backlog = np.broadcast_arrays(as_float64("a", self.average_j), as_float64("b", self.backlog_j))
+        except ValueError:
+            raise ValueError(
+                f"backlog_j {np.shape(self.backlog_j)} and average_j {np.shape(self.average_j)}: must go together"
+            ) from None
+        vars(self).update(average_j=budget, backlog_j=backlog)
+
+    @property
+    def energy_price_per_j(self) -> FloatArray:
+        """Objective per J of each device in the next round, shape ``(K,)``."""
+        return np.asarray(self.backlog_j) / self.patience_j2
+
+    def solve(self, problem: Problem, **options: Any) -> PricedSolution:
+        """The next round at these prices: `kktalloc.solve_priced`, which takes the options."""
+        return solve_priced(problem, energy_price_per_j=self.energy_price_per_j, **options)
+
+    def after(self, energy_j: ArrayLike) -> EnergyQueue:
+        """The queue after a round in which the devices have spent `energy_j`, shape ``(K,)``."""
+        spent = as_float64("energy_j", energy_j)
+        if not (np.isfinite(spent) & (spent >= 0.0)).all():
+            raise ValueError("energy_j: must be >= 0 and finite; a device that took no part has spent 0")
+        backlog = np.maximum(np.asarray(self.backlog_j) + spent - np.asarray(self.average_j), 0.0)
+        return replace(self, backlog_j=backlog)

@@ -1,0 +1,219 @@
+"""The least weighted sum of energy and time: proved by duality, and against other ways to find it."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import cvxpy as cp
+import numpy as np
+import pytest
+from clock_cases import clock_cell
+from problems import REGIMES, random_problem
+
+import kktalloc as ka
+from kktalloc._device.clocked import clocked_form
+from kktalloc._device.priced import cheapest
+from kktalloc._problem.variant import variant
+
+
+def levelled(rng: np.random.Generator, i: int, devices: int, clocks: bool = False) -> ka.Problem:
+    """A problem whose floors lie somewhat beyond what it could keep."""
+    if clocks:
+        problem = clock_cell(rng, devices, roomy=True)
+    else:
+        problem = random_problem(rng, devices, REGIMES[i % len(REGIMES)], stress=False)
+    rho = ka.solve(problem).pruning_ratio
+    return variant(problem, pruning_ratio_max=rho + (1 - rho) * rng.uniform(0.02, 0.5))
+
+
+def weight(rng: np.random.Generator, problem: ka.Problem, decades: float = 2.0) -> float:
+    """A weight of time around the power that the devices draw."""
+    spent = ka.solve(problem).energy_j.sum() / np.asarray(problem.cell.deadline_s)[0]
+    return float(spent * 10 ** rng.uniform(-decades, decades))
+
+
+@pytest.mark.parametrize("clocks", [False, True])
+def test_random_cells_are_proved_optimal(clocks: bool) -> None:
+    rng = np.random.default_rng(21)
+    for i in range(3):
+        problem = levelled(rng, i, int(rng.integers(1, 5)), clocks)
+        own = 10 ** rng.uniform(-2, 2, problem.shape) if i % 2 else 1.0
+        least = ka.least_cost(problem, time_weight=weight(rng, problem), energy_weight=own)
+        assert least.status is ka.Status.OPTIMAL
+        assert abs(float(least.certificate.duality_gap)) <= 1e-11
+        assert least.deadline_s <= problem.cell.deadline_s[0]
+        assert (least.latency_s <= least.deadline_s * (1 + 1e-12)).all()
+
+
+def geometric_program(problem: ka.Problem, time_weight: float) -> float:
+    """The same as a geometric program: ``(e^y - 1)/y`` is a sum of powers of ``y = L/(t b)``."""
+    d, cell, K = problem.devices, problem.cell, problem.shape[0]
+    q = 1 - np.asarray(d.pruning_ratio_max)
+    nats = (d.payload_bits * q + d.overhead_bits) * np.log(2)
+    gain = d.channel_gain / cell.noise_psd_w_per_hz
+    work, heat = d.pruned_compute_s * q + d.fixed_compute_s, d.pruned_compute_j * q + d.fixed_compute_j
+    T, B = float(cell.deadline_s[0]), float(cell.bandwidth_hz[0])
+    t, b, p, s = (cp.Variable(K, pos=True) for _ in range(4))  # shares of T, of B, of the peak, of the fastest clock
+    length = cp.Variable(pos=True)
+    rows, cost = [length <= 1, cp.sum(b) <= 1], time_weight * T * length
+    for k in range(K):
+        e = float(d.tx_power_max_w[k] * T) * p[k] * t[k]
+        y = float(nats[k] / (T * B)) / (t[k] * b[k])
+        powers, factor = [], 1.0
+        for n in range(30):
+            factor /= n + 1
+            powers.append(factor * y**n)
+        rows += [cp.sum(cp.hstack(powers)) <= float(gain[k] / nats[k]) * e, p[k] <= 1, s[k] <= 1]
+        rows += [s[k] >= float(d.clock_min[k] / d.clock_max[k])]
+        end = t[k]
+        if work[k] > 0:
+            end = end + float(work[k] / (d.clock_max[k] * T)) / s[k]
+        if d.fixed_latency_s[k] > 0:
+            end = end + float(d.fixed_latency_s[k] / T)
+        rows.append(end <= length)
+        spent = (1 / float(d.pa_efficiency[k])) * e
+        if d.circuit_power_w[k] > 0:
+            spent = spent + float(d.circuit_power_w[k] * T) * t[k]
+        if heat[k] > 0:
+            spent = spent + float(heat[k] * d.clock_max[k] ** 2) * s[k] ** 2
+        if d.fixed_energy_j[k] > 0:
+            spent = spent + float(d.fixed_energy_j[k])
+        if np.isfinite(d.energy_budget_j[k]):
+            rows.append(spent <= float(d.energy_budget_j[k]))
+        cost = cost + spent
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it takes long to compile
+        return float(cp.Problem(cp.Minimize(cost), rows).solve(gp=True, solver=cp.CLARABEL))
+
+
+def small_cell(circuit: float = 0.02, budget: float = 0.6) -> ka.Problem:
+    devices = ka.Devices(
+        channel_gain=[2e-12, 5e-12, 4e-11], tx_power_max_w=0.1, payload_bits=4e6, overhead_bits=1e4,
+        pruned_compute_s=[0.3, 0.2, 0.4], energy_budget_j=[budget, np.inf, np.inf], pruned_compute_j=0.3,
+        clock_min=0.2, clock_max=2.0, circuit_power_w=circuit, pruning_ratio_max=0.5, pa_efficiency=0.5,
+    )  # fmt: skip
+    return ka.Problem(ka.Cell(4e6, 4e-21, 6.0), devices)
+
+
+@pytest.mark.parametrize("time_weight", [0.3, 5.0])
+def test_it_is_the_optimum_of_a_geometric_program(time_weight: float) -> None:
+    problem = small_cell(budget=0.05)
+    least = ka.least_cost(problem, time_weight=time_weight)
+    assert geometric_program(problem, time_weight) == pytest.approx(float(least.cost), rel=1e-6)
+
+
+def test_without_clocks_it_is_the_best_of_the_least_energies() -> None:
+    """Golden sections over the deadline, with the energies that another solver finds for each."""
+    rng = np.random.default_rng(5)
+    for i in range(2, 4):
+        problem = levelled(rng, i, 4)
+        per_s = weight(rng, problem)
+        low, high = float(ka.least_deadline(problem)), float(problem.cell.deadline_s[0])
+
+        def cost(T: float, problem: ka.Problem = problem, per_s: float = per_s) -> float:
+            return float(ka.least_energy(variant(problem, deadline_s=T)).total_energy_j) + per_s * T
+
+        least = ka.least_cost(problem, time_weight=per_s)
+        low *= 1 + 1e-9
+        for _ in range(45):
+            one, two = high - 0.618 * (high - low), low + 0.618 * (high - low)
+            low, high = (low, two) if cost(one) <= cost(two) else (one, high)
+        assert float(least.cost) == pytest.approx(cost(0.5 * (low + high)), rel=1e-9)
+
+
+def test_time_that_costs_nothing_is_all_used_at_the_least_energy() -> None:
+    problem = levelled(np.random.default_rng(2), 2, 5)
+    free = ka.least_cost(problem, time_weight=0.0)
+    assert free.deadline_s == problem.cell.deadline_s[0]
+    assert float(free.cost) == pytest.approx(float(ka.least_energy(problem).total_energy_j), rel=1e-10)
+
+
+def test_energy_that_costs_nothing_gives_the_least_deadline() -> None:
+    problem = levelled(np.random.default_rng(2), 2, 5)
+    fast = ka.least_cost(problem, time_weight=1.0, energy_weight=0.0)
+    assert float(fast.deadline_s) == pytest.approx(float(ka.least_deadline(problem)), rel=1e-9)
+
+
+def test_prices_are_the_slopes_of_the_cost() -> None:
+    """One batch: as it is, then a little more and a little less of bandwidth, of a device's energy, of the deadline."""
+    h, problem = 1e-5, small_cell(budget=0.05)
+    B, T = float(problem.cell.bandwidth_hz[0]), 0.6
+    energy = np.tile(np.asarray(problem.devices.energy_budget_j), (7, 1))
+    energy[3:5, 0] *= [1 + h, 1 - h]
+    batch = variant(
+        problem, energy_budget_j=energy, bandwidth_hz=B * np.array([1, 1 + h, 1 - h, 1, 1, 1, 1]),
+        deadline_s=T * np.array([1, 1, 1, 1, 1, 1 + h, 1 - h]),
+    )  # fmt: skip
+    least = ka.least_cost(batch, time_weight=0.3)
+    prices = least.bandwidth_price_per_hz[0], least.energy_price_per_j[0, 0], least.deadline_price_per_s[0]
+    for i, (price, amount) in enumerate(zip(prices, (B, 0.05, T), strict=True)):
+        more, less = least.cost[1 + 2 * i : 3 + 2 * i]
+        assert price > 0
+        assert float(price) == pytest.approx((less - more) / (2 * h * amount), rel=1e-4)
+    assert ka.least_cost(problem, time_weight=0.3).deadline_price_per_s == 0
+
+
+def test_a_device_that_pays_balances_what_it_pays_for() -> None:
+    """Slopes of a device's cost in what it keeps, against differences, for devices of all kinds."""
+    rng = np.random.default_rng(9)
+    form = clocked_form(clock_cell(rng, 200))
+    q, price, worth = np.full((1, 200), 0.4), np.array([0.05]), 10 ** rng.uniform(-3, 1, (1, 200))
+
+    def cost(q: np.ndarray) -> np.ndarray:
+        at = cheapest(form, q, price, worth)
+        return (price[:, None] * at.b + worth * at.energy)[0]
+
+    at, h = cheapest(form, q, price, worth), 1e-6
+    served = np.isfinite(at.b[0])
+    with np.errstate(invalid="ignore"):
+        off = np.abs((cost(q + h) - cost(q - h)) / (2 * h * at.slope[0]) - 1.0)[served]
+    assert served.sum() > 80
+    assert np.median(off) < 1e-8
+    assert np.quantile(off, 0.97) < 1e-5  # some sit on a corner
+
+
+def test_a_wrong_answer_is_refused() -> None:
+    least = ka.least_cost(small_cell(), time_weight=0.3)
+    assert least.certificate.ok
+    for wrong in (
+        replace(least, bandwidth_hz=0.999 * least.bandwidth_hz),
+        replace(least, bandwidth_price_per_hz=1.01 * least.bandwidth_price_per_hz),
+        replace(least, tx_power_w=0.999 * least.tx_power_w),
+        replace(least, clock=1.001 * least.clock),
+        replace(least, cost=0.9999 * least.cost),
+        replace(least, deadline_s=1.001 * least.deadline_s),
+    ):
+        assert not wrong.certificate.ok
+
+
+def test_a_batch_is_its_problems() -> None:
+    problem = small_cell()
+    batch = variant(problem, bandwidth_hz=np.array([4e6, 1e3, 8e6]))
+    together = ka.least_cost(batch, time_weight=[0.1, 0.2, 0.3], throw=False)
+    for i in (0, 2):
+        alone = ka.least_cost(
+            variant(problem, bandwidth_hz=float(batch.cell.bandwidth_hz[i, 0])), time_weight=0.1 * (i + 1)
+        )
+        assert float(together.cost[i]) == pytest.approx(float(alone.cost), rel=1e-12)
+    assert np.isnan(together.cost[1])
+    assert list(together.status) == [ka.Status.OPTIMAL, ka.Status.INFEASIBLE, ka.Status.OPTIMAL]
+    with pytest.raises(ka.InfeasibleError):
+        ka.least_cost(batch, time_weight=0.1)
+
+
+def test_nothing_to_send_takes_no_time() -> None:
+    problem = ka.Problem(ka.Cell(1e6, 4e-21, 1.0), ka.Devices([1e-10, 0.0], 0.1, 1e6, 0.1, fixed_energy_j=0.5))
+    least = ka.least_cost(problem, time_weight=1.0)
+    assert least.cost == pytest.approx(1.0, abs=1e-12)
+    np.testing.assert_array_equal(least.bandwidth_hz, 0.0)
+
+
+def test_bad_weights_and_binding_caps_are_named() -> None:
+    problem = small_cell()
+    with pytest.raises(ValueError, match=r"^time_weight = -1\.0: must be >= 0"):
+        ka.least_cost(problem, time_weight=-1.0)
+    with pytest.raises(ValueError, match=r"^energy_weight: shape \(2,\) does not broadcast"):
+        ka.least_cost(problem, time_weight=1.0, energy_weight=[1.0, 2.0])
+    with pytest.raises(ValueError, match=r"total_power_w = 0\.01: least_cost"):
+        ka.least_cost(variant(problem, total_power_w=0.01), time_weight=1.0)

@@ -1,0 +1,192 @@
+"""Energy as a price, as a shared budget, and as an average over rounds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cvxpy as cp
+import numpy as np
+import pytest
+from problems import REGIMES, random_problem
+from scipy.optimize import minimize
+
+import kktalloc as ka
+from kktalloc._problem.variant import variant
+
+CURVES = (ka.Linear(), ka.PowerLaw(2.5), ka.Table([0.0, 0.3, 0.6, 1.0], [0.0, 0.02, 0.3, 1.0]))
+
+
+def drawn(rng: np.random.Generator, i: int, devices: int) -> ka.Problem:
+    return variant(random_problem(rng, devices, REGIMES[i % len(REGIMES)], stress=False), CURVES[i % 3])
+
+
+def some_price(rng: np.random.Generator, problem: ka.Problem) -> np.ndarray:
+    """About what would make energy and error weigh the same, in decades around it."""
+    spent = ka.solve(problem).energy_j.sum()
+    return np.asarray(10 ** rng.uniform(-2, 1, problem.shape) / spent * problem.shape[0])
+
+
+def test_random_cells_are_proved_optimal() -> None:
+    rng = np.random.default_rng(31)
+    for i in range(9):
+        problem = drawn(rng, i, int(rng.integers(1, 6)))
+        answer = ka.solve_priced(problem, energy_price_per_j=some_price(rng, problem))
+        assert answer.status is ka.Status.OPTIMAL
+        assert abs(float(answer.certificate.duality_gap)) <= 1e-10
+
+
+def test_a_price_of_nothing_changes_nothing() -> None:
+    rng = np.random.default_rng(32)
+    for i in range(6):
+        problem = drawn(rng, i, 5)
+        assert float(ka.solve_priced(problem).cost) == pytest.approx(float(ka.solve(problem).objective), abs=1e-10)
+
+
+def phones(compute_s: float = 0.2, clock: float = 1.0) -> ka.Problem:
+    devices = ka.Devices(
+        channel_gain=[2e-12, 5e-12, 4e-11], tx_power_max_w=0.1, payload_bits=4e6, overhead_bits=1e4,
+        pruned_compute_s=compute_s, energy_budget_j=[0.05, 0.2, np.inf], pruned_compute_j=0.02, pa_efficiency=0.8,
+        clock_min=clock, clock_max=clock,
+    )  # fmt: skip
+    return ka.Problem(ka.Cell(1e6, 4e-21, 1.0), devices)
+
+
+def test_against_cvxpy_where_computing_takes_no_time() -> None:
+    """Then time is a constant, and the problem convex as it stands."""
+    problem, price = phones(0.0), np.array([1.0, 3.0, 0.5])
+    d, T, B = problem.devices, 1.0, 1e6
+    q, b, p = (cp.Variable(3) for _ in range(3))  # p in shares of the peak, b in shares of the cell
+    snr = d.channel_gain * d.tx_power_max_w / (4e-21 * B)
+    nats = (cp.multiply(d.payload_bits, q) + d.overhead_bits) * np.log(2) / (T * B)
+    energy = cp.multiply(d.tx_power_max_w * T / d.pa_efficiency, p) + cp.multiply(d.pruned_compute_j, q)
+    rows = [nats <= -cp.rel_entr(b, b + cp.multiply(snr, p)), p <= 1, p >= 0, cp.sum(b) <= 1, q >= 0, q <= 1]
+    rows.append(energy[:2] <= np.asarray(d.energy_budget_j)[:2])
+    value = cp.Problem(cp.Minimize(cp.sum(1 - q) / 3 + price @ energy), rows).solve(solver=cp.CLARABEL)
+    answer = ka.solve_priced(problem, energy_price_per_j=price)
+    assert value == pytest.approx(float(answer.cost), rel=1e-6)
+
+
+@pytest.mark.parametrize("clock", [1.0, 1.7])
+def test_no_start_of_a_local_search_is_better(clock: float) -> None:
+    """SLSQP on what is kept, bandwidth and power, from random points."""
+    problem, price = phones(0.3, clock), np.array([1.0, 3.0, 0.5])
+    d = problem.devices
+    answer = ka.solve_priced(problem, energy_price_per_j=price)
+    snr = d.channel_gain * d.tx_power_max_w / (4e-21 * 1e6)
+
+    def parts(x: np.ndarray) -> tuple[np.ndarray, ...]:
+        q, b, p = x[:3], x[3:6], x[6:]
+        t = 1.0 - d.pruned_compute_s * q / clock
+        energy = d.tx_power_max_w * p * t / d.pa_efficiency + d.pruned_compute_j * q * clock**2
+        sent = t * b * np.log2(1 + snr * p / b) * 1e6 - d.payload_bits * q - d.overhead_bits
+        return q, b, energy, sent / d.payload_bits
+
+    def cost(x: np.ndarray) -> float:
+        q, _, energy, _ = parts(x)
+        return float((1 - q).sum() / 3 + price @ energy)
+
+    def rows(x: np.ndarray) -> np.ndarray:
+        _, b, energy, sent = parts(x)
+        return np.concatenate([sent, [1.0 - b.sum()], 1.0 - energy[:2] / np.asarray(d.energy_budget_j)[:2]])
+
+    rng, best = np.random.default_rng(0), np.inf
+    for _ in range(6):
+        start = np.concatenate([rng.uniform(0.01, 0.5, 3), rng.dirichlet(np.ones(3)), rng.uniform(0.1, 1.0, 3)])
+        found = minimize(
+            cost, start, method="SLSQP", bounds=[(1e-6, 1.0)] * 9, constraints={"type": "ineq", "fun": rows},
+            options={"maxiter": 400, "ftol": 1e-12},
+        )  # fmt: skip
+        if rows(found.x).min() > -1e-9:
+            best = min(best, float(found.fun))
+    assert best == pytest.approx(float(answer.cost), rel=1e-6)
+    assert answer.cost <= best + 1e-8
+
+
+@pytest.mark.parametrize("curve", CURVES[:2])
+def test_a_shared_budget_is_met_and_its_price_is_the_slope(curve: ka.PruningError) -> None:
+    problem = variant(phones(), curve)
+    total = 0.6 * float(ka.solve_priced(problem).total_energy_j)
+    answer = ka.solve_priced(problem, shared_energy_j=total)
+    assert float(answer.total_energy_j) == pytest.approx(total, rel=1e-11)
+    assert answer.certificate.ok
+    h, B = 1e-5, 1e6
+    near = variant(problem, bandwidth_hz=B * np.array([1, 1, 1 + h, 1 - h]))
+    found = ka.solve_priced(near, shared_energy_j=total * np.array([1 + h, 1 - h, 1, 1])).objective
+    assert float(answer.shared_price_per_j) == pytest.approx((found[1] - found[0]) / (2 * h * total), rel=1e-4)
+    assert float(answer.bandwidth_price_per_hz) == pytest.approx((found[3] - found[2]) / (2 * h * B), rel=1e-4)
+    # A budget is a price: the same allocation, and the same as an answer of its own.
+    again = ka.solve_priced(problem, energy_price_per_j=answer.shared_price_per_j)
+    np.testing.assert_allclose(again.energy_j, answer.energy_j, rtol=1e-7)
+    loose = ka.solve_priced(problem, shared_energy_j=10.0)
+    assert loose.shared_price_per_j == 0
+
+
+def test_where_all_is_kept_the_shared_budget_picks_the_cheapest_way() -> None:
+    """Nothing is pruned with energy to spare: a budget between the least and what the peak takes costs nothing."""
+    problem = ka.Problem(ka.Cell(2e7, 4e-21, 1.0), ka.Devices([2e-11, 5e-11], 0.1, 4e6, 0.2), ka.PowerLaw(2.0))
+    least = float(ka.least_energy(problem, 0.0).total_energy_j)
+    answer = ka.solve_priced(problem, shared_energy_j=1.2 * least)
+    assert float(answer.objective) < 1e-12
+    assert float(answer.total_energy_j) <= 1.2 * least * (1 + 1e-9)
+
+
+def test_a_wrong_answer_is_refused() -> None:
+    answer = ka.solve_priced(phones(), energy_price_per_j=[1.0, 2.0, 3.0], shared_energy_j=0.04)
+    assert answer.shared_price_per_j > 0
+    assert answer.certificate.ok
+    for wrong in (
+        replace(answer, bandwidth_hz=0.999 * answer.bandwidth_hz),
+        replace(answer, bandwidth_price_per_hz=1.01 * answer.bandwidth_price_per_hz),
+        replace(answer, tx_power_w=0.999 * answer.tx_power_w),
+        replace(answer, shared_energy_j=0.99 * answer.shared_energy_j),
+        replace(answer, objective=0.9999 * answer.objective),
+    ):
+        assert not wrong.certificate.ok
+
+
+def test_what_is_not_convex_is_refused_by_name() -> None:
+    problem = phones()
+    with pytest.raises(ValueError, match=r"^devices\.circuit_power_w\[0\] = 0\.05: energy has no price"):
+        ka.solve_priced(variant(problem, circuit_power_w=0.05), energy_price_per_j=1.0)
+    with pytest.raises(ValueError, match=r"^devices\.clock_max\[0\] = 2\.0: energy has no price"):
+        ka.solve_priced(variant(problem, clock_max=2.0), energy_price_per_j=1.0)
+    with pytest.raises(ValueError, match="solve_priced"):
+        ka.solve_priced(variant(problem, total_power_w=0.01), energy_price_per_j=1.0)
+    with pytest.raises(ValueError, match="the floors alone take"):
+        ka.solve_priced(variant(problem, pruning_ratio_max=0.95), shared_energy_j=1e-6)
+    with pytest.raises(ValueError, match=r"^energy_price_per_j\[1\] = -1\.0"):
+        ka.solve_priced(problem, energy_price_per_j=[0.0, -1.0, 0.0])
+
+
+def fading(rounds: int, seed: int) -> list[ka.Problem]:
+    rng = np.random.default_rng(seed)
+    mean = np.array([1e-12, 4e-12, 2e-11])
+    devices = ka.Devices(mean, 0.2, 4e6, 0.2, pruned_compute_j=0.02)
+    return [
+        ka.Problem(ka.Cell(1e6, 4e-21, 1.0), replace(devices, channel_gain=mean * rng.exponential(1.0, 3)))
+        for _ in range(rounds)
+    ]
+
+
+def test_the_average_meets_its_budget_within_one_over_the_rounds() -> None:
+    average = np.array([0.06, 0.06, 0.03])
+    queue, spent, excess = ka.EnergyQueue(average, 0.05), np.zeros(3), {}
+    for r, problem in enumerate(fading(40, 1), start=1):
+        energy = queue.solve(problem).energy_j
+        spent, queue = spent + energy, queue.after(energy)
+        excess[r] = float(np.max(spent / r - average))
+        assert (spent / r - average <= np.asarray(queue.backlog_j) / r + 1e-12).all()
+    # The backlog is bounded, and so the excess times the rounds: no larger late than early.
+    assert 40 * excess[40] <= 1.5 * max(10 * excess[10], 20 * excess[20])
+    assert excess[40] < 0.15 * average.min()
+
+
+def test_a_queue_says_what_is_wrong() -> None:
+    with pytest.raises(ValueError, match=r"^average_j\[1\] = -1\.0"):
+        ka.EnergyQueue([1.0, -1.0], 1.0)
+    with pytest.raises(ValueError, match=r"^patience_j2 = 0\.0: must be > 0"):
+        ka.EnergyQueue(1.0, 0.0)
+    with pytest.raises(ValueError, match="energy_j"):
+        ka.EnergyQueue(1.0, 1.0).after([np.nan])
+    with pytest.raises(ValueError, match="must go together"):
+        ka.EnergyQueue([1.0, 2.0], 1.0, [0.0, 0.0, 0.0])
