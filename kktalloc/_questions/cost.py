@@ -23,16 +23,18 @@ from kktalloc._engine.priced_engine import DEAREST, FREE
 from kktalloc._problem.allocation import Allotment
 from kktalloc._problem.arrays import FloatArray, as_float64, speaks_arrays
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.shown import Rows, Shown, span
 from kktalloc._problem.stats import enter, measured
 from kktalloc._problem.variant import at_level, refuse_total_power, rows, variant
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
+from kktalloc._questions.export import device_table, headline
 from kktalloc._questions.judgement import InfeasibleError, Judged, close
 
 SHORTEST_WAIT = -34.0  # logarithm of the time left after the longest computation, in deadlines
 
 
-@dataclass(frozen=True, eq=False)
-class LeastCost(Judged, Allotment):
+@dataclass(frozen=True, eq=False, repr=False)
+class LeastCost(Shown, Judged, Allotment):
     """The cheapest round at a pruning level. Device arrays have shape ``(..., K)``, the rest the batch shape.
 
     Entries of infeasible problems are NaN.
@@ -75,6 +77,10 @@ class LeastCost(Judged, Allotment):
     def gap(self) -> FloatArray:
         """Cost minus its lower bound, shape ``(...)``; blurred by 1e-13 of what the budgets are worth."""
         return self.cost - self.lower_bound
+
+    def _shown(self) -> tuple[str, Rows]:
+        line = f"cost {span(self.cost)}, {span(self.total_energy_j)} J in {span(self.deadline_s)} s"
+        return headline(self, line), device_table(self)
 
     @cached_property
     def certificate(self) -> Certificate:

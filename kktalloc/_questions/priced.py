@@ -23,19 +23,21 @@ from kktalloc._engine.priced_engine import DEAREST, cleared
 from kktalloc._problem.allocation import Allotment
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.shown import Rows, Shown, span
 from kktalloc._problem.stats import measured
 from kktalloc._problem.tolerances import FEASIBLE
 from kktalloc._problem.variant import refuse_total_power
 from kktalloc._questions.cost import weights
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
+from kktalloc._questions.export import device_table, headline
 from kktalloc._questions.judgement import InfeasibleError, Judged, close
 from kktalloc._questions.least import least_energy
 
 NEXT_TO_NOTHING = 30.0  # logarithm: 1e-13 of the objective's range for all of a budget
 
 
-@dataclass(frozen=True, eq=False)
-class PricedSolution(Judged, Allotment):
+@dataclass(frozen=True, eq=False, repr=False)
+class PricedSolution(Shown, Judged, Allotment):
     """An allocation that pays for energy. Device arrays have shape ``(..., K)``, the rest the batch shape.
 
     Entries of infeasible problems are NaN.
@@ -77,6 +79,10 @@ class PricedSolution(Judged, Allotment):
     def gap(self) -> FloatArray:
         """Cost minus its lower bound, shape ``(...)``; blurred by 1e-13 of what the budgets are worth."""
         return self.cost - self.lower_bound
+
+    def _shown(self) -> tuple[str, Rows]:
+        line = f"cost {span(self.cost)}, objective {span(self.objective)}, {span(self.total_energy_j)} J"
+        return headline(self, line), device_table(self)
 
     @cached_property
     def certificate(self) -> Certificate:

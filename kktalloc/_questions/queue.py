@@ -10,11 +10,12 @@ from numpy.typing import ArrayLike
 
 from kktalloc._problem.arrays import FloatArray, as_float64
 from kktalloc._problem.problem import Problem
+from kktalloc._problem.shown import Rows, Shown, counted, number, span, table
 from kktalloc._questions.priced import PricedSolution, solve_priced
 
 
-@dataclass(frozen=True, eq=False)
-class EnergyQueue:
+@dataclass(frozen=True, eq=False, repr=False)
+class EnergyQueue(Shown):
     """What each device has spent beyond its average budget, and the price of a joule that follows from it.
 
     After a round the backlog is ``Z <- max(Z + E - average_j, 0)``, and in the next a joule costs ``Z / patience_j2``:
@@ -62,6 +63,14 @@ class EnergyQueue:
                 f"backlog_j {np.shape(self.backlog_j)} and average_j {np.shape(self.average_j)}: must go together"
             ) from None
         vars(self).update(average_j=budget, backlog_j=backlog)
+
+    def _shown(self) -> tuple[str, Rows]:
+        columns = {
+            name: np.atleast_1d(getattr(self, name)) for name in ("average_j", "backlog_j", "energy_price_per_j")
+        }
+        devices = columns["average_j"].size
+        line = f"{counted(devices, 'device')}, backlog {span(self.backlog_j)} J, patience {number(self.patience_j2)}"
+        return line, table("device", [str(k) for k in range(devices)], columns)
 
     @property
     def energy_price_per_j(self) -> FloatArray:
