@@ -6,7 +6,7 @@
 
 #define ROUGH_MAX 80.0f  /* efficiencies of which single precision holds the exponential */
 
-enum { ROUGH_STEPS = 3 };
+enum { ROUGH_STEPS = 5, STEEP_STEPS = 9 };
 
 /* Over the lanes in use, in vectors of single precision, which hold twice as many: the last may take in lanes that are not,
  * for nobody to read. */
@@ -72,7 +72,7 @@ INLINE float rough_log(float x)
 /* The same numbers in single precision. */
 typedef struct {
     float worth[LANES], compute[LANES], overhead[LANES], f[LANES], F0[LANES], c[LANES], s_max[LANES], power[LANES];
-    float efficiency[LANES], branch[LANES], s[LANES];
+    float efficiency[LANES], low[LANES], high[LANES], branch[LANES];
 } Rough;
 
 /* A Newton step for the logarithm of R = m / price, of which ln R ~ 2 (R - 1) / (R + 1) is enough where no power law makes R
@@ -93,20 +93,24 @@ INLINE void rough_step(const Block *v, Rough *at, int kind)
         const float turn = s < s_max ? 2.0f * compute * (overhead + held) * fall : 0.0f;
         const float value = at->worth[i] * phi_y, cost = spread * room * room;
         float slope = per * yden * (em * spread - ce * phi_y) * room + turn;  /* d ln R / d y, times `room` */
-        float excess = 2.0f * (value - cost) / (value + cost), high = 2.0f * y;
+        float excess = 2.0f * (value - cost) / (value + cost), further = 2.0f;
         if (kind == POWER_LAW) {
             const float kept = 1.0f - held / room, rho = kept > 1e-5f ? kept : 1e-5f, power = at->power[i];
             excess = rough_log(value / cost) + power * rough_log(rho);
             slope += power * (overhead + held) * fall / (room * rho);
             /* Where everything is kept no step can be told from another. */
-            high = kept > 1e-5f ? high : 4.0f * y;
+            further = kept > 1e-5f ? further : 4.0f;
             excess = kept > 1e-5f || power == 0.0f ? excess : -INFINITY;
         }
-        const float next = y - excess * room / slope, low = 0.5f * y;
-        const float raised = next < low ? low : next, roof = high < ROUGH_MAX ? high : ROUGH_MAX;
+        const float next = y - excess * room / slope, low_before = at->low[i], high_before = at->high[i];
+        const float low = excess < 0.0f ? y : low_before, high = excess > 0.0f ? y : high_before;
+        /* Halfway into the bracket at most: where everything is kept ln R turns sharply. */
+        const float floor = 0.5f * (y + low), halfway = 0.5f * (y + high), far = further * y, roof = far < halfway ? far : halfway;
+        const float raised = next < floor ? floor : next;
         at->efficiency[i] = raised > roof ? roof : raised;  /* NaN, once it is one, for good */
+        at->low[i] = low;
+        at->high[i] = high;
         at->branch[i] = energy ? 1.0f : 0.0f;
-        at->s[i] = s;
     }
 }
 
@@ -127,6 +131,8 @@ LANE_LOOP void to_single(const Block *v, Rough *at)
         at->s_max[i] = (float)v->s_max[i];
         at->power[i] = (float)v->power[i];
         at->efficiency[i] = (float)v->y[i];
+        at->low[i] = 0.0f;
+        at->high[i] = ROUGH_MAX;
     }
 }
 
@@ -145,7 +151,7 @@ static void approach(Block *v)
 {
     Rough at;
     to_single(v, &at);
-    if (v->curve->kind == POWER_LAW) for (int n = 0; n < ROUGH_STEPS + 2; n++) rough_power_law(v, &at);
+    if (v->curve->kind == POWER_LAW) for (int n = 0; n < STEEP_STEPS; n++) rough_power_law(v, &at);
     else for (int n = 0; n < ROUGH_STEPS; n++) rough_linear(v, &at);
     from_single(v, &at);
 }
