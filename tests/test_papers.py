@@ -1,0 +1,80 @@
+"""The catalogue of papers: own method above the proved optimum, by what docs/papers.md says; and whole ranks."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kktalloc as ka
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "examples" / "papers"
+PAGE = (ROOT / "docs" / "papers.md").read_text()
+PAPERS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "comparison")
+
+
+@pytest.fixture(autouse=True)
+def examples_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+
+def row(paper: str) -> list[str]:
+    found = re.search(rf"^\| \[[^\]]*\]\(\.\./examples/papers/{paper}\.py\) (.*) \|$", PAGE, flags=re.MULTILINE)
+    assert found, f"no row for {paper}"
+    return [cell.strip() for cell in found.group(1).strip("| ").split("|")]
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_the_table_tells_what_the_file_finds(paper: str) -> None:
+    compared = import_module(paper).compare()
+    assert compared.own >= compared.best * (1 - 1e-9)
+    assert abs(compared.best - compared.bound) <= 1e-8 * compared.best
+    assert compared.own_s > 0
+    assert compared.best_s > 0
+    _, own, best, gap, *_ = row(paper)
+    assert float(own) == pytest.approx(compared.own, rel=1e-3)
+    assert float(best) == pytest.approx(compared.best, rel=1e-3)
+    assert float(gap.removesuffix(" %")) == pytest.approx(compared.gap_percent, abs=0.02)
+    assert "own method" in str(compared)
+
+
+def test_every_file_says_whose_it_is_and_how_to_run_it() -> None:
+    for paper in PAPERS:
+        text = (FOLDER / f"{paper}.py").read_text()
+        assert f"Run: python examples/papers/{paper}.py" in text
+        assert "Their model" in text
+        assert "Optimum" in text
+
+
+def test_what_the_page_says_beside_the_table() -> None:
+    common, own = import_module("tt_prune").against_own_ratios()
+    shared = import_module("phfl").with_the_band_shared()
+    assert f"{own:.4f} on average instead of {common:.4f}" in PAGE
+    assert f"prunes {shared:.4f} instead of" in PAGE
+    yang = import_module("yang2021")
+    half = yang.in_turns(yang.problem(), 0.5) / yang.own_method(yang.problem())
+    assert half * (1 + 0.0263) == pytest.approx(3.4, abs=0.1)
+
+
+def test_whole_ranks_lose_at_most_one_devices_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    lora = import_module("lora_ranks")
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        loss = np.sort(rng.uniform(0.0, 1.0, (3, 6)), axis=1)[:, ::-1]
+        phones = ka.Devices(10 ** rng.uniform(-12, -10.5, 3), 0.1, 8e6, 0.02, fixed_latency_s=0.3)
+        cell = ka.Cell(10 ** rng.uniform(5.3, 6.5), 4e-21, 1.0)
+        hertz = lora.bandwidth_of_ranks(cell, phones, lora.RANKS)
+        chosen, mean, bound = lora.whole_ranks(hertz, loss, float(cell.bandwidth_hz))
+        assert hertz[np.arange(3), chosen].sum() <= cell.bandwidth_hz * (1 + 1e-12)
+        tried = [
+            loss[[0, 1, 2], ranks].mean()
+            for ranks in np.ndindex(6, 6, 6)
+            if hertz[[0, 1, 2], ranks].sum() <= cell.bandwidth_hz
+        ]
+        assert bound - 1e-12 <= min(tried) <= mean
+        assert mean - bound <= np.max(loss[:, 0] - loss[:, -1]) / 3
