@@ -7,7 +7,6 @@ are taken in the order of what they gain per hertz until one does not fit. The e
 step, is a lower bound.
 
 Run: python examples/lora_ranks.py
-
 """
 
 from __future__ import annotations

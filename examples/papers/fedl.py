@@ -9,9 +9,9 @@ Constants after the paper: 10 to 20 cycles/bit and 5 to 10 MB of samples, 2e-28/
 25 kB.
 Chosen: channels of comparison.py, a weight of time of 0.5 J/s, peak power that does not bind.
 
-Optimum: `kktalloc.least_cost`, in which each phone sends as soon as it has computed. Run: python
-examples/papers/fedl.py
+Optimum: `kktalloc.least_cost`, in which each phone sends as soon as it has computed.
 
+Run: python examples/papers/fedl.py
 """
 
 from __future__ import annotations

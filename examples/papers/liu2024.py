@@ -8,8 +8,9 @@ that the bands fill the cell; then r follows from the new bands. That the rate p
 not in the derivative. The text of the paper gives these blocks; constants that we do not know are chosen: ten phones
 in a cell of 500 m, 3 MHz, 23 dBm, 4 Mbit, 0.1 to 0.4 s of computing, a deadline of 1 s.
 
-Optimum: `kktalloc.solve`, with its certificate. Run: python examples/papers/liu2024.py
+Optimum: `kktalloc.solve`, with its certificate.
 
+Run: python examples/papers/liu2024.py
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ and the power is searched at 25 points as a Gaussian process would at the best o
 Constants are chosen: ten phones with 100 kHz each, 1e5 values, 0.2 to 0.6 s and 0.05 J of computing, 0.07 J, 1 s.
 
 Optimum: with bands of their own the phones are apart, so that `kktalloc.solve` for every whole number of bits, in one
-batch, and the best of them per phone is the optimum of the whole model, errors on all coordinates included. Run:
-python examples/papers/ltfl.py
+batch, and the best of them per phone is the optimum of the whole model, errors on all coordinates included.
 
+Run: python examples/papers/ltfl.py
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ Constants are chosen: ten phones, one of ten equal shares of 2 MHz each, 4 Mbit,
 
 Optimum: `kktalloc.solve` of ten cells with one phone each. What dealing out the band beforehand costs is the second
 line.
-Run: python examples/papers/phfl.py
 
+Run: python examples/papers/phfl.py
 """
 
 from __future__ import annotations

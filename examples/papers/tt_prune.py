@@ -9,8 +9,9 @@ cell.
 Constants are chosen: those of liu2024.py.
 
 Optimum of the model: `kktalloc.solve_minmax`. Its closed forms are exact, so there is no gap; what a single ratio
-costs against a ratio for each user is the second line. Run: python examples/papers/tt_prune.py
+costs against a ratio for each user is the second line.
 
+Run: python examples/papers/tt_prune.py
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ Chosen: eight local iterations, 0.5 s, channels of comparison.py.
 
 Optimum: `kktalloc.least_cost` with seconds that cost nothing: times, clocks, powers and bands at once, one convex
 problem.
-Run: python examples/papers/yang2021.py
 
+Run: python examples/papers/yang2021.py
 """
 
 from __future__ import annotations
