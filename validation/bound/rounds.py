@@ -21,19 +21,14 @@ from kktalloc.bound import BoundTerms, Constants, GradientErrors, Schedule, Uplo
 
 from .terms import Round
 from .walk import (
-    DEVICES,
     FIRST_GUESS,
     HEADROOM,
     LOOK_EVERY,
-    PERSONAL_SHARE,
-    PERSONAL_STEPS,
-    SAMPLES_PER_DEVICE,
     Device,
     Smoothness,
     agree,
     as_one_sample,
-    build_split,
-    evaluated,
+    begin,
     look,
     value,
     walk_again,
@@ -58,27 +53,16 @@ def run(
     with replacement, as A2 asks; `batch` None: full gradients.
     """
     torch.set_num_threads(1)
-    shares = ft.partition(
-        data, DEVICES, "shards", seed, classes_per_device=4, samples_per_device=SAMPLES_PER_DEVICE, test_fraction=0.2
-    )
-    split = build_split(data, seed)
-    devices = [evaluated(split, share) for share in shares]
-    first = Smoothness()
-    u, personal = split.initial_global(), [split.initial_personal() for _ in shares]
-    look(first, devices, [u] * DEVICES, [p.v for p in personal])
-    weight = np.full(DEVICES, 1.0 / DEVICES)
-    size = max(len(share.train_y) for share in shares) if batch is None else batch
+    began = begin(data, seed, batch)
+    split, shares, devices, weight = began.split, began.shares, began.devices, began.weight
     # Zeroed, frozen and covered: the least coverage that masks may have is a device's own weight.
     largest = {"fill": 0.25, "covered": 0.5 * weight.min()}.get(kind, float(np.sqrt(weight.min() / 10)))
     guess = FIRST_GUESS
     choices: dict[str, Any] = {"averaging": kind} if update == "sparse" else {"importance": kind}
     while True:
-        config = ft.TrainConfig(
-            rounds=rounds, personal_steps=PERSONAL_STEPS, pruned_steps=local_steps, batch_size=size,
-            learning_rate_global=largest / (guess * local_steps), seed=seed,
-            learning_rate_personal=PERSONAL_SHARE / first.v, update=update,
-            sampling="epochs" if batch is None else "replacement", **choices,
-        )  # fmt: skip
+        config = began.config(
+            rounds, local_steps, batch, largest / (guess * local_steps), seed, update=update, **choices
+        )
         measured, seen = _train(split, shares, devices, config, ratio, weight)
         if seen.u <= guess:
             break

@@ -19,15 +19,12 @@ from .walk import (
     FIRST_GUESS,
     HEADROOM,
     LOOK_EVERY,
-    PERSONAL_SHARE,
     PERSONAL_STEPS,
-    SAMPLES_PER_DEVICE,
     Device,
     Smoothness,
     agree,
     as_one_sample,
-    build_split,
-    evaluated,
+    begin,
     look,
     value,
     walk_again,
@@ -46,29 +43,16 @@ def run(
     rounds: int,
 ) -> dict[str, Any]:
     """Train and compare with the bound. Batches are drawn with replacement, as A2 asks; None: full gradients."""
-    shares = ft.partition(
-        data, DEVICES, "shards", seed, classes_per_device=4, samples_per_device=SAMPLES_PER_DEVICE, test_fraction=0.2
-    )
-    split = build_split(data, seed)
-    devices = [evaluated(split, share) for share in shares]
-    # No device has fewer samples than the others, so a batch of the largest size is everybody's full gradient.
-    size = max(len(share.train_y) for share in shares) if batch is None else batch
-    weight = np.full(DEVICES, 1.0 / DEVICES)
+    began = begin(data, seed, batch)
+    split, shares, devices, weight = began.split, began.shares, began.devices, began.weight
     limit = min(0.5, float(np.sqrt(weight.min() / 10)))
-    first = Smoothness()
-    u, personal = split.initial_global(), [split.initial_personal() for _ in shares]
-    look(first, devices, [u] * DEVICES, [p.v for p in personal])
-    eta_v = PERSONAL_SHARE / first.v
-    start = value(devices, u, personal, weight)
+    eta_v = began.learning_rate_personal
+    start = value(devices, split.initial_global(), [split.initial_personal() for _ in shares], weight)
     # The largest step that the theorem allows depends on the curvature met on the way. It is guessed; a run that
     # meets more is started again with more assumed.
     guess = FIRST_GUESS
     while True:
-        config = ft.TrainConfig(
-            rounds=rounds, personal_steps=PERSONAL_STEPS, pruned_steps=local_steps, batch_size=size,
-            learning_rate_global=limit / (guess * local_steps), learning_rate_personal=eta_v, importance=masks,
-            seed=seed, sampling="epochs" if batch is None else "replacement",
-        )  # fmt: skip
+        config = began.config(rounds, local_steps, batch, limit / (guess * local_steps), seed, importance=masks)
         found, seen = _train(split, shares, devices, config, ratio, guess, weight)
         if seen.u <= guess:
             break

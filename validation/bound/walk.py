@@ -225,6 +225,44 @@ def as_one_sample(
     )
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """Where a run begins: data, model, and what its steps are chosen by."""
+
+    shares: list[ft.DeviceData]
+    split: ft.Split
+    devices: list[Device]
+    batch_size: int
+    weight: FloatArray
+    """(DEVICES,) in the aggregation."""
+    learning_rate_personal: float
+
+    def config(
+        self, rounds: int, local_steps: int, batch: int | None, learning_rate: float, seed: int, **choices: Any
+    ) -> ft.TrainConfig:
+        """A run's settings; batches are drawn with replacement, as A2 asks, or, `batch` None, gradients are full."""
+        return ft.TrainConfig(
+            rounds=rounds, personal_steps=PERSONAL_STEPS, pruned_steps=local_steps, batch_size=self.batch_size,
+            learning_rate_global=learning_rate, learning_rate_personal=self.learning_rate_personal, seed=seed,
+            sampling="epochs" if batch is None else "replacement", **choices,
+        )  # fmt: skip
+
+
+def begin(data: ft.Dataset, seed: int, batch: int | None) -> Beginning:
+    """Deal out the data, build the model, and take the personal step from the curvature at the start."""
+    shares = ft.partition(
+        data, DEVICES, "shards", seed, classes_per_device=4, samples_per_device=SAMPLES_PER_DEVICE, test_fraction=0.2
+    )
+    split = build_split(data, seed)
+    devices = [evaluated(split, share) for share in shares]
+    first = Smoothness()
+    u, personal = split.initial_global(), [split.initial_personal() for _ in shares]
+    look(first, devices, [u] * DEVICES, [p.v for p in personal])
+    # No device has fewer samples than the others, so a batch of the largest size is everybody's full gradient.
+    size = max(len(share.train_y) for share in shares) if batch is None else batch
+    return Beginning(shares, split, devices, size, np.full(DEVICES, 1.0 / DEVICES), PERSONAL_SHARE / first.v)
+
+
 def evaluated(split: ft.Split, share: ft.DeviceData) -> Device:
     """A device's loss on its training samples."""
     model = split.assemble(split.initial_global(), split.initial_personal()).double()
