@@ -22,7 +22,7 @@ CASE_STUDIES = {
 }
 
 
-OTHERS = ("ordering", "adaptive", "tuning", "difference", "kinds", "harder", "drives", "drives-tuning")
+OTHERS = ("ordering", "adaptive", "baselines", "tuning", "difference", "kinds", "harder", "drives", "drives-tuning")
 """Studies with options of their own."""
 WRITERS = "writers"
 """scikit-learn's digits by ten writers, of the planner's study alone."""
@@ -143,7 +143,11 @@ def _adaptive(arguments: argparse.Namespace) -> Path:
     from .adaptive import page, study, tuned
     from .cases import run_cases
 
-    config = (tuned.reported if arguments.study == "adaptive" else tuned.tuning)(arguments.dataset or "digits")
+    if arguments.study == "baselines":
+        _refuse(arguments, "dataset", because="baselines, which is on digits")
+        config = tuned.baselines()
+    else:
+        config = (tuned.reported if arguments.study == "adaptive" else tuned.tuning)(arguments.dataset or "digits")
     if arguments.rounds is not None:
         config = replace(config, rounds=arguments.rounds)
     if arguments.seeds is not None:
@@ -265,7 +269,13 @@ def command(argv: list[str] | None, arguments: argparse.Namespace) -> int:
     _refuse(arguments, "port", "no_browser", because=arguments.study)
     if arguments.paths and arguments.study != "overview":
         raise ValueError(f"unexpected argument: {arguments.paths[0]}")
-    kinds = {"overview": _overview, "harder": _harder, "adaptive": _adaptive, "tuning": _adaptive}
+    kinds = {
+        "overview": _overview,
+        "harder": _harder,
+        "adaptive": _adaptive,
+        "tuning": _adaptive,
+        "baselines": _adaptive,
+    }
     kinds |= {
         "ordering": _ordering,
         "difference": _unlike,
