@@ -13,7 +13,7 @@ from fltrain.adapt import AdaptivePlanner
 from validation.adaptive import page
 from validation.adaptive.planners import CommonPlanner, of_phones
 from validation.adaptive.study import MODULES, Entry, cases, run_config
-from validation.adaptive.tuned import CHOSEN, PLANNED, SEEDS, TUNING_SEEDS, reported, tuning
+from validation.adaptive.tuned import CHOSEN, PLANNED, SEEDS, TUNING_SEEDS, baselines, reported, tuning
 from validation.cases import Finished, run_cases
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "writers")
@@ -52,6 +52,12 @@ def test_seeds_are_fresh_and_no_two_data_sets_share_a_cell() -> None:
     assert min(min(each) for each in shown) >= 300
     for sets in (tuned, shown):
         assert len(set.union(*sets)) == sum(map(len, sets))
+    own = set(baselines().seeds)
+    assert min(own) >= 300
+    assert not own & set.union(*shown)
+    of_each = [{entry.kind for entry in baselines().entries if entry.scheme == scheme}
+               for scheme in ("joint", "common", "equal", "pruning_only", "fixed")]  # fmt: skip
+    assert all(kinds == {"zeroed", "frozen", "sparse"} for kinds in of_each)
     assert set(TUNING_SEEDS) == set(SEEDS) == set(CHOSEN) == set(DATASETS)
 
 

@@ -84,7 +84,7 @@ def test_how_sure_an_order_of_rungs_is() -> None:
 
 def test_a_small_map_from_cases_to_page(tmp_path: Path) -> None:
     tiny = replace(
-        kinds.CONFIG, seeds=(1,), bandwidths_hz=(5e6,), speeds=(0.0625, 1.0),
+        kinds.CONFIG, seeds=(1, 2), bandwidths_hz=(5e6,), speeds=(0.0625, 1.0),
         swept=(kinds.SWEPT[1], kinds.SWEPT[3], kinds.SWEPT[5]),
         cell=replace(kinds.CONFIG.cell, dataset="digits", rounds=3, pruned_rounds=3),
     )  # fmt: skip
@@ -110,4 +110,6 @@ def test_the_map_of_known_runs() -> None:
     assert of[kinds.CHOSEN.name] == (pytest.approx(100 * 25 * 0.2 / 20),)
     assert of[kinds.SWEPT[3].name] == (None,)
     assert kinds_page.best(of) == kinds.SWEPT[1].name
+    of[kinds.CHOSEN.name] += (99.0,)  # a seed without a sweep
+    assert kinds_page.planned(of) == pytest.approx(25.0)
     assert [kinds_page.kind_of(entry.name) for entry in kinds.SWEPT] == [entry.kind for entry in kinds.SWEPT]

@@ -52,6 +52,12 @@ def _mean(values: tuple[float | None, ...]) -> float:
     return float(np.mean([np.inf if value is None else value for value in values]))
 
 
+def planned(of: dict[str, tuple[float | None, ...]]) -> float:
+    """The planner's mean time over the seeds on which kinds and deadlines were swept."""
+    swept = min(len(values) for name, values in of.items() if name != CHOSEN.name)
+    return _mean(of[CHOSEN.name][:swept])
+
+
 def best(of: dict[str, tuple[float | None, ...]], kind: str = "") -> str:
     """The swept entry with the least mean time; of one kind of round, if named."""
     names = [name for name in of if name != CHOSEN.name and (not kind or kind_of(name) == kind)]
@@ -68,7 +74,7 @@ def _page(finished: Finished) -> Page:
     runs = list(finished.results.values())
     cells = sorted(found)
     wins = {at: best(found[at]) for at in cells}
-    ratio = {at: _mean(found[at][CHOSEN.name]) / _mean(found[at][wins[at]]) for at in cells}
+    ratio = {at: planned(found[at]) / _mean(found[at][wins[at]]) for at in cells}
     chosen = {at: _chosen_kind(runs, at) for at in cells}
     worst = Spread(tuple(value for at in cells for value in found[at][CHOSEN.name]))
     regret = Spread(tuple(ratio[at] if np.isfinite(ratio[at]) else None for at in cells))
@@ -87,7 +93,7 @@ def _page(finished: Finished) -> Page:
             "Its time is within 10 % of the best kind and deadline that were swept",
             regret,
             2,
-            "times the best swept one's, mean over seeds, one value per cell",
+            "times the best swept one's, on the seeds of the sweep, one value per cell",
             verdict(regret, lambda v: v <= WITHIN).replace("seeds", "cells"),
             "The best is picked after the fact, which favours it.",
             id="within-best",
@@ -105,7 +111,7 @@ def _page(finished: Finished) -> Page:
     rows = [
         [
             _named(at),
-            f"{_text(found[at][CHOSEN.name])}, {chosen[at]}",
+            f"{_text((planned(found[at]),))}, {chosen[at]}",
             *(f"{_text(found[at][best(found[at], kind)])} at {best(found[at], kind).rpartition('deadline')[2]}"
               for kind in ("sparse", "frozen", "zeroed")),
             f"{100 * np.mean([r['floor'] for r in runs if _at(r) == at]):.0f}",
@@ -113,6 +119,7 @@ def _page(finished: Finished) -> Page:
         for at in cells
     ]  # fmt: skip
     seeds = sorted({run["seed"] for run in runs})
+    swept = len({run["seed"] for run in runs if run["entry"] not in (UNPRUNED.name, CHOSEN.name)})
     return Page(
         title="Which kind of round wins where",
         where=f"Fashion-MNIST, MLP, ten phones, bandwidth by compute speed, seeds {', '.join(map(str, seeds))}",
@@ -132,8 +139,8 @@ def _page(finished: Finished) -> Page:
         figures=[(_drawing(found, cells), "Time to the target in every cell: as planned, and the best swept deadline "
                   "of each kind of round.")],
         limits=[
-            f"{len(seeds)} seeds, one model; deadlines are swept coarsely, and where none of the grid suits a cell the "
-            "best swept one is not the best there is.",
+            f"{len(seeds)} seeds, kinds and deadlines swept on {swept} of them, one model.",
+            "Deadlines are swept coarsely; where none of the grid suits a cell the best swept is not the best there is.",
             "All schemes take the server rate that suits unpruned training.",
         ],
         command="python -m validation kinds --data-dir DIR",
@@ -178,7 +185,10 @@ def _drawing(found: Shares, cells: list[Cell]) -> str:
     with drawing("kinds", (4.8, 3.8)) as (figure, (axes,)):
         for i, (kind, (colour, hatch)) in enumerate(bars.items()):
             names = [CHOSEN.name if kind == "planned" else best(found[at], kind) for at in cells]
-            height = [_mean(found[at][name]) for at, name in zip(cells, names, strict=True)]
+            height = [
+                planned(found[at]) if kind == "planned" else _mean(found[at][name])
+                for at, name in zip(cells, names, strict=True)
+            ]
             height = [value if np.isfinite(value) else 0.0 for value in height]
             axes.bar(np.arange(len(cells)) + 0.2 * (i - 1.5), height, 0.2, label=kind, color=colour, hatch=hatch,
                      edgecolor="white")  # fmt: skip
