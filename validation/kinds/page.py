@@ -140,7 +140,7 @@ def _page(finished: Finished) -> Page:
                   "of each kind of round.")],
         limits=[
             f"{len(seeds)} seeds, kinds and deadlines swept on {swept} of them, one model.",
-            "Deadlines are swept coarsely; where none of the grid suits a cell the best swept is not the best there is.",
+            "Deadlines are swept coarsely; where none of the grid suits a cell the best there is was missed.",
             "All schemes take the server rate that suits unpruned training.",
         ],
         command="python -m validation kinds --data-dir DIR",
