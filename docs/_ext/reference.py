@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from enum import Enum
 from importlib import import_module
@@ -82,9 +83,27 @@ def _said_of_data(name: str, known: str, value: object) -> str:
 
 
 def _listing(name: str, module: ModuleType, public: list[str]) -> str:
+    """The page of a module: what it is for, and each name with the first sentence of what it says."""
     said = inspect.getdoc(module) or ""
     rows = "\n".join(f"{known} <{name}.{known}>" for known in public)
-    return f"# {name}\n\n```{{eval-rst}}\n{said}\n```\n\n```{{toctree}}\n:maxdepth: 1\n\n{rows}\n```\n"
+    table = "\n".join(
+        f"| [{known}]({name}.{known}.md) | {_first(name, known, getattr(module, known))} |" for known in public
+    )
+    return (
+        f"# {name}\n\n```{{eval-rst}}\n{said}\n```\n\n| name | |\n|---|---|\n{table}\n\n"
+        f"```{{toctree}}\n:hidden:\n\n{rows}\n```\n"
+    )
+
+
+def _first(name: str, known: str, value: object) -> str:
+    """The first sentence of a docstring, as Markdown."""
+    if inspect.ismodule(value) or inspect.isclass(value) or inspect.isroutine(value):
+        said = inspect.getdoc(value) or ""
+    else:
+        said = _said_of_data(name, known, value)
+    sentence = " ".join(re.split(r"(?<=[.;])\s", said.partition("\n\n")[0].replace("\n", " "))[0].split())
+    plain = re.sub(r"`{1,2}([^`]+)`{1,2}", r"`\1`", sentence.rstrip(".;"))
+    return plain.replace("|", "\\|")
 
 
 def _write(app: Sphinx) -> None:
