@@ -314,7 +314,7 @@ def test_every_regime_explains_itself() -> None:
 def test_the_fuzz_finds_nothing_and_would_notice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fuzz_clock, "CHUNK", 8)
     for number in (0, 2):
-        counts, worst, wrong = fuzz_clock.judge(17, number, 0)
+        counts, worst, wrong, _ = fuzz_clock.judge(17, number, 0)
         assert wrong == []
         assert counts["OPTIMAL"]
         assert worst["power balance"] <= 1e-10
@@ -330,8 +330,9 @@ def test_the_fuzz_finds_nothing_and_would_notice(monkeypatch: pytest.MonkeyPatch
 
 def test_no_start_of_ipopt_on_the_original_variables_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fuzz_clock, "CHUNK", 4)
-    counts, worst, wrong = fuzz_clock.judge(18, 2, 2)
+    counts, worst, wrong, best = fuzz_clock.judge(18, 2, 2)
     assert wrong == []
+    assert fuzz_clock.judge(18, 2, 2, best)[:3] == (counts, worst, wrong)
     assert counts["compared with IPOPT"]
     assert worst["above IPOPT"] <= 1e-9
 

@@ -26,7 +26,7 @@ from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.tolerances import KEEP_RATIO
 
-SHIFTS = (1.0, 1.0 + 1e-12)  # of y: where tau vanishes rounding would leave no bound
+SHIFTS = (1.0, 1.0 + 1e-12, 1.0 + 1e-10)  # of y: where tau is all rounding it would leave no bound
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +73,12 @@ def terms(
     steep = alpha * error.slope(np.clip(rho + KEEP_RATIO, 0.0, 1.0))
     flat = np.where(rho > 0.0, alpha * error.slope(np.clip(rho - KEEP_RATIO, 0.0, 1.0)), 0.0)
     y = np.where(sends, np.log1p(g * p / b), 1.0)
-    # Half an ulp of rho moves the slope of B by about this much of it.
-    blur = KEEP_RATIO * S / (L * (1.0 + y))
+    # Half an ulp of rho moves the slope of B by about this much of it, d ln phi / d ln(load of the radiated energy):
+    # next to the wideband limit, or where little energy is left to radiate, by far more than an ulp.
+    sent = p * t
+    load_q = S / L + (c / clock * (p + eta * p_c) + eta * j * clock**2) / sent
+    growth = np.where(y < 1e-2, 0.5 + y / 12.0, -1.0 / np.expm1(-y) - 1.0 / y)
+    blur = KEEP_RATIO * load_q * -np.expm1(-y) / (phi(y) * growth)
     budget = np.isfinite(E)
     works = np.asarray(d.fixed_compute_s) + c > 0.0
     kappa = np.where(works, (np.asarray(d.fixed_compute_j) + j) / (np.asarray(d.fixed_compute_s) + c), 0.0)
@@ -96,11 +100,15 @@ def terms(
             heat = np.where(per_j > 0.0, per_j * (np.where(budget, E, 0.0) - w_j * s * s), 0.0)
             return heat + tau * (T - np.where(w_s > 0.0, w_s / s, 0.0)) - L
 
-        # Convex in tau, and so below its chord.
-        here, half = beyond(tau), beyond(0.5 * tau)
-        bound = b - here * 0.5 * tau / ((here - half) * f)
-        sound = (tau > 0.0) & (here > half) & (budget | (omega == 0.0))
-        return np.where(sound, np.minimum(np.nan_to_num(bound, nan=-np.inf), b), -np.inf)
+        # Convex in tau, and so below a chord between two of them, the lower of which falls short. That is 0, or
+        # where half of the upload's time is left: with less tau the clock is slower.
+        here, s = beyond(tau), best_clock(per_j, tau)
+        best = np.where(here <= 0.0, b, -np.inf)
+        for less in (0.0 * tau, tau * np.clip((w_s / (0.5 * (T + w_s / s)) / s) ** 3, 0.5, 1.0)):
+            short = beyond(less)
+            bound = b - here * (tau - less) / ((here - short) * f)
+            best = np.where(short < 0.0, np.fmax(best, np.minimum(bound, b)), best)
+        return np.where((tau > 0.0) & (budget | (omega == 0.0)), best, -np.inf)
 
     def slope(omega: FloatArray) -> FloatArray:
         f, per_j, tau = prices(y, omega)

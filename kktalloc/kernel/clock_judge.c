@@ -6,8 +6,8 @@
 
 #define KEEP_RATIO 1e-15  /* half an ulp of rho decides no more than this of the keep ratio */
 #define EPS 2.220446049250313e-16
-static const double SHIFTS[] = {1.0, 1.0 + 1e-12};  /* of y: where tau vanishes rounding would leave no bound */
-enum { CANDIDATES = 5, SHIFTED = 2 };
+static const double SHIFTS[] = {1.0, 1.0 + 1e-12, 1.0 + 1e-10};  /* of y: where tau is all rounding it would leave no bound */
+enum { CANDIDATES = 5, SHIFTED = 3 };
 
 /* A device and its allocation in SI units. */
 typedef struct {
@@ -49,14 +49,22 @@ static double beyond(const Seen *v, double per_j, double tau)
     return heat + tau * (v->T - (v->w_s > 0.0 ? v->w_s / s : 0.0)) - v->L;
 }
 
-/* A lower bound on the bandwidth, Hz: what may be carried is convex in tau, and so below its chord. */
+/* A lower bound on the bandwidth, Hz: what may be carried is convex in tau, and so below a chord between two of them, the lower of
+ * which falls short. That is 0, or where half of the upload's time is left: with less tau the clock is slower. */
 static double least_hz(const Seen *v, double y, double omega)
 {
     const Worth w = worth_at(v, y, omega);
-    const double here = beyond(v, w.per_j, w.tau), half = beyond(v, w.per_j, 0.5 * w.tau);
-    if (!(w.tau > 0.0 && here > half && (v->budget || omega == 0.0))) return -INFINITY;
-    const double bound = v->b - here * 0.5 * w.tau / ((here - half) * w.f);
-    return bound < v->b ? bound : bound == bound ? v->b : -INFINITY;
+    const double here = beyond(v, w.per_j, w.tau);
+    if (!(w.tau > 0.0 && (v->budget || omega == 0.0))) return -INFINITY;
+    if (here <= 0.0) return v->b;
+    const double s = best_clock(v, w.per_j, w.tau), slower = v->w_s / (0.5 * (v->T + v->w_s / s)) / s;
+    const double less[] = {0.0, w.tau * clipped(slower * slower * slower, 0.5, 1.0)};
+    double best = -INFINITY;
+    for (int n = 0; n < 2; n++) {
+        const double low = beyond(v, w.per_j, less[n]), bound = v->b - here * (w.tau - less[n]) / ((here - low) * w.f);
+        if (low < 0.0 && bound > best) best = least(bound, v->b);
+    }
+    return best;
 }
 
 /* The slope of the least bandwidth that belongs to these prices. */
@@ -91,9 +99,12 @@ static Term term_at(const Seen *v, double lam, double value)
     const double idle = mute || sends ? 0.0 : idle_gain(v, lam);
     Term best = {mute || !sends ? v->alpha * value - idle : -INFINITY, 0.0, idle, lam, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0};
     if (mute || !sends) return best;
-    /* Half an ulp of rho moves the slope of B by about this much of it. */
-    const double blur = KEEP_RATIO * v->S / (v->L * (1.0 + v->y));
     const double whole = v->b * v->f + v->G * v->P, s = v->clock, per_c = v->c / s;
+    /* Half an ulp of rho moves the slope of B by about this much of it, d ln phi / d ln(load of the radiated energy): next to the
+     * wideband limit, or where little energy is left to radiate, by far more than an ulp. */
+    const double fallen = -expm1(-v->y), growth = v->y < 1e-2 ? 0.5 + v->y / 12.0 : 1.0 / fallen - 1.0 / v->y;
+    const double load_q = v->S / v->L + (per_c * (v->p + v->eta * v->p_c) + v->eta * v->j * s * s) / (v->p * v->t);
+    const double blur = KEEP_RATIO * load_q * fallen / (v->f * growth);
     const int at_limit = v->b >= v->own * (1.0 - 1e-9);
     const double worth = at_limit ? most(v->flat, lam * slope_at(v, 0.0)) : v->steep;
     const double omegas[CANDIDATES] = {

@@ -13,6 +13,7 @@ enum { PRICE_STEPS = 200, KEEP_STEPS = 200, HALVINGS = 6 };
 #define FILLED 1e-13
 #define LAST 1e-7      /* of a log price or a log bandwidth: what a last step leaves is the square of that */
 #define SETTLED 1e-11
+#define ULPS 4e-16     /* of a keep ratio that a pruning ratio tells */
 #define ROUNDED 1e-13  /* of the logarithm of a slope */
 #define NARROW 1e-17   /* a pruning ratio cannot tell keep ratios so close */
 
@@ -59,7 +60,8 @@ static void keep(const Cell *cell, ptrdiff_t k)
         const double gain = cell->log_price + f->level;
         const int rising = steep > 0.0 && steep < INFINITY;
         if (gain != gain) break;  /* worth nothing, and costs nothing */
-        if (fabs(gain) <= ROUNDED) {
+        /* An ulp of a pruning ratio may decide more than rounding does. */
+        if (fabs(gain) <= (rising ? most(ROUNDED, ULPS * steep) : ROUNDED)) {
             if (rising) f->pull = f->at.slope / steep;
             break;
         }
@@ -167,17 +169,22 @@ static double pruned_to_keep(const Clocked *d, double q)
 }
 
 /* Moves every device by what it would move for a log price that is `more` higher, and leaves them where pruning ratios can tell;
- * the log of the bandwidth that this takes. */
-static double settle(Cell *cell, double more)
+ * the log of the bandwidth that this takes. `off` is how far a device that moves is from where it would stay at that price, beyond
+ * what such a ratio can tell: the step was too long for a straight line. */
+static double settle(Cell *cell, double more, double *off)
 {
     Total sum = {0.0, 0.0};
     cell->asked++;
+    *off = 0.0;
     for (ptrdiff_t k = 0; k < cell->count; k++) {
         Phone *f = &cell->phone[k];
-        const double q = f->pull > 0.0 ? f->q - more * f->pull / f->at.slope : f->q;
+        const int moves = f->pull > 0.0;
+        const double steep = moves ? f->at.slope / f->pull : 0.0, q = moves ? f->q - more / steep : f->q;
+        double again;
         f->rho = pruned_to_keep(&f->own, most(least(q, f->more), f->less));
         f->q = 1.0 - f->rho;
-        f->at = least_bandwidth(&f->own, f->q, f->at.clock);
+        if (moves) *off = most(*off, fabs(cell->log_price + more + excess_of_keeping(cell, k, f->q, &again)) - ULPS * steep);
+        else f->at = least_bandwidth(&f->own, f->q, f->at.clock);
         add(&sum, f->at.b);
     }
     return log(value_of(sum));
@@ -186,7 +193,7 @@ static double settle(Cell *cell, double more)
 /* The log price at which devices fill the cell: Newton's method in a bracket. Each is left with what it keeps. */
 static double fill(Cell *cell)
 {
-    double low = FREE, high = DEAREST, x = guess_of(cell), step = 2.0, last = INFINITY;
+    double low = FREE, high = DEAREST, x = guess_of(cell), step = 2.0, last = INFINITY, off;
     int below = 0, above = 0;
     for (int n = 0; n < PRICE_STEPS; n++) {
         cell->log_price = x;
@@ -204,8 +211,8 @@ static double fill(Cell *cell)
         else high = x, above = 1;
         /* The last step moves all at once. */
         if (fabs(gain) <= LAST && fabs(more) <= LAST) {
-            const double left = settle(cell, more);
-            if (fabs(left) <= SETTLED || fabs(gain) <= FILLED) return x + more;
+            const double left = settle(cell, more, &off);
+            if ((fabs(left) <= SETTLED && off <= SETTLED) || fabs(gain) <= FILLED) return x + more;
         }
         if (high - low <= 2e-16 * most(1.0, fabs(x))) break;
         last = fabs(gain);
@@ -216,7 +223,7 @@ static double fill(Cell *cell)
         if (!(below && above)) step *= 2.0;
     }
     left_over(cell, find_root(left_over, cell, 0.5, 0.0, 1.0, FILLED, 0.0).at);
-    settle(cell, 0.0);
+    settle(cell, 0.0, &off);
     return high;
 }
 
@@ -269,8 +276,9 @@ static int solve_one(Cell *cell, const ClockAnswer *out)
     }
     cell->asked = 2;
     const int scarce = !(value_of(tops) <= 1.0 + WITHIN);
+    double off;
     const double price = scarce ? exp(fill(cell)) : 0.0;
-    if (!scarce) settle(cell, 0.0);
+    if (!scarce) settle(cell, 0.0, &off);
     Total objective = {0.0, 0.0};
     for (ptrdiff_t k = 0; k < K; k++) {
         write_device(cell, k, out);
