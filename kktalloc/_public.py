@@ -11,6 +11,7 @@ from kktalloc._problem.save import save_scenario
 from kktalloc._problem.scenario import load_scenario
 from kktalloc._problem.schema import scenario_schema
 from kktalloc._problem.stats import Stats
+from kktalloc._questions.bits import BitSolution, solve_bits
 from kktalloc._questions.blocks import BlockSolution, solve_blocks
 from kktalloc._questions.cost import LeastCost, least_cost
 from kktalloc._questions.diagnosis import Diagnosis
@@ -23,6 +24,7 @@ from kktalloc._questions.select import Selection, select
 from kktalloc._questions.solution import Solution, solve
 
 __all__ = [
+    "BitSolution",
     "BlockSolution",
     "Cell",
     "Certificate",
@@ -59,6 +61,7 @@ __all__ = [
     "scenario_schema",
     "select",
     "solve",
+    "solve_bits",
     "solve_blocks",
     "solve_minmax",
     "solve_priced",

@@ -110,6 +110,7 @@ def results() -> dict[str, tuple[object, str]]:
         "energy": (ka.least_energy(problem, 0.5), r"\d.* J of all devices, certificate holds"),
         "least cost": (ka.least_cost(problem, time_weight=0.1), r"cost \d.* J in .* s, certificate holds"),
         "priced": (ka.solve_priced(problem, energy_price_per_j=0.1), r"cost \d.* J, certificate holds"),
+        "bits": (ka.solve_bits(problem, [1, 4], [0.1, 0.0]), r"bits cost at most .*, certificate holds"),
         "queue": (ka.EnergyQueue([0.1, 0.2], 2.0), r"2 devices, backlog 0 J"),
         "selection": (ka.select(lacking), r"\d of 4 devices kept; dropped .*certificate holds"),
         "reference": (ka.solve_reference(problem), r"optimal says CVXPY, objective 0\.16"),
