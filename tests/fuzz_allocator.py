@@ -6,6 +6,9 @@ for input made bad on purpose, a ValueError that names the field. One problem in
 one with ``--beside 1``) also goes through blocks, min-max, the least of each budget, selection and (some) plans, which
 searches of their own judge (`fuzz_variants`). In one case of five some devices are made unable to send: without gain,
 power, energy, time or weight.
+``--engines both`` solves each problem by NumPy alone, too: both must end alike, with objectives no further apart than
+their certificates leave open: the gaps, and what an ulp of the data is worth (the resolution). Those are counted that
+differ by no more than the latter.
 The summary counts ``optimal`` and ``infeasible`` in problems, of which a case that is a batch has several, the rest in
 cases. Exit code 1 if anything else happened.
 """
@@ -21,7 +24,9 @@ import signal
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -39,6 +44,7 @@ from kktalloc._problem.variant import rows
 FloatArray = NDArray[np.float64]
 CHUNK = 20
 GAP = "gap in full"  # what an ulp of the data is worth included; the other figures are beyond that
+APART = "engines apart"  # of their objectives, over its range
 BESIDE = 20  # one problem in so many goes through the other solvers too
 DEAD = 0.2  # of the cases have devices that cannot send
 OWN = 0.2  # of the cases have curves, and limits on bandwidth, of each device
@@ -230,7 +236,14 @@ def _spoil(rng: np.random.Generator, case: Case) -> None:
         table[name], case.bad = values, name
 
 
-def judge(case: Case, number: int, deep: bool, every: int = BESIDE, planned: float = fuzz_variants.PLANNED) -> Tally:
+def judge(
+    case: Case,
+    number: int,
+    deep: bool,
+    every: int = BESIDE,
+    planned: float = fuzz_variants.PLANNED,
+    engines: str = "default",
+) -> Tally:
     """Solve a case and hold the outcome against what is known of it."""
     tally = Tally()
     try:
@@ -250,6 +263,8 @@ def judge(case: Case, number: int, deep: bool, every: int = BESIDE, planned: flo
         for text in found.values():
             tally.wrong.append(f"case {number}: {text}")
     solution = ka.solve(problem, throw=False)
+    if engines == "both":
+        compare(problem, solution, number, tally)
     status = np.asarray(solution.status, dtype=object).reshape(-1)
     residuals = {n: np.asarray(v).reshape(-1) for n, v in solution.certificate.residuals.items()}
     residuals["duality_gap"] = np.asarray(np.abs(solution.certificate.duality_gap)).reshape(-1)
@@ -280,6 +295,45 @@ def judge(case: Case, number: int, deep: bool, every: int = BESIDE, planned: flo
             found = {n: float(v[i]) for n, v in residuals.items() if not v[i] <= 1e-9}
             tally.wrong.append(f"case {number}[{i}]: uncertified: {found}, resolution {resolution[i]:.2g}")
     return tally
+
+
+def compare(problem: ka.Problem, solution: ka.Solution, number: int, tally: Tally) -> None:
+    """Hold a solution against what NumPy alone finds; enter which engine served, and what it left to NumPy."""
+    assert solution.stats is not None
+    tally.outcomes[f"by {solution.stats.engine}"] += 1
+    tally.outcomes["left to NumPy"] += solution.stats.retries
+    with patched_environment("KKTALLOC_ENGINE", "numpy"):
+        reference = ka.solve(problem, throw=False)
+    status, other = (np.asarray(s.status, dtype=object).reshape(-1) for s in (solution, reference))
+    ones = np.ones(problem.shape)
+    curve, alpha = problem.pruning_error, np.asarray(problem.devices.weight)
+    span = (alpha * (curve.value(ones) - curve.value(0.0 * ones))).sum(axis=-1)
+    span = np.where(span > 0.0, span, 1.0)
+    apart = np.ravel(np.abs(np.asarray(solution.objective) - np.asarray(reference.objective)) / span)
+    worth = sum(np.ravel(s.certificate.resolution) for s in (solution, reference))
+    gaps = sum(np.abs(np.ravel(s.certificate.duality_gap)) for s in (solution, reference))
+    for i, (one, two) in enumerate(zip(status, other, strict=True)):
+        if one is not two:
+            tally.wrong.append(f"case {number}[{i}]: {one.name} by {solution.stats.engine}, {two.name} by NumPy")
+        elif one is ka.Status.OPTIMAL:
+            tally.seen(APART, float(apart[i]), number)
+            tally.outcomes["apart by no more than an ulp of the data"] += bool(apart[i] <= worth[i])
+            if not apart[i] <= worth[i] + gaps[i]:
+                tally.wrong.append(f"case {number}[{i}]: engines {apart[i]:.2g} apart, resolution {worth[i]:.2g}")
+
+
+@contextmanager
+def patched_environment(name: str, value: str) -> Iterator[None]:
+    """The environment with a variable set, put back afterwards."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def beside(problem: ka.Problem, number: int, planned: float) -> tuple[dict[str, str], list[str]]:
@@ -379,6 +433,7 @@ def run(
     own: float = 0.0,
     every: int = BESIDE,
     planned: float = fuzz_variants.PLANNED,
+    engines: str = "default",
 ) -> Tally:
     """Cases ``first`` to ``first + count`` of a seed."""
     tally = Tally()
@@ -389,7 +444,7 @@ def run(
                 warnings.simplefilter("error")
                 warnings.filterwarnings("ignore", "devices.channel_gain")  # fields of every scale
                 warnings.filterwarnings("ignore", "the best plan prunes everything")  # as it may at such scales
-                tally.add(judge(case, number, deep=number % 50 == 0, every=every, planned=planned))
+                tally.add(judge(case, number, deep=number % 50 == 0, every=every, planned=planned, engines=engines))
         except Exception as error:  # whatever it is, it is a finding
             tally.wrong.append(f"case {number}: {type(error).__name__}: {error}")
     return tally
@@ -409,25 +464,28 @@ def main() -> int:
     parser.add_argument(
         "--planned", type=float, default=fuzz_variants.PLANNED, help="share of those that is planned too"
     )
+    parser.add_argument("--engines", choices=("default", "both"), default="default", help="both: NumPy alone, too")
     args = parser.parse_args()
     starts = range(args.first, args.first + args.count, CHUNK)
     sizes = [min(CHUNK, args.first + args.count - s) for s in starts]
     total = Tally()
     deaf = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # after Ctrl-C workers end what they have in hand
     with ProcessPoolExecutor(args.workers, initializer=deaf) as pool, tqdm(total=args.count, unit="problem") as bar:
-        one = partial(run, args.seed, dead=args.dead, own=args.own, every=args.beside, planned=args.planned)
+        one = partial(
+            run, args.seed, dead=args.dead, own=args.own, every=args.beside, planned=args.planned, engines=args.engines
+        )
         for size, tally in zip(sizes, pool.map(one, starts, sizes), strict=True):
             total.add(tally)
             for line in tally.wrong:
                 tqdm.write(line, file=sys.stderr)  # at once, whatever standard output is
             bar.update(size)
             bar.set_postfix(wrong=len(total.wrong))
-    print(f"{'cases':16s} {args.count} from {args.first}, seed {args.seed}")
+    print(f"{'cases':20s} {args.count} from {args.first}, seed {args.seed}")
     for outcome, number in total.outcomes.most_common():
-        print(f"{outcome:16s} {number}")
+        print(f"{outcome:20s} {number}")
     for name, (value, number) in sorted(total.worst.items()):
         print(f"{name:20s} {value:.2e}  (case {number})")
-    print(f"{'wrong':16s} {len(total.wrong)}")
+    print(f"{'wrong':20s} {len(total.wrong)}")
     for line in total.wrong[:50]:
         print(line)
     return 1 if total.wrong else 0

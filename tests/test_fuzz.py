@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import fuzz_allocator
@@ -110,6 +111,28 @@ def test_every_field_at_any_scale(
         assert any(f"{table}.{name}" in refusal for table, name in fuzz_allocator._fields())
     else:
         assert fuzz_allocator.judge(case, 0, deep=False).wrong == []
+
+
+@pytest.mark.skipif(ka.engine() != "compiled", reason="NumPy alone serves here")
+def test_both_engines_agree_on_the_stream() -> None:
+    tally = fuzz_allocator.run(0, 100, 120, every=10**9, engines="both")
+    assert tally.wrong == []
+    assert tally.outcomes["by compiled"] > 60
+    assert tally.outcomes["apart by no more than an ulp of the data"] > 30
+
+
+def test_the_fuzz_notices_engines_that_disagree(monkeypatch: pytest.MonkeyPatch) -> None:
+    solve = ka.solve
+
+    def wrong(problem: ka.Problem, throw: bool = True) -> ka.Solution:
+        solution = solve(problem, throw)
+        if os.environ.get("KKTALLOC_ENGINE") == "numpy":
+            vars(solution)["objective"] = solution.objective * (1.0 + 1e-9)
+        return solution
+
+    monkeypatch.setattr(ka, "solve", wrong)
+    found = fuzz_allocator.run(0, 0, 20, every=10**9, engines="both").wrong
+    assert any("engines" in line for line in found)
 
 
 def test_the_fuzz_notices_a_wrong_answer(monkeypatch: pytest.MonkeyPatch) -> None:

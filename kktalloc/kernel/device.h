@@ -79,15 +79,16 @@ INLINE double phi_at(double y, double fallen)
     return (p * y + 1.0) * 0.5 * y * y;
 }
 
-/* The y with y / (e^y - 1) = theta, at which a power just carries a rate; 0 where theta >= 1, and at most the largest. */
-static inline double efficiency_for(double theta)
+/* The y with y / (e^y - 1) = theta, at which a power just carries a rate; 0 where theta >= 1, and at most the largest. `guess` > 0
+ * if one is known. */
+static inline double efficiency_near(double theta, double guess)
 {
     if (!(theta < 1.0)) return 0.0;
     if (!(theta > 0.0)) return MOST_EFFICIENCY;
     const double target = -log(theta);
-    double y = target + log1p(target);  /* exact to rounding below 1e-8 */
+    double y = guess > 1e-8 && guess < MOST_EFFICIENCY && target > 1e-8 ? guess : target + log1p(target);  /* exact to rounding below 1e-8 */
     if (y > 1e-8 && y < MOST_EFFICIENCY) {
-        for (int n = 0; n < 6; n++) {
+        for (int n = 0; n < 20; n++) {
             const double fallen = -expm1(-y), step = (y + log(fallen / y) - target) / (1.0 / fallen - 1.0 / y);
             y = most(y - step, 1e-9);
             if (fabs(step) < 1e-8 * y) break;  /* what is left is the square of that */
@@ -95,6 +96,8 @@ static inline double efficiency_for(double theta)
     }
     return least(y, MOST_EFFICIENCY);
 }
+
+static inline double efficiency_for(double theta) { return efficiency_near(theta, 0.0); }
 
 /* The y with e^y phi(y) = z, at which bandwidth and power are traded off, from ln z; `guess` > 0 if one is known. */
 static inline double efficiency_at_power_price(double log_z, double guess)

@@ -16,11 +16,11 @@ typedef struct {
     const Problem *problem;
     ptrdiff_t row, count;
     Device *device;
-    double *y_star;  /* where the last search for an efficiency at a price of power has ended */
+    double *y_star, *y_limit;  /* where the last searches for an efficiency have ended: at a price of power, at a level */
     double deadline, bandwidth;
     double *weight;     /* of a level: K alpha */
     double *joules;     /* at peak power over the whole upload */
-    double log_ratio;   /* of the prices, power's over bandwidth's; -infinite where power is free */
+    double log_ratio, ratio;  /* of the prices, power's over bandwidth's; -infinite and 0 where power is free */
     long asked;         /* how often all devices were asked what they take */
 } Floors;
 
@@ -218,51 +218,91 @@ static AtLevel at_level(Floors *f, ptrdiff_t k, double level)
     const double q = asked(f, k, level), own = 1.0 - device_value(f->problem, PRUNING_RATIO_MAX, f->row, k);
     const Device d = floored(&f->device[k], q);
     const double s = d.s_min, rate = rate_at(&d, s), limit = limit_at(&d, s), theta = rate / (d.snr * limit);
-    const double cost = exp(f->log_ratio) * d.power_share, ds_dq = (1.0 + d.compute * s) * (1.0 + d.compute * s);
+    const double cost = f->ratio * d.power_share, ds_dq = (1.0 + d.compute * s) * (1.0 + d.compute * s);
     if (d.late || d.drained || (rate > 0.0 && !(theta < 1.0))) return (AtLevel){INFINITY, limit, INFINITY, 0.0};
-    const double y_limit = rate > 0.0 ? efficiency_for(theta) : MOST_EFFICIENCY;
+    const double y_limit = rate > 0.0 ? f->y_limit[k] = efficiency_near(theta, f->y_limit[k]) : MOST_EFFICIENCY;
     const double y_free = cost > 0.0 ? star(f, k, log(d.snr / cost)) : INFINITY, y = least(y_limit, y_free);
+    const double grown = expm1(y), fallen = grown / (1.0 + grown), phi = phi_at(y, fallen);
     AtLevel at = {0.0, 0.0, 0.0, 0.0};
     if (rate > 0.0) {
-        at.b = y_free < y_limit ? rate / y : bandwidth_at(&d, limit, y);
-        at.p = y_free < y_limit ? least(power_at(&d, rate, y), limit) : limit;
+        at.b = y_free < y_limit ? rate / y : d.snr * limit / grown;
+        at.p = y_free < y_limit ? least(rate * grown / (d.snr * y), limit) : limit;
     }
     at.use = at.b + cost * at.p;
-    const double fallen = -expm1(-y), F1 = limit < 1.0 ? d.power1 : 0.0, phi = phi_at(y, fallen);
-    const double spread = d.rate1 - d.snr * F1 * (1.0 - fallen);
+    const double F1 = limit < 1.0 ? d.power1 : 0.0, spread = d.rate1 - d.snr * F1 * (1.0 - fallen);
     const double fall = y_free < y_limit ? d.rate1 / phi : spread / phi + cost * F1;
     if (q > own && phi > 0.0) at.carried = fall * ds_dq / f->weight[k];
     return at;
 }
 
-static double excess_of_level(void *context, double level)
+/* What all devices take at a level: the logarithm of the budget's share, how fast that falls with the level, and the power. */
+typedef struct {
+    double excess, fall, power;
+} Taken;
+
+static Taken take(Floors *f, double level)
 {
-    Floors *f = context;
-    Total use = {0.0, 0.0};
+    Total use = {0.0, 0.0}, power = {0.0, 0.0};
+    double carried = 0.0;
     f->asked++;
     for (ptrdiff_t k = 0; k < f->count; k++) {
-        const double one = at_level(f, k, level).use;
-        if (!(one < INFINITY)) return INFINITY;
-        add(&use, one);
+        const AtLevel one = at_level(f, k, level);
+        if (!(one.use < INFINITY)) return (Taken){INFINITY, 0.0, INFINITY};
+        add(&use, one.use);
+        add(&power, f->device[k].power_share * one.p);
+        carried += one.carried;
     }
-    return log(value_of(use) / (1.0 + exp(f->log_ratio)));
+    const double all = value_of(use);
+    return (Taken){log(all / (1.0 + f->ratio)), carried / all, value_of(power)};
 }
 
-static double level_at(Floors *f, double closed, double width)
+/* The least level that the budget allows, from `start` on, and what it takes: Newton's method on the logarithm of what it takes, in a
+ * bracket. After a small step the next go beyond the root, further each time, so that the bracket closes from both sides. */
+static double level_at(Floors *f, double start, double closed, double width, Taken *of_it)
 {
-    double highest = 0.0;
+    double highest = 0.0, low = -INFINITY, before = INFINITY, beyond = 0.0;
     for (ptrdiff_t k = 0; k < f->count; k++) highest = most(highest, f->weight[k] * (1.0 - f->device[k].q_min));
-    return find_root(excess_of_level, f, 0.0, 0.0, highest, closed, width).at;
+    double level = most(least(start, highest), 0.0), high = INFINITY, best = highest;
+    for (int n = 0; n < ROOT_ITERATIONS; n++) {
+        const Taken taken = take(f, level);
+        const double excess = taken.excess, size = fabs(excess), point = most(width * most(1.0, level), nextafter(level, INFINITY) - level);
+        if (excess != excess) break;
+        if (excess > closed) low = level;
+        else best = high = level;
+        if (excess <= closed || !(high < INFINITY)) *of_it = taken;
+        if (size <= closed || high - low <= point || low >= highest || high <= 0.0) break;
+        const double step = excess / taken.fall, bottom = most(low, 0.0), top = least(high, highest);
+        const int small = fabs(step) <= 1e-7 * level, slow = size > 0.5 * before;
+        double next = level + step + (small ? copysign(beyond * point, step) : 0.0);
+        if (small) beyond = most(4.0 * beyond, 1.0);
+        if (!(low > -INFINITY) && next <= 0.0) next = 0.0;       /* the ends themselves have not been asked yet */
+        else if (!(high < INFINITY) && next >= highest && excess < INFINITY) next = highest;
+        else if (!(next > bottom && next < top) || (slow && !small)) next = 0.5 * (bottom + top);
+        before = size;
+        level = next;
+    }
+    return best;
 }
+
+/* The last level found, its ratio of prices, and by how much it rises with the logarithm of that. */
+typedef struct {
+    Floors *floors;
+    double level, log_ratio, rise;
+} Budgets;
 
 static double excess_of_power(void *context, double log_ratio)
 {
-    Floors *f = context;
+    Budgets *x = context;
+    Floors *f = x->floors;
+    Taken taken = {NAN, NAN, NAN};
     f->log_ratio = log_ratio;
-    const double level = level_at(f, FILLED, FILLED);
-    Total power = {0.0, 0.0};
-    for (ptrdiff_t k = 0; k < f->count; k++) add(&power, f->device[k].power_share * at_level(f, k, level).p);
-    return log(value_of(power));
+    f->ratio = exp(log_ratio);
+    x->level = level_at(f, x->level + x->rise * (log_ratio - x->log_ratio), FILLED, FILLED, &taken);
+    x->log_ratio = log_ratio;
+    /* Devices take the least: of the two ways to pay only the power and the budget itself grow with the ratio. */
+    const double rise = (taken.power - 1.0) * f->ratio / (1.0 + f->ratio) / taken.fall;
+    x->rise = fabs(rise) < INFINITY ? rise : 0.0;
+    return log(taken.power);
 }
 
 /* Whether devices that prune no more than `rho` can be served, and the least power for it in caps. */
@@ -288,12 +328,16 @@ static int least_level(Floors *f, Device *spare, double **of_device, double *lev
     }
     if (!served(f, &at, rho, &watts)) return 0;
     f->log_ratio = -INFINITY;
-    *level = level_at(f, LEVEL, 0.0);
+    f->ratio = 0.0;
+    Taken taken;
+    *level = level_at(f, 0.5, LEVEL, 0.0, &taken);
     for (ptrdiff_t k = 0; k < f->count; k++) rho[k] = 1.0 - asked(f, k, *level);
     served(f, &at, rho, &watts);
     if (watts > 1.0 + 0.1 * WITHIN) {
-        f->log_ratio = find_root(excess_of_power, f, 0.0, -SPAN, SPAN, FILLED, 1e-14).at;
-        *level = level_at(f, LEVEL, 0.0);
+        Budgets budgets = {f, *level, 0.0, 0.0};
+        f->log_ratio = find_root(excess_of_power, &budgets, 0.0, -SPAN, SPAN, FILLED, 1e-14).at;
+        f->ratio = exp(f->log_ratio);
+        *level = level_at(f, budgets.level, LEVEL, 0.0, &taken);
     }
     /* The search ends next to the level, and 1 - rho rounds: these are the last bits that its floors may need. */
     int fits = 0;
@@ -302,7 +346,7 @@ static int least_level(Floors *f, Device *spare, double **of_device, double *lev
         fits = served(f, &at, rho, &watts);
         if (!fits) *level *= 1.0 + ldexp(1.0, bits);
     }
-    *ratio = exp(f->log_ratio);
+    *ratio = f->ratio;
     Total carried = {0.0, 0.0}, use = {0.0, 0.0};
     int stuck = 0;
     for (ptrdiff_t k = 0; k < f->count; k++) {
@@ -496,7 +540,7 @@ static int select_most(Floors *f, double **of_device, double *held, double *boun
 int kkt_least(const Problem *problem, enum Question question, double *of_problem, double *of_device)
 {
     const ptrdiff_t N = problem->problems, K = problem->devices;
-    enum { COLUMNS = 5 };
+    enum { COLUMNS = 6 };
     Device *device = malloc((size_t)K * (2 * sizeof *device + COLUMNS * sizeof(double)) + 1);
     if (!device) return 0;
     double *columns = (double *)(device + 2 * K);
@@ -504,9 +548,11 @@ int kkt_least(const Problem *problem, enum Question question, double *of_problem
         Floors f = {.problem = problem, .row = row, .count = K, .device = device, .y_star = columns, .asked = 1};
         f.weight = columns + K;
         f.joules = columns + 2 * K;
+        f.y_limit = columns + 5 * K;
         f.deadline = cell_value(problem, DEADLINE_S, row);
         f.bandwidth = cell_value(problem, BANDWIDTH_HZ, row);
         memset(f.y_star, 0, (size_t)K * sizeof(double));
+        memset(f.y_limit, 0, (size_t)K * sizeof(double));
         double *each[OF_DEVICE], *one[OF_PROBLEM];
         for (int i = 0; i < OF_DEVICE; i++) each[i] = of_device + (i * N + row) * K;
         for (int i = 0; i < OF_PROBLEM; i++) one[i] = of_problem + i * N + row;
