@@ -21,6 +21,7 @@ SHARED = {  # name in C, file that defines it, name in Python
     ("FILLED", "floors"): "FILLED",
     ("WITHIN", "floors"): "FEASIBLE",
     ("LEVEL", "floors"): "LEVEL",
+    ("LOOSE", "floors"): "LOOSE_GAP",
 }
 
 

@@ -8,7 +8,7 @@ large one comes from.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,7 +18,7 @@ from kktalloc._certificate.clocked import terms
 from kktalloc._certificate.dual import ConvexRows, Multipliers, convex_rows, dual_terms
 from kktalloc._certificate.prices import Prices, clock_prices, prices_from, split_prices
 from kktalloc._device.efficiency import phi
-from kktalloc._problem.allocation import outcome
+from kktalloc._problem.allocation import outcome, same_for_all
 from kktalloc._problem.arrays import FloatArray, as_float64, takes_arrays
 from kktalloc._problem.problem import Problem, unlimited
 from kktalloc._problem.regime import Regime
@@ -300,11 +300,11 @@ def read_verdict(
     """
     residuals = dict(zip(compiled.RESIDUALS, verdict, strict=False))
     batch = verdict.shape[1:]
-    residuals["primal_bandwidth_max"] = _all_equal(0.0, batch)
+    residuals["primal_bandwidth_max"] = same_for_all(0.0, batch)
     gap, resolution = verdict[len(compiled.RESIDUALS) :]
     found = Certificate(residuals, gap, bandwidth_price_per_hz, total_power_price_per_w, resolution, tolerance)
     if passed:
-        vars(found)["passed"] = _all_equal(True, batch)
+        vars(found)["passed"] = same_for_all(True, batch)
     return found
 
 
@@ -313,12 +313,6 @@ def read_clock_verdict(verdict: FloatArray, bandwidth_price_per_hz: FloatArray, 
     residuals = dict(zip(compiled.CLOCK_RESIDUALS, verdict, strict=False))
     gap, resolution = verdict[len(residuals) :]
     return Certificate(residuals, gap, bandwidth_price_per_hz, per_w, resolution, CERTIFIED)
-
-
-@lru_cache(maxsize=16, typed=True)
-def _all_equal(value: float | bool, shape: tuple[int, ...]) -> np.ndarray:
-    """An array that takes no memory and cannot be written into."""
-    return np.broadcast_to(value, shape)
 
 
 def _spoilt(problem: Problem) -> np.ndarray:

@@ -33,13 +33,13 @@ def judge_energy(
 
     The gap is relative to the energy and what the budgets are worth.
     """
-    d, per_w = problem.devices, np.asarray(per_w)
+    d, per_w = problem.of_devices, np.asarray(per_w)
     kept = 1.0 - np.asarray(found.pruning_ratio)
-    left = np.asarray(problem.cell.deadline_s) - np.asarray(d.fixed_latency_s) - np.asarray(d.pruned_compute_s) * kept
-    by_s = np.asarray(problem.cell.deadline_s)[..., 0]
-    spent = _least_cost(problem, found, by_s, per_hz, left / np.asarray(d.pa_efficiency) + per_w[..., None])
-    rest = np.asarray(d.fixed_energy_j) + np.asarray(d.pruned_compute_j) * kept
-    budgets = np.asarray(per_hz) * np.asarray(problem.cell.bandwidth_hz)[..., 0] + per_w * _watts(problem)
+    by_s = _of_cell(problem, "deadline_s")
+    left = by_s[..., None] - d("fixed_latency_s") - d("pruned_compute_s") * kept
+    spent = _least_cost(problem, found, by_s, per_hz, left / d("pa_efficiency") + per_w[..., None])
+    rest = d("fixed_energy_j") + d("pruned_compute_j") * kept
+    budgets = np.asarray(per_hz) * _of_cell(problem, "bandwidth_hz") + per_w * _watts(problem)
     total = np.asarray(total_energy_j)
     with np.errstate(all="ignore"):
         gap = (total - ((spent + rest).sum(axis=-1) - budgets)) / np.maximum(total + budgets, 1e-300)
@@ -55,11 +55,11 @@ def judge_bandwidth(problem: Problem, found: Allotment, hz_per_w: FloatArray) ->
 
     The gap is relative to the bandwidth and what the cap on total power is worth.
     """
-    B = np.asarray(problem.cell.bandwidth_hz)[..., 0]
+    B = _of_cell(problem, "bandwidth_hz")
     if problem.clocked:
         used = _least_with_clocks(problem, found).sum(axis=-1)
         return _verdict(_feasible(problem, found), (B - used) / B, np.ones_like(B), hz_per_w)
-    by_s, per_w, gap = np.asarray(problem.cell.deadline_s)[..., 0], np.asarray(hz_per_w), np.full(B.shape, np.inf)
+    by_s, per_w, gap = _of_cell(problem, "deadline_s"), np.asarray(hz_per_w), np.full(B.shape, np.inf)
     for price in _prices(per_w):
         with np.errstate(all="ignore"):
             found_gap = (B - _net_hz(problem, found, by_s, price)) / (B + price * _watts(problem))
@@ -76,8 +76,8 @@ def judge_deadline(
 
     The residual ``least`` is the bandwidth that would be to spare then, relative to the cell's.
     """
-    B = np.asarray(problem.cell.bandwidth_hz)[..., 0]
-    by_s = np.asarray(problem.cell.deadline_s)[..., 0]
+    B = _of_cell(problem, "bandwidth_hz")
+    by_s = _of_cell(problem, "deadline_s")
     sooner = variant(problem, deadline_s=by_s * (1.0 - LEAST))
     if block_hz is None:
         # At the efficiencies of the deadline itself, where bandwidth and power are traded at their worth.
@@ -102,7 +102,7 @@ def judge_clock_deadline(
 
     Where a device has none there, its floor is out of reach.
     """
-    B = np.asarray(problem.cell.bandwidth_hz)[..., 0]
+    B = _of_cell(problem, "bandwidth_hz")
     floors = np.where(np.isfinite(there.bandwidth_hz), _least_with_clocks(sooner, there), np.inf)
     if block_hz is None:
         used = floors.sum(axis=-1)
@@ -137,13 +137,17 @@ def _verdict(
     resolution: FloatArray | float = 0.0,
 ) -> Certificate:
     gap = np.where(np.isnan(gap), np.inf, gap)
-    blur = np.broadcast_to(np.nan_to_num(resolution), np.shape(gap)).copy()
+    blur = np.zeros(gap.shape) + (np.nan_to_num(resolution) if np.ndim(resolution) else resolution)
     return Certificate(residuals, gap, np.asarray(per_hz), np.asarray(per_w), blur, CERTIFIED)
 
 
+def _of_cell(problem: Problem, name: str) -> FloatArray:
+    """A field of the cell, shape ``(...)``."""
+    return np.broadcast_to(problem.of_cell(name), problem.batch_shape)
+
+
 def _watts(problem: Problem) -> FloatArray:
-    total = problem.cell.total_power_w
-    return np.zeros(problem.batch_shape) if total is None else np.asarray(total)[..., 0]
+    return _of_cell(problem, "total_power_w") if problem.capped else np.zeros(problem.batch_shape)
 
 
 @np.errstate(all="ignore")

@@ -105,6 +105,8 @@ def scatter(
     problem: Problem, solved: np.ndarray, values: np.ndarray, missing: float = np.nan, dtype: type = float
 ) -> np.ndarray:
     """Values of the problems that the flat mask `solved` selects in the batch's shape, `missing` elsewhere."""
+    if values.dtype == dtype and solved.all():
+        return values.reshape((*problem.batch_shape, *values.shape[1:]))
     out = np.full((solved.size, *values.shape[1:]), missing, dtype=dtype)
     out[solved] = values
     return out.reshape((*problem.batch_shape, *values.shape[1:]))
@@ -135,8 +137,8 @@ def invert(
         By the names of `Allotment`, shape ``(..., K)``, and ``objective``, ``(...)``.
     """
     rho = scatter(problem, solved, pruning_ratio)
-    bandwidth = scatter(problem, solved, b) * np.asarray(problem.cell.bandwidth_hz)
-    power = scatter(problem, solved, p) * np.asarray(problem.devices.tx_power_max_w)
+    bandwidth = scatter(problem, solved, b) * np.asarray(problem.of_cell("bandwidth_hz"))[..., None]
+    power = scatter(problem, solved, p) * problem.of_devices("tx_power_max_w")
     allocation = {"pruning_ratio": rho, "bandwidth_hz": bandwidth, "tx_power_w": power}
     own = None if clock is None else scatter(problem, solved, clock)
     return allocation | outcome(problem, rho, bandwidth, power, own)

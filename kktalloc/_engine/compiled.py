@@ -41,14 +41,15 @@ class Answer:
         Objective, price per Hz, price per W, price of the deadline, prices tried, and the verdict: ``(17, ...)``.
     regime, state
         Of each device, ``(..., K)``, and of each problem, ``(...)``.
-    certified
-        Whether all problems are solved and the judge accepts them.
+    solved, certified
+        Whether all problems are solved, and the judge accepts them.
     """
 
     device: FloatArray
     each: FloatArray
     regime: np.ndarray
     state: np.ndarray
+    solved: bool
     certified: bool
 
     @property
@@ -94,5 +95,6 @@ def solve(problem: Problem, threads: int | None = None) -> Answer | None:
         block[_DEVICE_TABLES * size :].reshape(_BEFORE_VERDICT + _VERDICT, *batch),
         codes[:size].reshape(shape),
         codes[size:].reshape(batch),
-        bool(solved and certified),
+        bool(solved),
+        bool(certified),
     )

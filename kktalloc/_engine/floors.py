@@ -12,7 +12,7 @@ from kktalloc._problem.problem import Problem
 from kktalloc._problem.served import serving_floors
 from kktalloc._problem.stats import enter
 
-_OF_PROBLEM = _OF_DEVICE = 4  # of kernel/problem.h
+_OF_PROBLEM, _OF_DEVICE = 5, 4  # of kernel/problem.h
 
 # Set while a question is asked again, of NumPy alone.
 numpy_alone: ContextVar[bool] = ContextVar("kktalloc_numpy_alone", default=False)
@@ -34,7 +34,7 @@ _PLAIN = (Question.FLOORS, Question.SELECTION)
 
 
 def ask(problem: Problem, question: Question) -> tuple[FloatArray, FloatArray] | None:
-    """The answer for each problem, shape ``(3, N)``, and for each device, ``(4, N, K)``; None where NumPy serves."""
+    """The answer for each problem, shape ``(4, N)``, and for each device, ``(4, N, K)``; None where NumPy serves."""
     module = serving_floors(problem)
     if module is None or numpy_alone.get():
         return None
@@ -42,5 +42,5 @@ def ask(problem: Problem, question: Question) -> tuple[FloatArray, FloatArray] |
     of_problem, of_device = np.empty((_OF_PROBLEM, N)), np.empty((_OF_DEVICE, N, K))
     module.least(int(question), *problem.columns, N, K, of_problem, of_device)
     if question not in _PLAIN:
-        enter("compiled", int(of_problem[3].sum()))
-    return of_problem[:3], of_device
+        enter("compiled", int(of_problem[-1].sum()))
+    return of_problem[:-1], of_device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -10,7 +11,6 @@ from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import CLOCK_EXPONENT, Problem
 
 LN2 = float(np.log(2.0))
-_ONE = np.float64(1.0).tobytes()
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +56,16 @@ class Allocation(Allotment):
     scratch: FloatArray | None = None  # (2, ..., K), free for what comes next
 
 
+@lru_cache(maxsize=32, typed=True)
+def same_for_all(value: float | bool, shape: tuple[int, ...]) -> np.ndarray:
+    """An array of one value that takes no memory and cannot be written into."""
+    return np.broadcast_to(value, shape)
+
+
 def fixed_clock(shape: tuple[int, ...], found: np.ndarray | None = None) -> FloatArray:
     """A clock of 1 for every device, read-only; NaN where `found`, broadcast to `shape`, is False."""
     if found is None or found.all():
-        return np.ndarray(shape, np.float64, _ONE, strides=(0,) * len(shape))
+        return same_for_all(1.0, shape)
     return np.broadcast_to(np.where(found, 1.0, np.nan), shape)
 
 
@@ -71,33 +77,32 @@ def outcome(
 
     Devices with a choice of clock that is not told take the slowest that is in time.
     """
-    d = problem.devices
-    q = 1.0 - rho
-    bits = np.asarray(d.payload_bits) * q + np.asarray(d.overhead_bits)
-    snr = np.asarray(d.channel_gain) * p / (np.asarray(problem.cell.noise_psd_w_per_hz) * b)
+    d, q = problem.of_devices, 1.0 - rho
+    bits = d("payload_bits") * q + d("overhead_bits")
+    snr = d("channel_gain") * p / (np.asarray(problem.of_cell("noise_psd_w_per_hz"))[..., None] * b)
     # Compared so that the NaN of an infeasible problem stays NaN.
     rate = np.where(b <= 0.0, 0.0, b * np.log1p(snr) / LN2)
     upload = np.where(bits <= 0.0, 0.0, bits / rate)
-    objective = (np.asarray(d.weight) * problem.pruning_error.value(rho)).sum(axis=-1)
+    objective = (d("weight") * problem.pruning_error.value(rho)).sum(axis=-1)
     if problem.clocked:
-        work = np.asarray(d.pruned_compute_s) * q + np.asarray(d.fixed_compute_s)
+        work = d("pruned_compute_s") * q + d("fixed_compute_s")
         if clock is None:
-            window = np.asarray(problem.cell.deadline_s) - np.asarray(d.fixed_latency_s)
-            clock = np.clip(work / (window - upload), np.asarray(d.clock_min), np.asarray(d.clock_max))
-        heat = (np.asarray(d.pruned_compute_j) * q + np.asarray(d.fixed_compute_j)) * clock ** (CLOCK_EXPONENT - 1)
-        sent = np.where(upload <= 0.0, 0.0, (p / np.asarray(d.pa_efficiency) + np.asarray(d.circuit_power_w)) * upload)
+            window = np.asarray(problem.of_cell("deadline_s"))[..., None] - d("fixed_latency_s")
+            clock = np.clip(work / (window - upload), d("clock_min"), d("clock_max"))
+        heat = (d("pruned_compute_j") * q + d("fixed_compute_j")) * clock ** (CLOCK_EXPONENT - 1)
+        sent = np.where(upload <= 0.0, 0.0, (p / d("pa_efficiency") + d("circuit_power_w")) * upload)
         return {
             "upload_s": upload,
-            "latency_s": np.asarray(d.fixed_latency_s) + work / clock + upload,
-            "energy_j": np.asarray(d.fixed_energy_j) + heat + sent,
+            "latency_s": d("fixed_latency_s") + work / clock + upload,
+            "energy_j": d("fixed_energy_j") + heat + sent,
             "clock": clock,
             "objective": objective,
         }
-    energy = np.where(upload <= 0.0, 0.0, p * upload / np.asarray(d.pa_efficiency))
+    energy = np.where(upload <= 0.0, 0.0, p * upload / d("pa_efficiency"))
     return {
         "upload_s": upload,
-        "latency_s": np.asarray(d.fixed_latency_s) + np.asarray(d.pruned_compute_s) * q + upload,
-        "energy_j": np.asarray(d.fixed_energy_j) + np.asarray(d.pruned_compute_j) * q + energy,
+        "latency_s": d("fixed_latency_s") + d("pruned_compute_s") * q + upload,
+        "energy_j": d("fixed_energy_j") + d("pruned_compute_j") * q + energy,
         "clock": fixed_clock(problem.shape, ~np.isnan(rho)),
         "objective": objective,
     }

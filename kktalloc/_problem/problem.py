@@ -301,6 +301,14 @@ class Problem(Shown):
         names = _labels(None, self.shape) if self._names is None else self._names
         return Devices(**{n: _widened(np.asarray(v), self.shape) for n, v in self._devices.items()}, name=names)
 
+    def of_cell(self, name: str) -> Values:
+        """One field of the cell as it was given, to broadcast to ``(...)``: quicker than `cell`, which has them all."""
+        return self._cell[name]
+
+    def of_devices(self, name: str) -> Values:
+        """One field of the devices as it was given: it broadcasts to ``(..., K)``."""
+        return self._devices[name]
+
     def replaced(self, pruning_error: PruningError | None, changes: dict[str, Any]) -> Problem:
         """The same with another curve and other fields, which are looked at; see `kktalloc._problem.variant`."""
         module, homes = kernel(), dict[str, Home]()

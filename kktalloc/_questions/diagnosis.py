@@ -132,34 +132,38 @@ def _rounded_up(amount: float) -> str:
     return shown if float(shown) >= amount else f"{amount + 10.0 ** (np.floor(np.log10(amount)) - 5):.6g}"
 
 
-# What a device lacks; the first four are the kernel's own.
+# What a device lacks, in the kernel's order.
 RESOURCES = np.array(["", "deadline", "energy", "peak_power", "bandwidth_max", "bandwidth", "total_power"])
 DEADLINE, ENERGY, PEAK_POWER, BANDWIDTH_MAX, BANDWIDTH, TOTAL_POWER = range(1, 7)
 
 
 def diagnose(problem: Problem, form: Reduced | None = None) -> Diagnosis | None:
-    """What makes problems infeasible, or None if every problem has a solution; `form` is the reduced form if known."""
-    floors, lacks, watts = floors_of(problem, form)
-    needed = floors.sum(axis=1)
-    fits = (needed <= 1.0 + FEASIBLE) & (watts <= 1.0 + FEASIBLE)
-    if fits.all():
+    """What makes problems infeasible, or None if every problem has a solution; `form` is the reduced form if known.
+
+    The kernel is not asked where the reduced form is known.
+    """
+    asked = ask(problem, Question.FLOORS) if form is None else None
+    if asked is not None:
+        lacks = asked[1][1]
+    else:
+        floors, lacks, watts = floors_of(problem, form)
+        needed = floors.sum(axis=1)
+        fits = (needed <= 1.0 + FEASIBLE) & (watts <= 1.0 + FEASIBLE)
+        together = np.where(needed == np.inf, 0, np.where(needed > 1.0 + FEASIBLE, BANDWIDTH, TOTAL_POWER))
+        lacks = np.where((lacks == 0) & (floors > 0.0) & ~fits[:, None], together[:, None], lacks)
+    if not lacks.any():
         return None
-    together = np.where(needed == np.inf, 0, np.where(needed > 1.0 + FEASIBLE, BANDWIDTH, TOTAL_POWER))
-    lacks = np.where((lacks == 0) & (floors > 0.0) & ~fits[:, None], together[:, None], lacks)
-    return Diagnosis(problem, fits.reshape(problem.batch_shape), RESOURCES[lacks].reshape(problem.shape))
+    feasible = ~lacks.any(axis=1).reshape(problem.batch_shape)
+    return Diagnosis(problem, feasible, RESOURCES[lacks.astype(np.intp)].reshape(problem.shape))
 
 
 def floors_of(problem: Problem, form: Reduced | None = None) -> tuple[FloatArray, np.ndarray, FloatArray]:
     """Least bandwidths in cells, what each device lacks by itself (of `RESOURCES`), the least power for all in caps.
 
-    Shapes ``(N, K)``, ``(N, K)`` and ``(N,)``. The kernel is not asked where the reduced `form` is known.
+    Shapes ``(N, K)``, ``(N, K)`` and ``(N,)``, by NumPy.
     """
     if problem.clocked:
         return _clock_floors(problem)
-    asked = ask(problem, Question.FLOORS) if form is None else None
-    if asked is not None:
-        (_, watts, _), (floors, lacks, _, _) = asked
-        return floors, lacks.astype(np.intp), watts
     form = reduce(problem) if form is None else form
     floors = floor_bandwidth(form)
     watts = floor_power(form, floors)

@@ -60,7 +60,7 @@ def least_deadline(
     asked = np.isfinite(seconds) & (seconds > 0.0)
     if not asked.any():
         return seconds
-    at = variant(problem, deadline_s=np.where(asked, seconds, np.asarray(problem.cell.deadline_s)[..., 0]))
+    at = variant(problem, deadline_s=np.where(asked, seconds, problem.of_cell("deadline_s")))
     found, hz_per_w = _at_floors(at)
     if problem.clocked:
         sooner = variant(at, deadline_s=np.asarray(at.cell.deadline_s)[..., 0] * (1.0 - LEAST))
@@ -91,7 +91,7 @@ def least_bandwidth(problem: Problem, pruning_ratio: ArrayLike | None = None) ->
         The verdict refuses the answer (numerically hopeless input), as of every question.
     """
     problem = at_level(problem, pruning_ratio)
-    own = np.asarray(problem.cell.bandwidth_hz)[..., 0]
+    own = problem.of_cell("bandwidth_hz")
     answered = ask(problem, Question.CELLS)
     if problem.clocked:
         cells = floor_bandwidths(clocked_form(problem)).sum(axis=1)
@@ -117,8 +117,7 @@ def least_bandwidth(problem: Problem, pruning_ratio: ArrayLike | None = None) ->
 
 def _watts(problem: Problem) -> FloatArray:
     """The cap on total power, shape ``(...)``."""
-    total = problem.cell.total_power_w
-    return np.full(problem.batch_shape, np.inf) if total is None else np.asarray(total)[..., 0]
+    return np.broadcast_to(problem.of_cell("total_power_w") if problem.capped else np.inf, problem.batch_shape)
 
 
 def _at_floors(problem: Problem) -> tuple[Allotment, FloatArray]:
@@ -130,7 +129,7 @@ def _at_floors(problem: Problem) -> tuple[Allotment, FloatArray]:
         return _at_clock_floors(problem), np.zeros(problem.batch_shape)
     answered = ask(problem, Question.FLOORS)
     if answered is not None:
-        (_, _, ratio), (_, _, b, p) = answered
+        (_, _, ratio, _), (_, _, b, p) = answered
     else:
         form = reduce(problem)
         b, p = floor_bandwidth(form), form.power_limit(form.s_min)
@@ -138,12 +137,12 @@ def _at_floors(problem: Problem) -> tuple[Allotment, FloatArray]:
         if problem.capped:
             b, p, ratio = sparing(form)
     every = np.ones(ratio.size, dtype=bool)
-    rho = np.asarray(problem.devices.pruning_ratio_max).reshape(b.shape)
+    rho = np.broadcast_to(problem.of_devices("pruning_ratio_max"), problem.shape).reshape(b.shape)
     with np.errstate(all="ignore"):  # some problems of a batch may have no answer
         found = invert(problem, every, rho, b, np.where(b > 0.0, p, 0.0))
         del found["objective"]
         watts = _watts(problem)
-        hz = ratio.reshape(problem.batch_shape) * np.asarray(problem.cell.bandwidth_hz)[..., 0]
+        hz = ratio.reshape(problem.batch_shape) * problem.of_cell("bandwidth_hz")
         return Allotment(**found), np.where(np.greater(watts, 0.0), hz / watts, 0.0)
 
 
@@ -230,32 +229,27 @@ def least_energy(problem: Problem, pruning_ratio: ArrayLike | None = None, throw
         problem, "least_energy", "has no certificate for clocks, electronics and computing that is not pruned"
     )
     problem = at_level(problem, pruning_ratio)
-    d, diagnosis = problem.devices, diagnose(problem)
+    d, diagnosis = problem.of_devices, diagnose(problem)
     if diagnosis is not None and throw:
         raise InfeasibleError(diagnosis)
     fine = np.ones(problem.sizes[0], dtype=bool) if diagnosis is None else diagnosis.feasible.ravel()
-    rho = np.asarray(d.pruning_ratio_max)
+    rho = np.broadcast_to(d("pruning_ratio_max"), problem.shape)
     answered = ask(problem, Question.ENERGY)
     if answered is not None:
-        (price, power_price, bound), (b, p) = answered[0][:, fine], answered[1][:2, fine]
+        (price, power_price, bound), (b, p) = answered[0][:3, fine], answered[1][:2, fine]
     else:
-        upload = (
-            np.asarray(problem.cell.deadline_s)
-            - np.asarray(d.fixed_latency_s)
-            - np.asarray(d.pruned_compute_s) * (1.0 - rho)
-        )
-        peak_j = np.asarray(d.tx_power_max_w) * upload / np.asarray(d.pa_efficiency)
+        upload = np.asarray(problem.of_cell("deadline_s"))[..., None] - d("fixed_latency_s")
+        peak_j = d("tx_power_max_w") * (upload - d("pruned_compute_s") * (1.0 - rho)) / d("pa_efficiency")
         b, p, price, power_price, bound = _under_cap(reduce(problem).rows(fine), peak_j.reshape(problem.sizes)[fine])
 
     levels = rho.reshape(problem.sizes)[fine]
     found = invert(problem, fine, levels, b, p)
     del found["objective"]
-    bandwidth = np.asarray(problem.cell.bandwidth_hz)[..., 0]
-    watts = _watts(problem)
+    bandwidth, watts = problem.of_cell("bandwidth_hz"), _watts(problem)
     per_watt = scatter(problem, fine, power_price) / np.where(
         np.greater(watts, 0.0), watts, np.inf
     )  # a cap of 0 W has no price
-    rest = (np.asarray(d.fixed_energy_j) + np.asarray(d.pruned_compute_j) * (1.0 - rho)).sum(axis=-1)
+    rest = (d("fixed_energy_j") + d("pruned_compute_j") * (1.0 - rho)).sum(axis=-1)
     answer = LeastEnergy(
         **found,
         problem=problem,

@@ -101,13 +101,13 @@ class MinMaxSolution(Shown, Judged):
     def certificate(self) -> Certificate:
         """The verdict on the allocation, and on the level: that no ratio is beyond it, and how close its bound is."""
         inner, level = self.solution.certificate, np.asarray(self.level)
-        weight = np.asarray(self.problem.devices.weight) * self.problem.shape[-1]
+        weight = np.asarray(self.problem.of_devices("weight")) * self.problem.shape[-1]
         with np.errstate(all="ignore"):
             reached = (weight * np.asarray(self.solution.pruning_ratio)).max(axis=-1, initial=0.0)
             span = np.maximum(weight.max(axis=-1, initial=0.0), 1e-300)
             beyond = np.where(np.isnan(level), np.inf, np.maximum(reached - level, 0.0) / span)
             gap = (level - np.asarray(self.lower_bound)) / span
-            worth = np.asarray(self.bandwidth_price_per_hz) * np.asarray(self.problem.cell.bandwidth_hz)[..., 0] / span
+            worth = np.asarray(self.bandwidth_price_per_hz) * self.problem.of_cell("bandwidth_hz") / span
         residuals = inner.residuals | {"consistency": np.maximum(inner.residuals["consistency"], beyond)}
         prices = np.asarray(self.bandwidth_price_per_hz), np.asarray(self.total_power_price_per_w)
         resolution = np.maximum(inner.resolution, 8.0 * EPS * (1.0 + worth))
@@ -145,22 +145,24 @@ def solve_minmax(problem: Problem, throw: bool = True) -> MinMaxSolution:
         fine = np.ones(problem.sizes[0], dtype=bool) if diagnosis is None else diagnosis.feasible.ravel()
         found = _with_clocks(problem, fine) if problem.clocked else _by_kernel(problem, fine)
         found = _by_numpy(problem, fine) if found is None else found
-    rho, theta, level, price, ratio = found
+    rho, theta, level, price, ratio, bound = found
     solution = solve(variant(problem, pruning_ratio_max=rho), throw=False)
-    per_hz = price / np.asarray(problem.cell.bandwidth_hz)[..., 0]
-    per_w = np.where(np.isnan(level), np.nan, 0.0)
+    per_hz = price / problem.of_cell("bandwidth_hz")
+    per_w = 0.0 * level  # NaN where there is none
     if problem.capped:
-        watts = np.asarray(problem.cell.total_power_w)[..., 0]
+        watts = np.asarray(problem.of_cell("total_power_w"))
         per_w = price * ratio / np.where(watts > 0.0, watts, np.inf)  # a cap of 0 W has no price
-    bound = _lower_bound(problem, solution, theta, per_hz, per_w)
-    # Where everybody keeps everything no device carries the level, and it cannot be below 0.
-    answer = MinMaxSolution(solution, level, theta, per_hz, per_w, np.where(level > 0.0, bound, level))
-    return close(answer, throw)
+    if bound is None or np.isnan(bound).any():
+        bound = _lower_bound(problem, solution, theta, per_hz, per_w)
+        # Where everybody keeps everything no device carries the level, and it cannot be below 0.
+        bound = np.where(level > 0.0, bound, level)
+    return close(MinMaxSolution(solution, level, theta, per_hz, per_w, bound), throw)
 
 
 # The most that devices prune at the level, in [0, 1] also where there is none, and theta, shape ``(..., K)``; the
-# level, its fall per cell of bandwidth, and the ratio of the prices, cap over cell, shape ``(...)``.
-_Found = tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]
+# level, its fall per cell of bandwidth, the ratio of the prices, cap over cell, and, where it is known, the lower
+# bound of the level, NaN where the prices must be looked at again, shape ``(...)``.
+_Found = tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray, FloatArray | None]
 
 
 def _by_kernel(problem: Problem, fine: np.ndarray | None = None) -> _Found | None:
@@ -177,9 +179,9 @@ def _by_kernel(problem: Problem, fine: np.ndarray | None = None) -> _Found | Non
         return None
     if fine is not None:
         of_problem, of_device = (np.where(m, v, np.nan) for m, v in ((fine, of_problem), (fine[:, None], of_device)))
-    level, price, ratio = of_problem.reshape(-1, *problem.batch_shape)
+    level, price, ratio, bound = of_problem.reshape(-1, *problem.batch_shape)
     rho, theta = of_device[:2].reshape(2, *problem.shape)
-    return rho if fine is None else np.nan_to_num(rho), theta, level, price, ratio
+    return rho if fine is None else np.nan_to_num(rho), theta, level, price, ratio, bound
 
 
 def _by_numpy(problem: Problem, fine: np.ndarray) -> _Found:
@@ -190,7 +192,7 @@ def _by_numpy(problem: Problem, fine: np.ndarray) -> _Found:
     rho, level = _fitting(problem, fine, level, lambda level: _asked(part, weight, level))
     theta, price = _multipliers(part, weight, level, ratio)
     theta, level, price, ratio = (scatter(problem, fine, values) for values in (theta, level, price, ratio))
-    return rho, theta, level, price, ratio
+    return rho, theta, level, price, ratio, None
 
 
 def _with_clocks(problem: Problem, fine: np.ndarray) -> _Found:
@@ -223,7 +225,7 @@ def _with_clocks(problem: Problem, fine: np.ndarray) -> _Found:
         price = np.where(idle | (total == 0.0), 0.0, 1.0 / total)
     found = (scatter(problem, fine, values) for values in (theta, level, price, np.zeros(level.shape)))
     theta, level, price, ratio = found
-    return rho, theta, level, price, ratio
+    return rho, theta, level, price, ratio, None
 
 
 def _fitting(

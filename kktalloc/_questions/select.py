@@ -113,7 +113,7 @@ def select(problem: Problem, by: Literal["count", "weight"] = "count") -> Select
     asked = ask(problem, Question.SELECTION)
     weight = np.asarray(problem.devices.weight).reshape(problem.sizes)
     if asked is not None:
-        (held, bound, _), (floors, lacks, smallest, _) = asked
+        (held, bound, *_), (floors, lacks, smallest, _) = asked
         kept, lacks = smallest > 0.0, lacks.astype(np.intp)
         bound = np.maximum(held, bound)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from kktalloc._certificate.prices import Prices, prices
 from kktalloc._device.clocked import clocked_form
 from kktalloc._device.reduced import reduce
 from kktalloc._engine import clock_engine, compiled, compiled_clocks, numpy_engine
-from kktalloc._problem.allocation import Allocation, Allotment, fixed_clock
+from kktalloc._problem.allocation import Allocation, Allotment, fixed_clock, same_for_all
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown
@@ -147,27 +147,30 @@ def solve(problem: Problem, throw: bool = True, threads: int | None = None) -> S
         The certificate refuses the answer (numerically hopeless input).
     """
     check_threads(threads)
-    diagnosis: Diagnosis | None
+    answer: compiled.Answer | compiled_clocks.ClockAnswer | None
     if problem.clocked:
-        timed = compiled_clocks.solve(problem, threads)
+        answer = timed = compiled_clocks.solve(problem, threads)
         if timed is not None and timed.solved and (solution := _with_clocks(problem, timed)).certificate.ok:
             return _within_cap(problem, solution)
-        kernel, diagnosis = None if timed is None else timed.allocation(), None
     else:
-        answer = compiled.solve(problem, threads)
-        if answer is not None and answer.certified:
-            return _certified(problem, answer)
-        kernel, diagnosis = None if answer is None else answer.allocation(), None
-    if kernel is None or not kernel.solved.all():
-        found, diagnosis = _solve_numpy(problem, throw, kernel)
-    else:
-        found = kernel
+        answer = plain = compiled.solve(problem, threads)
+        if plain is not None and plain.certified:
+            return _certified(problem, plain)
+    unsolved = answer is None or not answer.solved
+    diagnosis = _what_is_missing(problem, throw) if unsolved else None
+    if diagnosis is not None and not diagnosis.feasible.any():
+        return _nothing_found(problem, diagnosis)
+    kernel = None if answer is None else answer.allocation()
+    found = _solve_numpy(problem, diagnosis, kernel) if kernel is None or unsolved else kernel
     solution = _within_cap(problem, _judged(problem, found, diagnosis, threads))
-    if nothing_to_judge(solution) or solution.certificate.ok:
+    if solution.certificate.ok:
         return close(solution, throw)
     if kernel is not None and (retry := kernel.solved & _refused(solution)).any():
-        found, diagnosis = _solve_numpy(problem, throw, replace(found, solved=found.solved & ~retry))
+        diagnosis = diagnosis if unsolved else _what_is_missing(problem, throw)
+        found = _solve_numpy(problem, diagnosis, replace(found, solved=found.solved & ~retry))
         solution = _judged(problem, found, diagnosis, threads)
+        if nothing_to_judge(solution):
+            return solution
     solution = _priced_anew(solution, found)
     return close(solution, throw)
 
@@ -179,7 +182,7 @@ def _certified(problem: Problem, answer: compiled.Answer) -> Solution:
     worth = object.__new__(Prices)
     vars(worth).update(
         bandwidth_per_hz=per_hz, deadline_per_s=deadline_per_s, total_power_per_w=per_w, energy_per_j=energy_per_j,
-        peak_power_per_w=peak_power_per_w, bandwidth_max_per_hz=_nothing(problem.shape),
+        peak_power_per_w=peak_power_per_w, bandwidth_max_per_hz=same_for_all(0.0, problem.shape),
     )  # fmt: skip
     solution = object.__new__(Solution)
     vars(solution).update(
@@ -208,10 +211,30 @@ def _within_cap(problem: Problem, solution: Solution) -> Solution:
     return solution
 
 
-@lru_cache(maxsize=8)
-def _nothing(shape: tuple[int, ...]) -> FloatArray:
-    """Zeros that take no memory: the kernel takes no limits on a device's own bandwidth, so that these cost nothing."""
-    return np.broadcast_to(0.0, shape)
+def _what_is_missing(problem: Problem, throw: bool) -> Diagnosis | None:
+    diagnosis = diagnose(problem)
+    if diagnosis is not None and throw:
+        raise InfeasibleError(diagnosis)
+    return diagnosis
+
+
+def _nothing_found(problem: Problem, diagnosis: Diagnosis) -> Solution:
+    """The solution where no problem has one: no numbers, in objects that are filled at once."""
+    one, each = (np.full(shape, np.nan) for shape in (problem.batch_shape, problem.shape))
+    worth = object.__new__(Prices)
+    vars(worth).update(
+        bandwidth_per_hz=one, deadline_per_s=one, total_power_per_w=one, energy_per_j=each, peak_power_per_w=each,
+        bandwidth_max_per_hz=each,
+    )  # fmt: skip
+    if problem.clocked:
+        vars(worth).update(dict.fromkeys(_CLOCK_PRICES, each))
+    solution = object.__new__(Solution)
+    vars(solution).update(
+        pruning_ratio=each, bandwidth_hz=each, tx_power_w=each, upload_s=each, latency_s=each, energy_j=each,
+        clock=each, problem=problem, objective=one, regime=np.full(problem.shape, -1, np.int8), prices=worth,
+        diagnosis=diagnosis,
+    )  # fmt: skip
+    return solution
 
 
 def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None, threads: int | None = None) -> Solution:
@@ -219,9 +242,7 @@ def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None, th
     allocation = found.pruning_ratio, found.bandwidth_hz, found.tx_power_w
     arrays = (*allocation, found.upload_s, found.latency_s, found.energy_j, found.clock)
     if diagnosis is not None and not diagnosis.feasible.any():
-        void, each = found.objective, found.pruning_ratio  # no numbers, as all that was found
-        worth = Prices(void, void, void, each, each, each, *([each] * 3 if problem.clocked else []))
-        return Solution(*arrays, problem, found.objective, found.regime, worth, diagnosis)
+        return _nothing_found(problem, diagnosis)
     judged = compiled_judge.judge_and_price(problem, found, threads)
     timed = compiled_judge.judge_and_price_clocks(problem, found)
     if timed is not None:
@@ -231,7 +252,7 @@ def _judged(problem: Problem, found: Allocation, diagnosis: Diagnosis | None, th
         worth = prices(problem, *allocation, found.price_per_hz, found.price_per_w, found.clock)
     else:
         verdict, (deadline, energy, peak) = judged
-        worth = Prices(found.price_per_hz, deadline, found.price_per_w, energy, peak, _nothing(problem.shape))
+        worth = Prices(found.price_per_hz, deadline, found.price_per_w, energy, peak, same_for_all(0.0, problem.shape))
     if diagnosis is not None:
         fine = diagnosis.feasible
         worth = replace(
@@ -273,14 +294,8 @@ def _priced_anew(solution: Solution, found: Allocation) -> Solution:
     return _judged(solution.problem, replace(found, price_per_hz=per_hz, price_per_w=per_w), solution.diagnosis)
 
 
-def _solve_numpy(problem: Problem, throw: bool, found: Allocation | None) -> tuple[Allocation, Diagnosis | None]:
-    """The problems that `found` leaves unsolved, or all, by the NumPy engine; and what is missing where none can be."""
-    diagnosis = diagnose(problem)
-    if diagnosis is not None:
-        if throw:
-            raise InfeasibleError(diagnosis)
-        if not diagnosis.feasible.any():
-            return numpy_engine.nothing(problem), diagnosis
+def _solve_numpy(problem: Problem, diagnosis: Diagnosis | None, found: Allocation | None) -> Allocation:
+    """The problems that `found` leaves unsolved, or all, by the NumPy engine, but for the infeasible."""
     fine = np.ones(problem.batch_shape, dtype=bool) if diagnosis is None else diagnosis.feasible
     known = np.zeros(problem.batch_shape, dtype=bool) if found is None else found.solved & fine
     if found is not None:
@@ -290,10 +305,10 @@ def _solve_numpy(problem: Problem, throw: bool, found: Allocation | None) -> tup
     else:
         answer = numpy_engine.solve(problem, reduce(problem), fine & ~known)
     if found is None or not known.any():
-        return replace(answer, solved=fine), diagnosis
+        return replace(answer, solved=fine)
     merged = {
         f.name: np.where(known if ours.ndim == known.ndim else known[..., None], getattr(found, f.name), ours)
         for f in fields(Allocation)
         if (ours := getattr(answer, f.name)) is not None
     }
-    return Allocation(**merged | {"solved": fine}), diagnosis
+    return Allocation(**merged | {"solved": fine})

@@ -8,6 +8,7 @@
 #define FILLED 1e-13
 #define WITHIN 1e-12  /* floors that exceed a budget by no more than this count as served */
 #define LEVEL 1e-15   /* a level is searched until its bandwidth is right to this */
+#define LOOSE 1e-10   /* a gap of a level above this is worth a search for better prices */
 #define SPAN 80.0     /* how far the logarithm of a ratio of prices is searched */
 #define PRICE_SPAN 1500.0
 
@@ -98,8 +99,8 @@ static double excess_of_floors(Floors *f)
     return most(cells, log(floor_power(f)) - 0.5 * WITHIN);
 }
 
-/* What a device lacks by itself to meet its floor. */
-enum { NOTHING, TIME, ENERGY, POWER };
+/* What a device lacks to meet its floor, by itself; and what all lack together. The limit on its own bandwidth is not asked here. */
+enum { NOTHING, TIME, ENERGY, POWER, OWN_BANDWIDTH, BANDWIDTH, TOTAL_POWER };
 
 static int lacking(const Device *d, double b)
 {
@@ -107,6 +108,12 @@ static int lacking(const Device *d, double b)
     if (b < INFINITY) return NOTHING;
     const double rate = rate_at(d, d->s_min);
     return d->drained || (limit_at(d, d->s_min) < 1.0 && rate < d->snr) ? ENERGY : POWER;
+}
+
+static void lack_together(const Floors *f, const double *floor, double *lacks, int what)
+{
+    for (ptrdiff_t k = 0; k < f->count; k++)
+        if (lacks[k] == NOTHING && floor[k] > 0.0) lacks[k] = what;
 }
 
 /* FLOORS: per device the least bandwidth and what it lacks; the sum of those, the least power for them all and the ratio of prices
@@ -126,9 +133,11 @@ static void write_floors(Floors *f, double **of_device, double *needed, double *
     }
     *needed = alone ? INFINITY : value_of(sum);
     *watts = *ratio = 0.0;
+    if (!alone && *needed > 1.0 + WITHIN) lack_together(f, floor, lacks, BANDWIDTH);
     if (!is_capped(f) || !(*needed <= 1.0 + WITHIN)) return;
     *watts = floor_power(f);
     *ratio = exp(f->log_ratio);
+    if (*watts > 1.0 + WITHIN) lack_together(f, floor, lacks, TOTAL_POWER);
     for (ptrdiff_t k = 0; k < f->count; k++) b[k] = at_floor(f, k, &p[k]);
 }
 
@@ -315,11 +324,11 @@ static int served(const Floors *f, Floors *at, const double *rho, double *watts)
     return *watts <= 1.0 + WITHIN;
 }
 
-/* LEVEL: rho and theta of each device; the level, the fall of it per cell of bandwidth, and the ratio of prices. 0 where not even
+/* LEVEL: rho, theta, bandwidth and power of each device; the level, the fall of it per cell of bandwidth, and the ratio of prices. 0 where not even
  * the floors fit, or the search has failed. */
 static int least_level(Floors *f, Device *spare, double **of_device, double *level, double *price, double *ratio)
 {
-    double *rho = of_device[0], *theta = of_device[1], watts;
+    double *rho = of_device[0], *theta = of_device[1], *b = of_device[2], *p = of_device[3], watts;
     Floors at = *f;
     at.device = spare;
     for (ptrdiff_t k = 0; k < f->count; k++) {
@@ -353,6 +362,8 @@ static int least_level(Floors *f, Device *spare, double **of_device, double *lev
         const AtLevel one = at_level(f, k, *level);
         const Device *d = &f->device[k];
         theta[k] = *level > 0.0 ? one.carried : 0.0;
+        b[k] = one.b * f->bandwidth;
+        p[k] = one.p * device_value(f->problem, TX_POWER_MAX_W, f->row, k);
         add(&carried, theta[k]);
         add(&use, one.use);
         const double keeps = d->s_max < INFINITY ? d->s_max / (1.0 + d->compute * d->s_max) : 1.0;
@@ -373,6 +384,51 @@ static int least_level(Floors *f, Device *spare, double **of_device, double *lev
     for (ptrdiff_t k = 0; k < f->count; k++) theta[k] = total > 0.0 ? theta[k] / total : 0.0;
     *price = idle || !(total > 0.0) ? 0.0 : 1.0 / total;
     return fits;
+}
+
+static Column in_rows(const double *data, ptrdiff_t columns)
+{
+    return (Column){(const char *)data, columns * (ptrdiff_t)sizeof(double), sizeof(double)};
+}
+
+/* What no level can be below: the judge's bound on the sum with weights theta w, at the prices that came with the levels. 0 when
+ * memory ran out. */
+static int bound_levels(const Problem *problem, double *of_problem, const double *of_device)
+{
+    const ptrdiff_t N = problem->problems, K = problem->devices;
+    const double *level = of_problem, *price = of_problem + N, *ratio = of_problem + 2 * N, *theta = of_device + N * K;
+    double *bound = of_problem + 3 * N, *carries = malloc((size_t)(N * K + (2 + VERDICTS) * N) * sizeof *carries + 1);
+    if (!carries) return 0;
+    double *per_hz = carries + N * K, *per_w = per_hz + N, *verdict = per_w + N;
+    for (ptrdiff_t row = 0; row < N; row++) {
+        const double cap = cell_value(problem, TOTAL_POWER_W, row);
+        per_hz[row] = price[row] / cell_value(problem, BANDWIDTH_HZ, row);
+        per_w[row] = cap > 0.0 && cap < INFINITY ? price[row] * ratio[row] / cap : 0.0;
+        for (ptrdiff_t k = 0; k < K; k++)
+            carries[row * K + k] = theta[row * K + k] * device_value(problem, WEIGHT, row, k) * (double)K;
+    }
+    Problem weighted = *problem;
+    weighted.device[WEIGHT] = in_rows(carries, K);
+    const Judgement given = {
+        .pruning_ratio = in_rows(of_device, K), .bandwidth_hz = in_rows(of_device + 2 * N * K, K),
+        .tx_power_w = in_rows(of_device + 3 * N * K, K), .price_per_hz = in_rows(per_hz, 1), .price_per_w = in_rows(per_w, 1),
+        .verdict = verdict,
+    };
+    const int enough = dual_judge(&weighted, &given, 1);
+    for (ptrdiff_t row = 0; row < N; row++) {
+        Total reached = {0.0, 0.0};
+        double total = 0.0;
+        const double gap = verdict[DUALITY_GAP * N + row];
+        for (ptrdiff_t k = 0; k < K; k++) {
+            add(&reached, carries[row * K + k] * of_device[row * K + k]);
+            total += carries[row * K + k];
+        }
+        /* Where everybody keeps everything no device carries the level, and it cannot be below 0. */
+        const double proven = gap <= LOOSE && total > 0.0 ? value_of(reached) - gap * total : NAN;
+        bound[row] = level[row] > 0.0 ? proven : level[row];
+    }
+    free(carries);
+    return enough;
 }
 
 /* The cheapest way to send the floors, at a price of total power of exp(log_power) per cap. */
@@ -566,9 +622,12 @@ int kkt_least(const Problem *problem, enum Question question, double *of_problem
         else if (question == OF_CELLS) *one[0] = least_cells(&f);
         else if (question == OF_DEADLINE) *one[0] = least_deadline(&f);
         else if (question == OF_ENERGY) least_energy(&f, columns + 3 * K, columns + 4 * K, each, one[0], one[1], one[2]);
-        else if (!least_level(&f, device + K, each, one[0], one[1], one[2])) *one[0] = NAN;
-        *one[3] = (double)f.asked;
+        else if (!least_level(&f, device + K, each, one[0], one[1], one[2])) {
+            *one[0] = *one[1] = *one[2] = NAN;
+            for (ptrdiff_t i = 0; i < OF_DEVICE * K; i++) each[i / K][i % K] = NAN;
+        }
+        *one[OF_PROBLEM - 1] = (double)f.asked;
     }
     free(device);
-    return 1;
+    return question != OF_LEVEL || bound_levels(problem, of_problem, of_device);
 }

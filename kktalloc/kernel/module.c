@@ -10,7 +10,7 @@
 
 /* Of what the functions take and return: raised with every change of it, here and in _problem/kernel.py, so that a module of older
  * sources is refused. */
-enum { INTERFACE = 1 };
+enum { INTERFACE = 2 };
 
 enum { MOST_BUFFERS = 40 };
 

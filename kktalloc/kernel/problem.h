@@ -94,17 +94,18 @@ void least_cost(const Problem *problem, const Uploads *given, double *cost);
  * devices) numbers, in the order given, in cells of bandwidth, peaks of power and caps of total power:
  *
  *   OF_FLOORS    sum of the least bandwidths, least power, ratio of the prices there |
- *                least bandwidth, what the device lacks by itself, b and p at the least power
+ *                least bandwidth, what the device lacks, by itself or all together, b and p at the least power
  *   OF_CELLS     the least bandwidth
  *   OF_DEADLINE  the least deadline in seconds
  *   OF_ENERGY    prices of cell and cap and a bound on the energy of the uploads, all in joules | b, p
- *   OF_LEVEL     the least level, its fall per cell, ratio of the prices | rho, theta
+ *   OF_LEVEL     the least level, its fall per cell, ratio of the prices, what no level can be below, or NaN where the prices do not
+ *                say that closely enough | rho, theta, b in Hz, p in W
  *   OF_SELECTION weight of the most that fit together, most weight of any selection |
  *                least bandwidth, what the device lacks by itself, whether it is one of these
  *
- * The fourth number of each problem is how often all its devices were asked. */
+ * The last number of each problem is how often all its devices were asked. */
 enum Question { OF_FLOORS, OF_CELLS, OF_DEADLINE, OF_ENERGY, OF_LEVEL, OF_SELECTION, QUESTIONS };
-enum { OF_PROBLEM = 4, OF_DEVICE = 4 };
+enum { OF_PROBLEM = 5, OF_DEVICE = 4 };
 
 /* 0 when memory ran out. */
 int kkt_least(const Problem *problem, enum Question question, double *of_problem, double *of_device);
