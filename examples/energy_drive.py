@@ -4,7 +4,8 @@ Four phones drive past again and again, at different times, with fading on top. 
 average. Compared:
 
 - every round within the budget (`kktalloc.solve`);
-- `kktalloc.EnergyQueue`, which knows what has been spent and this round's channels, nothing of those to come;
+- `kktalloc.EnergyQueue`, which knows what has been spent and this round's channels, nothing of those to come; it starts
+  from the price of energy that the first pass, on the same budget in every round, has shown;
 - the oracle, which knows the whole drive: by convexity its optimum is one price per device and joule for all rounds.
   Any prices give a lower bound on what anybody could reach; a few steps towards those that meet the budgets make it
   tight.
@@ -22,7 +23,8 @@ import numpy as np
 import kktalloc as ka
 
 AVERAGE_J = np.array([0.03, 0.04, 0.03, 0.02])
-PATIENCE_J2 = 0.02
+PATIENCE_J2 = 0.5  # chosen on seed 0
+SEED = 300
 PASS = 10  # rounds from one end of the road to the other
 ORACLE_STEPS = 12
 
@@ -57,10 +59,13 @@ def drive(count: int = 100, seed: int = 0) -> Drive:
         ka.Cell(cell.bandwidth_hz[:, 0], cell.noise_psd_w_per_hz[:, 0], cell.deadline_s[:, 0]),
         ka.Devices(**of_devices | {"energy_budget_j": AVERAGE_J}),
     )
-    steady = ka.solve(capped).objective.mean()
+    each = ka.solve(capped)
 
-    queue, spent, kept, halfway = ka.EnergyQueue(AVERAGE_J, PATIENCE_J2), np.zeros(4), [], 0.0
-    for r in range(count):
+    # The first pass goes on the same budget in every round, and its mean price of energy is where the queue begins.
+    price = each.prices.energy_per_j[:PASS].mean(axis=0)
+    queue = ka.EnergyQueue(AVERAGE_J, PATIENCE_J2, PATIENCE_J2 * price)
+    spent, kept, halfway = each.energy_j[:PASS].sum(axis=0), list(each.objective[:PASS]), 0.0
+    for r in range(PASS, count):
         one = ka.Problem(
             ka.Cell(cell.bandwidth_hz[r, 0], cell.noise_psd_w_per_hz[r, 0], cell.deadline_s[r, 0]),
             ka.Devices(**{n: v[r] for n, v in of_devices.items()}),
@@ -78,13 +83,13 @@ def drive(count: int = 100, seed: int = 0) -> Drive:
         bound = max(bound, float(answer.lower_bound.mean() - price @ AVERAGE_J))
         price = price * used**1.5
     over = float((spent / count / AVERAGE_J - 1.0).max())
-    return Drive(float(steady), float(np.mean(kept)), bound, 100.0 * over, 100.0 * halfway)
+    return Drive(float(each.objective.mean()), float(np.mean(kept)), bound, 100.0 * over, 100.0 * halfway)
 
 
 def main() -> None:
     """One line for each."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 100
-    found = drive(count)
+    found = drive(count, seed=SEED)
     print(f"{count} rounds, mean pruning ratio; lower is better")
     print(f"the same budget in every round  {found.every_round:.4f}")
     print(
