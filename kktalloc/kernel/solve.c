@@ -145,7 +145,7 @@ static void quote(Prices *paid, const Search *searches, int count, int across, e
     const double unknown = 0.3, sampled = 0.05, moving = 0.2, finest = 1e-6;
     for (int i = 0; i < LANES; i++) {
         const Search *s = &searches[!across ? 0 : i < count ? i : count - 1];
-        const double moved = fabs(s->moved), last = most(least(moved, moving), finest);
+        const double moved = fabs(s->moved), close = moved < 5e-3 ? 0.01 * moved : moved, last = most(least(close, moving), finest);
         const double tolerance = !(moved > 0.0) ? unknown : sample || !s->sweeps ? sampled : last;
         paid->price[i] = task == GUESS ? 1.0 : across || i == 0 ? exp(s->log_price) : paid->price[0];
         paid->per_price[i] = 1.0 / paid->price[i];

@@ -179,42 +179,67 @@ LANE_LOOP void value_breaks(const Block *v, const double *restrict ratio, double
     }
 }
 
+/* Between two breaks, a lane's answer is on one of the pieces from `high` up to `low`, counted from the one that keeps all. */
+typedef struct {
+    Lanes low, high, middle, ratio, gentle, s, value, worth;  /* at `middle`: its ratio, the slope above it, ...; `worth` at `high` */
+} Halving;
+
+/* Asks for the break in the middle next; whether a lane is left. */
+LANE_LOOP int halve(const Block *v, Halving *h)
+{
+    uint64_t open = 0;
+    EACH_OF(v, i) {
+        const double left = h->low[i] - h->high[i], middle = (double)(((int)h->low[i] + (int)h->high[i] + 1) / 2);
+        h->middle[i] = middle;
+        open |= double_to_bits(left);
+    }
+    return open != 0;
+}
+
+LANE_LOOP void take_half(const Block *v, Halving *h)
+{
+    EACH_OF(v, i) {
+        const double low = h->low[i], high = h->high[i], middle = h->middle[i], worth = h->worth[i], value = h->value[i];
+        const double pays = h->gentle[i] * value > 1.0 ? 1.0 : 0.0, passed = h->s[i] > v->s_min[i] ? pays : 1.0;
+        const double searching = low > high ? 1.0 : 0.0, upwards = searching * passed, downwards = searching * (1.0 - passed);
+        h->low[i] = upwards > 0.0 ? middle - 1.0 : low;
+        h->high[i] = downwards > 0.0 ? middle : high;
+        h->worth[i] = downwards > 0.0 ? value : worth;
+    }
+}
+
+/* Lanes that stay below a break which they cannot pay to pass are held there if they would pay for all beneath it. */
+LANE_LOOP void hold_at_breaks(Block *v, const Halving *h)
+{
+    EACH_OF(v, i) {
+        const double fresh = v->fresh[i], held = h->worth[i] * v->slope[i] >= 1.0 ? fresh : 0.0;
+        v->fresh[i] = held;
+        v->corner[i] = held > 0.0 ? BREAK : UNSET;
+    }
+}
+
 /* Of the lanes of a table that are `fresh`, the piece that their answer is on, or which they are held at the upper end of: breaks are
  * halved, for what a device would pay to pass one does not depend on the others. */
 static void find_pieces(Block *v)
 {
-    Lanes low, high, ratio, gentle, s, value, worth;
+    Halving h;
     EACH(i) {
-        low[i] = v->floor_piece[i];
-        high[i] = worth[i] = 0.0;
+        h.low[i] = v->floor_piece[i];
+        h.high[i] = h.worth[i] = 0.0;
     }
-    for (;;) {
-        int open = 0;
+    while (halve(v, &h)) {
         for (int i = 0; i < v->width; i++) {
             const Pieces table = pieces_at(v->curve, v->at, i);
-            const int j = ((int)low[i] + (int)high[i] + 1) / 2, searching = low[i] > high[i];
-            open |= searching;
-            ratio[i] = ratio_at(&table, j);
-            gentle[i] = searching ? piece_slope(&table, j - 1) : 0.0;
+            const int j = (int)h.middle[i];
+            h.ratio[i] = ratio_at(&table, j);
+            h.gentle[i] = j ? piece_slope(&table, j - 1) : 0.0;
         }
-        if (!open) break;
-        value_breaks(v, ratio, s, value);
-        EACH_OF(v, i) {
-            const double middle = floor(0.5 * (low[i] + high[i] + 1.0)), searching = low[i] > high[i] ? 1.0 : 0.0;
-            const double passed = s[i] > v->s_min[i] ? (gentle[i] * value[i] > 1.0 ? 1.0 : 0.0) : 1.0;
-            const double upwards = searching * passed, downwards = searching * (1.0 - passed);
-            low[i] = upwards > 0.0 ? middle - 1.0 : low[i];
-            high[i] = downwards > 0.0 ? middle : high[i];
-            worth[i] = downwards > 0.0 ? value[i] : worth[i];
-        }
+        value_breaks(v, h.ratio, h.s, h.value);
+        take_half(v, &h);
     }
-    EACH_OF(v, i) v->piece[i] = v->fresh[i] > 0.0 ? low[i] : v->piece[i];
+    for (int i = 0; i < v->width; i++) if (v->fresh[i] > 0.0) v->piece[i] = h.low[i];
     enter_pieces(v);
-    EACH_OF(v, i) {
-        const double held = worth[i] * v->slope[i] >= 1.0 ? v->fresh[i] : 0.0;
-        v->fresh[i] = held;
-        v->corner[i] = held > 0.0 ? BREAK : UNSET;
-    }
+    hold_at_breaks(v, &h);
 }
 
 /* Where a device that has no regime yet starts. */
