@@ -15,7 +15,7 @@ from kktalloc._device import reduced
 from kktalloc._engine import compiled, numpy_engine
 from kktalloc._engine.floors import Question
 from kktalloc._problem import kernel
-from kktalloc._questions import blocks, least
+from kktalloc._questions import blocks, cost, least, priced
 
 DEVICES = ka.Devices(
     channel_gain=[4e-13, 8e-13, 2e-12], tx_power_max_w=0.1, payload_bits=[4e6, 2e6, 3e6],
@@ -33,11 +33,15 @@ QUESTIONS: dict[str, Callable[[ka.Problem], Any]] = {
     "least_deadline in blocks": lambda problem: ka.least_deadline(problem, block_hz=5e4),
     "least_energy": lambda problem: ka.least_energy(problem, 0.8),
     "select": ka.select,
+    "least_cost": lambda problem: ka.least_cost(problem, time_weight=0.1),
+    "solve_priced": lambda problem: ka.solve_priced(problem, energy_price_per_j=0.5, shared_energy_j=0.15),
+    "solve_bits": lambda problem: ka.solve_bits(problem, [8, 32], [1e-3, 0.0]),
 }
 
 
 def cases() -> list[tuple[str, ka.Problem]]:
-    with_power = [name for name in QUESTIONS if "block" not in name]
+    refuse_it = ("block", "least_cost", "solve_priced", "solve_bits")
+    with_power = [name for name in QUESTIONS if not any(word in name for word in refuse_it)]
     return [(name, PLAIN) for name in QUESTIONS] + [(name, CAPPED) for name in with_power]
 
 
@@ -71,7 +75,7 @@ def test_power_that_is_a_tenth_too_low_is_refused(
             found.certified = False  # its verdict was on what it had found
         return found
 
-    for module in (numpy_engine, least, blocks):
+    for module in (numpy_engine, least, blocks, cost, priced):
         monkeypatch.setattr(module, "invert", weak)
     monkeypatch.setattr(compiled, "solve", weak_kernel)
     with pytest.raises(ka.UncertifiedError, match="the certificate refuses the allocation") as caught:
