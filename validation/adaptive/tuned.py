@@ -98,7 +98,7 @@ _BEST: tuple[tuple[Literal["joint", "common", "equal", "pruning_only"], Kind, fl
 def baselines() -> AdaptiveStudy:
     """Every scheme that prunes with every kind of round, beside the planner, on digits and seeds of their own.
 
-    All take means over all, with the deadlines of `_BEST`.
+    All take means over all and the server rate that suits unpruned training, with the deadlines of `_BEST`.
     """
     return AdaptiveStudy(
         "baselines",
@@ -108,8 +108,8 @@ def baselines() -> AdaptiveStudy:
             Entry("unpruned", CHOSEN["digits"][0]),
             Entry("joint", CHOSEN["digits"][1]),
             Entry("common", CHOSEN["digits"][1]),
-            *(Entry(scheme, 2.0, "fill", kind, deadline) for scheme, kind, deadline in _BEST),
-            *(Entry("fixed", 2.0, "fill", kind) for kind in _KINDS),
+            *(Entry(scheme, CHOSEN["digits"][0], "fill", kind, deadline) for scheme, kind, deadline in _BEST),
+            *(Entry("fixed", CHOSEN["digits"][0], "fill", kind) for kind in _KINDS),
             PAPER,
         ),
     )
