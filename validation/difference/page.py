@@ -220,11 +220,12 @@ def _gap(values: FloatArray) -> str:
 
 def _drawing(runs: Runs, rungs: list[str]) -> str:
     with drawing("difference") as (figure, (axes,)):
-        for rung in rungs:
+        for place, rung in enumerate(rungs):  # neighbours above and below, or their names hide each other
             x, y = 100 * np.expm1(expected(runs, rung).mean()), ahead(runs, rung, COMMON)
             low, high = mean_interval(tuple(y)) or (y.mean(), y.mean())
             axes.errorbar(x, y.mean(), [[y.mean() - low], [high - y.mean()]], fmt="o", color="#0072B2", lw=0.9)
-            axes.annotate(rung, (x, y.mean()), xytext=(4, 3), textcoords="offset points", fontsize=8)
+            axes.annotate(rung, (x, y.mean()), xytext=(4, -11 if place % 2 else 3),
+                          textcoords="offset points", fontsize=8)  # fmt: skip
         axes.axhline(0, color="#555555", lw=0.9)
         axes.margins(x=0.2)
         axes.set(xlabel="expected gain in progress per second (%)", ylabel="ahead of the best common ratio (points)")
