@@ -61,7 +61,7 @@ def on(dataset: str) -> OrderingStudy:
         return CONFIG
     training = Training(**{"dataset": dataset, **DATASETS[dataset]})
     first = _FIRST[dataset]
-    return replace(CONFIG, seeds=tuple(range(first, first + 5)), rounds=40, repeats=2, training=training)
+    return replace(CONFIG, seeds=tuple(range(first, first + 3)), rounds=40, repeats=2, training=training)
 
 
 def cases(config: OrderingStudy, data_dir: Path | None = None) -> dict[str, Case]:
