@@ -243,11 +243,15 @@ def test_the_order_of_allocations_on_fashion_mnist() -> None:
 def test_every_baseline_with_every_kind_of_round() -> None:
     _says(*baseline_rows())
     report = _report("baselines")
-    planned = np.array(_entry(report, "joint-fill")["tuned"], dtype=float)
-    for name, of in report["entries"].items():
-        if not name.startswith(("joint-fill-rate", "unpruned")):
-            other = [np.inf if value is None else value for value in of["tuned"]]
-            assert planned.mean() < np.mean(other), name
+    planned, fixed = (np.mean(_entry(report, family)["tuned"]) for family in ("joint-fill", "fixed-fill"))
+    assert planned == pytest.approx(fixed, abs=1.0)
+    others = [of["tuned"] for name, of in report["entries"].items()
+              if not name.startswith(("joint-fill-rate", "fixed-fill-rate", "unpruned"))]  # fmt: skip
+    assert planned < min(np.mean([np.inf if value is None else value for value in each]) for each in others)
+    _says(
+        "No scheme is ahead of the planner on the mean by more than these seeds can tell. One that always prunes 0.9, "
+        "which was set at the knee of the error curves beforehand, is as quick in these cells"
+    )
 
 
 @pytest.mark.parametrize("dataset", SETS)
