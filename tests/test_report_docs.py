@@ -154,9 +154,9 @@ def kinds_text() -> str:
         "means over all devices at one server rate. Planned rounds, which may be frozen or sparse, take "
         f"{never['min']:.0f} to {never['max']:.0f} % of unpruned training's time to its accuracy: in no cell and on "
         f"neither seed more than all of it. Kinds and deadlines were swept on seed {seeds[0]}. There planned "
-        f"rounds take {within['min']:.2f} to {within['max']:.2f} times as long as the best kind and deadline, picked after the "
-        f"fact, and within a tenth of it in {inside} of {len(cells)} cells. It takes mostly sparse rounds in "
-        f"{taken.count('sparse')} cells and mostly frozen ones in {taken.count('frozen')}, where computing takes most "
+        f"rounds take {within['min']:.2f} to {within['max']:.2f} times as long as the best kind and deadline, picked "
+        f"after the fact, and within a tenth of it in {inside} of {len(cells)} cells. They are mostly sparse in "
+        f"{taken.count('sparse')} cells and mostly frozen in {taken.count('frozen')}, where computing takes most "
         f"of the time: the kind that wins in {claims['right-kind']['mean']:.0f}. Zeroed rounds win nowhere."
     )
 
