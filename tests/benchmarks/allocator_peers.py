@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from independent import best_keep_ratio, floor_bandwidth_hz, physical
 from scipy.optimize import minimize
@@ -30,6 +32,12 @@ def cell_of(devices: int, seed: int = 1, problems: int | None = None) -> tuple[k
         pruned_compute_j=0.2 * compute_s,
         weight=rng.uniform(0.5, 1.5, shape),
     )
+
+
+def clocked_cell_of(devices: int) -> tuple[ka.Cell, ka.Devices]:
+    """The same cell, whose devices choose their clock and pay for the electronics that run while they send."""
+    cell, plain = cell_of(devices)
+    return cell, replace(plain, clock_min=0.3, clock_max=2.0, circuit_power_w=0.05)
 
 
 class Scaled:

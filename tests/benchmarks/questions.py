@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from allocator_peers import cell_of
+from allocator_peers import cell_of, clocked_cell_of
 
 import kktalloc as ka
 
@@ -47,6 +47,7 @@ def questions(K: int = 10) -> tuple[Callable[[], Any], dict[str, Question]]:
     cell, devices = cell_of(K)
     problem = ka.Problem(cell, devices)
     plain = ka.solve(problem)
+    clocked = ka.Problem(*clocked_cell_of(K))
     half = ka.Problem(replace(cell, total_power_w=0.5 * float(plain.tx_power_w.sum())), devices)
     # Floors at what the plain solution keeps take all of the bandwidth: twice as much is more than there is.
     level = np.minimum(1.0, plain.pruning_ratio + 0.05)
@@ -66,6 +67,7 @@ def questions(K: int = 10) -> tuple[Callable[[], Any], dict[str, Question]]:
         return "infeasible, as it should be"
 
     return lambda: ka.solve(problem), {
+        "clock and electronics": Question(lambda: ka.solve(clocked), 10, of_solution),
         "half the total power": Question(lambda: ka.solve(half), 10, of_solution),
         "min-max": Question(lambda: ka.solve_minmax(problem), 10, of_solution),
         "min-max, half the total power": Question(lambda: ka.solve_minmax(half), np.inf, of_solution),

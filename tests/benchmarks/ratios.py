@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import questions
-from allocator_peers import Ipopt, Parametrised, Slsqp, cell_of, repaired
+from allocator_peers import Ipopt, Parametrised, Slsqp, cell_of, clocked_cell_of, repaired
 from tqdm import tqdm
 
 import kktalloc as ka
@@ -172,6 +172,10 @@ def main() -> None:
     row("10,000 x 10 in one call / 1 x 100,000", "<= 2", t["many"] / t["middle"],
         f"{t['many'] * 1e3:.3g} ms / {t['middle'] * 1e3:.3g} ms")  # fmt: skip
     row("time per device, 10^6 / 10^4", "<= 2", t["all"] / t["small"] / 100, f"{t['small'] * 1e3:.3g} ms at 10^4")
+    clocks = {K: ka.Problem(*clocked_cell_of(K)) for K in (10_000, 100_000)}
+    t = interleaved({str(K): partial(certified, problem) for K, problem in clocks.items()}, options.repeats)
+    row("clock and electronics: time per device, 10^5 / 10^4", "<= 2", t["100000"] / t["10000"] / 10,
+        f"{t['10000'] * 1e3:.3g} ms at 10^4; {verdict(clocks[100_000])}")  # fmt: skip
     for name, curve in curves((1_000_000,)).items():
         problem, linear = ka.Problem(*large, curve), curve is None
         note = verdict(problem)
