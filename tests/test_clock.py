@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import fuzz_clock
@@ -227,7 +228,33 @@ def test_selection_keeps_whom_the_cell_can_serve() -> None:
     assert chosen.status is ka.Status.OPTIMAL
 
 
-@pytest.mark.parametrize("ask", [ka.least_energy, lambda p: ka.solve_blocks(p, 1e4), ka.solve_reference])
+@pytest.mark.parametrize("seed", [100, 101, 102, 105])
+def test_whole_blocks_are_those_of_all_ways_to_hand_them_out(seed: int) -> None:
+    problem = clock_cell(np.random.default_rng(seed), 3, roomy=True)
+    number, size = 7, float(problem.cell.bandwidth_hz[0]) / 7
+    whole = ka.solve_blocks(problem, size, throw=False)
+    d = {n: np.asarray(v) for n, v in vars(problem.devices).items()}
+    cell = [np.asarray(v)[0] for v in vars(problem.cell).values() if v is not None]
+    # What each device prunes by itself with 0 to 7 blocks; none at all is no bandwidth.
+    pruned = np.full((3, number + 1), np.inf)
+    pruned[:, 0] = np.where(
+        brute_bandwidth_hz(problem, 1.0 - d["pruning_ratio_max"]) == 0.0, d["pruning_ratio_max"], np.inf
+    )
+    for k, count in product(range(3), range(1, number + 1)):
+        alone = ka.Problem(ka.Cell(count * size, *cell[1:]), ka.Devices(**{n: v[k : k + 1] for n, v in d.items()}))
+        found = ka.solve(alone, throw=False)
+        pruned[k, count] = np.inf if found.diagnosis is not None else found.pruning_ratio[0]
+    ways = [w for w in product(range(number + 1), repeat=3) if sum(w) <= number]
+    best = min(sum(d["weight"][k] * pruned[k, n] for k, n in enumerate(w)) for w in ways)
+    if np.isinf(best):
+        assert whole.status is ka.Status.INFEASIBLE
+        return
+    assert whole.status is ka.Status.OPTIMAL
+    np.testing.assert_allclose(whole.objective, best, rtol=0, atol=1e-10)
+    assert float(whole.gap) >= -1e-12
+
+
+@pytest.mark.parametrize("ask", [ka.least_energy, ka.solve_reference])
 def test_what_does_not_take_clocks_says_so(ask: object) -> None:
     problem = clock_cell(np.random.default_rng(1), 2, roomy=True)
     with pytest.raises(ValueError, match=r"devices\.\w+\[\d\] = .*clocks, electronics"):

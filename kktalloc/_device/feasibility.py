@@ -95,13 +95,14 @@ def least_cells(form: Reduced, floors: FloatArray | None = None) -> FloatArray:
     return cells
 
 
-def whole_blocks(form: Reduced, block: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+def whole_blocks(form: Reduced | Clocked, block: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Least blocks and most blocks of each device, ``(N, K)``, and how many of size `block` ``(N,)`` the cell holds.
 
     Rounding must not cost a block: a bandwidth or a floor of k blocks is k blocks. The least is infinite where the most
     that the device can use is less.
     """
-    need = np.ceil(floor_bandwidth(form) / block[:, None] * (1.0 - FEASIBLE))
+    floors = floor_bandwidths(form) if isinstance(form, Clocked) else floor_bandwidth(form)
+    need = np.ceil(floors / block[:, None] * (1.0 - FEASIBLE))
     most = np.floor(form.b_max / block[:, None] * (1.0 + FEASIBLE))
     return np.where(need > most, np.inf, need), most, np.floor(1.0 / block * (1.0 + FEASIBLE))
 

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kktalloc._certificate.certificate import Certificate, feasibility
 from kktalloc._device.at_bandwidth import best_at, pruning_ratio_at
+from kktalloc._device.clocked import Clocked, clocked_form, least_bandwidth, most_kept
 from kktalloc._device.feasibility import least_deadline, whole_blocks
 from kktalloc._device.form import Reduced
 from kktalloc._device.reduced import invert, reduce, scatter
@@ -46,7 +47,7 @@ class BlockDiagnosis(Diagnosis):
     def bandwidth_needed_hz(self) -> FloatArray:
         """Least cell bandwidth whose whole blocks would do, shape ``(...)``; ``inf`` where none would."""
         size = self.block_hz.ravel() / np.asarray(self.problem.cell.bandwidth_hz)[..., 0].ravel()
-        needed, _, _ = whole_blocks(reduce(self.problem), size)
+        needed, _, _ = whole_blocks(_form(self.problem), size)
         return needed.sum(axis=1).reshape(self.problem.batch_shape) * self.block_hz
 
     @cached_property
@@ -67,8 +68,9 @@ class BlockSolution(Shown, Judged, Allotment):
         Bandwidth of one block.
     blocks
         Blocks of each device, integers; together at most what fits in the cell.
-    pruning_ratio, bandwidth_hz, tx_power_w, upload_s, latency_s, energy_j, objective
-        As in `Solution`; the power is the least that sends the payload in time.
+    pruning_ratio, bandwidth_hz, tx_power_w, upload_s, latency_s, energy_j, clock, objective
+        As in `Solution`; the power is the least that sends the payload in time. Devices with a clock have the power and
+        the clock of the least bandwidth for what they keep.
     lower_bound
         Objective of the continuous optimum: what blocks of any size cannot beat.
     diagnosis
@@ -99,7 +101,8 @@ class BlockSolution(Shown, Judged, Allotment):
         what the best move of a single block would gain; where none gains, none of any number does.
         """
         problem, size = self.problem, np.asarray(self.block_hz)
-        claims = {n: getattr(self, n) for n in ("upload_s", "latency_s", "energy_j", "objective")}
+        timed = ("clock",) if problem.clocked else ()
+        claims = {n: getattr(self, n) for n in ("upload_s", "latency_s", "energy_j", "objective", *timed)}
         found = self.pruning_ratio, self.bandwidth_hz, self.tx_power_w
         residuals = feasibility(problem, *found, claims)
         counts, fit = np.asarray(self.blocks), blocks_in(problem, size)
@@ -138,7 +141,7 @@ def solve_blocks(problem: Problem, block_hz: ArrayLike, throw: bool = True) -> B
     """
     size = block_size(problem, block_hz)
     asked, problem = problem, variant(problem, total_power_w=None) if problem.capped else problem
-    form = reduce(problem)
+    form = _form(problem)
     B = np.broadcast_to(np.asarray(problem.cell.bandwidth_hz)[..., 0], problem.batch_shape).ravel()
     block = size.ravel() / B
     floors, most, limit = whole_blocks(form, block)
@@ -152,13 +155,12 @@ def solve_blocks(problem: Problem, block_hz: ArrayLike, throw: bool = True) -> B
     counts = ledger.floors
     if fine.any():
         counts = ledger.exchange(_start(rows(problem, fine), ledger, size.ravel()[fine], B[fine]))
-    at = best_at(part, counts * ledger.block)
-
-    found = invert(problem, fine, pruning_ratio_at(part, at.s), counts * ledger.block, at.p)
+    found = invert(problem, fine, *_at_bandwidth(part, counts * ledger.block))
     blocks = scatter(problem, fine, counts, 0.0).astype(np.int64)
     # In Hz as whole blocks, not as shares of the cell.
     found["bandwidth_hz"] = np.where(np.isnan(found["pruning_ratio"]), np.nan, blocks * size[..., None])
-    found |= outcome(problem, found["pruning_ratio"], found["bandwidth_hz"], found["tx_power_w"])
+    allocation = (found[name] for name in ("pruning_ratio", "bandwidth_hz", "tx_power_w", "clock"))
+    found |= outcome(problem, *allocation)
     refuse_total_power(asked, np.nansum(found["tx_power_w"], axis=-1), "solve_blocks")
     bound = solve(asked, throw=False).objective
     answer = BlockSolution(**found, problem=asked, block_hz=size, blocks=blocks, lower_bound=bound, diagnosis=diagnosis)
@@ -172,7 +174,7 @@ def blocks_in(problem: Problem, block_hz: FloatArray) -> FloatArray:
 
 def _ledger(problem: Problem, size: FloatArray, fine: np.ndarray) -> _Ledger:
     """What blocks are worth in the problems that the mask selects."""
-    form = reduce(problem)
+    form = _form(problem)
     block = size / np.broadcast_to(np.asarray(problem.cell.bandwidth_hz)[..., 0], problem.batch_shape).ravel()
     floors, most, limit = whole_blocks(form, block)
     return _Ledger(form.rows(fine), block[fine, None], floors[fine], most[fine], limit[fine])
@@ -191,9 +193,37 @@ def block_size(problem: Problem, block_hz: ArrayLike) -> FloatArray:
         raise ValueError(f"block_hz: shape {size.shape} does not broadcast to {problem.batch_shape}") from None
 
 
-def _diagnose(problem: Problem, form: Reduced, size: FloatArray, floors: FloatArray, limit: FloatArray) -> Diagnosis:
+def _form(problem: Problem) -> Reduced | Clocked:
+    return clocked_form(problem) if problem.clocked else reduce(problem)
+
+
+def _at_bandwidth(
+    form: Reduced | Clocked, b: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray | None]:
+    """Pruning ratio, bandwidth, power in peaks and clock (None without one) of devices with bandwidths b in cells."""
+    if not isinstance(form, Clocked):
+        at = best_at(form, b)
+        return pruning_ratio_at(form, at.s), b, at.p, None
+    rho = _least_pruned(form, b)
+    point = least_bandwidth(form, 1.0 - rho)
+    return rho, b, point.p, point.clock
+
+
+def _least_pruned(form: Reduced | Clocked, b: FloatArray) -> FloatArray:
+    """The least that devices prune with bandwidths b, in cells, which suffice for their floors."""
+    if not isinstance(form, Clocked):
+        return pruning_ratio_at(form, best_at(form, b).s)
+    some = b > 0.0
+    kept = np.where(some, most_kept(form, np.where(some, b, 1.0)), form.q_min)
+    rho = np.where(1.0 - (1.0 - kept) > kept, np.nextafter(1.0 - kept, 2.0), 1.0 - kept)
+    return np.clip(rho, 0.0, 1.0 - form.q_min)
+
+
+def _diagnose(
+    problem: Problem, form: Reduced | Clocked, size: FloatArray, floors: FloatArray, limit: FloatArray
+) -> Diagnosis:
     """As for the continuous problem, but with whole blocks in mind."""
-    loose = diagnose(problem, form)
+    loose = diagnose(problem, None if isinstance(form, Clocked) else form)
     resource = np.full(problem.shape, "", dtype="<U13") if loose is None else loose.resource
     needed = floors.sum(axis=1)
     feasible = (needed <= limit).reshape(problem.batch_shape)
@@ -214,7 +244,7 @@ def _start(problem: Problem, ledger: _Ledger, size: FloatArray, bandwidth_hz: Fl
     the price. The continuous problem's bandwidth is moved until these wishes fill the cell.
     """
     # Whole blocks at the floor let a device keep more than its floor: that is what the others can count on.
-    rho_max = pruning_ratio_at(ledger.form, best_at(ledger.form, ledger.floors * ledger.block).s)
+    rho_max = _least_pruned(ledger.form, ledger.floors * ledger.block)
     counts = ledger.floors
     smallest = np.full(size.shape, np.inf)
     low, high = ledger.floors.sum(axis=1) * size, (ledger.limit + counts.shape[1]) * size
@@ -242,7 +272,7 @@ def _start(problem: Problem, ledger: _Ledger, size: FloatArray, bandwidth_hz: Fl
 class _Ledger:
     """What blocks are worth; arrays of shape ``(N, K)``, bandwidths in cells."""
 
-    form: Reduced
+    form: Reduced | Clocked
     block: FloatArray  # (N, 1)
     floors: FloatArray  # least blocks of each device
     most: FloatArray  # the most that it can use itself
@@ -251,7 +281,7 @@ class _Ledger:
     def cost(self, counts: FloatArray) -> FloatArray:
         """Each device's term of the objective; blocks that it cannot use change nothing."""
         form, counts = self.form, np.minimum(counts, self.most)
-        return form.weight * form.error.value(pruning_ratio_at(form, best_at(form, counts * self.block).s))
+        return form.weight * form.error.value(_least_pruned(form, counts * self.block))
 
     def gain(self, counts: FloatArray) -> FloatArray:
         """What one more block is worth."""
@@ -268,7 +298,8 @@ class _Ledger:
 
     def exchange(self, counts: FloatArray) -> FloatArray:
         """Add, take back and move blocks until no single block is worth more somewhere else."""
-        noise = 8.0 * np.finfo(np.float64).eps * self.form.weight
+        # What a keep ratio that is searched for leaves open is more than rounding.
+        noise = (1e-12 if isinstance(self.form, Clocked) else 8.0 * np.finfo(np.float64).eps) * self.form.weight
         rank = np.arange(counts.shape[1])
         while True:
             here = self.cost(counts)
