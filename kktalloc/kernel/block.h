@@ -199,19 +199,22 @@ INLINE double power_limit(const Block *v, int i, double s)
     return most(least(v->power0[i] + v->power1[i] * s, 1.0), 0.0);
 }
 
-/* Reads the pieces that the lanes are on, where those have changed. */
-static void read_pieces(Block *v)
+/* Reads the pieces that the lanes are on, where those have changed; whether one has. */
+static int read_pieces(Block *v)
 {
+    int changed = 0;
     for (int i = 0; i < v->width; i++) {
         if (v->entered[i] == v->piece[i]) continue;
         const Pieces table = pieces_at(v->curve, v->at, i);
         const int j = (int)v->piece[i];
+        changed = 1;
         v->entered[i] = j;
         v->starts[i] = ratio_at(&table, j);
         v->ends[i] = ratio_at(&table, j + 1);
         v->slope[i] = piece_slope(&table, j);
         v->next_slope[i] = j ? piece_slope(&table, j - 1) : 0.0;
     }
+    return changed;
 }
 
 /* What belongs to them. */
@@ -237,8 +240,7 @@ LANE_LOOP void bound_pieces(Block *v)
 
 static void enter_pieces(Block *v)
 {
-    read_pieces(v);
-    bound_pieces(v);
+    if (read_pieces(v)) bound_pieces(v);
 }
 
 static const Lanes ones = {1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0,
