@@ -2,7 +2,7 @@
 
 In processor time of the calling thread; large problems by the clock on the wall, too.
 
-PYTHONPATH=tests python tests/benchmarks/ratios.py [--peers-at-10000] [--write docs/speed.md]
+PYTHONPATH=tests python tests/benchmarks/ratios.py [--peers-at-10000] [--peers-alone] [--write docs/speed.md]
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import questions
@@ -25,7 +26,7 @@ from tqdm import tqdm
 import kktalloc as ka
 from kktalloc._problem.threads import usable_processors
 
-CALLS = 100  # of ours in one turn, which would else be over before the caches are warm
+CALLS, PEERS_CALLS = 100, 5  # in a row, of ours and of each peer's
 
 MEMORY = """
 import sys
@@ -60,6 +61,27 @@ def interleaved(
     if repeats == 1:
         return {name: taken[0] for name, taken in seconds.items()}
     return {name: min(taken) if repeats < 8 else statistics.quantiles(taken, n=8)[0] for name, taken in seconds.items()}
+
+
+def turns(runs: dict[str, tuple[Callable[[], object], int]], repeats: int) -> dict[str, tuple[float, float]]:
+    """Processor seconds of a call of each by two measures, both the quickest eighth of its turns.
+
+    Who has the turn makes so many calls in a row, as a scheduler does in its loop: the mean of all but the first. And
+    the first of them, which finds the caches as another program has left them.
+    """
+    first: dict[str, list[float]] = {name: [] for name in runs}
+    rest: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, (run, calls) in runs.items():
+            start = time.thread_time()
+            run()
+            once = time.thread_time()
+            for _ in range(calls):
+                run()
+            rest[name].append((time.thread_time() - once) / calls)
+            first[name].append(once - start)
+    quickest = {name: [statistics.quantiles(v, n=8)[0] for v in (rest[name], first[name])] for name in runs}
+    return {name: (loop, once) for name, (loop, once) in quickest.items()}
 
 
 def ours(given: tuple[ka.Cell, ka.Devices]) -> ka.Certificate:
@@ -102,6 +124,7 @@ def verdict(problem: ka.Problem) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peers-at-10000", action="store_true", help="about a minute of Clarabel and IPOPT")
+    parser.add_argument("--peers-alone", action="store_true", help="nothing but the comparison with other solvers")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
@@ -116,30 +139,38 @@ def main() -> None:
         given = cell_of(K)
         problem = ka.Problem(*given)
         ipopt = Ipopt(problem)
-        runs: dict[str, Callable[[], object]] = {
-            "kktalloc": lambda given=given: [ours(given) for _ in range(CALLS)],
-            "cold": lambda problem=problem: ka.solve_reference(problem),
-            "ipopt": ipopt.solve,
+        peers: dict[str, Callable[[], Any]] = {
+            "CVXPY+Clarabel cold": lambda problem=problem: (None, ka.solve_reference(problem).bandwidth_hz),
+            "IPOPT": ipopt.solve,
         }
         if K == 10:
-            parametrised, slsqp = Parametrised(problem), Slsqp(problem)
-            runs |= {"parametrised": parametrised.solve, "slsqp": slsqp.solve}
-        t = interleaved(runs, 24 if K == 10 else 1, time.thread_time)
-        t["kktalloc"] /= CALLS
-        theirs = {"cold": ka.solve_reference(problem).bandwidth_hz, "ipopt": ipopt.solve()[1]}
-        gaps = {name: repaired(problem, bandwidth) for name, bandwidth in theirs.items()}
+            peers["CVXPY re-solved with parameters"] = Parametrised(problem).solve
+            peers["SciPy SLSQP"] = Slsqp(problem).solve
+        answers = {name: run()[1] for name, run in peers.items()}
         gap = float(ours(given).duality_gap)
-        took = f"{t['cold'] * 1e3:.3g} / {t['kktalloc'] * 1e3:.3g} ms"
-        least = {10: ("400", "100"), 10_000: ("300", "50")}[K]
-        row(f"K = {K}: CVXPY+Clarabel cold / kktalloc", f">= {least[0]}", t["cold"] / t["kktalloc"],
-            f"{took}; gap {gaps['cold']:.1e} against {gap:.1e}")  # fmt: skip
-        row(f"K = {K}: IPOPT / kktalloc", f">= {least[1]}", t["ipopt"] / t["kktalloc"],
-            f"{t['ipopt'] * 1e3:.3g} ms; gap {gaps['ipopt']:.1e}")  # fmt: skip
+        asked = {10: ("400", "100"), 10_000: ("300", "50")}[K]
+        least = dict(zip(peers, asked, strict=False))
+        runs = {
+            "kktalloc": (lambda given=given: ours(given), CALLS),
+            **{name: (run, PEERS_CALLS) for name, run in peers.items()},
+        }
         if K == 10:
-            row("K = 10: CVXPY re-solved with parameters / kktalloc", "", t["parametrised"] / t["kktalloc"],
-                f"{t['parametrised'] * 1e3:.3g} ms; gap {repaired(problem, parametrised.solve()[1]):.1e}")  # fmt: skip
-            row("K = 10: SciPy SLSQP / kktalloc", "", t["slsqp"] / t["kktalloc"],
-                f"{t['slsqp'] * 1e3:.3g} ms; gap {repaired(problem, slsqp.solve()[1]):.1e}")  # fmt: skip
+            t = turns(runs, 12)
+        else:
+            alone = interleaved({name: run for name, (run, _) in runs.items()}, 1, time.thread_time)
+            t = {name: (seconds, seconds) for name, seconds in alone.items()}
+        for name in peers:
+            (loop, once), (our_loop, our_once) = t[name], t["kktalloc"]
+            most = f">= {least[name]}" if name in least else ""
+            what = f"K = {K}: {name} / kktalloc" + (", calls in a row" if K == 10 else "")
+            gaps = f"gap {repaired(problem, answers[name]):.1e} against {gap:.1e}"
+            row(what, most, loop / our_loop, f"{loop * 1e3:.3g} / {our_loop * 1e3:.3g} ms; {gaps}")
+            if K == 10:
+                row(f"K = {K}: the same, one call between the others'", "", once / our_once,
+                    f"{once * 1e3:.3g} / {our_once * 1e3:.3g} ms")  # fmt: skip
+
+    if options.peers_alone:
+        return
 
     given = cell_of(10)
     of_kind = {name: ka.Problem(*given, curve) for name, curve in curves((10,)).items()}
