@@ -10,7 +10,7 @@ from pathlib import Path
 import fuzz_clock
 import numpy as np
 import pytest
-from clock_cases import brute_bandwidth_hz, clock_cell
+from clock_cases import brute_bandwidth_hz, clock_cell, clock_cells
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -375,3 +375,28 @@ def test_the_certificate_refuses_other_prices(name: str) -> None:
             wrong = replace(solution.prices, **{name: price * (1.0 + 1e-3)})
             assert not replace(solution, prices=wrong).certificate.ok, seed
     assert tried
+
+
+@pytest.mark.skipif(ka.engine() != "compiled", reason="the kernel is not built")
+@pytest.mark.parametrize("kind", ["linear", "power law", "table", "own bandwidth"])
+def test_kernel_and_numpy_agree(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objectives and the verdicts of both judges, each on the kernel's own allocation."""
+    problem = clock_cells(np.random.default_rng(77), 12, 4, roomy=True)
+    ratio = np.linspace(0.0, 1.0, 9)
+    curve = {"power law": ka.PowerLaw(2.0), "table": ka.Table(ratio, ratio**2)}.get(kind)
+    d = {n: np.asarray(v) for n, v in vars(problem.devices).items()}
+    cell = [np.asarray(v)[:, 0] for v in vars(problem.cell).values() if v is not None]
+    if kind == "own bandwidth":
+        d["bandwidth_max_hz"] = 0.3 * cell[0][:, None] * np.ones(4)
+    problem = ka.Problem(ka.Cell(*cell), ka.Devices(**d), curve)
+    ours = ka.solve(problem, throw=False)
+    monkeypatch.setenv("KKTALLOC_ENGINE", "numpy")
+    theirs = ka.solve(problem, throw=False)
+    assert (ours.status == theirs.status).all()
+    fine = ours.status == ka.Status.OPTIMAL
+    assert fine.any()
+    np.testing.assert_allclose(ours.objective[fine], theirs.objective[fine], rtol=0, atol=2e-9)
+    said, judged = ours.certificate, replace(ours, objective=ours.objective).certificate
+    for name, values in said.residuals.items():
+        np.testing.assert_allclose(values[fine], judged.residuals[name][fine], rtol=1e-2, atol=1e-11, err_msg=name)
+    np.testing.assert_allclose(said.duality_gap[fine], judged.duality_gap[fine], rtol=1e-2, atol=1e-11)
