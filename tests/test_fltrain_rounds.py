@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import fltrain as ft
+from fltrain import chain
 from fltrain.accounting import HEADER_BITS, mask_law, subset_bits
 from fltrain.aggregate import CoverageMean
 from fltrain.curve import REPORT_BITS, report_change
@@ -313,6 +314,7 @@ def test_a_sparse_round_needs_no_probe() -> None:
 GELU = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.GELU(), nn.Linear(8, 10))
 
 
+@pytest.mark.skipif(chain._chain is None, reason="installed without a C compiler")
 @pytest.mark.parametrize(
     ("model", "fast", "steps"),
     [

@@ -69,6 +69,13 @@ def test_at_its_own_limit_the_bandwidth_tells_the_efficiency(number: int) -> Non
     assert fuzz_allocator.run(0, number, 1, fuzz_allocator.DEAD, fuzz_allocator.OWN, every=number + 2).wrong == []
 
 
+@pytest.mark.parametrize("engine", ["numpy", ""], ids=["numpy", "default"])
+def test_one_side_of_the_price_may_be_out_of_reach(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An overhead leaves an energy branch on which an ulp of the efficiency leads beyond every bandwidth."""
+    monkeypatch.setenv("KKTALLOC_ENGINE", engine)
+    assert fuzz_allocator.run(900, 1491, 1, fuzz_allocator.DEAD, fuzz_allocator.OWN, every=1493).wrong == []
+
+
 # Of the other questions: seed, case, and the share of devices that cannot send.
 ONCE_REFUSED = {
     "a least bandwidth whose power looked spare, so that its price was dropped, and with it the bound": (502, 100, 0.0),

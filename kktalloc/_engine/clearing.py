@@ -275,8 +275,10 @@ def _mix(ratio: FloatArray, share: FloatArray, one: Response, other: Response) -
     w = share[:, None]
 
     def blend(a: FloatArray, b: FloatArray) -> FloatArray:
-        with np.errstate(invalid="ignore"):  # bandwidth without a limit, where it is free
-            return np.where(a == b, a, w * a + (1.0 - w) * b)
+        with np.errstate(
+            invalid="ignore"
+        ):  # bandwidth without a limit, where it is free, or where rounding has the end
+            return np.select([(a == b) | (w >= 1.0), w <= 0.0], [a, b], w * a + (1.0 - w) * b)
 
     mixed = (one.s != other.s) & (w > 0.0) & (w < 1.0)
     # Where power is free the two sides differ by rounding, along a branch; else the power between is a choice.
