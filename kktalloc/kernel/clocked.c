@@ -15,6 +15,7 @@ enum { PRICE_STEPS = 200, KEEP_STEPS = 200, HALVINGS = 6 };
 #define SETTLED 1e-11
 #define ULPS 4e-16     /* of a keep ratio that a pruning ratio tells */
 #define ROUNDED 1e-13  /* of the logarithm of a slope */
+#define BLURRED 1e-11  /* the same at most, where a pruning ratio tells less */
 #define NARROW 1e-17   /* a pruning ratio cannot tell keep ratios so close */
 
 /* A device of the problem that is solved, with what it keeps at the price last asked for. */
@@ -61,7 +62,7 @@ static void keep(const Cell *cell, ptrdiff_t k)
         const int rising = steep > 0.0 && steep < INFINITY;
         if (gain != gain) break;  /* worth nothing, and costs nothing */
         /* An ulp of a pruning ratio may decide more than rounding does. */
-        if (fabs(gain) <= (rising ? most(ROUNDED, ULPS * steep) : ROUNDED)) {
+        if (fabs(gain) <= (rising ? most(ROUNDED, least(ULPS * steep, BLURRED)) : ROUNDED)) {
             if (rising) f->pull = f->at.slope / steep;
             break;
         }
