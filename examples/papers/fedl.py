@@ -5,9 +5,9 @@ band (TDMA); the cost is the energy of all and a weight times the time. It falls
 with the computing time, and the shares of the sending time; both are solved to optimality here, as in the paper.
 Sending one after the other in the whole band takes the energy of sending side by side in shares of it, so that the
 model is one of ours with a common moment added.
-Constants after the paper: 10 to 20 cycles/bit and 5 to 10 MB of samples, 2e-28/2 J/cycle/Hz^2, 0.3 to 2 GHz, 1 MHz,
-25 kB.
-Chosen: channels of comparison.py, a weight of time of 0.5 J/s, peak power that does not bind.
+Constants chosen after what is publicly known of the paper, not checked against its text: 10 to 20 cycles/bit and 5 to
+10 MB of samples, 2e-28/2 J/cycle/Hz^2, 0.3 to 2 GHz, 1 MHz, 25 kB.
+Chosen freely: channels of comparison.py, a weight of time of 0.5 J/s, peak power that does not bind.
 
 Optimum: `kktalloc.least_cost`, in which each phone sends as soon as it has computed.
 

@@ -2,11 +2,13 @@
 
 Their model: each phone prunes the fraction rho of the shared part, trains, and sends what is left at a fixed power,
 all by one deadline; the convergence bound asks for the least sum of ratios, and bandwidth is what the phones share.
-Their method: closed forms from the KKT conditions, one block at a time. With the rate per hertz r held, what is kept
-is ``q = T r b / (a r b + S)``, concave in b, so that ``b = (sqrt(T S r/mu) - S)/(a r)`` where positive, with mu such
-that the bands fill the cell; then r follows from the new bands. That the rate per hertz falls as the band grows is
-not in the derivative. The text of the paper gives these blocks; constants that we do not know are chosen: ten phones
-in a cell of 500 m, 3 MHz, 23 dBm, 4 Mbit, 0.1 to 0.4 s of computing, a deadline of 1 s.
+Their method, as its abstract tells it: closed forms from the KKT conditions for pruning and bandwidth. The forms here
+are derived anew from the model, one block at a time, and were not compared with the paper's line by line. With the
+rate per hertz r held, what is kept is ``q = T r b / (a r b + S)``, concave in b, so that ``b = (sqrt(T S r/mu) -
+S)/(a r)`` where positive, with mu such that the bands fill the cell; then r follows from the new bands. That the rate
+per hertz falls as the band grows is not in the derivative.
+Constants are chosen: ten phones in a cell of 500 m, 3 MHz, 23 dBm, 4 Mbit, 0.1 to 0.4 s of computing, a deadline of
+1 s.
 
 Optimum: `kktalloc.solve`, with its certificate.
 

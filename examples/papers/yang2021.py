@@ -9,9 +9,9 @@ the times are the shortest that carry the payload. As every payload then just go
 block has nothing left to change, and the times stay those of the start (in the paper they move as the local accuracy
 does). So the start decides: half of the round would cost 3.4 times the optimum. Here it is the best of 99 starts with
 the same share of the round for each phone.
-Constants after the paper: 28.1 kbit, 20 MHz, clocks up to 2 GHz, 10 to 30 kcycles a sample, 500 samples, 1e-28
-J/cycle/Hz^2, 10 dBm.
-Chosen: eight local iterations, 0.5 s, channels of comparison.py.
+Constants chosen after what is publicly known of the paper, not checked against its text: 28.1 kbit, 20 MHz, clocks up
+to 2 GHz, 10 to 30 kcycles a sample, 500 samples, 1e-28 J/cycle/Hz^2, 10 dBm.
+Chosen freely: eight local iterations, 0.5 s, channels of comparison.py.
 
 Optimum: `kktalloc.least_cost` with seconds that cost nothing: times, clocks, powers and bands at once, one convex
 problem.
