@@ -159,3 +159,18 @@ def test_who_can_keep_less_than_a_double_tells_of_1(clocked):
     solution = ka.solve(ka.Problem(cell(bandwidth_hz=1.0, noise_psd_w_per_hz=1.0, deadline_s=1e-12), devices))
     assert solution.status is ka.Status.OPTIMAL
     assert solution.pruning_ratio[0] == 1.0
+
+
+@pytest.mark.parametrize(
+    "clocked", [{"circuit_power_w": 0.05}, {"clock_min": 0.5, "clock_max": 2.0}], ids=["electronics", "clock"]
+)
+@pytest.mark.parametrize("kind", [kind for kind in DEAD if kind != "no weight"])
+def test_a_device_with_a_clock_that_can_keep_nothing_holds_the_fair_level(kind, clocked):
+    fields = {"weight": 1.0, "fixed_energy_j": 0.0} | LIVE
+    columns = {
+        name: np.append(DEAD[kind].get(name, np.broadcast_to(v, 3)[0]), v * np.ones(3)) for name, v in fields.items()
+    }
+    fair = ka.solve_minmax(ka.Problem(cell(), ka.Devices(**columns, **clocked)))
+    assert fair.solution.status is ka.Status.OPTIMAL
+    assert float(fair.gap) <= 1e-9
+    assert float(fair.level) == pytest.approx(1.0)

@@ -218,7 +218,9 @@ def _with_clocks(problem: Problem, fine: np.ndarray) -> _Found:
     with np.errstate(all="ignore"):
         carried = np.where(pressed, at.slope / weight, 0.0)
         # A device that can keep no more, whatever the bandwidth, may hold the level up: then it carries all of it.
-        stuck = pressed & (at.b >= part.b_max * (1.0 - 1e-9))
+        held = (weight * (1.0 - q) >= level[:, None] * (1.0 - 1e-12)) & (level[:, None] > 0.0)
+        beyond = least_bandwidth(part, np.minimum(q * (1.0 + 1e-9) + 1e-12, 1.0)).b
+        stuck = held & ~(beyond <= np.minimum(part.b_max, 1.0))
         idle = (at.b.sum(axis=1) < 1.0 - 1e-9) & stuck.any(axis=1)
         total = np.where(idle[:, None], stuck, carried).sum(axis=1)
         theta = np.where(total[:, None] > 0.0, np.where(idle[:, None], stuck, carried) / total[:, None], 0.0)
