@@ -303,3 +303,32 @@ if __name__ == "__main__":
     for name in ("bash", "zsh"):
         script = Path(ka.__file__).parent / "_cli" / f"completion.{name}"
         script.write_text(shtab.complete(_parser(), name) + "\n")
+
+
+def test_out_never_goes_over_the_scenario(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    scenario, link = tmp_path / "cell.toml", tmp_path / "link.toml"
+    scenario.write_text(EXAMPLE.read_text())
+    link.symlink_to(scenario)
+    for out in (scenario, link, tmp_path / "." / "cell.toml"):
+        assert main(["solve", str(scenario), "--out", str(out)]) == 2
+        assert capsys.readouterr().err == f"kktalloc: error: --out {out}: is the scenario itself\n"
+    assert scenario.read_text() == EXAMPLE.read_text()
+
+
+def test_a_dash_is_standard_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.chdir(tmp_path)
+    assert main(["solve", str(EXAMPLE), "--out", "-"]) == 0
+    assert "bandwidth" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_do_not_drive_the_terminal_wherever_a_message_goes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    devices = ka.Devices([0.0, 5e-12], 0.1, 4e6, 0.2, pruning_ratio_max=0.5, name=["a\nb\x1b[2J", "c"])
+    problem = ka.Problem(ka.Cell(1e6, 4e-21, 1.0), devices)
+    with pytest.raises(ka.InfeasibleError, match=r"a\\nb\\x1b\[2J") as told:
+        ka.solve(problem)
+    assert str(told.value).isprintable()
+    scenario = tmp_path / "cell.json"
+    ka.save_scenario(problem, scenario)
+    assert main(["solve", str(scenario)]) == 3
+    assert "a\\nb" in capsys.readouterr().out

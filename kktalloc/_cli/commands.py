@@ -33,7 +33,7 @@ def solve(args: argparse.Namespace) -> int:
     else:
         text = "" if solution.diagnosis is None else f"{solution.diagnosis.message}\n"
         text += solution_table(solution)
-    _put(args.out, text)
+    _put(args.out, text, args.scenario)
     if ka.Status.INFEASIBLE in statuses:
         return INFEASIBLE
     if ka.Status.UNCERTIFIED in statuses:
@@ -144,9 +144,12 @@ def _json(value: Any) -> str:
     return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
-def _put(out: Path | None, text: str) -> None:
-    if out is None:
+def _put(out: Path | None, text: str, source: str | None = None) -> None:
+    """Write to a file, or to standard output where none, or ``-``, is named; never over what was read."""
+    if out is None or str(out) == "-":
         emit(text)
+    elif source is not None and out.exists() and Path(source).exists() and out.samefile(source):
+        raise ValueError(f"--out {out}: is the scenario itself")
     else:
         write_durably(out, text)
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kktalloc._command import printable
 from kktalloc._problem.arrays import FloatArray, Home, as_float64, common_home, home_of
 from kktalloc._problem.curves import Linear, PruningError, spread
 from kktalloc._problem.kernel import kernel
@@ -390,7 +391,7 @@ class Problem(Shown):
 
     def device(self, index: tuple[int, ...]) -> str:
         """How messages call a device: its number within the cell, and its name if it has one."""
-        label = "" if self._names is None else str(self._names[index])
+        label = "" if self._names is None else printable(str(self._names[index]))
         return f"{index[-1]} ({label})" if label else f"{index[-1]}"
 
     @property
