@@ -176,3 +176,11 @@ def test_a_cap_on_total_power_that_does_not_bind_changes_nothing() -> None:
         assert capped.problem.capped
         with pytest.raises(ValueError, match=r"cell\.total_power_w = .*: solve_blocks, exact under one budget alone"):
             ka.solve_blocks(variant(problem, total_power_w=0.99 * used), block)
+
+
+def test_blocks_that_cannot_be_counted_are_refused() -> None:
+    problem = ka.Problem(ka.Cell([1e6, 1e9], 4e-21, 1.0), ka.Devices([2e-12, 5e-12], 0.1, 4e6, 0.2))
+    with pytest.raises(
+        ValueError, match=r"^block_hz\[1\] = 1e-08: the cell of 1000000000.0 Hz would have more than 2\^53"
+    ):
+        ka.solve_blocks(problem, 1e-8)

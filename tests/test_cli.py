@@ -332,3 +332,14 @@ def test_names_do_not_drive_the_terminal_wherever_a_message_goes(tmp_path: Path,
     ka.save_scenario(problem, scenario)
     assert main(["solve", str(scenario)]) == 3
     assert "a\\nb" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", ["toml", "json"])
+def test_a_number_of_too_many_digits_is_one_line(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / f"cell.{suffix}"
+    digits = "9" * 5000
+    path.write_text(
+        f"[cell]\nbandwidth_hz = {digits}\n" if suffix == "toml" else f'{{"cell": {{"bandwidth_hz": {digits}}}}}'
+    )
+    assert main(["solve", str(path)]) == 2
+    assert capsys.readouterr().err == f"kktalloc: error: {path}: a whole number has more digits than Python reads\n"

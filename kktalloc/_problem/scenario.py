@@ -104,6 +104,10 @@ def _parsed(path: str | Path) -> Any:
         raise ValueError(f"not valid TOML: {error}") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"not valid JSON: {error}") from None
+    except ValueError as error:
+        if "int_max_str_digits" not in str(error):
+            raise
+        raise ValueError("a whole number has more digits than Python reads") from None
 
 
 def _json(text: str) -> Any:

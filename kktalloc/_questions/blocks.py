@@ -35,6 +35,7 @@ from kktalloc._questions.solution import solve
 
 IntArray = NDArray[np.int64]
 START_ITERATIONS = 30
+MOST_BLOCKS = 2.0**53  # whole numbers beyond are not told apart
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -188,9 +189,18 @@ def block_size(problem: Problem, block_hz: ArrayLike) -> FloatArray:
         index = tuple(int(i) for i in np.argwhere(~ok)[0])
         raise ValueError(f"block_hz{list(index) if index else ''} = {size[index]}: must be > 0 and finite")
     try:
-        return np.broadcast_to(size, problem.batch_shape)
+        size = np.broadcast_to(size, problem.batch_shape)
     except ValueError:
         raise ValueError(f"block_hz: shape {size.shape} does not broadcast to {problem.batch_shape}") from None
+    bandwidth = np.broadcast_to(np.asarray(problem.cell.bandwidth_hz)[..., 0], problem.batch_shape)
+    fine = bandwidth / MOST_BLOCKS > size
+    if fine.any():
+        index = tuple(int(i) for i in np.argwhere(fine)[0])
+        raise ValueError(
+            f"block_hz{list(index) if index else ''} = {size[index]}: the cell of {bandwidth[index]} Hz would have "
+            "more than 2^53 blocks, which cannot be counted"
+        )
+    return size
 
 
 def _form(problem: Problem) -> Reduced | Clocked:
