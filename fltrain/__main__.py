@@ -69,6 +69,9 @@ def _train(args: argparse.Namespace) -> int:
             stop=enough,
         )  # fmt: skip
     except ka.InfeasibleError as error:
+        done = getattr(error, "history", None)
+        if args.out is not None and done is not None and done.records:
+            done.to_json(args.out)
         emit(json.dumps({"status": "infeasible", "message": str(error)}) + "\n" if args.json else f"{error}\n")
         return IMPOSSIBLE
     except ft.Interrupted as interrupted:
@@ -160,7 +163,13 @@ def _parser() -> argparse.ArgumentParser:
     command("columns", "what the columns of a history mean", f"The columns of a history. {_CODES}",
             "python -m fltrain columns")  # fmt: skip
     for made in (train, count):
-        made.add_argument("--data", default="digits", metavar="FILE.npz", help="arrays x and y; digits if left out")
+        made.add_argument(
+            "--data",
+            default="digits",
+            metavar="FILE.npz",
+            help="arrays x, (N, features) for mlp, (N, height, width) or (N, channels, height, width), and "
+            "y (N,); digits if left out",
+        )
         made.add_argument("--x", default="x", help="the file's member with the inputs (x)")
         made.add_argument("--y", default="y", help="with the labels (y)")
         made.add_argument("--users", nargs="+", metavar="MEMBER", help="with who made each sample, by one or several")

@@ -24,6 +24,10 @@ _FORMAT = b"fltrain 2 sha256 "
 _SEAL_BYTES = len(_FORMAT) + 64
 
 
+class DamagedError(ValueError):
+    """A file that does not end with the checksum of what stands before."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """Where and how often a run is saved; a run that finds the file goes on from it.
@@ -82,12 +86,19 @@ def load(path: str | Path, identity: Identity) -> RunState | None:
     ------
     ValueError
         The file belongs to another run (names what differs) or a longer one, or is damaged, or no checkpoint.
+    OSError
+        It cannot be read.
     """
     if not Path(path).exists():
         return None
     none = f"{path} is no checkpoint of this version of fltrain"
     try:
         content = read_whole(path)
+    except (OSError, DamagedError):
+        raise
+    except Exception:
+        raise ValueError(none) from None
+    try:
         known, records = content["identity"], content["records"]
         done = len(records)
     except Exception:
@@ -117,13 +128,19 @@ def read_whole(path: str | Path) -> Any:
 
     Raises
     ------
-    ValueError
+    DamagedError
         It has, or the file is another. Nothing of it was read as objects then.
     """
     data = Path(path).read_bytes()
     archive, seal = data[:-_SEAL_BYTES], data[-_SEAL_BYTES:]
     if seal != _seal(archive):
-        raise ValueError(f"{path} is damaged, or not written by this version of fltrain")
+        if not data:
+            raise DamagedError(f"{path} is damaged: it is empty")
+        if seal.startswith(_FORMAT):
+            raise DamagedError(f"{path} is damaged: its checksum is not that of its content")
+        raise DamagedError(
+            f"{path} is damaged, cut short or not written by this version of fltrain: no checksum at its end"
+        )
     return torch.load(BytesIO(data), weights_only=True)
 
 

@@ -168,7 +168,9 @@ def load_npz(
         The files.
     x, y, users : str
         Their members: inputs (N, ...), whose shape is kept; labels (N,), whose sorted distinct values become 0, 1, ...;
-        and, if given, who made each sample, by one member or several together. Inputs stored as bytes are divided by
+        and, if given, who made each sample, by one member or several together. Users are numbered in sorted order, as
+        labels are: of one member, user i is ``np.unique(member)[i]``; of several, each distinct row has a number, in
+        the order of the first member, then of the second. Inputs stored as bytes are divided by
         255, other whole numbers stay whole, all else becomes float32.
     name : str, optional
         Default: the first file's name.

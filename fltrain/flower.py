@@ -42,7 +42,7 @@ from fltrain.config import TrainConfig
 from fltrain.history import History
 from fltrain.identity import tensors_of
 from fltrain.local import Job, Upload, nothing_sent
-from fltrain.loop import Interrupted, one_thread, run_rounds
+from fltrain.loop import one_thread, run_rounds, with_history
 from fltrain.plan import RoundPlan, check_plan
 from fltrain.split import PersonalState, Split
 
@@ -139,8 +139,8 @@ def serve(
     with one_thread():
         try:
             history = run_rounds(engine, state, work, config, planner, progress, save=save)
-        except Interrupted as interrupted:
-            interrupted.history = replace(interrupted.history, personal=[])
+        except BaseException as error:
+            with_history(error, personal=[])
             raise
     return replace(history, personal=[])
 

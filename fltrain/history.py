@@ -92,6 +92,15 @@ class History(Shown):
         reached = (r["wall_clock_s"] for r in self.records if r["accuracy"] is not None and r["accuracy"] >= target)
         return float(next(reached, math.inf))
 
+    def energy_to_accuracy(self, target: float) -> float:
+        """Joules of all devices until the mean accuracy first reached `target`, in [0, 1]; inf if it never did."""
+        spent_j = 0.0
+        for record in self.records:
+            spent_j += record["energy_j"]
+            if record["accuracy"] is not None and record["accuracy"] >= target:
+                return spent_j
+        return math.inf
+
     def to_frame(self) -> pd.DataFrame:
         """One row per round."""
         import pandas as pd  # only for those who ask

@@ -92,6 +92,9 @@ def train(
         entry, a checkpoint of another run, or an engine that cannot be had (see `make_engine`).
     Interrupted
         Ctrl-C: a KeyboardInterrupt that holds the history of all whole rounds, which are in the checkpoint, too.
+    Exception
+        Whatever else ends a round, in the planner, in `observer` or `stop`: passed on as it is, with the same history
+        as its attribute `history`, and the checkpoint saved.
     """
     shares = check_shares(split, shares, config)
     workload = count_workload(split, config, shares)
@@ -105,10 +108,17 @@ def train(
     with one_thread(), closing(make_engine(split, shares, config, workers)) as engine:
         try:
             history = run_rounds(engine, state, workload, config, planner, progress, observer, save, stop)
-        except Interrupted as interrupted:
-            interrupted.history = replace(interrupted.history, stats=stats)
+        except BaseException as error:
+            with_history(error, stats=stats)
             raise
     return replace(history, stats=stats)
+
+
+def with_history(error: BaseException, **changes: Any) -> None:
+    """Change fields of the history that an error out of `run_rounds` carries, if it carries one."""
+    history = getattr(error, "history", None)
+    if isinstance(history, History):
+        error.history = replace(history, **changes)  # type: ignore[attr-defined]
 
 
 def run_rounds(
@@ -124,7 +134,8 @@ def run_rounds(
 ) -> History:
     """Take `state` through its remaining rounds, wherever `engine` runs the devices.
 
-    After each round, in this order: accuracy if it is due, `observer`, `save`, `stop`.
+    After each round, in this order: accuracy if it is due, `observer`, `save`, `stop`. An error in a round gets the
+    attribute `history` with the whole rounds before it, and these are saved.
     """
     first = len(state.records)
     with tqdm(total=config.rounds, initial=first, desc="train", unit="round", disable=not progress) as bar:
@@ -153,12 +164,25 @@ def run_rounds(
                 if save is not None and before.records:
                     save(before, True)
                 raise Interrupted(History(before.records, before.u, before.personal)) from None
+            except Exception as error:
+                error.history = History(before.records, before.u, before.personal)  # type: ignore[attr-defined]
+                if save is not None and before.records:
+                    _save_after(error, save, before)
+                raise
             bar.update()
             if ends:
                 if save is not None:
                     save(state, True)
                 break
     return History(state.records, state.u, state.personal)
+
+
+def _save_after(error: Exception, save: Saver, state: RunState) -> None:
+    """Save what was done before `error`, which stays the one that is raised: it may be that of a full disk."""
+    try:
+        save(state, True)
+    except OSError as second:
+        _log.warning("after %s: the checkpoint was not saved: %s", type(error).__name__, second)
 
 
 def _asked(workload: Workload, config: TrainConfig, state: RunState, t: int) -> Workload:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import Literal, get_args
 
@@ -21,22 +22,28 @@ def build_model(name: ModelName, data: Dataset, seed: int = 0) -> nn.Module:
     5 x 5 CNN of the MNIST papers (McMahan et al. 2017; 582,026 parameters on 28 x 28 grey images), or a
     3 x 3 one on images smaller than 16 x 16. ``cnn_bn`` is for colour images such as CIFAR-10: three stages of
     two 3 x 3 convolutions with batch norm, 32, 64 and 128 channels, then the mean over the image; 288,746
-    parameters. Its batch-norm statistics stay on the device.
+    parameters. Its batch-norm statistics stay on the device. ``mlp`` takes inputs of any shape (N, ...), tables
+    (N, features) too; the others take images (N, channels, height, width).
 
     Raises
     ------
     ValueError
-        Unknown name, or inputs that are not images (N, channels, height, width).
+        Unknown name, or inputs of a shape that the model does not take.
     """
     if name not in get_args(ModelName):
         raise ValueError(f"model must be one of {', '.join(get_args(ModelName))}, got {name!r}")
+    if name == "mlp":
+        if data.x.ndim < 2:
+            raise ValueError(f"x must have shape (N, features) or more dimensions, got {data.x.shape}")
+        inputs = math.prod(data.x.shape[1:])
+        with seeded(seed):
+            return _mlp(inputs, (128, 64) if inputs >= 784 else (64, 32), data.classes)
     if data.x.ndim != 4:
-        raise ValueError(f"x must have shape (N, channels, height, width), got {data.x.shape}")
+        raise ValueError(
+            f"x must have shape (N, channels, height, width) for {name}, got {data.x.shape}; mlp takes any shape"
+        )
     channels, height, width = data.x.shape[1:]
     with seeded(seed):
-        if name == "mlp":
-            inputs = channels * height * width
-            return _mlp(inputs, (128, 64) if inputs >= 784 else (64, 32), data.classes)
         if name == "cnn_bn":
             return _cnn_bn(channels, (32, 64, 128), data.classes)
         if min(height, width) < _SMALL_IMAGE:

@@ -70,8 +70,8 @@ def partition(
         a number of devices as possible, and its samples are cut evenly among them (McMahan et al. 2017).
         ``dirichlet``: each class is cut by proportions drawn from a symmetric Dirichlet distribution (Hsu et
         al. 2019), drawn again until every device has data. ``iid``: dealt at random, evenly.
-        ``by_user``: a device is one of the users of `data.users`; if there are more users than devices,
-        some are drawn.
+        ``by_user``: a device is one of the users of `data.users` with 2 samples or more, in the order of their numbers;
+        if there are more such users than devices, some are drawn.
     seed : int
         The same seed gives the same partition.
     classes_per_device : int

@@ -23,6 +23,7 @@ context metrics", ACM MMSys 2020, and the 4G dataset of MMSys 2018), whose files
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -88,8 +89,27 @@ class Trace(Shown):
     def step(self, time_s: float) -> int:
         """The step that holds at `time_s`; ValueError outside the drive."""
         if not 0 <= time_s <= self.duration_s:
-            raise ValueError(f"drive {self.name} lasts {self.duration_s:g} s, asked for its channel at {time_s:g} s")
+            raise ValueError(
+                f"drive {self.name} lasts {self.duration_s:g} s, asked for its channel at {time_s:g} s;"
+                " Trace.repeated drives it again and again"
+            )
         return int(np.searchsorted(self.time_s, time_s, side="right")) - 1
+
+    def repeated(self, until_s: float) -> Trace:
+        """The same drive again and again from its start, for at least `until_s` seconds.
+
+        The phone is put back from the drive's end to its start at once, without a handover.
+        ValueError if `until_s` is not finite.
+        """
+        if not np.isfinite(until_s):
+            raise ValueError(f"until_s = {until_s:g}: must be finite")
+        times = max(1, int(np.ceil(until_s / self.duration_s)))
+        start_s = self.duration_s * np.arange(times)
+        return Trace(
+            self.name,
+            np.append((start_s[:, None] + self.time_s[:-1]).ravel(), start_s[-1] + self.duration_s),
+            *(np.append(np.tile(a[:-1], times), a[-1]) for a in (self.gain, self.outage, self.handover)),
+        )
 
     def in_service(self) -> float:
         """Share of the drive's time with a channel."""
@@ -154,6 +174,8 @@ def read_trace(path: str | Path, reference_signal_dbm: float) -> Trace:
         Names the file, and the row and value that cannot be read.
     """
     path = Path(path)
+    if not np.isfinite(reference_signal_dbm):
+        raise ValueError(f"reference_signal_dbm = {reference_signal_dbm:g}: must be finite")
     time_s: list[float] = []
     gain_db, why, cells = [], [], []
     begin: datetime | None = None
@@ -184,7 +206,7 @@ def read_csv(
     time
         Column of the time: seconds, or ISO 8601 time stamps.
     gain_db
-        Column of the path gain, dB: minus the path loss, below 0.
+        Column of the path gain, dB: minus the path loss, below 0; what is above 0 is warned of.
     cell
         Column of the serving cell; without one there are no handovers.
     hold_s
@@ -193,27 +215,33 @@ def read_csv(
     Raises
     ------
     ValueError
-        Names the file, and the row and value that cannot be read.
+        Names the file, and the row and value that cannot be read. All times are numbers, or all are time stamps, and
+        these have a time zone all or none.
     """
     path = Path(path)
     times: list[float] = []
     gains, cells = [], []
-    begin: datetime | None = None
+    begin: datetime | float | None = None
     for row in _rows(path, (time, gain_db) if cell is None else (time, gain_db, cell), ()):
-        if "-" in row.cells[time][1:] and ":" in row.cells[time]:
-            stamp = row.stamp(time, None)
-            begin = begin or stamp
-            times.append((stamp - begin).total_seconds())
-        else:
-            times.append(row.number(time))
-        if len(times) > 1 and not times[-1] >= times[-2]:
-            raise ValueError(f"{row.where}: {time} = {row.cells[time]} is no number, or earlier than the row before")
-        gains.append(row.number(gain_db))
+        at = row.time(time)
+        begin = at if begin is None else begin
+        times.append(_seconds_since(begin, at, f"{row.where}: {time} = {row.cells[time]}"))
+        if len(times) > 1 and times[-1] < times[-2]:
+            raise ValueError(f"{row.where}: {time} = {row.cells[time]} is earlier than the row before")
+        gains.append(row.gain(gain_db))
         cells.append("" if cell is None else row.cells[cell])
-    with np.errstate(over="ignore"):  # judged below
-        gain = np.nan_to_num(db_to_linear(gains), nan=0.0, posinf=np.inf)
-    start = times[0] if times else 0.0
-    return steps(path.stem, np.array(times) - start, gain, cell=cells, hold_s=hold_s, source=str(path))
+    return steps(path.stem, times, gains, cell=cells, hold_s=hold_s, source=str(path))
+
+
+def _seconds_since(begin: datetime | float, at: datetime | float, where: str) -> float:
+    """Time from `begin` to `at`, which must be of one kind."""
+    if isinstance(begin, datetime) and isinstance(at, datetime):
+        if (begin.utcoffset() is None) != (at.utcoffset() is None):
+            raise ValueError(f"{where}: a time zone in this row or in the first, and none in the other")
+        return (at - begin).total_seconds()
+    if isinstance(begin, datetime) or isinstance(at, datetime):
+        raise ValueError(f"{where}: seconds in this row or in the first, and a time stamp in the other")
+    return at - begin
 
 
 def steps(
@@ -248,7 +276,7 @@ def steps(
     Raises
     ------
     ValueError
-        Names the drive, the sample and the value that are wrong.
+        Names the drive, the sample and the value that are wrong. A gain above 1 is only warned of.
     """
     said = source or name
     times, gains = (
@@ -265,6 +293,12 @@ def steps(
         raise ValueError(f"{said}: time_s[{odd[0] + 1}] = {times[odd[0] + 1]:g} is earlier than the sample before")
     if (odd := np.flatnonzero(~((gains >= 0) & np.isfinite(gains)))).size:
         raise ValueError(f"{said}: gain[{odd[0]}] = {gains[odd[0]]:g}: must be >= 0 and finite")
+    if (odd := np.flatnonzero(gains > 1)).size:
+        warnings.warn(
+            f"{said}: gain[{odd[0]}] = {gains[odd[0]]:g}: more than 1, so that more power would arrive than was sent; "
+            "a path loss in dB is a path gain with a minus before it",
+            stacklevel=2,
+        )
     if not hold_s > 0:
         raise ValueError(f"{said}: hold_s = {hold_s:g}: must be > 0")
     if len(times) == 0 or times[0] == times[-1]:
@@ -360,6 +394,26 @@ class _Row:
             return np.nan if text.lower() in _MISSING else float(text)
         except ValueError as error:
             raise ValueError(f"{self.where}: {error} ({name})") from None
+
+    def gain(self, name: str) -> float:
+        """A linear gain from dB, 0 where there is none."""
+        gain_db = self.number(name)
+        if np.isnan(gain_db):
+            return 0.0
+        with np.errstate(over="ignore"):
+            gain = float(db_to_linear(gain_db))
+        if not np.isfinite(gain):
+            raise ValueError(f"{self.where}: {name} = {self.cells[name]} dB: must be finite as a linear gain")
+        return gain
+
+    def time(self, name: str) -> datetime | float:
+        """Seconds, or an ISO 8601 time stamp."""
+        text = self.cells[name]
+        if "-" in text[1:] and ":" in text:
+            return self.stamp(name, None)
+        if not np.isfinite(at := self.number(name)):
+            raise ValueError(f"{self.where}: {name} = {text}: must be a finite number of seconds, or a time stamp")
+        return at
 
     def stamp(self, name: str, pattern: str | None) -> datetime:
         """A time stamp by its pattern; ISO 8601 without one."""

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import fltrain as ft
+import kktalloc as ka
 from fltrain.__main__ import main
+from fltrain.radio import RadioPlanner
 
 SMALL = ["--devices", "4", "--seed", "1"]
 
@@ -45,6 +47,37 @@ def test_data_of_ones_own_by_users_of_several_columns(tmp_path: Path, capsys: py
     assert len(work["pruned_flops"]) == 4
     assert main(["count", *given, "--devices", "5", "--partition", "by_user"]) == 2
     assert "devices must be <= 4" in capsys.readouterr().err
+
+
+def test_a_plain_table_is_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(480) % 3
+    np.savez(tmp_path / "t.npz", x=rng.normal(size=(480, 20)) + 2 * np.eye(3)[y] @ rng.normal(size=(3, 20)), y=y)
+    given = ["train", "--data", str(tmp_path / "t.npz"), "--partition", "iid", "--devices", "3", "--rounds", "5"]
+    assert main([*given, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["records"][-1]["accuracy"] > 0.6
+    assert main([*given, "--model", "cnn"]) == 2
+    assert "for cnn, got (480, 20); mlp takes any shape" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert "(N, features)" in capsys.readouterr().out
+
+
+def test_rounds_before_an_impossible_one_are_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = RadioPlanner.__call__
+
+    def planner(self: RadioPlanner, t: int, work: ft.Workload) -> ft.RoundPlan:
+        if t == 2:
+            ka.solve(ka.Problem(ka.Cell(1.0, 4e-21, 1e-9), ka.Devices(1e-12, 0.1, 1e6, 0.2, pruning_ratio_max=0.5)))
+        return real(self, t, work)
+
+    monkeypatch.setattr(RadioPlanner, "__call__", planner)
+    out = tmp_path / "history.json"
+    assert main(["train", *SMALL, "--rounds", "4", "--out", str(out)]) == 3
+    assert "cannot finish" in capsys.readouterr().out
+    assert len(json.loads(out.read_text())["records"]) == 2
 
 
 def test_the_table_fits_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,6 +35,16 @@ def test_json_and_frame_hold_the_records(tmp_path: Path) -> None:
     assert frame["accuracy"].isna().tolist() == [True, False, False]
 
 
+def test_seconds_and_joules_until_an_accuracy() -> None:
+    history = short_run()
+    records = [r | {"accuracy": a, "energy_j": e} for r, a, e in
+               zip(history.records, (None, 0.5, 0.8), (1.0, 2.0, 4.0), strict=True)]  # fmt: skip
+    found = ft.History(records, history.u, history.personal)
+    assert [found.energy_to_accuracy(a) for a in (0.0, 0.5, 0.6, 0.8, 0.9)] == [3.0, 3.0, 7.0, 7.0, np.inf]
+    assert [found.time_to_accuracy(a) for a in (0.0, 0.5, 0.6, 0.8, 0.9)] == [2.0, 2.0, 3.0, 3.0, np.inf]
+    assert ft.History([], history.u, []).energy_to_accuracy(0.0) == np.inf
+
+
 def test_final_models_give_the_final_accuracy() -> None:
     history = short_run()
     split = ft.Split(ft.build_model("mlp", digits()), ("head",))

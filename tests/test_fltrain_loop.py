@@ -255,9 +255,12 @@ def test_a_run_is_stopped_when_it_is_good_enough(tmp_path: Path) -> None:
     assert len(more.records) == done + 1
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, OSError])
 @pytest.mark.parametrize("where", ["planner", "engine", "observer"])
-def test_ctrl_c_keeps_what_was_done(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted in round 2, wherever: the history has the whole rounds, and the run can go on."""
+def test_whatever_ends_a_run_keeps_what_was_done(
+    where: str, error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C or an error in round 2, wherever: the history has the whole rounds, and the run can go on."""
     config = ft.TrainConfig(rounds=5, update="sparse", error_feedback=True)
     half = Constant(4, rho=0.5)
     args = (mlp(), shares(), config)
@@ -266,12 +269,12 @@ def test_ctrl_c_keeps_what_was_done(where: str, tmp_path: Path, monkeypatch: pyt
 
     def planner(t: int, work: ft.Workload) -> ft.RoundPlan:
         if where == "planner" and t == 2:
-            raise KeyboardInterrupt
+            raise error
         return half(t, work)
 
     def observer(t: int, u: Any, personal: Any) -> None:
         if where == "observer" and t == 2:
-            raise KeyboardInterrupt
+            raise error
 
     with monkeypatch.context() as patch:
         if where == "engine":
@@ -281,15 +284,16 @@ def test_ctrl_c_keeps_what_was_done(where: str, tmp_path: Path, monkeypatch: pyt
             def refusal(*given: Any) -> Any:
                 calls.append(1)
                 if len(calls) == 4 * 2 + 3:  # two uploads of this round are in
-                    raise KeyboardInterrupt
+                    raise error
                 return real(*given)
 
             patch.setattr(loop, "refusal", refusal)
-        with pytest.raises(ft.Interrupted) as stopped:
+        with pytest.raises(ft.Interrupted if error is KeyboardInterrupt else error) as stopped:
             ft.train(*args, planner, progress=False, checkpoint=saved, observer=observer)
     done = 3 if where == "observer" else 2
-    assert stopped.value.history.records == whole.records[:done]
-    assert stopped.value.history.stats
+    history = stopped.value.history  # type: ignore[attr-defined]
+    assert history.records == whole.records[:done]
+    assert history.stats
     resumed = ft.train(*args, half, progress=False, checkpoint=saved)
     assert resumed.records == whole.records
     assert torch.equal(resumed.u, whole.u)

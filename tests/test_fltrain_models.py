@@ -43,8 +43,21 @@ def test_unknown_model_is_refused() -> None:
         ft.build_model("vgg", digits())  # type: ignore[arg-type]
 
 
-def test_inputs_must_be_images() -> None:
+@pytest.mark.parametrize("name", ["cnn", "cnn_bn"])
+@pytest.mark.parametrize("shape", [(4, 1), (4, 1, 1)])
+def test_inputs_of_convolutions_must_be_images(name: str, shape: tuple[int, ...]) -> None:
     data = numbered(4)
-    flat = ft.Dataset("flat", data.x.reshape(4, 1), data.y, 5)
-    with pytest.raises(ValueError, match=r"^x must have shape \(N, channels, height, width\), got \(4, 1\)$"):
-        ft.build_model("mlp", flat)
+    flat = ft.Dataset("flat", data.x.reshape(shape), data.y, 5)
+    says = rf"^x must have shape \(N, channels, height, width\) for {name}, got \(4, 1.*\); mlp takes any shape$"
+    with pytest.raises(ValueError, match=says):
+        ft.build_model(name, flat)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(480, 20), (480, 4, 5), (480, 5, 2, 2), (480, 1, 1, 5, 4)])
+def test_the_mlp_takes_inputs_of_any_shape(shape: tuple[int, ...]) -> None:
+    data = ft.Dataset("any", np.zeros(shape), np.arange(480) % 3, 3)
+    model = ft.build_model("mlp", data)
+    assert model(torch.from_numpy(data.x[:2])).shape == (2, 3)
+    assert sum(p.numel() for p in model.parameters()) == 20 * 64 + 64 + 64 * 32 + 32 + 32 * 3 + 3
+    with pytest.raises(ValueError, match=r"^x must have shape \(N, features\) or more dimensions, got \(480,\)$"):
+        ft.build_model("mlp", ft.Dataset("none", np.zeros(480), data.y, 3))

@@ -126,6 +126,19 @@ def test_drives_are_read_at_the_time_on_the_clock() -> None:
     assert link.arrival_s(replace(sent, snr_hz_per_gain=np.array([1e17])))[0] == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_drive_that_ends_keeps_the_rounds_before(tmp_path: Path) -> None:
+    """The error has the history; drives that repeat take the same run to its end."""
+    walks = [drive([1e-11, 2e-11, 3e-11], 0.05) for _ in range(4)]
+    saved = ft.Checkpoint(tmp_path / "run.pt", every=100)
+    short, long = (RadioPlanner(Radio(CELL, PHONES, Drives(d))) for d in (walks, [w.repeated(60.0) for w in walks]))
+    with pytest.raises(ValueError, match=r"asked for its channel at") as ended:
+        ft.train(SPLIT, shares(), CONFIG, short, progress=False, checkpoint=saved)
+    whole = ft.train(SPLIT, shares(), CONFIG, long, progress=False, checkpoint=saved)
+    done = ended.value.history.records  # type: ignore[attr-defined]
+    assert 0 < len(done) < len(whole.records) == CONFIG.rounds
+    assert whole.records[: len(done)] == done
+
+
 def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     walks = [drive((1e-11 * rng.exponential(size=400)).tolist(), 0.05) for _ in range(4)]

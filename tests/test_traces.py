@@ -38,6 +38,7 @@ def write(path: Path, lines: list[str], encoding: str = "utf-8", end: str = "\n"
     return path
 
 
+DAY = "2021-03-04T10:00:"
 GOOD = [COLUMNS, *(row(s) for s in range(6))]
 
 
@@ -122,13 +123,21 @@ def test_what_is_no_drive_is_named_and_companions_of_files_are_passed_over(tmp_p
     [
         (["time_s,gain_db", "0,-90", "1,loud", "2,-90"], {}, r"row 3: could not convert"),
         (["time_s,gain_db", "0,-90", "soon,-90", "2,-90"], {}, r"row 3: could not convert"),
-        (["time_s,gain_db", "0,-90", ",-90", "2,-90"], {}, r"row 3: time_s =  is no number"),
-        (["time_s,gain_db", "1,-90", "0,-90"], {}, r"row 3: time_s = 0 is no number, or earlier"),
+        (["time_s,gain_db", "0,-90", ",-90", "2,-90"], {}, r"row 3: time_s = : must be a finite"),
+        (["time_s,gain_db", "nan,-90", "1,-90", "2,-90"], {}, r"row 2: time_s = nan: must be a finite"),
+        (["time_s,gain_db", "0,-90", "1,-90", "inf,-90"], {}, r"row 4: time_s = inf: must be a finite"),
+        (["time_s,gain_db", f"{DAY}01,-90", f"{DAY}02+00:00,-90"], {}, r"row 3: time_s = \S+02\+00:00: a time zone"),
+        (["time_s,gain_db", f"{DAY}01Z,-90", f"{DAY}02,-90"], {}, r"row 3: time_s = \S+02: a time zone"),
+        (["time_s,gain_db", f"{DAY}01,-90", "5,-90"], {}, r"row 3: time_s = 5: seconds in this row"),
+        (["time_s,gain_db", "5,-90", f"{DAY}01,-90"], {}, r"row 3: time_s = \S+01: seconds in this row"),
+        (["time_s,gain_db", "1,-90", "0,-90"], {}, r"row 3: time_s = 0 is earlier"),
         (["time_s,gain_db", "0,-90"], {}, r"1 time stamps; a drive needs 2"),
         (["time_s,gain_db"], {}, r"0 time stamps"),
         (["t,gain_db", "0,-90"], {}, r"no column time_s"),
         (["time_s,gain_db", "0,-90", "1,-90"], {"cell": "pci"}, r"no column pci"),
-        (["time_s,gain_db", "0,5000", "1,-90"], {}, r"gain\[0\] = inf: must be >= 0 and finite"),
+        (["time_s,gain_db", "0,5000", "1,-90"], {}, r"row 2: gain_db = 5000 dB: must be finite"),
+        (["time_s,gain_db", "0,-90", "1,inf"], {}, r"row 3: gain_db = inf dB: must be finite"),
+        (["time_s,gain_db", "0,-90", "1,1e308"], {}, r"row 3: gain_db = 1e308 dB: must be finite"),
     ],
 )
 def test_what_a_plain_table_cannot_say_is_named(
@@ -136,6 +145,41 @@ def test_what_a_plain_table_cannot_say_is_named(
 ) -> None:
     with pytest.raises(ValueError, match=rf"t\.csv.*{says}"):
         read_csv(write(tmp_path / "t.csv", lines), **options)  # type: ignore[arg-type]
+
+
+def test_a_path_loss_is_not_taken_for_a_gain_in_silence(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", ["time_s,gain_db", "0,-90", "1,100", "2,-90"])
+    says = r"gain\[1\] = 1e\+10: more than 1, .*a path loss in dB is a path gain with a minus"
+    with pytest.warns(UserWarning, match=rf"t\.csv: {says}"):
+        read_csv(path)
+    with pytest.warns(UserWarning, match=rf"walk: {says}"):
+        steps("walk", [0, 1, 2], [0.5, 1e10, 0.5])
+    with pytest.warns(UserWarning, match=r"more than 1"):
+        read_trace(write(tmp_path / "a.csv", GOOD), -100.0)
+    with pytest.raises(ValueError, match=r"reference_signal_dbm = nan: must be finite"):
+        read_trace(tmp_path / "a.csv", np.nan)
+    assert steps("edge", [0, 1], [1.0, 1.0]).gain.tolist() == [1, 1]
+
+
+def test_a_drive_that_is_driven_again(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", ["t,g,c", "5,-90,a", "6,,a", "7,-80,b", "9.5,-70,c", "10,-60,d"])
+    once = read_csv(path, time="t", gain_db="g", cell="c")
+    more = once.repeated(12.0)
+    assert more.duration_s == 15.0
+    assert (np.diff(more.time_s) > 0).all()
+    at = np.linspace(0, 14.99, 77)
+    assert [more.gain_at(t) for t in at] == [once.gain_at(t % 5.0) for t in at]
+    assert [more.outage[more.step(t)] for t in at] == [once.outage[once.step(t % 5.0)] for t in at]
+    assert more.in_service() == pytest.approx(once.in_service())
+    assert more.mean_gain_db() == pytest.approx(once.mean_gain_db())
+    whole = once.sent_at(0.0, 1e5, 1e6, 1e9, 0.0)
+    assert more.sent_at(5.0, 1e5, 1e6, 1e9, 0.0) == pytest.approx(5.0 + whole)
+    for name in ("time_s", "gain", "outage", "handover"):
+        np.testing.assert_array_equal(getattr(once.repeated(5.0), name), getattr(once, name))
+    with pytest.raises(ValueError, match=r"drive t lasts 5 s, .* at 5\.1 s; Trace\.repeated drives it again"):
+        once.gain_at(5.1)
+    with pytest.raises(ValueError, match=r"until_s = inf: must be finite"):
+        once.repeated(np.inf)
 
 
 def test_plain_tables(tmp_path: Path) -> None:
