@@ -254,11 +254,62 @@ def test_whole_blocks_are_those_of_all_ways_to_hand_them_out(seed: int) -> None:
     assert float(whole.gap) >= -1e-12
 
 
-@pytest.mark.parametrize("ask", [ka.least_energy, ka.solve_reference])
-def test_what_does_not_take_clocks_says_so(ask: object) -> None:
+def test_what_does_not_take_clocks_says_so() -> None:
     problem = clock_cell(np.random.default_rng(1), 2, roomy=True)
     with pytest.raises(ValueError, match=r"devices\.\w+\[\d\] = .*clocks, electronics"):
-        ask(problem)  # type: ignore[operator]
+        ka.solve_reference(problem)
+
+
+LEVEL = {"channel_gain": [2e-12, 5e-12, 1e-11], "tx_power_max_w": 0.1, "payload_bits": 4e6, "pruned_compute_s": 0.2,
+         "pruned_compute_j": 0.02, "energy_budget_j": 0.3}  # fmt: skip
+
+
+def test_the_least_energy_of_a_clock_that_cannot_move_is_the_plain_one() -> None:
+    cell = ka.Cell(3e6, 4e-21, 1.0)
+    plain = ka.least_energy(ka.Problem(cell, ka.Devices(**LEVEL)), 0.5)
+    still = ka.least_energy(ka.Problem(cell, ka.Devices(**LEVEL, circuit_power_w=[1e-13, 0.0, 0.0])), 0.5)
+    assert still.status is ka.Status.OPTIMAL
+    np.testing.assert_allclose(still.total_energy_j, plain.total_energy_j, rtol=1e-10)
+    np.testing.assert_allclose(still.bandwidth_hz, plain.bandwidth_hz, rtol=1e-6)
+    np.testing.assert_allclose(still.bandwidth_price_j_per_hz, plain.bandwidth_price_j_per_hz, rtol=1e-6)
+
+
+@pytest.mark.parametrize("clocked", [{"circuit_power_w": 0.05}, {"clock_min": 0.4, "clock_max": 1.5}])
+def test_the_least_energy_with_clocks(clocked: dict[str, float]) -> None:
+    """Its price is that of differences, no other bandwidths are cheaper, and a little more energy is refused."""
+    devices = ka.Devices(**LEVEL, **clocked)
+
+    def least(bandwidth_hz: float) -> ka.LeastEnergy:
+        return ka.least_energy(ka.Problem(ka.Cell(bandwidth_hz, 4e-21, 1.0), devices), 0.5)
+
+    best = least(3e6)
+    assert best.status is ka.Status.OPTIMAL
+    assert abs(float(best.gap_j)) <= 1e-12
+    step = 3e3
+    measured = float(least(3e6 - step).total_energy_j - least(3e6 + step).total_energy_j) / (2.0 * step)
+    np.testing.assert_allclose(best.bandwidth_price_j_per_hz, measured, rtol=1e-5)
+    # Each device alone in another share of the cell.
+    for shift in (0.98, 1.02):
+        share = np.asarray(best.bandwidth_hz) * [shift, 1.0, 1.0]
+        share[1] += best.bandwidth_hz[0] * (1.0 - shift)
+        alone = [
+            ka.least_energy(
+                ka.Problem(ka.Cell(b, 4e-21, 1.0), ka.Devices(**LEVEL | {"channel_gain": [g]}, **clocked)), 0.5
+            ).total_energy_j
+            for b, g in zip(share, LEVEL["channel_gain"], strict=True)
+        ]
+        assert sum(map(float, alone)) > float(best.total_energy_j)
+    worse = replace(best, tx_power_w=best.tx_power_w * 1.001, total_energy_j=best.total_energy_j * 1.001)
+    assert not worse.certificate.ok
+
+
+def test_the_least_energy_with_clocks_of_a_batch_and_of_what_is_infeasible() -> None:
+    cell = ka.Cell([3e6, 1e3], 4e-21, 1.0)
+    both = ka.least_energy(ka.Problem(cell, ka.Devices(**LEVEL, circuit_power_w=0.05)), 0.5, throw=False)
+    assert list(both.status) == [ka.Status.OPTIMAL, ka.Status.INFEASIBLE]
+    assert np.isnan(both.energy_j[1]).all()
+    one = ka.least_energy(ka.Problem(ka.Cell(3e6, 4e-21, 1.0), ka.Devices(**LEVEL, circuit_power_w=0.05)), 0.5)
+    np.testing.assert_allclose(both.total_energy_j[0], one.total_energy_j, rtol=1e-12)
 
 
 def test_a_cap_on_total_power_is_refused_where_it_binds() -> None:

@@ -8,13 +8,14 @@ power times a constant, a price of total power is no more than an addition to c.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, wraps
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from kktalloc._certificate.certificate import Certificate
+from kktalloc._certificate.priced import judge_cost
 from kktalloc._certificate.usage import judge_bandwidth, judge_clock_deadline, judge_deadline, judge_energy
 from kktalloc._device import feasibility
 from kktalloc._device.clocked import clocked_form, floor_bandwidths, floor_points
@@ -31,8 +32,9 @@ from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown, span
 from kktalloc._problem.stats import enter, measured
 from kktalloc._problem.tolerances import FEASIBLE, FILLED, LEAST
-from kktalloc._problem.variant import at_level, refuse_clocks, refuse_total_power, variant
+from kktalloc._problem.variant import at_level, refuse_total_power, variant
 from kktalloc._questions.blocks import block_size
+from kktalloc._questions.cost import least_cost
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
 from kktalloc._questions.export import device_table, headline
 from kktalloc._questions.judgement import InfeasibleError, Judged, asked_again, close, close_value
@@ -198,7 +200,11 @@ class LeastEnergy(Shown, Judged, Allotment):
     def certificate(self) -> Certificate:
         """The verdict on these arrays; `dataclasses.replace` has it found anew, writing into them does not."""
         prices = self.bandwidth_price_j_per_hz, self.total_power_price_j_per_w
-        return judge_energy(self.problem, self, self.total_energy_j, *prices)
+        if not self.problem.clocked:
+            return judge_energy(self.problem, self, self.total_energy_j, *prices)
+        longest, free = np.asarray(self.problem.cell.deadline_s)[..., 0], np.zeros(self.problem.batch_shape)
+        each = np.ones(self.problem.shape)
+        return judge_cost(self.problem, self, longest, each, free, prices[0], self.total_energy_j)
 
 
 @speaks_arrays
@@ -220,15 +226,16 @@ def least_energy(problem: Problem, pruning_ratio: ArrayLike | None = None, throw
 
     Raises
     ------
+    ValueError
+        A cap on total power binds beside clocks or electronics, with which the problem is not known to be convex.
     InfeasibleError
         Some device cannot meet the level, or together they need more bandwidth or power than there is.
     UncertifiedError
         The verdict refuses the answer (numerically hopeless input).
     """
-    refuse_clocks(
-        problem, "least_energy", "has no certificate for clocks, electronics and computing that is not pruned"
-    )
     problem = at_level(problem, pruning_ratio)
+    if problem.clocked:
+        return _with_clocks(problem, throw)
     d, diagnosis = problem.of_devices, diagnose(problem)
     if diagnosis is not None and throw:
         raise InfeasibleError(diagnosis)
@@ -260,6 +267,20 @@ def least_energy(problem: Problem, pruning_ratio: ArrayLike | None = None, throw
         diagnosis=diagnosis,
     )
     return close(answer, throw)
+
+
+def _with_clocks(problem: Problem, throw: bool) -> LeastEnergy:
+    """The same with clocks and electronics: the cheapest round whose seconds cost nothing."""
+    found = least_cost(problem, time_weight=0.0, throw=throw)
+    return LeastEnergy(
+        **{f.name: getattr(found, f.name) for f in fields(Allotment)},
+        problem=problem,
+        total_energy_j=found.total_energy_j,
+        bandwidth_price_j_per_hz=found.bandwidth_price_per_hz,
+        total_power_price_j_per_w=0.0 * found.total_energy_j,
+        lower_bound_j=found.lower_bound,
+        diagnosis=found.diagnosis,
+    )
 
 
 def _under_cap(form: Reduced, peak_j: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
