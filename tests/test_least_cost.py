@@ -12,6 +12,7 @@ from clock_cases import clock_cell
 from problems import REGIMES, random_problem
 
 import kktalloc as ka
+from kktalloc._certificate.priced import level_bound
 from kktalloc._device.clocked import clocked_form
 from kktalloc._device.priced import cheapest
 from kktalloc._problem.variant import variant
@@ -217,3 +218,72 @@ def test_bad_weights_and_binding_caps_are_named() -> None:
         ka.least_cost(problem, time_weight=1.0, energy_weight=[1.0, 2.0])
     with pytest.raises(ValueError, match=r"total_power_w = 0\.01: least_cost"):
         ka.least_cost(variant(problem, total_power_w=0.01), time_weight=1.0)
+
+
+def idle(**fields: object) -> ka.Devices:
+    """Three phones that prune everything by default, so that only what is fixed takes time."""
+    usual: dict = {"pruned_compute_j": 0.02, "energy_budget_j": 0.3}
+    return ka.Devices([2e-12, 5e-12, 1e-11], 0.1, 4e6, 0.2, **(usual | fields))
+
+
+def working(fastest: float = 1.0, slowest: float | None = None, **fields: object) -> ka.Devices:
+    """The same with computing that is not pruned: 0.2 s and 0.02 J at clock 1."""
+    slow = min(1.0, fastest) if slowest is None else slowest
+    return idle(fixed_compute_s=0.2, fixed_compute_j=0.02, clock_min=slow, clock_max=fastest, **fields)
+
+
+# Devices that send nothing, the level, the cost of a second, and how long the round is, None where that is open.
+IDLE = {
+    "latency": (idle(fixed_latency_s=0.2), None, 0.05, 0.2),
+    "latency, one of several": (idle(fixed_latency_s=[0.6, 0.1, 0.1]), [1.0, 0.9, 0.9], 0.05, 0.6),
+    "latencies of two at once": (idle(fixed_latency_s=[0.6, 0.6, 0.1]), [1.0, 1.0, 0.9], 0.05, 0.6),
+    "computing": (working(), None, 0.05, 0.2),
+    "computing, one of several": (working(fixed_latency_s=[0.5, 0, 0]), [1, 0.9, 0.9], 0.05, 0.7),
+    "time costs nothing": (idle(fixed_latency_s=0.2), None, 0.0, None),
+    "a clock at its fastest": (working(2.0, 0.5), None, 5.0, 0.1),
+    "a clock in between": (working(9.0, 0.1), None, 4.8, 0.1),  # 2 * 0.06 (0.2/T)^2 = 4.8 T
+    "a clock that its budget holds": (working(9.0, 0.1, energy_budget_j=[0.03, 1, 1]), None, 5.0, 0.2 / 1.5**0.5),
+    "clocks at their slowest": (working(2.0, 1.0), None, 0.5, 0.2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("deadline_s", [1.0, 1e9])
+@pytest.mark.parametrize("case", IDLE)
+def test_who_sends_nothing_may_be_what_the_round_waits_for(case: str, deadline_s: float) -> None:
+    devices, level, per_s, seconds = IDLE[case]
+    problem = ka.Problem(ka.Cell(5e6, 4e-21, deadline_s), devices)
+    least = ka.least_cost(problem, time_weight=per_s, pruning_ratio=level)
+    assert least.status is ka.Status.OPTIMAL
+    assert abs(float(least.gap)) <= 1e-10 * float(least.cost)
+    if seconds is not None:
+        assert float(least.deadline_s) == pytest.approx(seconds, rel=1e-9)
+    if per_s:
+        longer = np.asarray(least.deadline_s * 1.001)
+        slow = replace(least, deadline_s=longer, cost=least.total_energy_j + per_s * longer)
+        assert not slow.certificate.ok
+
+
+@pytest.mark.parametrize("limit", [{"bandwidth_max_hz": 1e5}, {"bandwidth_max_hz": 1e5, "circuit_power_w": 0.01}])
+@pytest.mark.parametrize("budget_j", [np.inf, 0.05])
+def test_an_upload_that_cannot_be_shorter_pays_for_all_seconds(limit: dict, budget_j: float) -> None:
+    """With bandwidth to spare, at peak power or with all of the budget, in all of the device's own bandwidth."""
+    devices = ka.Devices(2e-12 * np.ones(2), 0.1, 1e6, 0.2, energy_budget_j=budget_j, pruning_ratio_max=0.5, **limit)
+    least = ka.least_cost(ka.Problem(ka.Cell(5e6, 4e-21, 20.0), devices), time_weight=5.0)
+    assert least.status is ka.Status.OPTIMAL
+    assert least.bandwidth_price_per_hz == 0
+    assert float(least.deadline_s) == pytest.approx(float(ka.least_deadline(least.problem)), rel=1e-9)
+
+
+def test_any_prices_give_a_lower_bound() -> None:
+    """Weak duality: whatever the bandwidth is said to cost, and wherever the tangents are taken."""
+    rng = np.random.default_rng(12)
+    for devices, level, per_s, _ in list(IDLE.values())[1::3]:
+        least = ka.least_cost(ka.Problem(ka.Cell(5e6, 4e-21, 2.0), devices), time_weight=per_s, pruning_ratio=level)
+        other = ka.least_cost(least.problem, time_weight=10 ** rng.uniform(-2, 2), energy_weight=[0.1, 1.0, 9.0])
+        for price in 10 ** rng.uniform(-12, -4, 20):
+            bound = level_bound(
+                least.problem, other, np.asarray(price), np.ones(3), np.asarray(per_s), np.asarray(other.deadline_s)
+            )
+            rest = per_s - bound.second.sum()
+            lower = bound.value.sum() - price * 5e6 + min(rest, 0.0) * 2.0
+            assert lower <= float(least.cost) * (1 + 1e-12)

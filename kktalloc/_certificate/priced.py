@@ -42,15 +42,31 @@ def judge_cost(
     The gap is relative to the cost and what the budgets are worth. Shapes: `per_j` ``(..., K)``, the rest ``(...)``.
     """
     B, T = (np.asarray(v)[..., 0] for v in (problem.cell.bandwidth_hz, problem.cell.deadline_s))
-    # No round is longer than the longest: an allocation may take all of that.
-    bound = level_bound(variant(problem, deadline_s=longest_s), found, per_hz, per_j, per_s, T)
-    rest = per_s - bound.second.sum(axis=-1)
-    lower = bound.value.sum(axis=-1) - per_hz * B + np.minimum(rest, 0.0) * longest_s
-    scale = np.abs(cost) + per_hz * B + np.abs(rest) * longest_s + bound.worth.sum(axis=-1)
+    bound, rest, lower, most_s = cost_bound(
+        variant(problem, deadline_s=longest_s), found, per_hz, per_j, per_s, T, cost
+    )
+    scale = np.abs(cost) + per_hz * B + np.maximum(-rest, 0.0) * most_s + bound.worth.sum(axis=-1)
     implied = (per_j * np.asarray(found.energy_j)).sum(axis=-1) + per_s * T
     residuals = _feasible(problem, found)
     residuals["primal_deadline"] = np.maximum((T - longest_s) / longest_s, 0.0)
     return _verdict(residuals, cost, implied, lower, scale, per_hz)
+
+
+@np.errstate(all="ignore")
+def cost_bound(
+    problem: Problem, found: Allotment, per_hz: FloatArray, per_j: FloatArray, per_s: FloatArray, round_s: FloatArray,
+    cost: FloatArray,
+) -> tuple[Bound, FloatArray, FloatArray, FloatArray]:  # fmt: skip
+    """What no round by the deadline costs less than: bounds of the devices, what a second costs beyond theirs, the sum.
+
+    Last the seconds that a round may take: one so long that its seconds alone cost more than the allocation at hand,
+    of `round_s` seconds and that `cost`, is not better, whatever the deadline.
+    """
+    B, longest = (np.asarray(v)[..., 0] for v in (problem.cell.bandwidth_hz, problem.cell.deadline_s))
+    most_s = np.fmin(longest, np.fmax(cost / per_s, round_s))
+    bound = level_bound(variant(problem, deadline_s=most_s), found, per_hz, per_j, per_s, round_s)
+    rest = per_s - bound.second.sum(axis=-1)
+    return bound, rest, bound.value.sum(axis=-1) - per_hz * B + np.minimum(rest, 0.0) * most_s, most_s
 
 
 @np.errstate(all="ignore")
@@ -160,6 +176,10 @@ def level_bound(
 
     Its time is that up to the last bit, by the deadline. `per_hz` has shape ``(...)``, `per_j` ``(..., K)``. Of the
     prices of a second the best are chosen for a round of `round_s` seconds at `per_s` each.
+
+    Any prices >= 0 give a bound: for an allocation that keeps to the limits each price multiplies something <= 0, so
+    the Lagrangian is not above its cost, and its tangent is not above the Lagrangian, which is convex. How a candidate
+    below was come by only decides how tight its bound is.
     """
     d, x = problem.devices, _at(problem, found)
     lam, w = np.asarray(per_hz)[..., None] + np.zeros(problem.shape), np.asarray(per_j)
@@ -175,22 +195,43 @@ def level_bound(
     full = (x.b >= x.own * (1.0 - _AT_LIMIT)) & (x.own > 0.0)
     limited = np.isfinite(x.budget)
     both = lam * x.b / x.t + P * A
-    # Prices of a joule that the budget and peak power leave open: neither binds, either, or both.
-    candidates = (
+    seconds = per_s[..., None] + 0.0 * w
+    per_watt = x.b * m / x.g
+
+    def at_peak(W: FloatArray) -> FloatArray:
+        """The price of what is radiated at which the upload, at peak power, pays for a second all that it costs."""
+        return (seconds + W * (p_c + P / eta)) / (per_watt + P)
+
+    by_clock, by_budget = seconds / clock, seconds / (per_watt / eta - p_c)
+    # Prices of a joule that the budget and peak power leave open: neither binds, either, or both. Last those with which
+    # an upload that can't be shorter, for lack of power, energy or own bandwidth, pays for all seconds of the round.
+    uploads = (
         (w, np.where(full, np.maximum(A, w / eta), w / eta)),
         (eta * A, A),
         (w, A),
         (both / (P / eta + p_c + clock), A),
         (both / (P / eta + p_c), A),
+        (w, at_peak(w)),
+        (by_clock, at_peak(by_clock)),
+        (by_budget, by_budget / eta),
+    )
+    # Who sends nothing pays what its clock can save, or nothing where that may not be slower. One that can't be faster
+    # pays for all seconds: then the round is as long as it takes whatever is decided.
+    idles = (
+        (w, np.where(moving, w * clock, 0.0)),
+        (w, w * clock),
+        (w, seconds),
+        (by_clock, seconds),
     )
     bounds = []
-    for W, a in candidates:
-        W = np.maximum(np.nan_to_num(W), w)
+    for i, (W, a) in enumerate(uploads):
+        at_rest, idle = idles[i % len(idles)]
+        W = np.maximum(np.nan_to_num(np.where(sends, W, at_rest)), w)
         a = np.where(sends, np.maximum(np.nan_to_num(a), W / eta), 0.0)
         pi = np.where(sends, a - W / eta, 0.0)
         kappa = np.where(full & sends, np.maximum(a * x.t * m / x.g - lam, 0.0), 0.0)
         by_upload = np.where(sends, a * x.b * m / x.g - W * p_c + pi * P, 0.0)
-        theta = np.maximum(np.where(sends, by_upload, np.where(moving, W * clock, 0.0)), 0.0)
+        theta = np.maximum(np.where(sends, by_upload, idle), 0.0)
         in_b = np.where(sends, lam + kappa - a * x.t * m / x.g, 0.0)
         in_t = np.where(sends, theta - by_upload, 0.0)
         in_tau = np.where(x.work > 0.0, theta - W * clock, 0.0)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kktalloc._certificate.certificate import Certificate
-from kktalloc._certificate.priced import judge_cost, level_bound
+from kktalloc._certificate.priced import cost_bound, judge_cost
 from kktalloc._device.clocked import clocked_form
 from kktalloc._device.priced import Paid, cheapest, joules_per_heat, windows_s
 from kktalloc._device.reduced import invert
@@ -30,7 +30,8 @@ from kktalloc._questions.diagnosis import Diagnosis, diagnose
 from kktalloc._questions.export import device_table, headline
 from kktalloc._questions.judgement import InfeasibleError, Judged, close
 
-SHORTEST_WAIT = -34.0  # logarithm of the time left after the longest computation, in deadlines
+SHORTEST_WAIT = -60.0  # logarithm of the time left after the longest computation, in deadlines
+ROUNDING = 1e-15  # of a round that ends with a computation: less might leave it no time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -158,16 +159,14 @@ def least_cost(
     refuse_total_power(problem, np.nansum(allotment.tx_power_w, axis=-1), "least_cost")
     per_hz = price.reshape(batch) / np.asarray(problem.cell.bandwidth_hz)[..., 0]
     with np.errstate(all="ignore"):
-        bound = level_bound(problem, allotment, per_hz, per_j, per_s, taken)
-        rest = per_s - bound.second.sum(axis=-1)
-        lower = bound.value.sum(axis=-1) - per_hz * np.asarray(problem.cell.bandwidth_hz)[..., 0]
         cost = (per_j * allotment.energy_j).sum(axis=-1) + per_s * taken
+        bound, rest, lower, _ = cost_bound(problem, allotment, per_hz, per_j, per_s, taken, cost)
     answer = LeastCost(
         **{f.name: getattr(allotment, f.name) for f in fields(Allotment)},
         problem=problem, deadline_s=taken, total_energy_j=allotment.energy_j.sum(axis=-1), cost=cost,
         bandwidth_price_per_hz=per_hz, deadline_price_per_s=np.where(taken < longest, 0.0, np.maximum(-rest, 0.0)),
-        energy_price_per_j=bound.joule, lower_bound=lower + np.minimum(rest, 0.0) * longest, energy_weight=per_j,
-        time_weight=per_s, diagnosis=diagnosis,
+        energy_price_per_j=bound.joule, lower_bound=lower, energy_weight=per_j, time_weight=per_s,
+        diagnosis=diagnosis,
     )  # fmt: skip
     return close(answer, throw)
 
@@ -181,7 +180,7 @@ def _cheapest_rounds(problem: Problem, per_s: FloatArray, per_j: FloatArray) -> 
     N = problem.sizes[0]
     q = 1.0 - np.asarray(problem.devices.pruning_ratio_max)
     longest = np.asarray(problem.cell.deadline_s)[..., 0]
-    earliest = _computed(problem)
+    earliest, soonest = _computed(problem)
     end = np.log(np.maximum((longest - earliest) / longest, np.exp(SHORTEST_WAIT)))
     waits = end - 1.0
     kept: tuple[np.ndarray, Problem] = np.arange(N), problem
@@ -201,6 +200,7 @@ def _cheapest_rounds(problem: Problem, per_s: FloatArray, per_j: FloatArray) -> 
 
     def length(log_wait: FloatArray, part: np.ndarray) -> FloatArray:
         T = np.minimum(earliest[part] + longest[part] * np.exp(log_wait), longest[part])
+        T = np.where(log_wait <= SHORTEST_WAIT, np.minimum(soonest[part], T), T)
         return np.where(log_wait >= end[part], longest[part], T)
 
     def excess(log_price: FloatArray, part: np.ndarray) -> FloatArray:
@@ -215,16 +215,27 @@ def _cheapest_rounds(problem: Problem, per_s: FloatArray, per_j: FloatArray) -> 
     every = np.arange(N)
     spent = (per_j * np.asarray(problem.devices.tx_power_max_w)).sum(axis=1) * longest + per_s * longest
     start = np.log(np.clip(spent, 1e-200, 1e200))
-    price = np.exp(crossing(excess, start, start + FREE, start + DEAREST).at)
-    excess(np.log(price), every)
-    return length(waits, every), served(waits, price, every)[0], price
+    found = crossing(excess, start, start + FREE, start + DEAREST).at
+    excess(found, every)
+    # Bandwidth that is not used up at the least price is worth nothing.
+    price = np.where(found <= start + FREE, 0.0, np.exp(found))
+    return length(waits, every), served(waits, np.exp(found), every)[0], price
 
 
-def _computed(problem: Problem) -> FloatArray:
-    """When the last device has computed at the earliest, shape ``(N,)``."""
+def _computed(problem: Problem) -> tuple[FloatArray, FloatArray]:
+    """When the last device has computed at the earliest, and how short a round may be at the least; shape ``(N,)``.
+
+    The second is the first, but for rounding, where who is last sends nothing.
+    """
     d = problem.devices
-    work = np.asarray(d.fixed_compute_s) + np.asarray(d.pruned_compute_s) * (1.0 - np.asarray(d.pruning_ratio_max))
-    return np.max(np.asarray(d.fixed_latency_s) + work / np.asarray(d.clock_max), axis=-1, initial=0.0)
+    q = 1.0 - np.asarray(d.pruning_ratio_max)
+    work = np.asarray(d.fixed_compute_s) + np.asarray(d.pruned_compute_s) * q
+    ends = np.asarray(d.fixed_latency_s) + work / np.asarray(d.clock_max)
+    sends = np.asarray(d.payload_bits) * q + np.asarray(d.overhead_bits) > 0.0
+    earliest = np.max(ends, axis=-1, initial=0.0)
+    upload = np.exp(SHORTEST_WAIT) * np.asarray(problem.cell.deadline_s)[..., 0]
+    sent = np.max(np.where(sends, ends, 0.0), axis=-1, initial=0.0)
+    return earliest, np.maximum(earliest * (1.0 + ROUNDING), sent + upload)
 
 
 def weights(name: str, value: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
