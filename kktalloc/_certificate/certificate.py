@@ -80,7 +80,7 @@ class Certificate(Shown):
         verdict.flags.writeable = False
         return verdict
 
-    @property
+    @cached_property
     def ok(self) -> bool:
         """All problems passed."""
         return bool(self.passed.all())
@@ -301,14 +301,14 @@ def read_verdict(
     residuals = dict(zip(compiled.RESIDUALS, verdict, strict=False))
     batch = verdict.shape[1:]
     residuals["primal_bandwidth_max"] = same_for_all(0.0, batch)
-    gap, resolution = verdict[len(compiled.RESIDUALS) :]
+    gap, resolution = verdict[-2], verdict[-1]
     found = object.__new__(Certificate)  # setting frozen fields one by one takes longer than all else here
     vars(found).update(
         residuals=residuals, duality_gap=gap, bandwidth_price_per_hz=bandwidth_price_per_hz,
         total_power_price_per_w=total_power_price_per_w, resolution=resolution, tolerance=tolerance,
     )  # fmt: skip
     if passed:
-        vars(found)["passed"] = same_for_all(True, batch)
+        vars(found).update(passed=same_for_all(True, batch), ok=True)
     return found
 
 

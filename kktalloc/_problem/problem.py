@@ -9,7 +9,7 @@ import warnings
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from math import inf, prod
-from operator import attrgetter, is_, itemgetter
+from operator import is_, itemgetter
 from typing import Any
 
 import numpy as np
@@ -140,6 +140,7 @@ _RANGES: dict[str, tuple[float, bool, float]] = {
 # Without these a device is the plain one: fixed clock, no electronics, nothing computed that is not pruned or fixed.
 _OF_CLOCKS = ("circuit_power_w", "clock_min", "clock_max", "fixed_compute_s", "fixed_compute_j")
 _CLOCKED = {f.name: f.default for f in fields(Devices) if f.name in _OF_CLOCKS}  # what says nothing of a clock
+_PLAIN = tuple(_CLOCKED.values())
 CLOCK_EXPONENT = 3  # n: the power of a processor grows as its clock to this, so the energy of a task as clock^(n - 1)
 
 
@@ -155,8 +156,7 @@ _OPTIONAL = ("total_power_w", "weight")
 _compiled_values = itemgetter(*_COMPILED)
 _clock_values = itemgetter(*_CLOCKED)
 
-# For the kernel: every field's value, and its bounds, in one order.
-_cell_values, _device_values = attrgetter(*_CELL), attrgetter(*_DEVICES)
+# For the kernel: the bounds of every field, in order.
 _BOUNDS = np.array([_RANGES[name] for name in (*_CELL, *_DEVICES)], dtype=np.float64)
 
 
@@ -262,6 +262,7 @@ class Problem(Shown):
 
     pruning_error: PruningError
     shape: tuple[int, ...]
+    clocked: bool  # whether some device has a clock, electronics or computing that is not pruned (`_device.clocked`)
     home: Home | None = field(repr=False)  # where the arrays came from and the results go; None for NumPy
     _cell: dict[str, Values] = field(repr=False)  # as given, not yet broadcast
     _devices: dict[str, Values] = field(repr=False)
@@ -273,7 +274,8 @@ class Problem(Shown):
         # `_derived` is a problem made of another's fields, which has warned of them.
         expect("cell", cell, Cell)
         expect("devices", devices, Devices)
-        module, homes = kernel(), dict[str, Home]()
+        module = kernel()
+        homes: dict[str, Home] = {}
         usual = None if module is None else _usual(module, cell, devices)
         shape, cell_values, device_values = usual or _looked_at(cell, devices, module, homes)
         device_values["weight"] = _normalised(device_values.get("weight"), shape, module)
@@ -286,6 +288,7 @@ class Problem(Shown):
             _cell=cell_values,
             _devices=device_values,
             _names=None if devices.name is None else _labels(devices.name, shape),
+            clocked=_with_a_clock(device_values),
         )
         if self.clocked:
             _check_clocks(device_values)
@@ -335,6 +338,7 @@ class Problem(Shown):
         vars(made).update(
             shape=self.shape, home=common_home(homes), _cell=of_cell, _devices=of_devices, _names=names,
             pruning_error=self.pruning_error if pruning_error is None else spread(pruning_error, self.shape),
+            clocked=_with_a_clock(of_devices),
         )  # fmt: skip
         if made.clocked:
             _check_clocks(of_devices)
@@ -342,9 +346,13 @@ class Problem(Shown):
         for table, kind, fresh in (("cell", Cell, of_cell), ("devices", Devices, of_devices)):
             if (seen := vars(self).get(table)) is None or (table == "devices" and "name" in changes):
                 continue
+            changed = changes.keys() & vars(seen).keys()
+            if not changed:
+                vars(made)[table] = seen
+                continue
             twin = object.__new__(kind)
             vars(twin).update(vars(seen))
-            for name in changes.keys() & vars(seen).keys():
+            for name in changed:
                 shape, value = self.shape, fresh.get(name)
                 if value is not None and table == "cell":
                     shape, value = (*self.shape[:-1], 1), np.asarray(value)[..., None]
@@ -378,16 +386,6 @@ class Problem(Shown):
         """Whether some device has a bandwidth that it cannot exceed."""
         limit = self._devices["bandwidth_max_hz"]
         return limit < inf if isinstance(limit, float) else not (limit == inf).all()
-
-    @cached_property
-    def clocked(self) -> bool:
-        """Whether some device has a clock, electronics or computing that is not pruned (`kktalloc._device.clocked`)."""
-        if all(map(is_, _clock_values(self._devices), _CLOCKED.values())):  # nobody has said anything of it
-            return False
-        return not all(
-            v == plain if isinstance(v := self._devices[name], float) else (v == plain).all()
-            for name, plain in _CLOCKED.items()
-        )
 
     def device(self, index: tuple[int, ...]) -> str:
         """How messages call a device: its number within the cell, and its name if it has one."""
@@ -455,14 +453,17 @@ def _usual(
     module: Any, cell: Cell, devices: Devices
 ) -> tuple[tuple[int, ...], dict[str, Values], dict[str, Values]] | None:
     """Shape and fields of one problem that the kernel finds in order; None for what has to be looked at in Python."""
-    cell_values, device_values = _cell_values(cell), _device_values(devices)
-    K = module.usual(cell_values + device_values, _BOUNDS, np.ndarray, np.float64)
+    of_cell, of_devices = {**vars(cell)}, {**vars(devices)}
+    of_devices.pop("name", None)
+    if tuple(of_cell) != _CELL or tuple(of_devices) != _DEVICES:  # a class derived from these may hold others
+        return None
+    K = module.usual((*of_cell.values(), *of_devices.values()), _BOUNDS, np.ndarray, np.float64)
     if K is None:
         return None
-    of_cell, of_devices = dict(zip(_CELL, cell_values, strict=True)), dict(zip(_DEVICES, device_values, strict=True))
-    for optional, given in zip(_OPTIONAL, (of_cell, of_devices), strict=True):
-        if given[optional] is None:
-            del given[optional]
+    if of_cell["total_power_w"] is None:
+        del of_cell["total_power_w"]
+    if of_devices["weight"] is None:
+        del of_devices["weight"]
     return (K,), of_cell, of_devices
 
 
@@ -479,6 +480,15 @@ def _looked_at(
         for table, names, given in (("cell", _CELL, cell), ("devices", _DEVICES, devices))
     )
     return _common_shape(of_cell, of_devices), {**of_cell}, {**of_devices}
+
+
+def _with_a_clock(devices: dict[str, Values]) -> bool:
+    """Whether some device has a clock, electronics or computing that is not pruned."""
+    if all(map(is_, _clock_values(devices), _PLAIN)):  # nobody has said anything of it
+        return False
+    return not all(
+        v == plain if isinstance(v := devices[name], float) else (v == plain).all() for name, plain in _CLOCKED.items()
+    )
 
 
 def _check_clocks(devices: dict[str, Values]) -> None:
@@ -530,7 +540,8 @@ def _normalised(weight: Values | None, shape: tuple[int, ...], module: Any) -> F
     weight = np.asarray(weight)
     if module is not None and weight.shape == shape and K:
         alpha = np.empty(shape)
-        some = module.normalise(weight.reshape(-1, K), prod(shape[:-1]), K, alpha)
+        flat = weight if weight.ndim == 1 else weight.reshape(-1, K)
+        some = module.normalise(flat, prod(shape[:-1]), K, alpha)
     else:
         spread = np.broadcast_to(weight, shape)
         # Dividing by the largest first keeps the sum of huge weights finite.

@@ -41,8 +41,10 @@ def _serving_curve(problem: Problem) -> Any:
     known = type(curve) in (Linear, PowerLaw) or (type(curve) is Table and np.shape(curve.error)[-1] <= _MOST_POINTS)
     if not known or problem.shape[-1] == 0:
         return None
-    warn_of_the_slow_engine(math.prod(problem.shape))
-    return kernel()
+    module = kernel()
+    if module is None:
+        warn_of_the_slow_engine(math.prod(problem.shape))
+    return module
 
 
 def serving_floors(problem: Problem) -> Any:

@@ -42,11 +42,8 @@ class Stats:
 class _Tally:
     """What has been entered since a question began."""
 
-    __slots__ = ("compiled", "evaluations", "numpy", "retries")
-
-    def __init__(self) -> None:
-        self.evaluations = self.retries = 0
-        self.compiled = self.numpy = False
+    evaluations = retries = 0
+    compiled = numpy = False
 
 
 _open: ContextVar[_Tally | None] = ContextVar("kktalloc_tally", default=None)

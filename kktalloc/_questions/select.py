@@ -111,7 +111,8 @@ def select(problem: Problem, by: Literal["count", "weight"] = "count") -> Select
     if by not in ("count", "weight"):
         raise ValueError(f"by = {by!r}: one of 'count', 'weight'")
     asked = ask(problem, Question.SELECTION)
-    weight = np.asarray(problem.devices.weight).reshape(problem.sizes)
+    if asked is None or by == "weight":
+        weight = np.asarray(problem.devices.weight).reshape(problem.sizes)
     if asked is not None:
         (held, bound, *_), (floors, lacks, smallest, _) = asked
         kept, lacks = smallest > 0.0, lacks.astype(np.intp)
@@ -146,7 +147,6 @@ def _rest(problem: Problem, kept: np.ndarray) -> Problem:
     """The problem of the kept devices, the others present but with nothing to do."""
     if kept.all():
         return problem
-    d = problem.devices
     idle = {
         "channel_gain": 0.0, "tx_power_max_w": 0.0, "overhead_bits": 0.0, "fixed_latency_s": 0.0,
         "pruned_compute_s": 0.0, "pruned_compute_j": 0.0, "fixed_energy_j": 0.0, "energy_budget_j": np.inf,
@@ -155,9 +155,9 @@ def _rest(problem: Problem, kept: np.ndarray) -> Problem:
     changes: dict[str, Any] = {
         name: np.where(kept, given, value)
         for name, value in idle.items()
-        if any((given := getattr(d, name)).strides) or given.flat[0] != value
+        if isinstance(given := problem.of_devices(name), np.ndarray) or given != value
     }
-    weight = np.where(kept, np.asarray(d.weight), 0.0)
+    weight = np.where(kept, problem.of_devices("weight"), 0.0)
     # Nobody of any weight left: then all kept count alike, and if nobody is kept the weights do not matter.
     some = weight.any(axis=-1, keepdims=True)
     if not some.all():

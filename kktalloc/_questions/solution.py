@@ -178,16 +178,16 @@ def solve(problem: Problem, throw: bool = True, threads: int | None = None) -> S
 def _certified(problem: Problem, answer: compiled.Answer) -> Solution:
     """What the kernel has solved, judged and priced: its arrays as they are, in objects that are filled at once."""
     rho, b, p, upload, latency, energy, energy_per_j, peak_power_per_w = answer.device
-    objective, per_hz, per_w, deadline_per_s, _ = answer.each[:5]
+    each = answer.each
     worth = object.__new__(Prices)
     vars(worth).update(
-        bandwidth_per_hz=per_hz, deadline_per_s=deadline_per_s, total_power_per_w=per_w, energy_per_j=energy_per_j,
+        bandwidth_per_hz=each[1], deadline_per_s=each[3], total_power_per_w=each[2], energy_per_j=energy_per_j,
         peak_power_per_w=peak_power_per_w, bandwidth_max_per_hz=same_for_all(0.0, problem.shape),
     )  # fmt: skip
     solution = object.__new__(Solution)
     vars(solution).update(
         pruning_ratio=rho, bandwidth_hz=b, tx_power_w=p, upload_s=upload, latency_s=latency, energy_j=energy,
-        clock=fixed_clock(problem.shape), problem=problem, objective=objective, regime=answer.regime, prices=worth,
+        clock=fixed_clock(problem.shape), problem=problem, objective=each[0], regime=answer.regime, prices=worth,
         diagnosis=None, _verdict=answer.verdict, _certified=True,
     )  # fmt: skip
     return solution
