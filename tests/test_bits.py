@@ -69,6 +69,15 @@ def test_closer_offers_close_the_gap() -> None:
     assert gaps[1] <= gaps[0] + 1e-12
 
 
+@pytest.mark.parametrize("hertz", [3e4, 1e5, 3e5])
+def test_offers_that_take_more_than_the_cell_do_not_weaken_the_bound(hertz: float) -> None:
+    """A device alone has all of the cell: its best offer is the optimum, and proved."""
+    problem = variant(phones(np.random.default_rng(9), devices=1), bandwidth_hz=hertz)
+    answer = ka.solve_bits(problem, BITS, ROUNDING)
+    assert float(answer.objective) == pytest.approx(every_choice(problem, "kept"), abs=1e-12)
+    assert abs(float(answer.gap)) <= 1e-12
+
+
 def test_one_offer_is_the_plain_problem() -> None:
     problem = phones(np.random.default_rng(7), devices=5)
     answer = ka.solve_bits(problem, [32.0], [0.0])

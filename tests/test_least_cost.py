@@ -210,6 +210,24 @@ def test_nothing_to_send_takes_no_time() -> None:
     np.testing.assert_array_equal(least.bandwidth_hz, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("time_weight", "last"),
+    [
+        (1e3, {"fixed_compute_s": [0.0, 1.0], "fixed_compute_j": [0.0, 1.0]}),  # its clock is at its upper end
+        (0.3, {"fixed_compute_s": [0.0, 1.0], "fixed_compute_j": [0.0, 1.0]}),  # at its lower end: later saves nothing
+        (1e3, {"fixed_compute_s": [0.0, 1.0], "fixed_compute_j": [0.0, 1.0], "energy_budget_j": 1.0}),
+        (1e3, {"fixed_latency_s": [0.0, 2.0]}),
+    ],
+)
+def test_who_only_computes_may_be_the_last(time_weight: float, last: dict[str, object]) -> None:
+    """The second device sends nothing: what it pays for a second is not told by an upload."""
+    fields = {"overhead_bits": [1e4, 0.0], "clock_min": 0.5, "clock_max": 2.0, "energy_budget_j": 10.0} | last
+    devices = ka.Devices(1e-10, 0.1, 1e6, [0.1, 0.1], pruned_compute_j=0.1, **fields)  # type: ignore[arg-type]
+    least = ka.least_cost(ka.Problem(ka.Cell(1e6, 4e-21, 5.0), devices), time_weight=time_weight)
+    assert abs(float(least.certificate.duality_gap)) <= 1e-11
+    assert float(least.gap) <= 1e-11 * float(least.cost)
+
+
 def test_bad_weights_and_binding_caps_are_named() -> None:
     problem = small_cell()
     with pytest.raises(ValueError, match=r"^time_weight = -1\.0: must be >= 0"):

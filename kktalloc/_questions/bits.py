@@ -153,11 +153,14 @@ def solve_bits(
 
 def _one_price(menu: Problem) -> tuple[list[np.ndarray], FloatArray]:
     """Choices on both sides of the price at which the bandwidth is used up, and the value there, which none beats."""
+    # No device can have more than the cell: offers that would take more must not weaken the bound.
+    B = float(np.asarray(menu.cell.bandwidth_hz).ravel()[0])
+    menu = variant(menu, bandwidth_max_hz=np.minimum(np.asarray(menu.devices.bandwidth_max_hz), B))
     form = clocked_form(menu)
     every = np.arange(form.q_min.shape[1])
     with np.errstate(all="ignore"):
         floors = np.where(np.isfinite(least_bandwidth(form, form.q_min).b), form.q_min, np.nan)
-    top = np.where(np.isnan(floors), form.q_min, most_kept(form, np.minimum(form.b_max, 2.0)))
+    top = np.where(np.isnan(floors), form.q_min, most_kept(form, form.b_max))
     sides: dict[bool, np.ndarray] = {}
 
     def at(log_price: float) -> tuple[FloatArray, FloatArray, np.ndarray]:
@@ -180,7 +183,6 @@ def _one_price(menu: Problem) -> tuple[list[np.ndarray], FloatArray]:
     log_price = float(crossing(excess, np.zeros(1), FREE, DEAREST).at[0])
     q, _, pick = at(log_price)
     sides[False] = pick
-    B = float(np.asarray(menu.cell.bandwidth_hz).ravel()[0])
     per_hz = np.full(menu.batch_shape, np.exp(log_price) / B)
     point = least_bandwidth(form, q)
     served = np.isfinite(point.b)
