@@ -91,3 +91,13 @@ def test_speeds_are_those_of_the_table() -> None:
 
 if __name__ == "__main__":
     README.write_text(CHART.sub(f"\n{chart()}\n", README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def test_both_files_of_exact_versions_agree() -> None:
+    """pip takes both for Flower, and finds nothing that meets two versions of one package."""
+    pins = {}
+    for path in (ROOT / "constraints.txt", ROOT / "examples" / "flower" / "constraints.txt"):
+        for line in path.read_text().splitlines():
+            if line and not line.startswith("#"):
+                name, version = line.split("==")
+                assert pins.setdefault(name.lower(), version) == version, name
