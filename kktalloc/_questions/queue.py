@@ -46,16 +46,9 @@ class EnergyQueue(Shown):
     backlog_j: ArrayLike = field(default=0.0)
 
     def __post_init__(self) -> None:
-        for name, least, rule in (
-            ("average_j", 0.0, ">= 0"),
-            ("backlog_j", 0.0, ">= 0"),
-            ("patience_j2", 5e-324, "> 0"),
-        ):
-            values = as_float64(name, getattr(self, name))
-            ok = np.isfinite(values) & (values >= least)
-            if not ok.all():
-                index = tuple(int(i) for i in np.argwhere(~ok)[0])
-                raise ValueError(f"{name}{list(index) if index else ''} = {values[index]!s}: must be {rule} and finite")
+        _amounts("average_j", self.average_j)
+        _amounts("backlog_j", self.backlog_j)
+        _amounts("patience_j2", self.patience_j2, 5e-324, "> 0")
         try:
             budget, backlog = np.broadcast_arrays(as_float64("a", self.average_j), as_float64("b", self.backlog_j))
         except ValueError:
@@ -78,13 +71,41 @@ class EnergyQueue(Shown):
         return np.asarray(self.backlog_j) / self.patience_j2
 
     def solve(self, problem: Problem, **options: Any) -> PricedSolution:
-        """The next round at these prices: `kktalloc.solve_priced`, which takes the options."""
-        return solve_priced(problem, energy_price_per_j=self.energy_price_per_j, **options)
+        """The next round at these prices: `kktalloc.solve_priced`, which takes the options.
+
+        Raises
+        ------
+        ValueError
+            The queue is of another number of devices than the problem; and what `kktalloc.solve_priced` raises.
+        """
+        price, devices = self.energy_price_per_j, problem.shape[-1]
+        if price.ndim and price.shape[-1] not in (1, devices):
+            raise ValueError(
+                f"average_j: shape {price.shape} is that of {price.shape[-1]} devices, the problem has {devices}"
+            )
+        return solve_priced(problem, energy_price_per_j=price, **options)
 
     def after(self, energy_j: ArrayLike) -> EnergyQueue:
-        """The queue after a round in which the devices have spent `energy_j`, shape ``(K,)``."""
-        spent = as_float64("energy_j", energy_j)
-        if not (np.isfinite(spent) & (spent >= 0.0)).all():
-            raise ValueError("energy_j: must be >= 0 and finite; a device that took no part has spent 0")
-        backlog = np.maximum(np.asarray(self.backlog_j) + spent - np.asarray(self.average_j), 0.0)
-        return replace(self, backlog_j=backlog)
+        """The queue after a round in which the devices have spent `energy_j`, shape ``(K,)``; 0 for who took no part.
+
+        Raises
+        ------
+        ValueError
+            A number out of range, or a shape that does not go with that of the queue.
+        """
+        spent, average = _amounts("energy_j", energy_j), np.asarray(self.average_j)
+        try:
+            np.broadcast_shapes(spent.shape, average.shape)
+        except ValueError:
+            raise ValueError(f"energy_j: shape {spent.shape} does not go with average_j {average.shape}") from None
+        return replace(self, backlog_j=np.maximum(np.asarray(self.backlog_j) + spent - average, 0.0))
+
+
+def _amounts(name: str, value: ArrayLike, least: float = 0.0, rule: str = ">= 0") -> FloatArray:
+    """Finite amounts of at least `least`, or one line that names the first that is none."""
+    values = as_float64(name, value)
+    ok = np.isfinite(values) & (values >= least)
+    if not ok.all():
+        index = tuple(int(i) for i in np.argwhere(~ok)[0])
+        raise ValueError(f"{name}{list(index) if index else ''} = {values[index]!s}: must be {rule} and finite")
+    return values
