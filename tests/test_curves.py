@@ -208,3 +208,20 @@ def test_bandwidth_to_spare_leaves_devices_at_the_break_where_more_is_worth_noth
         solution = ka.solve(problem)
         assert solution.certificate.ok
         assert solution.objective <= 1e-15
+
+
+@pytest.mark.parametrize("engine", ["compiled", "numpy"])
+@pytest.mark.parametrize("clocked", [{}, {"circuit_power_w": 0.02}], ids=["plain", "electronics"])
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e8, 1e10])
+def test_a_curve_may_begin_far_above_0(
+    engine: str, clocked: dict[str, float], offset: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The objective then has fewer digits than the range that the gap is relative to: that is no gap."""
+    if engine == "numpy":
+        monkeypatch.setenv("KKTALLOC_ENGINE", engine)
+    devices = ka.Devices([2e-12, 5e-12, 1e-11], 0.1, 4e6, 0.2, **clocked)
+    curve = ka.Table([0.0, 0.3, 0.8, 1.0], np.array([0.0, 0.1, 0.5, 1.0]) + offset)
+    solution = ka.solve(ka.Problem(ka.Cell(1e6, 4e-21, 1.0), devices, curve))
+    assert solution.status is ka.Status.OPTIMAL
+    assert solution.certificate.resolution >= 1e-15 * max(offset, 1.0)
+    np.testing.assert_allclose(solution.pruning_ratio[1:], 0.3, rtol=1e-6)

@@ -201,7 +201,9 @@ def certify(
     mismatch = off / np.maximum(np.maximum(np.abs(best.spread), steep), 1e-300)
     residuals["stationarity"] = _worst(np.minimum(mismatch, np.abs(q - best.keep_ratio)))
     moved = (best.rate * rate).sum(axis=-1) + paid + _worth_of_budgets(problem, worth)
-    resolution = 8.0 * np.finfo(np.float64).eps * (1.0 + moved / scale)
+    # Of a curve that begins far above 0 the objective has fewer digits than its range.
+    size = np.maximum(1.0, np.abs(implied["objective"]) / scale)
+    resolution = 8.0 * np.finfo(np.float64).eps * (size + moved / scale)
     clean = {name: np.where(np.isnan(v), np.inf, v) for name, v in residuals.items()}
     return Certificate(clean, gap, lam[..., 0], mu[..., 0], resolution, tolerance)
 
@@ -249,7 +251,8 @@ def _certify_clocked(
     residuals["stationarity"] = _worst(best.off) / scale
     paid = lam * B
     gap = (implied["objective"] - (best.value.sum(axis=-1) - paid)) / scale
-    resolution = 8.0 * np.finfo(np.float64).eps * (1.0 + (paid + _worth_of_budgets(problem, worth)) / scale)
+    size = np.maximum(1.0, np.abs(implied["objective"]) / scale)
+    resolution = 8.0 * np.finfo(np.float64).eps * (size + (paid + _worth_of_budgets(problem, worth)) / scale)
     clean = {name: np.where(np.isnan(v), np.inf, v) for name, v in residuals.items()}
     return Certificate(clean, gap, per_hz, per_w, resolution, tolerance)
 

@@ -305,7 +305,7 @@ static void judge_row(void *context, ptrdiff_t row)
     worst[CLOCK_STATIONARITY] /= scale;
     worst[CLOCK_GAP] = (objective - (value_of(sums.value) - paid)) / scale;
     const double moved = paid + value_of(sums.owned) + fabs(later) * cell_value(plain, DEADLINE_S, row);
-    worst[CLOCK_RESOLUTION] = 8.0 * EPS * (1.0 + moved / scale);
+    worst[CLOCK_RESOLUTION] = 8.0 * EPS * (most(1.0, fabs(objective) / scale) + moved / scale);
     for (int i = 0; i < CLOCK_VERDICTS; i++) h->out->verdict[i * N + row] = worst[i] == worst[i] ? worst[i] : INFINITY;
     h->out->deadline_per_s[row] = later;
 }

@@ -149,7 +149,7 @@ static void pronounce(const Problem *problem, const Judgement *given, const Verd
         [STATIONARITY] = all->worst[STATIONARY],
         [CONSISTENCY] = consistency,
         [DUALITY_GAP] = (objective - (value_of(all->sum[BOUND]) - paid)) / scale,
-        [RESOLUTION] = 8.0 * DBL_EPSILON * (1.0 + (paid + value_of(all->sum[WORTH]) + fabs(later) * deadline) / scale),
+        [RESOLUTION] = 8.0 * DBL_EPSILON * (most(1.0, fabs(objective) / scale) + (paid + value_of(all->sum[WORTH]) + fabs(later) * deadline) / scale),
     };
     for (int i = 0; i < VERDICTS; i++) given->verdict[i * problem->problems + row] = verdict[i];
     if (given->deadline_per_s) given->deadline_per_s[row] = later;
