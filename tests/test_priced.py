@@ -152,7 +152,7 @@ def test_what_is_not_convex_is_refused_by_name() -> None:
         ka.solve_priced(variant(problem, clock_max=2.0), energy_price_per_j=1.0)
     with pytest.raises(ValueError, match="solve_priced"):
         ka.solve_priced(variant(problem, total_power_w=0.01), energy_price_per_j=1.0)
-    with pytest.raises(ValueError, match="the floors alone take"):
+    with pytest.raises(ka.InfeasibleError, match="need more energy together than they share"):
         ka.solve_priced(variant(problem, pruning_ratio_max=0.95), shared_energy_j=1e-6)
     with pytest.raises(ValueError, match=r"^energy_price_per_j\[1\] = -1\.0"):
         ka.solve_priced(problem, energy_price_per_j=[0.0, -1.0, 0.0])
@@ -190,3 +190,22 @@ def test_a_queue_says_what_is_wrong() -> None:
         ka.EnergyQueue(1.0, 1.0).after([np.nan])
     with pytest.raises(ValueError, match="must go together"):
         ka.EnergyQueue([1.0, 2.0], 1.0, [0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("joules", [0.0, 1e-300, 1e-30, 1e-12, 1e-9, 1e-8])
+def test_a_shared_budget_of_next_to_nothing(joules: float) -> None:
+    devices = ka.Devices([2e-12, 5e-12, 1e-11], 0.1, 4e6, 0.2)
+    answer = ka.solve_priced(ka.Problem(ka.Cell(1e6, 4e-21, 1.0), devices), shared_energy_j=joules)
+    assert answer.status is ka.Status.OPTIMAL
+    assert float(np.sum(answer.energy_j)) <= joules * (1.0 + 1e-9)
+    assert float(answer.objective) <= 1.0
+
+
+def test_a_shared_budget_below_the_floors_spares_the_rest_of_a_batch() -> None:
+    devices = ka.Devices([2e-12, 5e-12, 1e-11], 0.1, 4e6, 0.2, pruning_ratio_max=0.95)
+    problem = ka.Problem(ka.Cell([1e6, 1e6], 4e-21, 1.0), devices)
+    answer = ka.solve_priced(problem, shared_energy_j=[1e-6, 0.1], throw=False)
+    assert list(answer.status) == [ka.Status.INFEASIBLE, ka.Status.OPTIMAL]
+    needed = float(answer.diagnosis.shared_energy_needed_j[0])
+    enough = ka.solve_priced(problem, shared_energy_j=needed * (1.0 + 1e-6), throw=False)
+    assert list(enough.status) == [ka.Status.OPTIMAL] * 2

@@ -93,7 +93,8 @@ def judge_priced(
     off = np.abs(np.asarray(objective) - kept) / np.maximum(kept, 1e-300)
     residuals["consistency"] = np.maximum(residuals["consistency"], np.where(kept == objective, 0.0, off))
     if shared_j is not None:
-        residuals["primal_shared_energy"] = np.maximum(energy.sum(axis=-1) / shared_j - 1.0, 0.0)
+        total = energy.sum(axis=-1)
+        residuals["primal_shared_energy"] = np.where(total <= shared_j, 0.0, total / shared_j - 1.0)
     residuals["dual"] = np.maximum(-mu, 0.0)
     return _verdict(residuals, cost, kept + (np.asarray(per_j) * energy).sum(axis=-1), lower, scale, per_hz)
 
@@ -288,7 +289,8 @@ def _chosen(take: np.ndarray, new: Bound, old: Bound) -> Bound:
 def kept_bound(problem: Problem, found: Allotment, per_hz: FloatArray, per_j: FloatArray) -> Bound:
     """The least ``alpha e(rho) + per_j E + per_hz b`` of each device by the deadline, whatever it keeps.
 
-    For devices without electronics whose clock stands still; shapes as of `level_bound`.
+    For devices without electronics whose clock stands still; shapes as of `level_bound`, and a bound at any prices as
+    there.
     """
     d, x = problem.devices, _at(problem, found)
     lam, w = np.asarray(per_hz)[..., None] + np.zeros(problem.shape), np.asarray(per_j)
@@ -320,7 +322,8 @@ def kept_bound(problem: Problem, found: Allotment, per_hz: FloatArray, per_j: Fl
         in_q = S * grow + a * x.b * m / x.g  # of the radiated energy
         for edge in (steep, flat):
             rest = edge - w * j
-            # Where the own bandwidth binds too, what is kept tells the prices.
+            # What is kept tells the prices where the own bandwidth binds too; and better than the price of bandwidth
+            # where so little is kept that a rounded pruning ratio leaves few digits of it.
             at_own = (
                 np.maximum((rest + w * P * a / eta) / (in_q + P * a), w / eta),
                 np.maximum(edge / (in_q + eta * j), w / eta),
@@ -330,8 +333,9 @@ def kept_bound(problem: Problem, found: Allotment, per_hz: FloatArray, per_j: Fl
                 (eta * A0, A0),
                 (w, A0),
                 ((edge - A0 * in_q - A0 * P * a) / (j - P * a / eta), A0),
-                (w, np.where(full, at_own[0], A0)),
-                (eta * np.where(full, at_own[1], A0), np.where(full, at_own[1], A0)),
+                (w, w / eta),
+                (w, at_own[0]),
+                (eta * at_own[1], at_own[1]),
             )
             for W, A in candidates:
                 A = np.maximum(np.nan_to_num(A), w / eta)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -30,7 +30,10 @@ class Diagnosis(Shown):
     resource
         Per device, shape ``(..., K)``: what it lacks to meet its floor; ``"deadline"``, ``"energy"``, ``"peak_power"``,
         ``"bandwidth_max"`` by itself, ``"bandwidth"`` or ``"total_power"`` where all could be served alone but not
-        together, ``""`` where nothing.
+        together, ``"shared_energy"`` where the energy that all share is less than their floors take, ``""`` where
+        nothing.
+    shared_energy_j, shared_energy_needed_j
+        That energy, and the least that would do, 0 where enough is there; None where none is shared.
 
     What would do, and the message, take searches of their own: they are made when they are read.
     """
@@ -38,6 +41,8 @@ class Diagnosis(Shown):
     problem: Problem
     feasible: np.ndarray
     resource: np.ndarray
+    shared_energy_j: FloatArray | None = field(default=None, kw_only=True)
+    shared_energy_needed_j: FloatArray | None = field(default=None, kw_only=True)
 
     @property
     def devices(self) -> np.ndarray:
@@ -106,6 +111,11 @@ class Diagnosis(Shown):
             watts = float(self.total_power_needed_w[index])
             cap = float(np.asarray(cell.total_power_w)[index][0])
             more.append(f"total_power_w {_rounded_up(watts)} instead of {cap:.6g}")
+        if (lacking == "shared_energy").any():
+            assert self.shared_energy_j is not None
+            assert self.shared_energy_needed_j is not None
+            joules, there = float(self.shared_energy_needed_j[index]), float(self.shared_energy_j[index])
+            more = [f"shared_energy_j {_rounded_up(joules)} instead of {there:.6g}"]
         would_do = " or ".join(m for m in more if m) or "no bandwidth and no deadline"
         return f"infeasible: {where}{'; '.join(parts)}; {would_do} would do"
 
@@ -117,6 +127,7 @@ _TEXT = {
     "peak_power": "cannot reach the least rate at peak power, whatever the bandwidth",
     "bandwidth": "need more bandwidth together than the cell has",
     "total_power": "need more power together than the cell allows",
+    "shared_energy": "need more energy together than they share",
 }
 
 

@@ -7,7 +7,7 @@ bandwidth answers all devices, and one of energy where they share a budget.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -27,11 +27,11 @@ from kktalloc._problem.shown import Rows, Shown, span
 from kktalloc._problem.stats import measured
 from kktalloc._problem.tolerances import FEASIBLE
 from kktalloc._problem.variant import refuse_total_power
-from kktalloc._questions.cost import weights
-from kktalloc._questions.diagnosis import Diagnosis, diagnose
+from kktalloc._questions.cost import LeastCost, least_cost, weights
+from kktalloc._questions.diagnosis import RESOURCES, Diagnosis, diagnose
 from kktalloc._questions.export import device_table, headline
 from kktalloc._questions.judgement import InfeasibleError, Judged, close
-from kktalloc._questions.least import least_energy
+from kktalloc._questions.least import LeastEnergy, least_energy
 
 NEXT_TO_NOTHING = 30.0  # logarithm: 1e-13 of the objective's range for all of a budget
 
@@ -113,7 +113,7 @@ def solve_priced(
     energy_price_per_j
         Objective per J that each device spends, >= 0, broadcast to ``(..., K)``.
     shared_energy_j
-        Most energy that all devices together may spend, > 0, shape ``(...)``; None for no such budget.
+        Most energy that all devices together may spend, >= 0, shape ``(...)``; None for no such budget.
     throw
         Raise for infeasible problems; with False inspect ``diagnosis``.
 
@@ -121,9 +121,9 @@ def solve_priced(
     ------
     ValueError
         A price or budget is out of range; a device has electronics or a choice of clock, with which the problem is not
-        convex; the shared budget is less than the floors take; or a cap on total power binds.
+        convex; or a cap on total power binds.
     InfeasibleError
-        Some device cannot meet its floor, or together they need more bandwidth than there is.
+        Some device cannot meet its floor, or together they need more bandwidth or shared energy than there is.
     UncertifiedError
         The verdict refuses the answer (numerically hopeless input).
     """
@@ -133,6 +133,8 @@ def solve_priced(
     if shared_energy_j is not None:
         shared = weights("shared_energy_j", shared_energy_j, problem.batch_shape)
     diagnosis = diagnose(problem)
+    if shared_energy_j is not None and (diagnosis is None or not throw):
+        diagnosis = _short_of_energy(problem, shared, diagnosis)
     if diagnosis is not None and throw:
         raise InfeasibleError(diagnosis)
     fine = np.ones(problem.sizes[0], dtype=bool) if diagnosis is None else diagnosis.feasible.ravel()
@@ -140,9 +142,7 @@ def solve_priced(
     joules = joules_per_heat(problem)[fine]
     own, total = per_j.reshape(problem.sizes)[fine], shared.ravel()[fine]
     fixed_j = np.asarray(problem.devices.fixed_energy_j).reshape(problem.sizes)[fine]
-    if shared_energy_j is not None:
-        _check_shared(problem, shared, fine)
-    q, at, price, mu = _within_shared(form, own * joules, joules, total - fixed_j.sum(axis=1))
+    q, at, price, mu = _within_shared(form, own * joules, joules, np.maximum(total - fixed_j.sum(axis=1), 0.0))
     rho_max = np.asarray(problem.devices.pruning_ratio_max).reshape(problem.sizes)[fine]
     rho = np.clip(np.where(1.0 - (1.0 - q) > q, np.nextafter(1.0 - q, 2.0), 1.0 - q), 0.0, rho_max)
     found = invert(problem, fine, rho, at.b, at.p, at.clock)
@@ -173,19 +173,21 @@ def _within_shared(
     rows = np.flatnonzero((at.energy * joules).sum(axis=1) > shared_j * (1.0 + FEASIBLE))
     if not rows.size:
         return q, at, price, mu
-    some, unit, last = form.rows(rows), joules[rows], price[rows]
+    some, unit, last, left = form.rows(rows), joules[rows], price[rows], shared_j[rows]
 
     def spent(log_price: FloatArray, part: np.ndarray) -> FloatArray:
         dear = worth[rows[part]] + np.exp(log_price)[:, None] * unit[part]
         _, found, last[part] = cleared(some.rows(part), dear, last[part])
-        energy = found.energy
+        energy_j = (found.energy * unit[part]).sum(axis=1)
+        nothing = np.where(energy_j > 0.0, np.inf, -np.inf)  # is all that may be spent
         with np.errstate(divide="ignore"):
-            return np.log((energy * unit[part]).sum(axis=1)) - np.log(shared_j[rows[part]])
+            return np.where(left[part] > 0.0, np.log(energy_j) - np.log(np.maximum(left[part], 1e-300)), nothing)
 
     # A price of nothing would not tell the allocation that spends the least from those that are as good otherwise.
     zero = np.zeros(some.weight.shape)
     reach = (some.weight * (some.error.value(zero + 1.0) - some.error.value(zero))).sum(axis=1)
-    start = np.log(np.clip(reach / np.maximum(shared_j[rows], 1e-290), 1e-290, 1e290))
+    spent_j = (at.energy[rows] * unit).sum(axis=1)
+    start = np.log(np.clip(reach / np.maximum(np.where(left > 0.0, left, spent_j), 1e-290), 1e-290, 1e290))
     mu[rows] = np.exp(crossing(spent, start, start - NEXT_TO_NOTHING, start + DEAREST).at)
     q[rows], fresh, price[rows] = cleared(some, worth[rows] + mu[rows, None] * unit, last)
     for name, values in vars(fresh).items():
@@ -193,14 +195,24 @@ def _within_shared(
     return q, at, price, mu
 
 
-def _check_shared(problem: Problem, shared_j: FloatArray, fine: np.ndarray) -> None:
-    """Raise where the shared budget is less than the floors take."""
-    least = least_energy(problem, throw=False).total_energy_j
-    short = fine.reshape(problem.batch_shape) & (least > shared_j * (1.0 + FEASIBLE))
-    if short.any():
-        index = tuple(int(i) for i in np.argwhere(short)[0])
-        field = f"shared_energy_j{list(index) if index else ''}"
-        raise ValueError(f"{field} = {shared_j[index]!s}: the floors alone take {least[index]:.6g} J")
+def _short_of_energy(problem: Problem, shared_j: FloatArray, diagnosis: Diagnosis | None) -> Diagnosis | None:
+    """The diagnosis, and which devices' floors together take more than the shared budget."""
+    if problem.clocked:
+        least: LeastCost | LeastEnergy = least_cost(problem, time_weight=0.0, throw=False)
+    else:
+        least = least_energy(problem, throw=False)
+    short = least.total_energy_j > shared_j * (1.0 + FEASIBLE)  # NaN where floors can't be met anyway
+    if not short.any():
+        return diagnosis
+    if diagnosis is None:
+        diagnosis = Diagnosis(
+            problem, np.ones(problem.batch_shape, dtype=bool), np.full(problem.shape, "", dtype=RESOURCES.dtype)
+        )
+    takes = short[..., None] & (least.energy_j > 0.0)
+    return replace(
+        diagnosis, feasible=diagnosis.feasible & ~short, resource=np.where(takes, "shared_energy", diagnosis.resource),
+        shared_energy_j=shared_j, shared_energy_needed_j=np.where(short, least.total_energy_j, 0.0),
+    )  # fmt: skip
 
 
 def _refuse(problem: Problem) -> None:
