@@ -208,6 +208,10 @@ def test_nothing_to_send_takes_no_time() -> None:
     least = ka.least_cost(problem, time_weight=1.0)
     assert least.cost == pytest.approx(1.0, abs=1e-12)
     np.testing.assert_array_equal(least.bandwidth_hz, 0.0)
+    free = ka.least_cost(variant(problem, fixed_energy_j=0.0), time_weight=1.0)
+    assert free.status is ka.Status.OPTIMAL
+    assert free.cost <= 1e-12
+    assert not replace(free, deadline_s=np.asarray(1e-3), cost=np.asarray(1e-3)).certificate.ok
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from kktalloc._problem.variant import variant
 _AT_LIMIT = 1e-9
 _AS_GOOD = 1e-11
 _AT_CLOCK = 1e-9
+_NO_TIME = 1e-15  # of the longest round
 
 
 @np.errstate(all="ignore")
@@ -46,6 +47,8 @@ def judge_cost(
         variant(problem, deadline_s=longest_s), found, per_hz, per_j, per_s, T, cost
     )
     scale = np.abs(cost) + per_hz * B + np.maximum(-rest, 0.0) * most_s + bound.worth.sum(axis=-1)
+    # Where nothing takes any time a round that is next to nothing will do.
+    scale = scale + per_s * longest_s * _NO_TIME
     implied = (per_j * np.asarray(found.energy_j)).sum(axis=-1) + per_s * T
     residuals = _feasible(problem, found)
     residuals["primal_deadline"] = np.maximum((T - longest_s) / longest_s, 0.0)
