@@ -275,9 +275,8 @@ def _mix(ratio: FloatArray, share: FloatArray, one: Response, other: Response) -
     w = share[:, None]
 
     def blend(a: FloatArray, b: FloatArray) -> FloatArray:
-        with np.errstate(
-            invalid="ignore"
-        ):  # bandwidth without a limit, where it is free, or where rounding has the end
+        # Bandwidth without a limit: where it is free, or where rounding leads beyond the end of a branch.
+        with np.errstate(invalid="ignore"):
             return np.select([(a == b) | (w >= 1.0), w <= 0.0], [a, b], w * a + (1.0 - w) * b)
 
     mixed = (one.s != other.s) & (w > 0.0) & (w < 1.0)
