@@ -76,6 +76,15 @@ def test_one_side_of_the_price_may_be_out_of_reach(engine: str, monkeypatch: pyt
     assert fuzz_allocator.run(900, 1491, 1, fuzz_allocator.DEAD, fuzz_allocator.OWN, every=1493).wrong == []
 
 
+@pytest.mark.parametrize("engine", ["numpy", ""], ids=["numpy", "default"])
+def test_of_two_prices_with_equal_bounds_the_one_that_is_the_slope_counts(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who keeps a billionth gives two such prices, 2e-9 apart, and the bound has no digits left to tell them."""
+    monkeypatch.setenv("KKTALLOC_ENGINE", engine)
+    assert fuzz_allocator.run(903, 4115, 1, fuzz_allocator.DEAD, fuzz_allocator.OWN, every=4117).wrong == []
+
+
 # Of the other questions: seed, case, and the share of devices that cannot send.
 ONCE_REFUSED = {
     "a least bandwidth whose power looked spare, so that its price was dropped, and with it the bound": (502, 100, 0.0),

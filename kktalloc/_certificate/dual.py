@@ -138,7 +138,9 @@ def dual_terms(
     for price in candidates:
         kappa = np.where(full, np.nan_to_num(np.maximum(price - lam, 0.0), posinf=0.0), 0.0)
         other = _terms(c, x, lam, mu, kappa)
-        better = other.value > plain.value
+        # Of equal values that one whose spread is the slope: of a curve that is straight here only it tells the price.
+        closer = np.abs(other.spread - slope) < np.abs(plain.spread - slope)
+        better = (other.value > plain.value) | (full & (other.value == plain.value) & closer)
         plain = Multipliers(
             *(np.where(better, getattr(other, f.name), getattr(plain, f.name)) for f in fields(Multipliers))
         )
