@@ -34,6 +34,7 @@ from kktalloc._problem.stats import enter
 
 EFFICIENCY_ITERATIONS = 200
 OWN_LIMIT_ITERATIONS = 100
+NEWTON_LAST = 1e-8  # an error of the logarithm that one more step of Newton's method takes below rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -369,13 +370,13 @@ def _at_own_limit(form: Reduced, at: Corners, log_price: FloatArray, slope: Floa
     if not beyond.any():
         return free
     s = np.where(beyond, np.maximum(start, 0.0), 0.0)
+    worth = np.log(form.weight * slope * form.snr / (at.power_cost * form.rate1)) - log_price
     for _ in range(OWN_LIMIT_ITERATIONS):
         room = 1.0 + form.compute * s
-        worth = np.log(form.weight * slope * form.snr / (at.power_cost * form.rate1))
-        excess = worth - least_efficiency(form, s) - 2.0 * np.log(room) - log_price
-        step = np.where(beyond, excess / (form.rate1 / form.b_max + 2.0 * form.compute / room), 0.0)
-        s = np.maximum(s + step, 0.0)
-        if not (np.abs(step) > 1e-15 * s).any():
+        excess = worth - least_efficiency(form, s) - 2.0 * np.log(room)
+        step = excess / (form.rate1 / form.b_max + 2.0 * form.compute / room)
+        s = np.where(beyond, np.maximum(s + step, 0.0), 0.0)
+        if not (beyond & (excess > NEWTON_LAST)).any():
             break
     return np.where(beyond, s, free)
 
@@ -411,7 +412,7 @@ def _efficiency_at(
         trust = (newton >= low) & (newton <= high) & (size <= 0.5 * before)
         # The last step of a converged Newton is good whatever rounding did to its bracket. A steep curve must be
         # close in value too: where e'(rho) vanishes, ln m falls without bound next to saturation.
-        last = size < 1e-8 * np.minimum(at.slope, 1.0)
+        last = size < NEWTON_LAST * np.minimum(at.slope, 1.0)
         proposed = np.where(trust | (last & np.isfinite(newton)), newton, middle)
         before = size
         # Beyond doubles the value may be no number, in the middle of the bracket as well: no step will tell more.
