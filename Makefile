@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 # CPU training here runs one thread per core it is given; BLAS threads on top only fight over them.
 export OMP_NUM_THREADS ?= 2
+# What says which packages an environment holds.
+NEEDS := pyproject.toml constraints.txt $(wildcard requirements/*.txt)
 
 .PHONY: help report explore paper docs packages test test-flower lint types verify bench history fuzz mutations sanitize clean
 
@@ -35,20 +37,20 @@ $(VENV)/.torch: $(VENV)/.made constraints.txt
 	fi
 	@touch $@
 
-$(VENV)/.report: $(VENV)/.made $(VENV)/.torch pyproject.toml constraints.txt
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[train,report]'
+$(VENV)/.report: $(VENV)/.made $(VENV)/.torch $(NEEDS)
+	$(PIP) install --quiet --constraint constraints.txt --requirement requirements/report.txt
 	@touch $@
 
-$(VENV)/.explore: $(VENV)/.made pyproject.toml constraints.txt
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[explore]'
+$(VENV)/.explore: $(VENV)/.made $(NEEDS)
+	$(PIP) install --quiet --constraint constraints.txt --requirement requirements/explore.txt
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.made $(VENV)/.torch pyproject.toml constraints.txt
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+$(VENV)/.dev: $(VENV)/.made $(VENV)/.torch $(NEEDS)
+	$(PIP) install --quiet --constraint constraints.txt --requirement requirements/dev.txt
 	@touch $@
 
-$(VENV)/.docs: $(VENV)/.made $(VENV)/.torch pyproject.toml constraints.txt
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[train,report,docs]'
+$(VENV)/.docs: $(VENV)/.made $(VENV)/.torch $(NEEDS)
+	$(PIP) install --quiet --constraint constraints.txt --requirement requirements/docs.txt
 	@touch $@
 
 report: $(VENV)/.report
@@ -69,10 +71,10 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
 # In an environment of its own: Flower pins packages that nothing else here needs.
-$(VENV)-flower/.made: pyproject.toml constraints.txt examples/flower/constraints.txt
+$(VENV)-flower/.made: $(NEEDS) examples/flower/constraints.txt
 	$(PYTHON) -m venv $(VENV)-flower
 	$(VENV)-flower/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
-		--constraint examples/flower/constraints.txt --editable '.[dev,flower]'
+		--constraint examples/flower/constraints.txt --requirement requirements/dev.txt --editable '.[flower]'
 	@touch $@
 
 # Starts servers and devices as processes of their own, on loopback: minutes, not seconds.

@@ -1,9 +1,10 @@
 """The packages as a stranger meets them: ``python tests/packages.py`` builds wheel and source archive and tries both.
 
 The wheel goes into a fresh environment with the core dependencies alone; there, in another folder, README's example and
-``kktalloc solve`` run, and what needs an extra says so in one line. The source archive is unpacked in another folder,
-built there, and its quick tests run. ``--wheel FILE`` tries a wheel that is there, by the Python that runs this;
-``--installed`` tries what this Python has installed; ``--all`` runs every test from the source archive.
+``kktalloc solve`` run, and what needs an extra says so in one line. With each extra in turn, what it is for runs. The
+source archive is unpacked in another folder, built there, and its quick tests run. ``--wheel FILE`` tries a wheel that
+is there without extras, by the Python that runs this; ``--installed`` tries what this Python has installed; ``--all``
+runs every test from the source archive.
 """
 
 from __future__ import annotations
@@ -37,12 +38,13 @@ def call(*command: str | Path, cwd: Path, want: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def fresh(folder: Path, *what: str | Path) -> Path:
+def fresh(folder: Path, *what: str | Path, cwd: Path | None = None) -> Path:
     """The folder of programs of a new environment with these packages, by exact versions where known."""
     venv.create(folder, with_pip=True)
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
-    limits = ("--constraint", ROOT / "constraints.txt") if sys.version_info[:2] == (3, 11) else ()
-    call(programs / "python", "-m", "pip", "install", "--quiet", *limits, *what, cwd=folder)
+    pins = (ROOT / "constraints.txt", ROOT / "examples" / "flower" / "constraints.txt")
+    limits = [part for pin in pins for part in ("--constraint", pin)] if sys.version_info[:2] == (3, 11) else []
+    call(programs / "python", "-m", "pip", "install", "--quiet", *limits, *what, cwd=cwd or folder)
     return programs
 
 
@@ -72,12 +74,28 @@ def try_installed(programs: Path, elsewhere: Path) -> None:
     print(f"environment with core dependencies: {size:.0f} MB", flush=True)
 
 
+# What each extra is for. Flower's own simulation takes minutes: `make test-flower` runs it.
+USES = {
+    "plot": "import kktalloc as ka, kktalloc.plot as plot\n"
+    "plot.allocation(ka.solve(ka.load_scenario('cell.toml'))).savefig('cell.png')",
+    "train": "from fltrain.__main__ import main\nassert main(['train', '--rounds', '2']) == 0",
+    "flower": "import ray, fltrain.flower; print(fltrain.flower.client_app)",
+}
+
+
+def try_extras(wheel: Path, work: Path, elsewhere: Path) -> None:
+    """Each extra of the wheel in an environment of its own: it installs there, and what it is for runs."""
+    for extra, code in USES.items():
+        programs = fresh(work / extra, f"{wheel}[{extra}]")
+        print(call(programs / "python", "-c", code, cwd=elsewhere), end="")
+
+
 def try_source(archive: Path, folder: Path, every: bool) -> None:
     """Unpack, install from there with what the tests need, run them."""
     with tarfile.open(archive) as packed:
         packed.extractall(folder, filter="data")
     (tree,) = (path for path in folder.iterdir() if path.is_dir())
-    programs = fresh(folder / "environment", "--editable", f"{tree}[dev]")
+    programs = fresh(folder / "environment", "--requirement", "requirements/dev.txt", cwd=tree)
     tests = () if every else QUICK
     print(call(programs / "python", "-m", "pytest", "-q", *tests, cwd=tree).splitlines()[-1])
 
@@ -105,6 +123,7 @@ def main() -> None:
         )
         assert "-cp311-abi3-" in wheel.name, wheel.name
         try_installed(fresh(work / "wheel", wheel), elsewhere)
+        try_extras(wheel, work, elsewhere)
         return try_source(archive, work / "source", args.all)
 
 

@@ -354,7 +354,7 @@ def test_without_its_library_it_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 2
     assert done.stderr.startswith("validation: ")
-    assert done.stderr.endswith("; pip install -e '.[explore]' brings what is needed\n")
+    assert done.stderr.endswith("; pip install -r requirements/explore.txt brings what is needed\n")
     assert done.stderr.count("\n") == 1
 
 

@@ -253,7 +253,7 @@ def _explore(arguments: argparse.Namespace) -> int:
     try:
         from .explore.server import explore
     except ModuleNotFoundError as error:
-        raise ValueError(f"{error}; pip install -e '.[explore]' brings what is needed") from None
+        raise ValueError(f"{error}; pip install -r requirements/explore.txt brings what is needed") from None
     try:
         explore(arguments.paths[0] if arguments.paths else None, port, browser=not arguments.no_browser)
     except KeyboardInterrupt:
@@ -287,7 +287,7 @@ def command(argv: list[str] | None, arguments: argparse.Namespace) -> int:
     try:
         path = kinds.get(arguments.study, _comparison)(arguments)
     except ImportError as error:
-        raise ImportError(f"{error}; pip install -e '.[train,report]' brings what is needed") from None
+        raise ImportError(f"{error}; pip install -r requirements/report.txt brings what is needed") from None
     except MemoryError as error:
         raise MemoryError(f"fewer rounds or a later deadline need less: {error}") from None
     emit(f"report: {path.resolve()}\nnumbers: {path.with_name('report.json').resolve()}\n")
