@@ -130,6 +130,34 @@ def test_where_all_is_kept_the_shared_budget_picks_the_cheapest_way() -> None:
     assert float(answer.total_energy_j) <= 1.2 * least * (1 + 1e-9)
 
 
+# Of the band of the cell: less than it in all, as much, and one device that takes what the others cannot use.
+WIDTHS = {"spare": [0.2, 0.3, 0.25], "shared": [0.5, 0.4, 0.6], "beside a free one": [0.2, 0.2, np.inf]}
+
+
+@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize("widths", WIDTHS)
+def test_energy_has_its_price_at_an_own_bandwidth_limit(widths: str, curve: ka.PruningError) -> None:
+    """There bandwidth costs next to nothing, and what is kept hangs on the price of energy alone."""
+    problem = variant(phones(), curve, bandwidth_max_hz=1e6 * np.array(WIDTHS[widths]), energy_budget_j=np.inf)
+    free = ka.solve_priced(problem)
+    for share in (0.7, 0.4, 0.2):
+        shared = ka.solve_priced(problem, shared_energy_j=share * free.total_energy_j)
+        assert float(shared.total_energy_j / free.total_energy_j) == pytest.approx(share, rel=1e-9)
+        priced = ka.solve_priced(problem, energy_price_per_j=shared.shared_price_per_j)
+        assert float(priced.cost) == pytest.approx(
+            float(shared.cost + shared.shared_price_per_j * shared.total_energy_j), rel=1e-9
+        )
+
+
+def test_energy_has_its_price_where_peak_power_and_own_bandwidth_end_together() -> None:
+    """What keeping less saves is told by the bandwidth's side there: all is kept only as long as energy is cheap."""
+    devices = ka.Devices([1.5e-11], 0.07, 3e6, 0.2, pruned_compute_j=0.02, bandwidth_max_hz=2.5e5)
+    problem = ka.Problem(ka.Cell(5e5, 4e-21, 1.0), devices)
+    spent = [float(ka.solve_priced(problem, energy_price_per_j=w).total_energy_j) for w in (0.0, 1.0, 5.0, 20.0)]
+    assert spent[0] == pytest.approx(spent[1], rel=1e-12)
+    assert spent[1] > 2.0 * spent[2] > 4.0 * spent[3]
+
+
 def test_a_wrong_answer_is_refused() -> None:
     answer = ka.solve_priced(phones(), energy_price_per_j=[1.0, 2.0, 3.0], shared_energy_j=0.04)
     assert answer.shared_price_per_j > 0

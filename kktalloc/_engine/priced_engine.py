@@ -34,14 +34,18 @@ def cleared(form: Clocked, worth: FloatArray, guess: FloatArray | None = None) -
         few = form.rows(part)
         q = kept_at(few, np.exp(log_price), worth[part], less[part], more[part])
         total = cheapest(few, q, np.exp(log_price), worth[part]).b.sum(axis=1)
-        cheap = total > 1.0
-        more[part[cheap]], less[part[~cheap]] = q[cheap], q[~cheap]
         with np.errstate(divide="ignore"):
-            return np.log(total)
+            over = np.log(total)
+        # Full bandwidth is the answer: what lies between others may fill it too, where the own bandwidth binds.
+        cheap, dear = over > -FILLED, over <= FILLED
+        more[part[cheap]], less[part[dear]] = q[cheap], q[dear]
+        return over
 
     start = np.zeros(N) if guess is None else np.log(np.clip(guess, 1e-200, 1e200))
     root = crossing(excess, start, FREE, DEAREST)
-    price = np.exp(root.at)
+    price, spare = np.exp(root.at), root.at <= FREE
+    # Spare bandwidth holds nobody back: what a joule costs, or the own bandwidth, does.
+    more[spare] = less[spare]
 
     def at_share(share: FloatArray, part: slice | np.ndarray = slice(None)) -> FloatArray:
         return less[part] + (1.0 - share[:, None]) * (more[part] - less[part])
@@ -54,7 +58,7 @@ def cleared(form: Clocked, worth: FloatArray, guess: FloatArray | None = None) -
 
     share = crossing(left_over, np.full(N, 0.5), 0.0, 1.0, FILLED, 0.0).at
     q = at_share(share)
-    return q, cheapest(form, q, price, worth), np.where(root.at <= FREE, 0.0, price)
+    return q, cheapest(form, q, price, worth), np.where(spare, 0.0, price)
 
 
 def kept_at(form: Clocked, price: FloatArray, worth: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
