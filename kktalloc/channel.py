@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from math import isfinite
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import chndtrix, digamma, gammaincinv, ndtri
+
+from kktalloc._problem.arrays import FloatArray, as_float64
 
 __all__ = [
     "HOTZONE_3GPP",
@@ -38,7 +40,6 @@ __all__ = [
     "w_to_dbm",
 ]
 
-FloatArray = NDArray[np.float64]
 Size = int | tuple[int, ...]
 
 # An error of a channel estimate below this share of it leaves a normal distribution; beyond it the noncentral
@@ -102,7 +103,7 @@ def noise_psd_w_per_hz(density_dbm_per_hz: float = THERMAL_NOISE_DBM_PER_HZ, noi
 
 def _require(name: str, value: ArrayLike, *, above: float | None = None, at_least: float | None = None) -> FloatArray:
     """`value` as finite floats within bounds, or one line that names it, the index and the value."""
-    array = np.asarray(value, dtype=np.float64)
+    array = as_float64(name, value)
     ok = np.isfinite(array)
     bounds = ["finite"]
     if above is not None:
@@ -274,8 +275,10 @@ def outage_gain(mean_gain: ArrayLike, outage: ArrayLike, antennas: int = 1) -> F
         One line that names the argument that is out of range.
     """
     _require_antennas(antennas)
-    gain = _require("mean_gain", mean_gain, at_least=0.0)
-    return np.asarray(gain * gammaincinv(antennas, _probability("outage", outage)))
+    gain, share = _together(
+        mean_gain=_require("mean_gain", mean_gain, at_least=0.0), outage=_probability("outage", outage)
+    )
+    return np.asarray(gain * gammaincinv(antennas, share))
 
 
 def estimated_gain(estimate_gain: ArrayLike, error_gain: ArrayLike, outage: ArrayLike, antennas: int = 1) -> FloatArray:
@@ -308,7 +311,7 @@ def estimated_gain(estimate_gain: ArrayLike, error_gain: ArrayLike, outage: Arra
     _require_antennas(antennas)
     known = _require("estimate_gain", estimate_gain, at_least=0.0)
     error = _require("error_gain", error_gain, at_least=0.0)
-    known, error, share = np.broadcast_arrays(known, error, _probability("outage", outage))
+    known, error, share = _together(estimate_gain=known, error_gain=error, outage=_probability("outage", outage))
     with np.errstate(divide="ignore", invalid="ignore"):
         nearly_exact = ~(error > known * _NEARLY_EXACT)
         offset = np.where(nearly_exact, 0.0, 2.0 * known / error)
@@ -351,6 +354,15 @@ def _probability(name: str, value: ArrayLike) -> FloatArray:
     return array
 
 
+def _together(**arrays: FloatArray) -> tuple[FloatArray, ...]:
+    """Arguments of one shape, or one line that tells theirs."""
+    try:
+        return tuple(np.broadcast_arrays(*arrays.values()))
+    except ValueError:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"{shapes}: the shapes do not broadcast") from None
+
+
 def _require_antennas(antennas: int) -> None:
-    if antennas != int(antennas) or antennas < 1:
-        raise ValueError(f"antennas = {antennas}: must be an integer >= 1")
+    if isinstance(antennas, bool) or not isinstance(antennas, int | np.integer) or antennas < 1:
+        raise ValueError(f"antennas = {antennas!r:.60}: must be an integer >= 1")

@@ -78,6 +78,35 @@ def test_offers_that_take_more_than_the_cell_do_not_weaken_the_bound(hertz: floa
     assert abs(float(answer.gap)) <= 1e-12
 
 
+def test_devices_that_are_alike_change_one_after_the_other() -> None:
+    """At one price all of them are indifferent; only one may have to wait, so the gap is at most its step."""
+    devices = ka.Devices(np.full(8, 1e-11), 0.1, 2e7, 0.1)
+    problem = ka.Problem(ka.Cell(5.75e6, 4e-21, 1.0), devices)
+    answer = ka.solve_bits(problem, [2, 16], [0.3, 0.0])
+    assert sorted(set(answer.bits)) == [2.0, 16.0]
+    assert float(answer.objective) == pytest.approx(every_choice_of_alike(problem, [2, 16], [0.3, 0.0]), rel=1e-9)
+    assert float(answer.gap) <= 0.3 / 8
+
+
+def every_choice_of_alike(problem: ka.Problem, bits: list[int], errors: list[float]) -> float:
+    """The best number of devices with the second of two offers."""
+    best, K = np.inf, problem.shape[0]
+    for many in range(K + 1):
+        pick = (np.arange(K) < many).astype(int)
+        floor = np.array(errors)[pick][:, None]
+        table = ka.Table(np.array([[0.0, 1.0]] * K), np.hstack([floor, np.ones((K, 1))]))
+        payload = np.asarray(problem.devices.payload_bits) * np.array(bits)[pick] / 32.0
+        found = ka.solve(variant(problem, table, payload_bits=payload), throw=False)
+        best = min(best, float(found.objective)) if found.diagnosis is None else best
+    return best
+
+
+@pytest.mark.parametrize("hertz", [1e4, 2e4, 5e4])
+def test_an_offer_that_keeps_next_to_nothing_leaves_a_bound(hertz: float) -> None:
+    problem = ka.Problem(ka.Cell(2 * hertz, 4e-21, 1.0), ka.Devices([1e-11] * 2, 0.1, 2e7, 0.1))
+    assert abs(float(ka.solve_bits(problem, [2, 16], [0.3, 0.0]).gap)) <= 1e-12
+
+
 def test_one_offer_is_the_plain_problem() -> None:
     problem = phones(np.random.default_rng(7), devices=5)
     answer = ka.solve_bits(problem, [32.0], [0.0])
@@ -99,16 +128,30 @@ def test_a_wrong_answer_is_refused() -> None:
         replace(answer, bits=answer.bits * 2),
         replace(answer, objective=answer.objective * 0.99),
         replace(answer, lower_bound=answer.objective + 0.01),
+        replace(answer, lower_bound=answer.objective),
+        replace(answer, bandwidth_price_per_hz=answer.bandwidth_price_per_hz * 2),
     ):
         assert not wrong.certificate.ok
 
 
 def test_bad_input_is_named() -> None:
     problem = phones(np.random.default_rng(4))
-    with pytest.raises(ValueError, match=r"^bits: must be increasing"):
-        ka.solve_bits(problem, [2, 1], [0.0, 0.0])
-    with pytest.raises(ValueError, match=r"^rounding_error: must be >= 0"):
-        ka.solve_bits(problem, [1, 2], [0.0, 0.1])
+    for bits, line in (
+        ([2, 1], r"bits\[1\] = 1\.0: must be greater than the one before it"),
+        ([1, -4], r"bits\[1\] = -4\.0: must be finite and > 0"),
+        ([1, np.inf], r"bits\[1\] = inf: must be finite and > 0"),
+        ([], r"bits: shape \(0,\) instead of \(n,\)"),
+    ):
+        with pytest.raises(ValueError, match=f"^{line}"):
+            ka.solve_bits(problem, bits, 0.0)
+    for errors, line in (
+        ([0.0, 0.1], r"rounding_error\[1\] = 0\.1: must be no more than that of fewer bits"),
+        ([0.1, np.nan], r"rounding_error\[1\] = nan: must be finite and >= 0"),
+        ([[0.1, 0.0], [0.1, -0.1], [0.1, 0.0]], r"rounding_error\[1, 1\] = -0\.1: must be finite and >= 0"),
+        ([[0.1, 0.0], [0.1, 0.2], [0.1, 0.0]], r"rounding_error\[1, 1\] = 0\.2: must be no more"),
+    ):
+        with pytest.raises(ValueError, match=f"^{line}"):
+            ka.solve_bits(problem, [1, 2], errors)
     with pytest.raises(ValueError, match=r"^rounding_error: shape \(3,\)"):
         ka.solve_bits(problem, [1, 2], [0.2, 0.1, 0.0])
     with pytest.raises(ValueError, match="sample it as a Table"):

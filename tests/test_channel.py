@@ -172,6 +172,18 @@ def test_ergodic_gain_is_a_floor_that_high_snr_reaches(antennas: int):
         (lambda: channel.outage_gain(1.0, 0.1, antennas=0), "^antennas = 0: must be an integer >= 1$"),
         (lambda: channel.estimated_gain(1.0, -1.0, 0.1), r"^error_gain = -1\.0: must be"),
         (lambda: channel.estimated_gain(np.nan, 1.0, 0.1), "^estimate_gain = nan: must be"),
+        (lambda: channel.outage_gain("a", 0.1), "^mean_gain"),
+        (
+            lambda: channel.outage_gain([1.0, 2.0, 3.0], [0.5, 0.1]),
+            r"^mean_gain \(3,\), outage \(2,\): the shapes do not",
+        ),
+        (
+            lambda: channel.estimated_gain([1.0, 2.0], [1.0] * 3, 0.1),
+            r"^estimate_gain \(2,\), error_gain \(3,\), outage",
+        ),
+        (lambda: channel.outage_gain(1.0, 0.1, [1, 2]), r"^antennas = \[1, 2\]: must be an integer"),  # type: ignore[arg-type]
+        (lambda: channel.outage_gain(1.0, 0.1, np.nan), r"^antennas = nan: must be an integer"),  # type: ignore[arg-type]
+        (lambda: channel.outage_gain(1.0, 0.1, True), r"^antennas = True: must be an integer"),
         (lambda: channel.ergodic_gain(1.0, antennas=1.5), r"^antennas = 1\.5: must be an integer >= 1$"),
     ],
 )

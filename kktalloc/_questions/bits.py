@@ -4,7 +4,8 @@ With v bits a value the payload is v over the unrounded bits, and rounding costs
 For each number of bits a device is one of this package's own; at a price of bandwidth it takes the bits with the least
 error and price together: the lower envelope of its offers. So one price answers all devices, and the value at it, by
 weak duality, is below every choice of bits. What whole choices lose against it is at most one device's step from one
-offer to the next, for at the price where the bandwidth is used up only who is just then indifferent may have to wait.
+offer to the next: at the price where the bandwidth is used up those who are just then indifferent change one after
+the other, and only one of them may have to wait.
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ class BitSolution(Shown, Judged):
         What no choice of bits can beat, by weak duality at one price of bandwidth.
     gap
         Objective minus that: at most what one device's step from an offer to the next is worth.
+    bandwidth_price_per_hz
+        The price of that bound; the allocation's own, at these bits, is ``solution.certificate``'s.
+    menu
+        The problem with every offer's payload and error, shape ``(n, K)``.
     solution
         The exact allocation at these bits, with all that a `Solution` has; its problem has their payloads and errors.
     diagnosis
@@ -60,6 +65,8 @@ class BitSolution(Shown, Judged):
     full_bits: float
     objective: FloatArray
     lower_bound: FloatArray
+    bandwidth_price_per_hz: FloatArray
+    menu: Problem
     solution: Solution
     diagnosis: Diagnosis | None
 
@@ -74,13 +81,20 @@ class BitSolution(Shown, Judged):
 
     @cached_property
     def certificate(self) -> Certificate:
-        """The verdict on the allocation at these bits, and on whether it is one for them."""
+        """The verdict on the allocation at these bits, on whether it is one for them, and on the bound, found anew."""
         found = self.solution.certificate
+        if self.diagnosis is not None:
+            return found
+        claimed, rho = np.asarray(self.objective), np.asarray(self.solution.pruning_ratio)
         want = np.asarray(self.problem.devices.payload_bits) * np.asarray(self.bits) / self.full_bits
         off = np.max(np.abs(np.asarray(self.solution.problem.devices.payload_bits) / want - 1.0), initial=0.0)
-        claimed = np.abs(np.asarray(self.objective) - np.asarray(self.solution.objective))
-        beyond = np.maximum(np.asarray(self.lower_bound) - np.asarray(self.objective), 0.0)
-        worst = np.maximum(found.residuals["consistency"], np.maximum(off, np.maximum(claimed, beyond)))
+        pick = np.abs(np.asarray(self.menu.devices.payload_bits) - want).argmin(axis=0)
+        curve = self.menu.pruning_error
+        assert isinstance(curve, Table)
+        error = float((np.asarray(self.problem.devices.weight) * _of(curve, pick).value(rho)).sum())
+        bound = _bound(self.menu, np.asarray(self.bandwidth_price_per_hz))
+        beyond = np.maximum(np.asarray(self.lower_bound) - np.minimum(bound, claimed), 0.0)
+        worst = np.max([found.residuals["consistency"], off, np.abs(claimed - error), beyond])
         return replace(found, residuals={**found.residuals, "consistency": np.where(np.isnan(worst), np.inf, worst)})
 
 
@@ -128,7 +142,9 @@ def solve_bits(
     offers, rounding = _checked(problem, bits, rounding_error, full_bits, error_on)
     payload = np.asarray(problem.devices.payload_bits)
     curve = _rounded(problem, rounding, error_on)  # tables of shape (n, K, m)
-    menu = variant(problem, curve, payload_bits=payload * offers[:, None] / full_bits)
+    # No device can have more than the cell: offers that would take more must not weaken the bound.
+    most = np.minimum(np.asarray(problem.devices.bandwidth_max_hz), np.asarray(problem.cell.bandwidth_hz))
+    menu = variant(problem, curve, payload_bits=payload * offers[:, None] / full_bits, bandwidth_max_hz=most)
     cheapest = variant(
         problem, _of(curve, np.zeros(payload.size, dtype=int)), payload_bits=payload * offers[0] / full_bits
     )
@@ -137,8 +153,9 @@ def solve_bits(
         if throw:
             raise InfeasibleError(diagnosis)
         nothing, none = np.full(payload.shape, np.nan), np.array(np.nan)
-        return BitSolution(problem, nothing, full_bits, none, none, solve(cheapest, throw=False), diagnosis)
-    chosen, lower = _one_price(menu)
+        unsolved = solve(cheapest, throw=False)
+        return BitSolution(problem, nothing, full_bits, none, none, none, menu, unsolved, diagnosis)
+    per_hz, chosen = _one_price(menu)
     tried = []
     for pick in chosen:
         at = variant(problem, _of(curve, pick), payload_bits=payload * offers[pick] / full_bits)
@@ -147,51 +164,90 @@ def solve_bits(
             tried.append((float(found.objective), pick, found))
     _, pick, found = min(tried, key=lambda one: one[0])
     refuse_total_power(problem, found.tx_power_w.sum(axis=-1), "solve_bits")
-    answer = BitSolution(problem, offers[pick], float(full_bits), found.objective, lower, found, None)
+    answer = BitSolution(
+        problem, offers[pick], float(full_bits), found.objective, _bound(menu, per_hz), per_hz, menu, found, None
+    )
     return close(answer, throw)
 
 
-def _one_price(menu: Problem) -> tuple[list[np.ndarray], FloatArray]:
-    """Choices on both sides of the price at which the bandwidth is used up, and the value there, which none beats."""
-    # No device can have more than the cell: offers that would take more must not weaken the bound.
-    B = float(np.asarray(menu.cell.bandwidth_hz).ravel()[0])
-    menu = variant(menu, bandwidth_max_hz=np.minimum(np.asarray(menu.devices.bandwidth_max_hz), B))
-    form = clocked_form(menu)
-    every = np.arange(form.q_min.shape[1])
-    with np.errstate(all="ignore"):
-        floors = np.where(np.isfinite(least_bandwidth(form, form.q_min).b), form.q_min, np.nan)
-    top = np.where(np.isnan(floors), form.q_min, most_kept(form, form.b_max))
-    sides: dict[bool, np.ndarray] = {}
+@dataclass(frozen=True, eq=False)
+class _Offers:
+    """What each offer of each device is at a price of bandwidth; shape ``(n, K)``."""
 
-    def at(log_price: float) -> tuple[FloatArray, FloatArray, np.ndarray]:
-        """Keep ratios and bandwidths of all offers, and which offer each device takes."""
-        price = np.full(form.q_min.shape[0], np.exp(log_price))
-        q = kept_at(form, price, np.zeros_like(form.q_min), form.q_min, top)
-        b = least_bandwidth(form, q).b
+    rho: FloatArray
+    b: FloatArray  # in cells; inf where the offer does not serve the device
+    p: FloatArray  # in peaks
+    clock: FloatArray
+    pick: np.ndarray  # the offer with the least error and price together, shape ``(K,)``
+
+
+def _offered(menu: Problem, log_price: float) -> _Offers:
+    """Offers at a price per cell of bandwidth."""
+    form = clocked_form(menu)
+    with np.errstate(all="ignore"):
+        served = np.isfinite(least_bandwidth(form, form.q_min).b)
+    top = np.where(served, most_kept(form, form.b_max), form.q_min)
+    price = np.full(form.q_min.shape[0], np.exp(log_price))
+    q = kept_at(form, price, np.zeros_like(form.q_min), form.q_min, top)
+    # A keep ratio that its pruning ratio does not tell from 0 sends nothing.
+    q = np.where((1.0 - q == 1.0) & (form.rate0 == 0.0), 0.0, q)
+    at = least_bandwidth(form, q)
+    with np.errstate(invalid="ignore"):
         error = form.weight * form.error.value(1.0 - q)
-        with np.errstate(invalid="ignore"):
-            total = np.where(np.isfinite(b), error + price[:, None] * b, np.inf)
-        return q, b, total.argmin(axis=0)
+        total = np.where(np.isfinite(at.b), error + price[:, None] * at.b, np.inf)
+    return _Offers(1.0 - q, at.b, at.p, at.clock, total.argmin(axis=0))
+
+
+def _one_price(menu: Problem) -> tuple[FloatArray, list[np.ndarray]]:
+    """The price of a Hz at which the bandwidth is used up, and choices there."""
+    every = np.arange(menu.shape[-1])
+    dear: dict[bool, np.ndarray] = {}  # the offers taken at the cheapest price that is too cheap, and at the answer
 
     def excess(log_price: FloatArray, part: np.ndarray) -> FloatArray:
-        _, b, pick = at(float(log_price[0]))
-        used = float(b[pick, every].sum())
-        sides[used > 1.0 + FEASIBLE] = pick
+        at = _offered(menu, float(log_price[0]))
+        used = float(at.b[at.pick, every].sum())
+        dear[used <= 1.0 + FEASIBLE] = at.pick
         with np.errstate(divide="ignore"):
             return np.log(np.array([used]))
 
     log_price = float(crossing(excess, np.zeros(1), FREE, DEAREST).at[0])
-    q, _, pick = at(log_price)
-    sides[False] = pick
-    per_hz = np.full(menu.batch_shape, np.exp(log_price) / B)
-    point = least_bandwidth(form, q)
-    served = np.isfinite(point.b)
-    everyone = np.ones(form.q_min.shape[0], dtype=bool)
-    found = invert(menu, everyone, 1.0 - q, np.where(served, point.b, 0.0), np.where(served, point.p, 0.0), point.clock)
+    at = _offered(menu, log_price)
+    per_hz = np.asarray(np.exp(log_price) / _band_hz(menu))
+    before = at.pick
+    after = dear.get(False, before)
+    # Who is indifferent at this price, which devices that are alike are together, changes one after the other as long
+    # as there is bandwidth. The next one may do better yet with less of it than it would take.
+    pick, left = before.copy(), 1.0 - at.b[before, every].sum()
+    waiting = []
+    for k in np.flatnonzero(before != after):
+        more = at.b[after[k], k] - at.b[before[k], k]
+        if more <= left:
+            pick[k], left = after[k], left - more
+        else:
+            waiting.append(k)
+    choices = [before, after, pick]
+    if waiting:
+        choices.append(np.where(every == waiting[0], after, pick))
+    return per_hz, choices
+
+
+def _band_hz(menu: Problem) -> float:
+    return float(np.asarray(menu.cell.bandwidth_hz).ravel()[0])
+
+
+def _bound(menu: Problem, per_hz: FloatArray) -> FloatArray:
+    """What no choice of offers can beat: the least that error and bandwidth come to at a price, by weak duality."""
+    B = _band_hz(menu)
+    at = _offered(menu, float(np.log(per_hz * B)))
+    served = np.isfinite(at.b)
+    b, p = (np.where(served, v, 0.0) for v in (at.b, at.p))
+    everyone = np.ones(menu.sizes[0], dtype=bool)
+    found = invert(menu, everyone, at.rho, b, p, at.clock)
     clock = np.where(served, found["clock"], np.asarray(menu.devices.clock_max))
-    value = terms(menu, 1.0 - q, found["bandwidth_hz"], found["tx_power_w"], clock, per_hz).value
-    least = np.where(served, value, np.inf).min(axis=0)
-    return list(sides.values()), np.asarray(least.sum() - np.exp(log_price))
+    value = terms(
+        menu, at.rho, found["bandwidth_hz"], found["tx_power_w"], clock, np.full(menu.batch_shape, per_hz)
+    ).value
+    return np.asarray(np.where(served, value, np.inf).min(axis=0).sum() - per_hz * B)
 
 
 def _rounded(problem: Problem, rounding: FloatArray, error_on: str) -> Table:
@@ -229,8 +285,11 @@ def _checked(
         raise ValueError(f"pruning_error: solve_bits takes Linear and Table, got {name}; sample it as a Table")
     offers, rounding = as_float64("bits", bits), as_float64("rounding_error", rounding_error)
     full = as_float64("full_bits", full_bits)
-    if offers.ndim != 1 or not offers.size or not (offers > 0.0).all() or not (np.diff(offers) > 0.0).all():
-        raise ValueError("bits: must be increasing numbers > 0, shape (n,)")
+    offers = np.atleast_1d(offers)
+    if offers.ndim != 1 or not offers.size:
+        raise ValueError(f"bits: shape {offers.shape} instead of (n,), n >= 1")
+    _require("bits", offers, np.isfinite(offers) & (offers > 0.0), "finite and > 0")
+    _require("bits", offers, np.append(True, np.diff(offers) > 0.0), "greater than the one before it")
     if full.ndim or not np.isfinite(full) or full <= 0.0:
         raise ValueError(f"full_bits = {full_bits!r:.60}: must be one number > 0")
     try:
@@ -239,6 +298,14 @@ def _checked(
         raise ValueError(
             f"rounding_error: shape {rounding.shape} does not broadcast to {(*problem.shape, offers.size)}"
         ) from None
-    if not (np.isfinite(wide) & (wide >= 0.0)).all() or not (np.diff(wide, axis=-1) <= 0.0).all():
-        raise ValueError("rounding_error: must be >= 0, finite and non-increasing in the bits")
+    _require("rounding_error", rounding, np.isfinite(rounding) & (rounding >= 0.0), "finite and >= 0")
+    rising = np.diff(np.atleast_1d(rounding), axis=-1, prepend=np.inf) > 0.0
+    _require("rounding_error", rounding, ~rising.reshape(rounding.shape), "no more than that of fewer bits")
     return offers, np.ascontiguousarray(wide.T)
+
+
+def _require(name: str, values: FloatArray, ok: np.ndarray, what: str) -> None:
+    """Raise one line that names the first value that is not ok."""
+    if not ok.all():
+        index = tuple(int(i) for i in np.argwhere(~ok)[0])
+        raise ValueError(f"{name}{list(index) or ''} = {values[index]}: must be {what}")
