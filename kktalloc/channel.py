@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import chndtrix, digamma, gammaincinv, ndtri
 
-from kktalloc._problem.arrays import FloatArray, as_float64
+from kktalloc._problem.arrays import FloatArray, as_float64, first_wrong
 
 __all__ = [
     "HOTZONE_3GPP",
@@ -113,9 +113,7 @@ def _require(name: str, value: ArrayLike, *, above: float | None = None, at_leas
         ok &= array >= at_least
         bounds.append(f">= {at_least:g}")
     if not ok.all():
-        index = tuple(int(i) for i in np.argwhere(~ok)[0])
-        where = f"[{', '.join(map(str, index))}]" if index else ""
-        raise ValueError(f"{name}{where} = {array[index]}: must be {' and '.join(bounds)}")
+        raise ValueError(f"{first_wrong(name, array, ok)}: must be {' and '.join(bounds)}")
     return array
 
 
@@ -349,8 +347,7 @@ def ergodic_gain(mean_gain: ArrayLike, antennas: int = 1) -> FloatArray:
 def _probability(name: str, value: ArrayLike) -> FloatArray:
     array = _require(name, value, above=0.0)
     if not (array < 1.0).all():
-        index = tuple(int(i) for i in np.argwhere(array >= 1.0)[0])
-        raise ValueError(f"{name}{list(index) or ''} = {array[index]}: must be < 1")
+        raise ValueError(f"{first_wrong(name, array, array < 1.0)}: must be < 1")
     return array
 
 

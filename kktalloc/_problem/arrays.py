@@ -100,6 +100,12 @@ def as_numpy(value: Any, home: Home) -> np.ndarray:
     return np.from_dlpack(value, device="cpu")
 
 
+def first_wrong(name: str, values: np.ndarray, ok: np.ndarray) -> str:
+    """Name, index and value of the first entry that is not in order, for a message."""
+    index = tuple(int(i) for i in np.argwhere(~ok)[0])
+    return f"{name}{list(index) or ''} = {values[index]!s}"
+
+
 def as_float64(name: str, value: Any) -> np.ndarray:
     """An array of any home, or numbers, as an aligned float64 array in C order, itself if it is one.
 

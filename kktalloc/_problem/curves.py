@@ -14,7 +14,7 @@ from typing import Literal, Protocol, TypeGuard
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kktalloc._problem.arrays import FloatArray, as_float64
+from kktalloc._problem.arrays import FloatArray, as_float64, first_wrong
 
 
 class PruningError(Protocol):
@@ -181,7 +181,7 @@ class PowerLaw:
             values = as_float64(name, getattr(self, name))
             ok = np.isfinite(values) & (values >= least)
             if not ok.all():
-                raise ValueError(f"{_entry(name, values, ok)}: must be {rule} and finite")
+                raise ValueError(f"{first_wrong(name, values, ok)}: must be {rule} and finite")
             object.__setattr__(self, name, values)
 
     def value(self, rho: FloatArray) -> FloatArray:
@@ -267,7 +267,7 @@ class Table:
             ("error", e, growing, "finite and non-decreasing"),
         ):
             if not ok.all():
-                raise ValueError(f"{_entry(name, values, ok)}: must be {rule}")
+                raise ValueError(f"{first_wrong(name, values, ok)}: must be {rule}")
         try:
             both = np.broadcast_shapes(rho.shape, e.shape)
         except ValueError:
@@ -343,12 +343,6 @@ class Table:
         names = ("error", "slopes", *(("pruning_ratio", "breaks") if self.breaks.ndim > 1 else ()))
         each = {name: np.asarray(getattr(self, name)) for name in names}
         return self._with(**{name: v.reshape(*shape, v.shape[-1])[keep] for name, v in each.items()})
-
-
-def _entry(name: str, values: FloatArray, ok: np.ndarray) -> str:
-    """Name, index and value of the first entry that is not in order."""
-    index = tuple(int(i) for i in np.argwhere(~ok)[0])
-    return f"{name}{list(index) if index else ''} = {values[index]!s}"
 
 
 def _spread(name: str, values: ArrayLike, shape: tuple[int, ...]) -> ArrayLike:

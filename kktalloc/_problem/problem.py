@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kktalloc._command import printable
-from kktalloc._problem.arrays import FloatArray, Home, as_float64, common_home, home_of
+from kktalloc._problem.arrays import FloatArray, Home, as_float64, common_home, first_wrong, home_of
 from kktalloc._problem.curves import Linear, PruningError, spread
 from kktalloc._problem.kernel import kernel
 from kktalloc._problem.shown import Rows, Shown, counted, span
@@ -176,11 +176,9 @@ def _validated(table: str, name: str, value: Any, module: Any, homes: dict[str, 
             return array
     ok = (array > low if open_low else array >= low) & (array <= high)
     if not ok.all():
-        index = tuple(int(i) for i in np.argwhere(~ok)[0])
-        where = f"[{', '.join(map(str, index))}]" if index else ""
         bound = f"{'> ' if open_low else '>= '}{low:g}"
         bound += " and finite" if high == _FINITE else "" if high == inf else f" and <= {high:g}"
-        raise ValueError(f"{table}.{name}{where} = {array[index]!s}: must be {bound}")
+        raise ValueError(f"{first_wrong(f'{table}.{name}', array, ok)}: must be {bound}")
     return array
 
 

@@ -23,7 +23,7 @@ from kktalloc._device.clocked import clocked_form, least_bandwidth, most_kept
 from kktalloc._device.reduced import invert
 from kktalloc._device.roots import crossing
 from kktalloc._engine.priced_engine import DEAREST, FREE, kept_at
-from kktalloc._problem.arrays import FloatArray, as_float64, speaks_arrays
+from kktalloc._problem.arrays import FloatArray, as_float64, first_wrong, speaks_arrays
 from kktalloc._problem.curves import Linear, Table
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown, span
@@ -307,5 +307,4 @@ def _checked(
 def _require(name: str, values: FloatArray, ok: np.ndarray, what: str) -> None:
     """Raise one line that names the first value that is not ok."""
     if not ok.all():
-        index = tuple(int(i) for i in np.argwhere(~ok)[0])
-        raise ValueError(f"{name}{list(index) or ''} = {values[index]}: must be {what}")
+        raise ValueError(f"{first_wrong(name, values, ok)}: must be {what}")

@@ -22,7 +22,7 @@ from kktalloc._device.feasibility import least_deadline, whole_blocks
 from kktalloc._device.form import Reduced
 from kktalloc._device.reduced import invert, reduce, scatter
 from kktalloc._problem.allocation import Allotment, outcome
-from kktalloc._problem.arrays import FloatArray, as_float64, speaks_arrays
+from kktalloc._problem.arrays import FloatArray, as_float64, first_wrong, speaks_arrays
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown, span
 from kktalloc._problem.stats import measured
@@ -186,8 +186,7 @@ def block_size(problem: Problem, block_hz: ArrayLike) -> FloatArray:
     size = as_float64("block_hz", block_hz)
     ok = (size > 0.0) & np.isfinite(size)
     if not ok.all():
-        index = tuple(int(i) for i in np.argwhere(~ok)[0])
-        raise ValueError(f"block_hz{list(index) if index else ''} = {size[index]}: must be > 0 and finite")
+        raise ValueError(f"{first_wrong('block_hz', size, ok)}: must be > 0 and finite")
     try:
         size = np.broadcast_to(size, problem.batch_shape)
     except ValueError:

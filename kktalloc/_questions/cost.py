@@ -21,7 +21,7 @@ from kktalloc._device.reduced import invert
 from kktalloc._device.roots import crossing
 from kktalloc._engine.priced_engine import DEAREST, FREE
 from kktalloc._problem.allocation import Allotment
-from kktalloc._problem.arrays import FloatArray, as_float64, speaks_arrays
+from kktalloc._problem.arrays import FloatArray, as_float64, first_wrong, speaks_arrays
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown, span
 from kktalloc._problem.stats import enter, measured
@@ -243,8 +243,7 @@ def weights(name: str, value: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
     array = as_float64(name, value)
     ok = np.isfinite(array) & (array >= 0.0)
     if not ok.all():
-        index = tuple(int(i) for i in np.argwhere(~ok)[0])
-        raise ValueError(f"{name}{list(index) if index else ''} = {array[index]!s}: must be >= 0 and finite")
+        raise ValueError(f"{first_wrong(name, array, ok)}: must be >= 0 and finite")
     try:
         return np.broadcast_to(array, shape)
     except ValueError:

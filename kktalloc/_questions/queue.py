@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kktalloc._problem.arrays import FloatArray, as_float64
+from kktalloc._problem.arrays import FloatArray, as_float64, first_wrong
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown, counted, number, span, table
 from kktalloc._questions.priced import PricedSolution, solve_priced
@@ -50,7 +50,7 @@ class EnergyQueue(Shown):
         _amounts("backlog_j", self.backlog_j)
         _amounts("patience_j2", self.patience_j2, 5e-324, "> 0")
         try:
-            budget, backlog = np.broadcast_arrays(as_float64("a", self.average_j), as_float64("b", self.backlog_j))
+            budget, backlog = np.broadcast_arrays(as_float64("average_j", self.average_j), as_float64("backlog_j", self.backlog_j))
         except ValueError:
             raise ValueError(
                 f"backlog_j {np.shape(self.backlog_j)} and average_j {np.shape(self.average_j)}: must go together"
@@ -106,6 +106,5 @@ def _amounts(name: str, value: ArrayLike, least: float = 0.0, rule: str = ">= 0"
     values = as_float64(name, value)
     ok = np.isfinite(values) & (values >= least)
     if not ok.all():
-        index = tuple(int(i) for i in np.argwhere(~ok)[0])
-        raise ValueError(f"{name}{list(index) if index else ''} = {values[index]!s}: must be {rule} and finite")
+        raise ValueError(f"{first_wrong(name, values, ok)}: must be {rule} and finite")
     return values
