@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -66,6 +67,41 @@ def test_a_frame_has_a_row_per_device(solution: ka.Solution) -> None:
     assert frame.index.names == ["problem", "device"]
     np.testing.assert_array_equal(frame.loc[0, "tx_power_w"], batch.tx_power_w[0])
     assert frame.loc[1].drop(columns="regime").isna().all(axis=None)
+
+
+QUESTIONS: dict[str, Callable[[ka.Problem], Any]] = {
+    "solve_minmax": ka.solve_minmax,
+    "solve_blocks": lambda problem: ka.solve_blocks(problem, 1.8e5, throw=False),
+    "solve_bits": lambda problem: ka.solve_bits(problem, [2, 8], [0.1, 0.0], throw=False),
+    "solve_priced": ka.solve_priced,
+    "least_cost": lambda problem: ka.least_cost(problem, time_weight=1.0, pruning_ratio=0.5),
+    "least_energy": lambda problem: ka.least_energy(problem, 0.5),
+    "select": ka.select,
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_every_answer_has_a_dictionary_and_a_frame(question: str) -> None:
+    problem = ka.Problem(ka.Cell(1e7, 4e-21, 1.0), ka.Devices([1e-11, 2e-11, 4e-12], 0.1, 5e6, 0.2))
+    answer = QUESTIONS[question](problem)
+    found = json.loads(json.dumps(answer.to_dict(), allow_nan=False))
+    assert found["status"] == "optimal"
+    assert found["certificate"]["ok"] is True
+    arrays = found.get("solution", found)
+    assert arrays["bandwidth_hz"] == np.asarray(getattr(answer, "solution", answer).bandwidth_hz).tolist()
+    missing = {f.name for f in fields(answer)} - {"problem", "menu", "diagnosis"} - set(found)
+    assert not missing
+    frame = answer.to_frame()
+    assert frame["bandwidth_hz"].tolist() == arrays["bandwidth_hz"]
+    own = {f.name for f in fields(answer) if isinstance(v := getattr(answer, f.name), np.ndarray) and v.shape == (3,)}
+    assert own <= set(frame.columns)
+
+
+def test_of_what_is_infeasible_the_dictionary_says_why() -> None:
+    problem = ka.Problem(ka.Cell(1.0, 4e-21, 1.0), ka.Devices([1e-11], 0.1, 5e6, 0.2, pruning_ratio_max=0.5))
+    found = ka.solve_bits(problem, [2, 8], [0.1, 0.0], throw=False).to_dict()
+    assert set(found) == {"status", "diagnosis"}
+    assert "bandwidth" in found["diagnosis"]["message"]
 
 
 def test_a_prompt_shows_numbers_status_and_verdict(solution: ka.Solution) -> None:

@@ -13,35 +13,39 @@ from kktalloc._certificate.certificate import verdict
 from kktalloc._problem.regime import Regime
 from kktalloc._problem.shown import Rows, counted, table
 
+_ASKED = ("problem", "menu", "diagnosis")  # what was asked, and what has a place of its own
+
 if TYPE_CHECKING:
     import pandas as pd
 
     from kktalloc._questions.diagnosis import Diagnosis
 
-_ARRAYS = ("pruning_ratio", "bandwidth_hz", "tx_power_w", "upload_s", "latency_s", "energy_j", "clock", "objective")
-
-# A `kktalloc.Solution`, which is made of this module's functions: its type would close a circle of imports.
-Solution: TypeAlias = Any
 Answer: TypeAlias = Any
-"""Any `Judged` with the arrays of an allotment."""
+"""Any `Judged`, which has this module's functions as methods: its type would close a circle of imports."""
 
 
-def solution_object(solution: Solution) -> dict[str, Any]:
-    """The JSON object: the solution's field names, or `status` and `diagnosis` where there is none.
+def answer_object(answer: Answer) -> dict[str, Any]:
+    """The JSON object: the answer's field names, or `status` and `diagnosis` where there is none.
 
     In a batch every entry is an array over the problems, with null where a problem has no solution.
     """
-    status = np.asarray(solution.status, dtype=object)
+    status = np.asarray(answer.status, dtype=object)
     found: dict[str, Any] = {"status": plain(status)}
-    if solution.diagnosis is not None:
-        found["diagnosis"] = _diagnosis_object(solution.diagnosis)
+    if answer.diagnosis is not None:
+        found["diagnosis"] = _diagnosis_object(answer.diagnosis)
     if all(s.name == "INFEASIBLE" for s in status.flat):
         return found
-    found |= {name: plain(getattr(solution, name)) for name in _ARRAYS}
-    found["regime"] = plain(np.vectorize(_regime_name, otypes=[object])(solution.regime))
-    prices = {f.name: getattr(solution.prices, f.name) for f in fields(solution.prices)}
-    found["prices"] = plain({name: price for name, price in prices.items() if price is not None})
-    judged = solution.certificate
+    for name in (f.name for f in fields(answer) if f.name not in _ASKED):
+        value = getattr(answer, name)
+        if name == "regime":
+            value = np.vectorize(_regime_name, otypes=[object])(value)
+        elif name == "prices":
+            prices = {f.name: getattr(value, f.name) for f in fields(value)}
+            value = {name: price for name, price in prices.items() if price is not None}
+        elif name == "solution":
+            value = answer_object(value)
+        found[name] = plain(value)
+    judged = answer.certificate
     found["certificate"] = {"ok": judged.ok} | plain({f.name: getattr(judged, f.name) for f in fields(judged)})
     return found
 
@@ -85,22 +89,30 @@ def plain(value: Any) -> Any:
 _PER_DEVICE = ("pruning_ratio", "bandwidth_hz", "tx_power_w", "upload_s", "latency_s", "energy_j")
 
 
-def solution_frame(solution: Solution) -> pd.DataFrame:
-    """One row per device, problem by problem; what is infeasible is NaN."""
+def answer_frame(answer: Answer) -> pd.DataFrame:
+    """One row per device, problem by problem, a column for all that the answer says of each; NaN if infeasible."""
     import pandas as pd  # only for those who ask
 
-    shape = solution.problem.shape
+    shape = answer.problem.shape
     levels = [*(f"problem_{axis}" for axis in range(len(shape) - 2)), "problem"][: len(shape) - 1]
     where = np.indices(shape).reshape(len(shape), -1)
     index: pd.Index = pd.Index(where[0], name="device")
     if levels:
         index = pd.MultiIndex.from_arrays(list(where), names=[*levels, "device"])
-    columns = {name: np.asarray(getattr(solution, name)).reshape(-1) for name in (*_PER_DEVICE, "clock")}
-    columns["regime"] = np.array([_regime_name(int(code)) for code in np.asarray(solution.regime).flat], dtype=object)
-    names = np.asarray(solution.problem.devices.name)
+    columns = {name: values.reshape(-1) for name, values in _of_devices(answer).items()}
+    if "regime" in columns:
+        columns["regime"] = np.array([_regime_name(int(code)) for code in columns["regime"]], dtype=object)
+    names = np.asarray(answer.problem.devices.name)
     if (names != "").any():
         columns = {"name": names.reshape(-1), **columns}
     return pd.DataFrame(columns, index=index)
+
+
+def _of_devices(answer: Answer) -> dict[str, np.ndarray]:
+    """The arrays that have an entry for each device; those of the solution that the answer holds come first."""
+    held = _of_devices(answer.solution) if hasattr(answer, "solution") else {}
+    own = {f.name: np.asarray(getattr(answer, f.name)) for f in fields(answer) if f.name not in (*_ASKED, "solution")}
+    return held | {name: values for name, values in own.items() if values.shape == answer.problem.shape}
 
 
 def headline(answer: Answer, numbers: str = "") -> str:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from enum import StrEnum
 from functools import cached_property, wraps
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from kktalloc._problem.kernel import kernel
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.stats import Stats
 from kktalloc._questions.diagnosis import Diagnosis
+from kktalloc._questions.export import answer_frame, answer_object
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Status(StrEnum):
@@ -59,6 +63,17 @@ class Judged:
         if not code.ndim:
             return members[int(code)]
         return np.array(members, dtype=object)[code]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer in JSON's types, with the field names of its class; of an infeasible problem status, diagnosis.
+
+        Lists for arrays, None for what is not finite, the status as a word; as ``kktalloc solve --json`` prints it.
+        """
+        return answer_object(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per device (and problem), a column for all that is said of each; needs pandas."""
+        return answer_frame(self)
 
 
 def nothing_to_judge(answer: Judged) -> bool:

@@ -50,7 +50,9 @@ class EnergyQueue(Shown):
         _amounts("backlog_j", self.backlog_j)
         _amounts("patience_j2", self.patience_j2, 5e-324, "> 0")
         try:
-            budget, backlog = np.broadcast_arrays(as_float64("average_j", self.average_j), as_float64("backlog_j", self.backlog_j))
+            budget, backlog = np.broadcast_arrays(
+                as_float64("average_j", self.average_j), as_float64("backlog_j", self.backlog_j)
+            )
         except ValueError:
             raise ValueError(
                 f"backlog_j {np.shape(self.backlog_j)} and average_j {np.shape(self.average_j)}: must go together"

@@ -22,11 +22,11 @@ from kktalloc._problem.stats import enter, measured
 from kktalloc._problem.threads import check_threads
 from kktalloc._problem.variant import refuse_total_power, rows
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
-from kktalloc._questions.export import device_table, headline, limits, solution_frame, solution_object
+from kktalloc._questions.export import device_table, headline, limits
 from kktalloc._questions.judgement import InfeasibleError, Judged, close, nothing_to_judge
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 
 _CLOCK_PRICES = ("clock_max", "clock_min", "circuit_power_per_w")
@@ -101,17 +101,6 @@ class Solution(Shown, Judged, Allotment):
         if not self.problem.clocked:
             return {}
         return {"clock": self.clock} | {n: getattr(self.prices, n) for n in _CLOCK_PRICES}
-
-    def to_dict(self) -> dict[str, Any]:
-        """The solution in JSON's types, with the field names of this class; of an infeasible problem status, diagnosis.
-
-        Lists for arrays, None for what is not finite, the status as a word; as ``kktalloc solve --json`` prints it.
-        """
-        return solution_object(self)
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per device (and problem); needs pandas."""
-        return solution_frame(self)
 
     def _shown(self) -> tuple[str, Rows]:
         one = not self.problem.batch_shape
