@@ -5,9 +5,11 @@ band (TDMA); the cost is the energy of all and a weight times the time. It falls
 with the computing time, and the shares of the sending time; both are solved to optimality here, as in the paper.
 Sending one after the other in the whole band takes the energy of sending side by side in shares of it, so that the
 model is one of ours with a common moment added.
-Constants chosen after what is publicly known of the paper, not checked against its text: 10 to 20 cycles/bit and 5 to
-10 MB of samples, 2e-28/2 J/cycle/Hz^2, 0.3 to 2 GHz, 1 MHz, 25 kB.
-Chosen freely: channels of comparison.py, a weight of time of 0.5 J/s, peak power that does not bind.
+Constants are those of the authors' own code of the model (Tran et al., INFOCOM 2019; github.com/nhatminh/FEDL-INFOCOM,
+julia/Setting.jl and TrafficGen.jl, phones that differ): 5 to 10 MB of samples, 10 to 30 cycles/bit, 0.3 GHz to a top of
+1 to 2 GHz, 2e-28/2 J/cycle/Hz^2, 25,000 nats, 1 MHz, noise of 1e-10 W, 2 to 50 m at 1e-4 m^4/d^4 with Rayleigh fading, and
+of its weights of time 0.5 J/s. Ten phones. Limits of power (0.2 to 1 W there) are left out of both: with them sending in
+turns takes more than sending side by side.
 
 Optimum: `kktalloc.least_cost`, in which each phone sends as soon as it has computed.
 
@@ -17,25 +19,26 @@ Run: python examples/papers/fedl.py
 from __future__ import annotations
 
 import numpy as np
-from comparison import Comparison, certified, channels, timed
+from comparison import Comparison, certified, timed
 from scipy.optimize import minimize_scalar
 from scipy.special import lambertw
 
 import kktalloc as ka
 
-FASTEST_HZ, TIME_WEIGHT = 2e9, 0.5
+TIME_WEIGHT, SLOWEST_HZ, BAND_HZ, NO_LIMIT_W = 0.5, 0.3e9, 1e6, 1e4
 
 
 def problem() -> ka.Problem:
     """Ten phones; see above."""
-    gain, noise = channels(10, seed=5, radius_m=100.0)
     rng = np.random.default_rng(6)
-    cycles = rng.uniform(10, 20, 10) * rng.uniform(5, 10, 10) * 8e6
+    gain = 1e-4 * rng.uniform(2.0, 50.0, 10) ** -4 * rng.standard_exponential(10)
+    cycles = rng.integers(10, 31, 10) * rng.uniform(5.0, 10.0, 10) * 8e6
+    fastest_hz = rng.uniform(1e9, 2e9, 10)
     devices = ka.Devices(
-        gain, 2.0, 200e3, cycles / FASTEST_HZ, pruned_compute_j=1e-28 * cycles * FASTEST_HZ**2,
-        clock_min=0.15, clock_max=1.0, pruning_ratio_max=0.0,
+        gain, NO_LIMIT_W, 25e3 / np.log(2.0), cycles / fastest_hz, pruned_compute_j=1e-28 * cycles * fastest_hz**2,
+        clock_min=SLOWEST_HZ / fastest_hz, clock_max=1.0, pruning_ratio_max=0.0,
     )  # fmt: skip
-    return ka.Problem(ka.Cell(1e6, noise, 60.0), devices)
+    return ka.Problem(ka.Cell(BAND_HZ, 1e-10 / BAND_HZ, 60.0), devices)
 
 
 def own_method(problem: ka.Problem) -> float:

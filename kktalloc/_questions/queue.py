@@ -19,7 +19,7 @@ class EnergyQueue(Shown):
     """What each device has spent beyond its average budget, and the price of a joule that follows from it.
 
     After a round the backlog is ``Z <- max(Z + E - average_j, 0)``, and in the next a joule costs ``Z / patience_j2``:
-    who has overspent finds energy dear (drift plus penalty; Neely, Stochastic Network Optimization, 2010, section 4.2).
+    who has overspent finds energy dear (drift plus penalty; Neely, Stochastic Network Optimization, 2010, chapter 4).
     From ``Z(R) >= Z(0) + sum (E - average_j)`` the average over R rounds exceeds its budget by at most ``Z(R)/R``,
     whatever the channels do. A backlog rises only while the price is low enough to spend more than the budget, so that
     it stays within a bound in proportion to `patience_j2`, and the excess is O(1/R).
