@@ -3,9 +3,9 @@ that the allocation problem of every round at once (batch axis = rounds)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fltrain import radio as bridge
 
 FloatArray = NDArray[np.float64]
+_T = TypeVar("_T", ka_radio.Phones, ka_radio.Work)
 
 PATH_LOSS = {"macro_3gpp": channel.MACRO_3GPP, "hotzone_3gpp": channel.HOTZONE_3GPP}
 """Path-loss laws by the name that a config uses; shadowing and least distance belong to the law."""
@@ -58,14 +59,18 @@ def cell_of(radio: Radio, phones: Phones) -> bridge.Radio:
     from fltrain import radio as bridge  # with torch
 
     cell = ka.Cell(radio.bandwidth_hz, uplink_noise_psd_w_per_hz(radio), 1.0)
-    handsets = ka_radio.Phones(
+    return bridge.Radio(cell, _handsets(radio, phones), links.Gains(phones.channel_gain), _downlink(radio))
+
+
+def _handsets(radio: Radio, phones: Phones) -> ka_radio.Phones:
+    """Computing is C = cycles_per_flop * FLOPs cycles, C / f seconds and kappa C f^2 joules."""
+    return ka_radio.Phones(
         flop_per_s=radio.clock_hz / phones.cycles_per_flop,
         joule_per_flop=radio.switched_capacitance * radio.clock_hz**2 * phones.cycles_per_flop,
         tx_power_max_w=channel.dbm_to_w(radio.tx_power_dbm),
         pa_efficiency=radio.pa_efficiency,
         energy_budget_j=inf if radio.energy_budget_j is None else radio.energy_budget_j,
     )
-    return bridge.Radio(cell, handsets, links.Gains(phones.channel_gain), _downlink(radio))
 
 
 def _downlink(radio: Radio) -> links.Downlink:
@@ -81,6 +86,7 @@ def _downlink(radio: Radio) -> links.Downlink:
 class Demand:
     """What one round costs each phone before anything is decided; seconds and joules, (R, K) or (K,)."""
 
+    work: ka_radio.Work
     broadcast_s: FloatArray
     """(R, 1): until the device with the worst downlink has the model."""
     local_s: FloatArray
@@ -98,19 +104,20 @@ class Demand:
 def demand(radio: Radio, phones: Phones, workload: Workload) -> Demand:
     """Counted work as time and energy on these phones.
 
-    Computing is C = cycles_per_flop * FLOPs cycles, C / f seconds and kappa C f^2 joules. The broadcast is one
-    transmission for all over the whole band, see `links.Downlink`.
+    The broadcast is one transmission for all over the whole band, see `links.Downlink`.
     """
-    joule_per_cycle = radio.switched_capacitance * radio.clock_hz**2
-    local_flops = workload.personal_flops + workload.probe_flops + workload.dense_flops
-    local_cycles = local_flops * phones.cycles_per_flop
-    pruned_cycles = workload.pruned_flops * phones.cycles_per_flop
+    work = ka_radio.Work.of(workload)
+    cell = ka.Cell(radio.bandwidth_hz, uplink_noise_psd_w_per_hz(radio), 1.0)
+    # A clock without a broadcast: what is left of the fixed time is the phone's own.
+    alone = ka_radio.Clock(cell, _handsets(radio, phones)).devices(work, phones.channel_gain)
+    rate = _downlink(radio).bit_per_s(phones.channel_gain)
     return Demand(
-        broadcast_s=workload.broadcast_bits.max() / _downlink(radio).bit_per_s(phones.channel_gain)[..., None],
-        local_s=local_cycles / radio.clock_hz,
-        local_j=local_cycles * joule_per_cycle,
-        pruned_s=pruned_cycles / radio.clock_hz,
-        pruned_j=pruned_cycles * joule_per_cycle,
+        work=work,
+        broadcast_s=workload.broadcast_bits.max() / rate[..., None],
+        local_s=np.asarray(alone.fixed_latency_s),
+        local_j=np.asarray(alone.fixed_energy_j),
+        pruned_s=np.asarray(alone.pruned_compute_s),
+        pruned_j=np.asarray(alone.pruned_compute_j),
         payload_bits=workload.payload_bits,
         overhead_bits=workload.overhead_bits,
         weight=workload.weight,
@@ -137,32 +144,20 @@ def problem(
     With `shared_band` false each device gets an equal slice that it cannot give away: R x K problems of one
     device, shape (R, K, 1). `deadline_s` has the batch shape, or broadcasts to it.
     """
-    devices = len(phones.distance_m)
-
-    def lay(values: FloatArray) -> FloatArray:
-        full = np.broadcast_to(values, phones.channel_gain.shape)
-        return full if shared_band else full[..., None]
-
-    cell = ka.Cell(
-        bandwidth_hz=radio.bandwidth_hz if shared_band else radio.bandwidth_hz / devices,
-        noise_psd_w_per_hz=uplink_noise_psd_w_per_hz(radio),
-        deadline_s=deadline_s,
+    handsets, work, gain = _handsets(radio, phones), need.work, phones.channel_gain
+    rate, band_hz = _downlink(radio).bit_per_s(gain), radio.bandwidth_hz
+    if not shared_band:
+        handsets, work, gain, rate = _alone(handsets), _alone(work), gain[..., None], rate[:, None]
+        band_hz /= len(phones.distance_m)
+    clock = ka_radio.Clock(
+        ka.Cell(band_hz, uplink_noise_psd_w_per_hz(radio), deadline_s),
+        replace(handsets, pruning_ratio_max=pruning_ratio_max),
+        rate,
     )
-    return ka.Problem(
-        cell,
-        ka.Devices(
-            channel_gain=lay(phones.channel_gain),
-            tx_power_max_w=channel.dbm_to_w(radio.tx_power_dbm),
-            payload_bits=lay(need.payload_bits),
-            overhead_bits=lay(need.overhead_bits),
-            pruned_compute_s=lay(need.pruned_s),
-            fixed_latency_s=lay(need.broadcast_s + need.local_s),
-            energy_budget_j=inf if radio.energy_budget_j is None else radio.energy_budget_j,
-            pruned_compute_j=lay(need.pruned_j),
-            fixed_energy_j=lay(need.local_j),
-            pa_efficiency=radio.pa_efficiency,
-            pruning_ratio_max=pruning_ratio_max,
-            weight=lay(need.weight),
-        ),
-        pruning_error,
-    )
+    return clock.problem(work, gain, pruning_error)
+
+
+def _alone(of: _T) -> _T:
+    """Each phone as the only one of a problem: values (K,) as (K, 1)."""
+    every = {field.name: getattr(of, field.name) for field in fields(of)}
+    return replace(of, **{name: value[:, None] for name, value in every.items() if np.ndim(value)})
