@@ -68,7 +68,8 @@ def check_share(k: int, share: DeviceData) -> DeviceData:
     """One device's data, checked for itself (see `check_shares`)."""
     if not isinstance(share, DeviceData):
         raise ValueError(f"shares[{k}] must be a DeviceData, got {type(share).__name__}")
-    parts = {name: _tensor(value, f"shares[{k}].{name}") for name, value in vars(share).items()}
+    given = {name: value for name, value in vars(share).items() if name != "name"}
+    parts = {name: _tensor(value, f"shares[{k}].{name}") for name, value in given.items()}
     for part in ("train", "test"):
         x, y = parts[f"{part}_x"], parts[f"{part}_y"]
         if not x.ndim or not y.ndim or len(y) == 0 or len(x) != len(y):
@@ -84,7 +85,7 @@ def check_share(k: int, share: DeviceData) -> DeviceData:
             least = "" if y.is_complex() else f", least {whole.min().item()}"
             raise ValueError(f"{name} must hold labels 0, 1, ... as whole numbers, got {y.dtype}{least}")
         parts[f"{part}_x"], parts[f"{part}_y"] = x.to(_TAKEN_AS.get(x.dtype, x.dtype)), whole
-    return DeviceData(**parts)
+    return DeviceData(**parts, name=share.name)
 
 
 def _tensor(value: Any, name: str) -> torch.Tensor:

@@ -32,9 +32,9 @@ class Dataset(Shown):
         Labels in 0 .. classes - 1.
     classes : int
         Number of classes.
-    users : int64 (N,), optional
-        Who each sample comes from, for partitions by user. Several columns (N, columns), such as person and device,
-        become one number for each distinct row.
+    users : (N,), optional
+        Who each sample comes from, numbers or names, for partitions by user. Several columns (N, columns), such as
+        person and device, become one name for each row, ``person/device``.
 
     Raises
     ------
@@ -46,7 +46,7 @@ class Dataset(Shown):
     x: NDArray[np.float32] | NDArray[np.int64]
     y: NDArray[np.int64]
     classes: int
-    users: NDArray[np.int64] | None = None
+    users: NDArray[Any] | None = None
 
     def _shown(self) -> tuple[str, Rows]:
         by = "" if self.users is None else f", by {counted(len(np.unique(self.users)), 'user')}"
@@ -93,10 +93,11 @@ def _numbers(value: object, name: str) -> NDArray[Any]:
 
 
 def _one_column(labels: NDArray[Any]) -> NDArray[Any]:
-    """Labels (N,) as they are; of several columns the number of each distinct row, in sorted order."""
+    """Labels (N,) as they are; of several columns one name for each row."""
     if labels.ndim != 2:
         return labels
-    return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
+    rows, of = np.unique(labels, axis=0, return_inverse=True)
+    return np.array(["/".join(map(str, row)) for row in rows])[of.reshape(-1)]
 
 
 def load_digits() -> Dataset:
@@ -168,10 +169,8 @@ def load_npz(
         The files.
     x, y, users : str
         Their members: inputs (N, ...), whose shape is kept; labels (N,), whose sorted distinct values become 0, 1, ...;
-        and, if given, who made each sample, by one member or several together. Users are numbered in sorted order, as
-        labels are: of one member, user i is ``np.unique(member)[i]``; of several, each distinct row has a number, in
-        the order of the first member, then of the second. Inputs stored as bytes are divided by
-        255, other whole numbers stay whole, all else becomes float32.
+        and, if given, who made each sample, by one member or several together (see `Dataset.users`). Inputs stored as
+        bytes are divided by 255, other whole numbers stay whole, all else becomes float32.
     name : str, optional
         Default: the first file's name.
     add_channel : bool
@@ -208,8 +207,10 @@ def load_npz(
     if inputs.dtype == np.uint8:
         inputs = inputs.astype(np.float32) / np.float32(255.0)
     labels, encoded = np.unique(np.concatenate(parts[y]), return_inverse=True)
-    columns = [np.unique(np.concatenate(parts[member]), return_inverse=True)[1] for member in who]
-    made_by = None if not who else columns[0] if len(who) == 1 else np.stack(columns, axis=1)
+    columns = [np.concatenate(parts[member]) for member in who]
+    if len(columns) > 1:  # of whatever kinds
+        columns = [np.stack([column.astype(str) for column in columns], axis=1)]
+    made_by = columns[0] if columns else None
     return Dataset(name or files[0].stem, inputs, encoded, len(labels), made_by)
 
 

@@ -329,7 +329,7 @@ def _shared(tensor: torch.Tensor) -> torch.Tensor:
 def _require_shared_memory(uploads: int, shares: Sequence[DeviceData]) -> None:
     if not _SHARED_MEMORY.is_dir():
         return
-    tensors = [t for share in shares for t in vars(share).values()]
+    tensors = [t for share in shares for t in share.tensors]
     needed = uploads + sum(t.nbytes for t in tensors)
     status = os.statvfs(_SHARED_MEMORY)
     free = status.f_bavail * status.f_frsize

@@ -28,7 +28,7 @@ def identity(split: Split, shares: Sequence[DeviceData], config: TrainConfig) ->
     """What must be equal for a run to go on from a checkpoint: all but ``rounds``, which may grow."""
     data = 0
     for share in shares:
-        for tensor in vars(share).values():
+        for tensor in share.tensors:
             data = _crc(tensor, data)
     own = config.to_dict() | of_model(split) | {"devices": len(shares), "data": data}
     return own | ({_OUTPUTS: _outputs(split, shares[0])} if shares else {})

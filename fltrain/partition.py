@@ -27,18 +27,27 @@ class DeviceData(Shown):
         Training and held-out inputs, from the same distribution and disjoint.
     train_y, test_y : int64 tensors (n,)
         Their labels. Training also takes NumPy arrays and other types of numbers (see docs/training.md).
+    name : str
+        Whose they are, where all samples come from one of the data set's users; otherwise empty.
     """
 
     train_x: torch.Tensor
     train_y: torch.Tensor
     test_x: torch.Tensor
     test_y: torch.Tensor
+    name: str = ""
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Inputs and labels to train on, inputs and labels held out."""
+        return self.train_x, self.train_y, self.test_x, self.test_y
 
     def _shown(self) -> tuple[str, Rows]:
         trained, held = (np.asarray(y) for y in (self.train_y, self.test_y))
         labels, counts = np.unique(trained, return_counts=True)
         shape = tuple(self.train_x.shape[1:])
-        line = f"{counted(len(trained), 'sample')} to train on, {len(held)} held out, of {shape}"
+        line = f"{self.name}: " if self.name else ""
+        line += f"{counted(len(trained), 'sample')} to train on, {len(held)} held out, of {shape}"
         return line, table("label", list(map(str, labels)), {"to train on": counts})
 
 
@@ -70,8 +79,8 @@ def partition(
         a number of devices as possible, and its samples are cut evenly among them (McMahan et al. 2017).
         ``dirichlet``: each class is cut by proportions drawn from a symmetric Dirichlet distribution (Hsu et
         al. 2019), drawn again until every device has data. ``iid``: dealt at random, evenly.
-        ``by_user``: a device is one of the users of `data.users` with 2 samples or more, in the order of their numbers;
-        if there are more such users than devices, some are drawn.
+        ``by_user``: a device is one of the users of `data.users` with 2 samples or more, in sorted order; if there are
+        more such users than devices, some are drawn. `DeviceData.name` says who it is.
     seed : int
         The same seed gives the same partition.
     classes_per_device : int
@@ -217,8 +226,10 @@ def _labels(data: Dataset, groups: ArrayLike) -> NDArray[Any]:
 
 
 def _share(data: Dataset, train: NDArray[np.int64], test: NDArray[np.int64]) -> DeviceData:
-    own = [part[of] for of in (train, test) for part in (data.x, data.y)]
-    return DeviceData(*(torch.from_numpy(array) for array in own))
+    train_x, train_y, test_x, test_y = (torch.from_numpy(part[of]) for of in (train, test) for part in (data.x, data.y))
+    users = set() if data.users is None else set(data.users[np.concatenate([train, test])].tolist())
+    name = str(users.pop()) if len(users) == 1 else ""
+    return DeviceData(train_x, train_y, test_x, test_y, name)
 
 
 def _by_user(data: Dataset, devices: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:

@@ -93,11 +93,26 @@ def _parser() -> argparse.ArgumentParser:
         "How long each round should be when training may take a given time. Exit code 0: done; 2: bad input; "
         "3: not one round fits; 130: interrupted.",
         "kktalloc plan scenario.toml assumptions.toml --total-time 600",
+        "kktalloc plan scenario.toml assumptions.toml --total-time 600 --json",
+        "",
+        "assumptions.toml (the fields of kktalloc.bound.Constants and Schedule):",
+        "  [constants]",
+        "  smoothness_u = 2.0            # Lipschitz constants of the gradients",
+        "  smoothness_v = 1.0",
+        "  gradient_noise_u_var = 0.5    # of one stochastic gradient",
+        "  gradient_noise_v_var = 0.5",
+        "  pruning_radius = 1.0          # D: pruning rho takes rho D^2 of |u|^2",
+        "  heterogeneity = 0.3           # of the devices' gradients, squared",
+        "  coverage = 1.0                # least weight that keeps a coordinate",
+        "  initial_gap = 2.3             # loss at the start less a lower bound",
+        "  [schedule]                    # the number of rounds is what is asked for",
+        "  local_steps = 5",
+        "  personal_steps = 5",
+        "  learning_rate_u = 0.01",
+        "  learning_rate_v = 0.01",
     )
     plan.add_argument("scenario", help=scenario)
-    plan.add_argument(
-        "assumptions", type=Path, help="TOML or JSON with the tables constants and schedule, see kktalloc.bound"
-    )
+    plan.add_argument("assumptions", type=Path, help="TOML or JSON with the tables constants and schedule, as below")
     plan.add_argument("--total-time", type=float, required=True, metavar="S", help="of all rounds together, seconds")
     plan.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -9,7 +9,9 @@ import argparse
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -21,14 +23,16 @@ def run(program: str, body: Callable[[], int], interrupted: Callable[[], str] = 
 
     Whatever stops it is told in one line that begins with `program`: bad input, a file or stream that cannot be read
     or written, memory that runs out, a part that is not installed (2); Ctrl-C, with the words of `interrupted` (130).
-    A reader of the output that leaves is no error to tell of (141). Other exceptions are faults of the program: they
-    pass, with their traceback.
+    A reader of the output that leaves is no error to tell of (141). Warnings are a line each. Other exceptions are
+    faults of the program: they pass, with their traceback.
     """
     if sys.stderr is None:  # closed: whoever closed it wants to hear nothing
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     try:
         try:
-            return body()
+            with warnings.catch_warnings():
+                warnings.showwarning = partial(_warned, program)
+                return body()
         finally:  # also after argparse's help, which ends by SystemExit
             _flush()
     except BrokenPipeError:
@@ -95,6 +99,12 @@ class Parser(argparse.ArgumentParser):
             emit(message)
         else:
             super()._print_message(message, file)
+
+
+def _warned(program: str, message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """In place of Python's own words, which tell a file of this program and a line of it."""
+    with contextlib.suppress(OSError):  # nobody listens
+        print(f"{program}: warning: {printable(str(message))}", file=sys.stderr, flush=True)
 
 
 def _stopped(program: str, why: str, code: int) -> int:

@@ -14,6 +14,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kktalloc._problem.arrays import as_float64
+from kktalloc._problem.problem import FINITE, expect, in_range
 from kktalloc.channel import rayleigh_mrc
 from kktalloc.traces import Trace
 
@@ -112,6 +114,10 @@ class Gains:
 
     channel_gain: ArrayLike
 
+    def __post_init__(self) -> None:
+        """Look at the gains."""
+        _look_at_gains("channel_gain", self.channel_gain, (1, 2))
+
     def gain(self, round_index: int, time_s: float) -> FloatArray:
         """The row of this round; ValueError if there is none."""
         rows = np.atleast_2d(np.asarray(self.channel_gain, dtype=np.float64))
@@ -144,6 +150,11 @@ class Fading:
     antennas: int = 1
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Look at gains and antennas."""
+        _look_at_gains("path_gain", self.path_gain, (1,))
+        _look_at_antennas(self.antennas)
+
     def gain(self, round_index: int, time_s: float) -> FloatArray:
         """Path gain times the fading of this round."""
         path = np.asarray(self.path_gain, dtype=np.float64)
@@ -175,6 +186,19 @@ class Drives:
     offset_s: ArrayLike = 0.0
     antennas: int = 1
     handover_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Look at every field."""
+        if not isinstance(self.traces, Sequence):
+            raise TypeError(f"traces: expected one for each phone, in a list, got {type(self.traces).__name__}")
+        for k, trace in enumerate(self.traces):
+            expect(f"traces[{k}]", trace, Trace)
+        offset = as_float64("offset_s", self.offset_s)
+        if offset.shape not in ((), (len(self.traces),)):
+            raise ValueError(f"offset_s: shape {offset.shape} for {len(self.traces)} traces; a number holds for all")
+        in_range("offset_s", offset, 0.0, False, FINITE)
+        _look_at_antennas(self.antennas)
+        in_range("handover_s", as_float64("handover_s", self.handover_s), 0.0, False, FINITE)
 
     def gain(self, round_index: int, time_s: float) -> FloatArray:
         """What the drives say at this time; ValueError once one of them is over."""
@@ -237,8 +261,28 @@ class Downlink:
     noise_psd_w_per_hz: float
     antennas: int = 1
 
+    def __post_init__(self) -> None:
+        """Look at every field."""
+        for name in ("tx_power_w", "bandwidth_hz", "noise_psd_w_per_hz"):
+            in_range(name, as_float64(name, getattr(self, name)), 0.0, True, FINITE)
+        _look_at_antennas(self.antennas)
+
     def bit_per_s(self, gain: ArrayLike) -> FloatArray:
         """Shannon rate to the worst of the phones with these uplink gains ``(..., K)``, shape ``(...)``."""
         noise_w = self.noise_psd_w_per_hz * self.bandwidth_hz
         snr = self.tx_power_w * np.asarray(gain, dtype=np.float64) / self.antennas / noise_w
         return np.asarray(self.bandwidth_hz * np.log2(1.0 + snr).min(axis=-1))
+
+
+def _look_at_gains(name: str, gain: ArrayLike, dimensions: tuple[int, ...]) -> None:
+    """A ValueError that names the first gain that is none; NaN stands for no service."""
+    gains = as_float64(name, gain)
+    if gains.ndim not in dimensions:
+        shapes = " or ".join(("(K,)", "(R, K)")[d - 1] for d in dimensions)
+        raise ValueError(f"{name}: shape {gains.shape}, must be {shapes}")
+    in_range(name, np.where(np.isnan(gains), 0.0, gains), 0.0, False, FINITE)
+
+
+def _look_at_antennas(antennas: int) -> None:
+    if antennas < 1 or antennas != int(antennas):
+        raise ValueError(f"antennas = {antennas!r}: must be a whole number >= 1")

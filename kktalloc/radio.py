@@ -21,8 +21,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kktalloc._problem.arrays import as_float64
 from kktalloc._problem.curves import PruningError
-from kktalloc._problem.problem import Cell, Devices, Problem
+from kktalloc._problem.problem import FINITE, Cell, Devices, Problem, expect, in_range, joint_shape
 from kktalloc._problem.shown import Rows, Shown, counted, span, table
 from kktalloc._questions.least import least_deadline
 from kktalloc._questions.select import select
@@ -96,6 +97,10 @@ class Work:
     broadcast_bits: ArrayLike = 0.0
     weight: ArrayLike | None = None
 
+    def __post_init__(self) -> None:
+        """Look at every field."""
+        _look_at("work", self)
+
     @classmethod
     def of(cls, counted: Counted) -> Work:
         """The work that `fltrain.count_workload` has counted."""
@@ -136,6 +141,10 @@ class Phones:
     pa_efficiency: ArrayLike = 1.0
     energy_budget_j: ArrayLike = inf
     pruning_ratio_max: ArrayLike = 1.0
+
+    def __post_init__(self) -> None:
+        """Look at every field."""
+        _look_at("phones", self)
 
 
 @dataclass(frozen=True, repr=False)
@@ -180,6 +189,13 @@ class Clock:
     phones: Phones
     broadcast_bit_per_s: ArrayLike = inf
 
+    def __post_init__(self) -> None:
+        """Look at every field."""
+        expect("cell", self.cell, Cell)
+        expect("phones", self.phones, Phones)
+        rate = as_float64("broadcast_bit_per_s", self.broadcast_bit_per_s)
+        in_range("broadcast_bit_per_s", rate, *_POSITIVE[:2], inf)
+
     def problem(self, work: Work, channel_gain: ArrayLike, pruning_error: PruningError | None = None) -> Problem:
         """The allocation problem of a round, or of a batch of rounds.
 
@@ -197,11 +213,21 @@ class Clock:
     def devices(self, work: Work, channel_gain: ArrayLike) -> Devices:
         """The phones as the allocator takes them; arguments as in `problem`."""
         phones = self.phones
-        speed, price = np.asarray(phones.flop_per_s, dtype=float), np.asarray(phones.joule_per_flop, dtype=float)
-        local, pruned = np.asarray(work.local_flops, dtype=float), np.asarray(work.pruned_flops, dtype=float)
-        rate = np.asarray(self.broadcast_bit_per_s, dtype=float)[..., None]
-        if not (speed > 0).all() or not (rate > 0).all():
-            raise ValueError("flop_per_s and broadcast_bit_per_s must be > 0")
+        expect("work", work, Work)
+        shapes = {"channel_gain": np.shape(as_float64("channel_gain", channel_gain))}
+        for whose, given in (("phones", phones), ("work", work)):
+            shapes |= {f"{whose}.{name}": value.shape for name, value in _values(whose, given).items()}
+        joint_shape(shapes)
+        speed, price, local, pruned = (
+            as_float64(name, value)
+            for name, value in (
+                ("phones.flop_per_s", phones.flop_per_s),
+                ("phones.joule_per_flop", phones.joule_per_flop),
+                ("work.local_flops", work.local_flops),
+                ("work.pruned_flops", work.pruned_flops),
+            )
+        )
+        rate = as_float64("broadcast_bit_per_s", self.broadcast_bit_per_s)[..., None]
         return Devices(
             channel_gain=channel_gain,
             tx_power_max_w=phones.tx_power_max_w,
@@ -236,10 +262,42 @@ class Clock:
             Some phone cannot do it at any deadline: no channel, no power, or too little energy.
         """
         dense = replace(self, phones=replace(self.phones, pruning_ratio_max=0.0))
-        shortest = least_deadline(dense.problem(work, channel_gain))
-        # A hair later: at the very edge of feasibility rounding decides.
-        later = replace(self.cell, deadline_s=np.asarray(shortest) * (1.0 + 1e-9))
+        shortest = np.asarray(least_deadline(dense.problem(work, channel_gain)))
+        # A hair later: at the very edge of feasibility rounding decides. Where none will do, one that is long for all
+        # that could, so that what is missing is told of nobody else.
+        longest = 1e3 * np.where(np.isfinite(shortest), shortest, np.asarray(self.cell.deadline_s)).max()
+        later = replace(self.cell, deadline_s=np.where(np.isfinite(shortest), shortest * (1.0 + 1e-9), longest))
         return _cost(solve(replace(dense, cell=later).problem(work, channel_gain)))
+
+
+# Least, whether it is excluded, and most, of every field.
+_AT_LEAST_0, _POSITIVE = (0.0, False, FINITE), (0.0, True, FINITE)
+_LIMITS = {
+    "flop_per_s": _POSITIVE,
+    "joule_per_flop": _AT_LEAST_0,
+    "tx_power_max_w": _AT_LEAST_0,
+    "pa_efficiency": (0.0, True, 1.0),
+    "energy_budget_j": (0.0, False, inf),
+    "pruning_ratio_max": (0.0, False, 1.0),
+    "pruned_flops": _AT_LEAST_0,
+    "payload_bits": _POSITIVE,
+    "local_flops": _AT_LEAST_0,
+    "overhead_bits": _AT_LEAST_0,
+    "broadcast_bits": _AT_LEAST_0,
+    "weight": _AT_LEAST_0,
+}
+
+
+def _values(table: str, given: Phones | Work) -> dict[str, FloatArray]:
+    """The fields that are given, as arrays."""
+    of = {field.name: getattr(given, field.name) for field in fields(given)}
+    return {name: as_float64(f"{table}.{name}", value) for name, value in of.items() if value is not None}
+
+
+def _look_at(table: str, given: Phones | Work) -> None:
+    """A ValueError that names the field, the index and the value that is no number, or out of range."""
+    for name, value in _values(table, given).items():
+        in_range(f"{table}.{name}", value, *_LIMITS[name])
 
 
 def _cost(solution: Solution) -> RoundCost:

@@ -179,6 +179,7 @@ def read_trace(path: str | Path, reference_signal_dbm: float) -> Trace:
     time_s: list[float] = []
     gain_db, why, cells = [], [], []
     begin: datetime | None = None
+    loud = ""  # the first row with more power than was sent
     for row in _rows(path, ("Timestamp", "NetworkMode", "RSRP"), ("RAWCELLID", "CellID")):
         stamp = row.stamp("Timestamp", "%Y.%m.%d_%H.%M.%S")
         begin = begin or stamp
@@ -190,8 +191,11 @@ def read_trace(path: str | Path, reference_signal_dbm: float) -> Trace:
         cells.append(row.cells.get("RAWCELLID", row.cells.get("CellID", "")))
         served = row.cells["NetworkMode"] in NETWORKS
         why.append(NO_NETWORK if not served else "" if RSRP_DBM[0] <= rsrp <= RSRP_DBM[1] else BAD_RSRP)
+        if not (loud or why[-1]) and gain_db[-1] > 0:
+            loud = f"{row.where}: RSRP = {row.cells['RSRP']} dBm, of {reference_signal_dbm:g} dBm sent"
     gain = np.where(np.array(why) == "", db_to_linear(gain_db), 0.0)
-    return steps(path.stem, time_s, gain, cell=cells, outage=why, hold_s=HOLD_S, source=str(path))
+    _warn_of_gain(loud)
+    return _steps(path.stem, time_s, gain, cells, why, HOLD_S, str(path))
 
 
 def read_csv(
@@ -210,7 +214,7 @@ def read_csv(
     cell
         Column of the serving cell; without one there are no handovers.
     hold_s
-        How long a sample holds, s; ``inf`` for ever.
+        How long a sample holds, s; ``inf`` for ever. Samples that are usually further apart are warned of.
 
     Raises
     ------
@@ -222,6 +226,7 @@ def read_csv(
     times: list[float] = []
     gains, cells = [], []
     begin: datetime | float | None = None
+    loud = ""  # the first row with more power than was sent
     for row in _rows(path, (time, gain_db) if cell is None else (time, gain_db, cell), ()):
         at = row.time(time)
         begin = at if begin is None else begin
@@ -230,7 +235,17 @@ def read_csv(
             raise ValueError(f"{row.where}: {time} = {row.cells[time]} is earlier than the row before")
         gains.append(row.gain(gain_db))
         cells.append("" if cell is None else row.cells[cell])
-    return steps(path.stem, times, gains, cell=cells, hold_s=hold_s, source=str(path))
+        if not loud and gains[-1] > 1:
+            loud = f"{row.where}: {gain_db} = {row.cells[gain_db]} dB"
+    _warn_of_gain(loud)
+    apart = float(np.median(np.diff(np.unique(times)))) if times and times[-1] > times[0] else 0.0
+    if apart > hold_s > 0:
+        warnings.warn(
+            f"{path}: samples are usually {apart:g} s apart and hold for hold_s = {hold_s:g} s: after each there is a "
+            "gap. A longer hold_s, or times in seconds?",
+            stacklevel=2,
+        )
+    return _steps(path.stem, times, gains, cells, None, hold_s, str(path))
 
 
 def _seconds_since(begin: datetime | float, at: datetime | float, where: str) -> float:
@@ -252,7 +267,6 @@ def steps(
     cell: Sequence[object] | NDArray[np.generic] | None = None,
     outage: Sequence[str] | None = None,
     hold_s: float = np.inf,
-    source: str | None = None,
 ) -> Trace:
     """A `Trace` of samples in arrays.
 
@@ -270,15 +284,37 @@ def steps(
         (N,) why there is no channel, empty where there is one; None: `NO_GAIN` where the gain is 0.
     hold_s
         How long a sample holds, s: after that there is a gap until the next.
-    source
-        What messages call it; the name if None.
 
     Raises
     ------
     ValueError
         Names the drive, the sample and the value that are wrong. A gain above 1 is only warned of.
     """
-    said = source or name
+    above = np.flatnonzero(np.ravel(np.asarray(gain, dtype=np.float64)) > 1)
+    _warn_of_gain(f"{name}: gain[{above[0]}] = {np.ravel(gain)[above[0]]:g}" if above.size else "")
+    return _steps(name, time_s, gain, cell, outage, hold_s, name)
+
+
+def _warn_of_gain(where: str) -> None:
+    """Warn of a sample with more power than was sent; `where` is empty if there is none."""
+    if where:
+        warnings.warn(
+            f"{where}: a linear gain of more than 1, so that more power would arrive than was sent; a path loss in dB "
+            "is a path gain with a minus before it",
+            stacklevel=3,
+        )
+
+
+def _steps(
+    name: str,
+    time_s: ArrayLike,
+    gain: ArrayLike,
+    cell: Sequence[object] | NDArray[np.generic] | None,
+    outage: Sequence[str] | None,
+    hold_s: float,
+    said: str,
+) -> Trace:
+    """As `steps`; messages begin with `said`."""
     times, gains = (
         np.asarray(time_s, dtype=np.float64),
         np.nan_to_num(np.asarray(gain, dtype=np.float64), nan=0.0, posinf=np.inf),
@@ -293,12 +329,6 @@ def steps(
         raise ValueError(f"{said}: time_s[{odd[0] + 1}] = {times[odd[0] + 1]:g} is earlier than the sample before")
     if (odd := np.flatnonzero(~((gains >= 0) & np.isfinite(gains)))).size:
         raise ValueError(f"{said}: gain[{odd[0]}] = {gains[odd[0]]:g}: must be >= 0 and finite")
-    if (odd := np.flatnonzero(gains > 1)).size:
-        warnings.warn(
-            f"{said}: gain[{odd[0]}] = {gains[odd[0]]:g}: more than 1, so that more power would arrive than was sent; "
-            "a path loss in dB is a path gain with a minus before it",
-            stacklevel=2,
-        )
     if not hold_s > 0:
         raise ValueError(f"{said}: hold_s = {hold_s:g}: must be > 0")
     if len(times) == 0 or times[0] == times[-1]:
@@ -432,9 +462,9 @@ def _rows(path: Path, needed: tuple[str, ...], one_of: tuple[str, ...]) -> Itera
         try:
             head = [name.strip() for name in next(reader, [])]
             if missing := [name for name in needed if name not in head]:
-                raise ValueError(f"{path} has no column {missing[0]}")
+                raise ValueError(f"{path} has no column {missing[0]}; it has {', '.join(head):.200}")
             if one_of and not set(one_of) & set(head):
-                raise ValueError(f"{path} has no column {' or '.join(one_of)}")
+                raise ValueError(f"{path} has no column {' or '.join(one_of)}; it has {', '.join(head):.200}")
             short: str | None = None
             for cells in reader:
                 where = f"{path}, row {reader.line_num}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import types
@@ -153,6 +154,15 @@ def test_bad_input_is_exit_code_2_and_one_line(
     assert captured.err.startswith(f"kktalloc: error: {path}: ")
     assert line in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_a_warning_is_one_line(tmp_path: Path):
+    path = tmp_path / "loss.toml"
+    path.write_text(re.sub(r"channel_gain = \[[^,]*", "channel_gain = [105.0", EXAMPLE.read_text()))
+    command = [sys.executable, "-m", "kktalloc", "solve", str(path), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr.startswith("kktalloc: warning: devices.channel_gain[0] = 105.0: more than 1, ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_an_unknown_engine_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

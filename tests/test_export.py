@@ -311,6 +311,10 @@ def test_an_allocation_from_elsewhere_is_judged(
         ("{", "not valid JSON"),
         ("[" * 100_000, "nested too deeply"),
         ('{"pruning_ratio": "a", "bandwidth_hz": 1, "tx_power_w": 1}', "pruning_ratio: expected a number"),
+        (
+            '{"pruning_ratio": [0, 0], "bandwidth_hz": 1, "tx_power_w": 1}',
+            "pruning_ratio: shape (2,) does not broadcast",
+        ),
     ):
         path.write_text(content)
         assert main(["certify", str(EXAMPLE), str(path)]) == 2
@@ -327,13 +331,47 @@ def test_plan_and_bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert found["solution"]["certificate"]["ok"] is True
     assert main([*asked, "0.01"]) == 3
     assert "infeasible" in capsys.readouterr().out
-    path.write_text(ASSUMPTIONS.replace("coverage", "covrage"))
-    assert main([*asked, "60"]) == 2
-    assert "constants: " in capsys.readouterr().err
+    path.write_text("".join(line for line in ASSUMPTIONS.splitlines(keepends=True) if "rounds" not in line))
+    assert main([*asked, "60", "--json"]) == 0  # it is what a plan chooses
+    assert json.loads(capsys.readouterr().out) == found
     assert main(["bench", "--devices", "3", "--repeats", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["runs"][0]["ok"] is True
     assert main(["bench", "--devices", "0"]) == 2
     assert capsys.readouterr().err == "kktalloc: error: --devices 0: must be >= 1\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("coverage", "covrage", "unknown field constants.covrage (did you mean coverage?)"),
+        ("[schedule]", "[shedule]", "unknown table shedule (did you mean schedule?)"),
+        ("coverage = ", "# ", "missing field constants.coverage"),
+        ("local_steps = ", "# ", "missing field schedule.local_steps"),
+        ("coverage = ", "coverage = 2 # ", "constants.coverage: must be finite and positive and at most 1; violated: "),
+        ("coverage = ", "coverage = 'x' # ", "constants.coverage: expected a number, got 'x'"),
+        ("local_steps = ", "local_steps = 1.5 # ", "schedule.local_steps: must be whole and at least 1; violated: "),
+        ("learning_rate_u = ", "learning_rate_u = 10 # ", "step condition: 1 - eta L_u tau > 0 violated: value "),
+    ],
+)
+def test_a_wrong_assumption_is_named(
+    tmp_path: Path, old: str, new: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "assumptions.toml"
+    assert old in ASSUMPTIONS
+    path.write_text(ASSUMPTIONS.replace(old, new, 1))
+    assert main(["plan", str(EXAMPLE), str(path), "--total-time", "60"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"kktalloc: error: {path}: {says}")
+    assert ("eta is schedule.learning_rate_u" in said) == ("step condition" in says)
+    assert said.count("\n") == 1
+
+
+def test_the_assumptions_of_the_help_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["plan", "--help"])
+    path = tmp_path / "assumptions.toml"
+    path.write_text("[constants]" + capsys.readouterr().out.partition("[constants]")[2])
+    assert main(["plan", str(EXAMPLE), str(path), "--total-time", "600"]) == 0
 
 
 @pytest.mark.parametrize("command", ["solve", "certify", "plan", "verify", "schema", "bench"])

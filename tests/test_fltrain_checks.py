@@ -91,7 +91,7 @@ def test_what_is_no_list_of_devices_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^shares must be a list of DeviceData, one per device, got one Dataset$"):
         ft.train(ft.Split(Net()), digits(), ft.TrainConfig(), Constant(1), progress=False)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^shares\[1\] must be a DeviceData, got tuple$"):
-        train(Net(), [shares()[0], tuple(vars(shares()[1]).values())])
+        train(Net(), [shares()[0], shares()[1].tensors])
 
 
 def test_whole_number_inputs_of_a_model_for_measurements_are_explained() -> None:
@@ -262,12 +262,12 @@ class InPlace(Net):
 @pytest.mark.parametrize("fast", [True, False])
 def test_data_are_never_written_to(make: Callable[[], nn.Module], fast: bool) -> None:
     data = [ft.DeviceData(s.train_x - 0.5, s.train_y, s.test_x - 0.5, s.test_y) for s in shares()]
-    before = [[t.clone() for t in vars(s).values()] for s in data]
+    before = [[t.clone() for t in s.tensors] for s in data]
     model = make()
     name = list(dict(model.named_parameters()))[-1].rpartition(".")[0]
     one = train(model, data, (name,), fast=fast)
     for share, old in zip(data, before, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(vars(share).values(), old, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(share.tensors, old, strict=True))
     two = train(model, data, (name,), fast=fast)
     assert one.records == two.records
     assert torch.equal(one.u, two.u)

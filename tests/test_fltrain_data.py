@@ -146,7 +146,7 @@ def test_npz_files_come_end_to_end(tmp_path: Path) -> None:
     assert (data.name, data.classes, data.x.shape) == ("a", 3, (5, 3, 2, 2))
     assert data.y.tolist() == [0, 1, 0, 2, 1]
     assert data.users is not None
-    assert data.users.tolist() == [0, 1, 0, 0, 2]
+    assert data.users.tolist() == ["u", "v", "u", "u", "w"]
 
 
 def test_npz_floats_are_taken_as_they_are(tmp_path: Path) -> None:
@@ -164,7 +164,8 @@ def test_npz_keeps_shapes_tokens_and_users_of_several_columns(tmp_path: Path) ->
     data = ft.load_npz(tmp_path / "a.npz", users=("person", "phone"))
     assert data.x.shape == (4, 6, 128)
     assert data.users is not None
-    assert data.users.tolist() == [1, 0, 2, 3]
+    assert data.users.tolist() == ["ann/2", "ann/1", "bob/1", "bob/2"]
+    assert "by 4 users" in repr(data)
     tokens = ft.load_npz(tmp_path / "a.npz", x="tokens").x
     assert (tokens.dtype, tokens.tolist()[3]) == (np.int64, [7, 8])
 

@@ -144,6 +144,12 @@ def test_by_user_gives_each_device_one_users_samples() -> None:
     assert held == [{3, 4}, {6, 7, 8, 9}, {0, 1, 2}]
     drawn = {frozenset(set.union(*indices_of(ft.partition(data, 1, "by_user", s)[0]))) for s in range(20)}
     assert len(drawn) == 3
+    assert [share.name for share in ft.partition(data, 3, "by_user")] == ["3", "5", "7"]
+    own, other = ft.deal(data, [np.array([0, 1]), np.array([2, 3])], test_indices=[np.array([4]), np.array([6])])
+    assert (own.name, other.name) == ("", "")  # of several users
+    named = ft.deal(data, [np.array([0, 1])], test_indices=[np.array([2])])
+    assert named[0].name == "7"
+    assert repr(named[0]).startswith("DeviceData: 7: 2 samples to train on, 1 held out")
     with pytest.raises(ValueError, match=r"^devices must be <= 3, the users with 2 samples or more, got 4$"):
         ft.partition(data, 4, "by_user")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -23,6 +25,7 @@ PHONES = radio.Phones(flop_per_s=np.array([1e8, 2e8, 4e8]), joule_per_flop=1e-9,
 WORK = radio.Work(
     pruned_flops=4e7, payload_bits=1e6, local_flops=np.array([1e7, 2e7, 0.0]), overhead_bits=1e4, broadcast_bits=2e6
 )
+WALK = traces.steps("walk", [0.0, 1.0, 2.0], [1e-10, 2e-10, 0.0])
 CLOCK = radio.Clock(ka.Cell(1e6, 4e-21, 0.6), PHONES, broadcast_bit_per_s=2e7)
 
 
@@ -66,10 +69,65 @@ def test_a_batch_of_rounds_is_every_round() -> None:
 def test_what_cannot_be_is_named() -> None:
     with pytest.raises(ka.InfeasibleError, match="device"):
         CLOCK.pruned(WORK, np.array([0.0, 1e-11, 1e-11]) * 1e-9)
-    with pytest.raises(ValueError, match="flop_per_s and broadcast_bit_per_s must be > 0"):
-        radio.Clock(CLOCK.cell, PHONES, 0.0).pruned(WORK, GAIN)
+    with pytest.raises(ka.InfeasibleError, match=r"device 0 cannot .*peak_power.* no deadline would do$"):
+        CLOCK.unpruned(WORK, GAIN * [0, 1, 1])
+    with pytest.raises(ka.InfeasibleError, match=r"problem \[1\]: device 2 cannot .*peak_power"):
+        CLOCK.unpruned(WORK, GAIN * np.array([[1, 1, 1], [1, 1, 0]]))
+    poor = replace(CLOCK, phones=replace(PHONES, energy_budget_j=[np.inf, 0.05, np.inf]))
+    with pytest.raises(ka.InfeasibleError, match=r"device 1 cannot .*energy.* no deadline would do$"):
+        poor.unpruned(WORK, GAIN)
     part = radio.served(PHONES, np.array([True, False, True]))
     assert np.asarray(part.flop_per_s).tolist() == [1e8, 4e8]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: replace(PHONES, flop_per_s=[1e9, -1.0]), r"phones.flop_per_s\[1\] = -1.0: must be > 0 and finite"),
+        (lambda: replace(PHONES, flop_per_s=np.nan), "phones.flop_per_s = nan: must be > 0 and finite"),
+        (lambda: replace(PHONES, flop_per_s="1e9"), "phones.flop_per_s: expected numbers, got '1e9'"),
+        (lambda: replace(PHONES, pa_efficiency=2), "phones.pa_efficiency = 2.0: must be > 0 and <= 1"),
+        (lambda: replace(PHONES, pruning_ratio_max=-0.1), "phones.pruning_ratio_max = -0.1: must be >= 0 and <= 1"),
+        (lambda: replace(WORK, pruned_flops=-1e8), "work.pruned_flops = -100000000.0: must be >= 0 and finite"),
+        (lambda: replace(WORK, payload_bits=[1e6, 0]), r"work.payload_bits\[1\] = 0.0: must be > 0 and finite"),
+        (lambda: replace(CLOCK, broadcast_bit_per_s=0.0), "broadcast_bit_per_s = 0.0: must be > 0"),
+        (
+            lambda: replace(CLOCK, phones=replace(PHONES, flop_per_s=[1e9, 2e9])).pruned(WORK, GAIN),
+            r"phones.flop_per_s: shape \(2,\) does not broadcast with \(3,\) of channel_gain",
+        ),
+        (
+            lambda: CLOCK.unpruned(replace(WORK, overhead_bits=[1, 2]), GAIN),
+            r"work.overhead_bits: shape \(2,\) does not broadcast with \(3,\) of channel_gain",
+        ),
+        (lambda: CLOCK.pruned(WORK, "a"), "channel_gain: expected numbers, got 'a'"),
+        (lambda: links.Gains([[1e-10, -1.0]]), r"channel_gain\[0, 1\] = -1.0: must be >= 0 and finite"),
+        (lambda: links.Gains(1e-10), r"channel_gain: shape \(\), must be \(K,\) or \(R, K\)"),
+        (lambda: links.Fading([-1, 1]), r"path_gain\[0\] = -1.0: must be >= 0 and finite"),
+        (lambda: links.Fading([1e-10], antennas=0), "antennas = 0: must be a whole number >= 1"),
+        (lambda: links.Drives([WALK], offset_s=[0, 1, 2]), r"offset_s: shape \(3,\) for 1 traces"),
+        (lambda: links.Drives([WALK], offset_s=-1), "offset_s = -1.0: must be >= 0 and finite"),
+        (lambda: links.Drives([WALK], antennas=0.5), "antennas = 0.5: must be a whole number >= 1"),  # type: ignore[arg-type]
+        (lambda: links.Drives([WALK], handover_s=-1), "handover_s = -1.0: must be >= 0 and finite"),
+        (lambda: links.Downlink(1.0, 0.0, 4e-21), "bandwidth_hz = 0.0: must be > 0 and finite"),
+    ],
+)
+def test_what_is_out_of_range_is_named_as_it_was_given(make: Callable[[], object], says: str) -> None:
+    with pytest.raises(ValueError, match=f"^{says}"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: radio.Clock(PHONES, CLOCK.cell), "cell: expected Cell, got Phones"),  # type: ignore[arg-type]
+        (lambda: CLOCK.pruned(3, GAIN), "work: expected Work, got int"),  # type: ignore[arg-type]
+        (lambda: links.Drives(WALK), "traces: expected one for each phone, in a list, got Trace"),  # type: ignore[arg-type]
+        (lambda: links.Drives([WALK, 2]), r"traces\[1\]: expected Trace, got int"),  # type: ignore[list-item]
+    ],
+)
+def test_what_is_of_another_kind_is_named(make: Callable[[], object], says: str) -> None:
+    with pytest.raises(TypeError, match=f"^{says}$"):
+        make()
 
 
 def test_it_needs_no_torch() -> None:

@@ -83,10 +83,8 @@ def test_json_on_standard_input_may_begin_with_a_byte_order_mark() -> None:
     assert done.stderr == b"kktalloc: error: <stdin>: not UTF-8 text\n"
 
 
-# The TOML parser takes minutes for 100,000 brackets before it gives up.
-@pytest.mark.parametrize(
-    ("kind", "depth"), [("json", 65), ("json", 900), ("json", 100_000), ("toml", 65), ("toml", 100), ("toml", 900)]
-)
+@pytest.mark.parametrize("depth", [65, 900, 100_000])
+@pytest.mark.parametrize("kind", ["json", "toml"])
 @pytest.mark.parametrize("where", ["cell", "devices", "cell.deadline_s", "devices.pruned_compute_s", "name", "whole"])
 def test_nested_too_deeply(tmp_path: Path, depth: int, where: str, kind: str) -> None:
     tables: dict[str, Any] = {

@@ -149,16 +149,30 @@ def test_what_a_plain_table_cannot_say_is_named(
 
 def test_a_path_loss_is_not_taken_for_a_gain_in_silence(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", ["time_s,gain_db", "0,-90", "1,100", "2,-90"])
-    says = r"gain\[1\] = 1e\+10: more than 1, .*a path loss in dB is a path gain with a minus"
-    with pytest.warns(UserWarning, match=rf"t\.csv: {says}"):
+    says = ": a linear gain of more than 1, .*a path loss in dB is a path gain with a minus"
+    with pytest.warns(UserWarning, match=rf"t\.csv, row 3: gain_db = 100 dB{says}") as caught:
         read_csv(path)
-    with pytest.warns(UserWarning, match=rf"walk: {says}"):
+    with pytest.warns(UserWarning, match=rf"walk: gain\[1\] = 1e\+10{says}"):
         steps("walk", [0, 1, 2], [0.5, 1e10, 0.5])
-    with pytest.warns(UserWarning, match=r"more than 1"):
+    with pytest.warns(UserWarning, match=rf"a\.csv, row 2: RSRP = -\d+ dBm, of -100 dBm sent{says}") as more:
         read_trace(write(tmp_path / "a.csv", GOOD), -100.0)
+    assert {Path(w.filename).name for w in (*caught, *more)} == {"test_traces.py"}  # who called is named
     with pytest.raises(ValueError, match=r"reference_signal_dbm = nan: must be finite"):
         read_trace(tmp_path / "a.csv", np.nan)
     assert steps("edge", [0, 1], [1.0, 1.0]).gain.tolist() == [1, 1]
+
+
+def test_samples_that_do_not_hold_until_the_next_are_warned_of(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", ["time_s,gain_db", *(f"{5 * i},-90" for i in range(6))])
+    with pytest.warns(UserWarning, match=r"t\.csv: samples are usually 5 s apart and hold for hold_s = 2 s"):
+        assert read_csv(path).in_service() == pytest.approx(0.4)
+    assert read_csv(path, hold_s=5.0).in_service() == 1.0
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", ["time;gain_db", "0;-90"])
+    with pytest.raises(ValueError, match=r"t\.csv has no column time_s; it has time;gain_db$"):
+        read_csv(path)
 
 
 def test_a_drive_that_is_driven_again(tmp_path: Path) -> None:

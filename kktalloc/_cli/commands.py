@@ -6,11 +6,11 @@ import argparse
 import json
 import sys
 import time
-import tomllib
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +18,15 @@ import kktalloc as ka
 from kktalloc._cli.table import solution_table
 from kktalloc._command import emit
 from kktalloc._durable import write_durably
+from kktalloc._problem.tables import known, read_tables, shown, table_of
 from kktalloc._questions.export import plain
+from kktalloc.bound import Constants, PreconditionError, Schedule, bound
 
-T = TypeVar("T")
 DONE, REFUSED, INFEASIBLE = 0, 1, 3
+_SYMBOLS = (
+    "eta is schedule.learning_rate_u, L_u constants.smoothness_u, tau schedule.local_steps; "
+    "eta_v learning_rate_v, L_v smoothness_v"
+)
 
 
 def solve(args: argparse.Namespace) -> int:
@@ -45,16 +50,17 @@ def solve(args: argparse.Namespace) -> int:
 def certify(args: argparse.Namespace) -> int:
     """Judge an allocation, whoever made it, by its optimality conditions."""
     problem = ka.load_scenario(args.scenario)
-    given = _tables(args.allocation)
-    arrays = []
-    for name in ("pruning_ratio", "bandwidth_hz", "tx_power_w"):
-        if name not in given:
-            raise ValueError(f"{args.allocation}: missing field {name}")
-        try:
-            arrays.append(np.asarray(given[name], dtype=np.float64))
-        except (TypeError, ValueError):
-            raise ValueError(f"{args.allocation}: {name}: expected a number or an array of numbers") from None
-    judged = ka.certify(problem, *arrays)
+    with _about(args.allocation):
+        given = _tables(args.allocation, "an allocation")
+        arrays = []
+        for name in ("pruning_ratio", "bandwidth_hz", "tx_power_w"):
+            if name not in given:
+                raise ValueError(f"missing field {name}")
+            try:
+                arrays.append(np.asarray(given[name], dtype=np.float64))
+            except (TypeError, ValueError):
+                raise ValueError(f"{name}: expected a number or an array of numbers") from None
+        judged = ka.certify(problem, *arrays)
     if args.json:
         content = {f.name: getattr(judged, f.name) for f in fields(judged)}
         emit(_json({"ok": judged.ok, **plain(content)}))
@@ -71,23 +77,15 @@ def certify(args: argparse.Namespace) -> int:
 
 def plan(args: argparse.Namespace) -> int:
     """The deadline and number of rounds with the best guarantee in a given training time."""
-    from kktalloc.bound import Constants, Schedule
     from kktalloc.plan import plan
 
-    assumed = _tables(args.assumptions)
-
-    def built(name: str, kind: Callable[..., T]) -> T:
-        table = assumed.get(name)
-        if not isinstance(table, dict):
-            raise ValueError(f"{args.assumptions}: missing table {name}")
-        try:
-            return kind(**table)
-        except (TypeError, ValueError) as error:  # a field that is unknown, missing or out of range
-            raise ValueError(f"{args.assumptions}: {name}: {error}") from None
-
-    constants, schedule = built("constants", Constants), built("schedule", Schedule)
+    problem = ka.load_scenario(args.scenario)
+    with _about(args.assumptions):
+        constants, schedule = _assumed(_tables(args.assumptions, "an assumptions"))
     try:
-        found = plan(ka.load_scenario(args.scenario), constants, schedule, args.total_time)
+        found = plan(problem, constants, schedule, args.total_time)
+    except PreconditionError as error:  # as in `_assumed`, of the allocation
+        raise ValueError(f"{args.assumptions}: {error} ({_SYMBOLS})") from None
     except ka.InfeasibleError as error:
         emit(_json({"status": "infeasible", "message": str(error)}) if args.json else f"{error}\n")
         return INFEASIBLE
@@ -159,17 +157,46 @@ def _say_refused(judged: ka.Certificate) -> None:
     print(f"kktalloc: error: the certificate refuses the allocation: {name} = {value:.3g}", file=sys.stderr)
 
 
-def _tables(path: Path) -> dict[str, Any]:
-    """Content of a TOML or JSON file whose top is a table."""
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """What is wrong with a file's content, with the file's name before it."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        content = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot read: {error.strerror or error}") from None
+        yield
     except RecursionError:
         raise ValueError(f"{path}: nested too deeply") from None
-    except ValueError as error:  # of the parsers, and of bytes that are no text
-        raise ValueError(f"{path}: not valid {'TOML' if path.suffix.lower() == '.toml' else 'JSON'}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
+
+
+def _tables(path: Path, what: str) -> dict[str, Any]:
+    """Content of a TOML or JSON file whose top is a table."""
+    content = read_tables(path, what)
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a table of fields")
+        raise ValueError("expected a table of fields")
     return content
+
+
+def _assumed(tables: dict[str, Any]) -> tuple[Constants, Schedule]:
+    """Constants and schedule of an assumptions file, in the bound's range.
+
+    The number of rounds is what a plan chooses: one in the file is replaced, and none need stand there.
+    """
+    known("table", tables, ["constants", "schedule"])
+    content = {}
+    for name, kind in (("constants", Constants), ("schedule", Schedule)):
+        names = [f.name for f in fields(kind)]
+        content[name] = table_of(tables, name, names, set(names) - {"rounds"})
+    of_constants, of_schedule = content["constants"], {**content["schedule"], "rounds": 1.0}
+    for table, values in content.items():
+        for name, value in values.items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"{table}.{name}: expected a number, got {shown(value)}")
+    constants, schedule = Constants(**of_constants), Schedule(**of_schedule)
+    try:
+        bound(constants, schedule, [0.0])
+    except PreconditionError as error:
+        raise ValueError(f"{error} ({_SYMBOLS})") from None
+    except ValueError as error:  # begins with the field
+        table = "constants" if str(error).partition(":")[0] in of_constants else "schedule"
+        raise ValueError(f"{table}.{error}") from None
+    return constants, schedule

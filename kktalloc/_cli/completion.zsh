@@ -63,7 +63,7 @@ _shtab_kktalloc_plan_options=(
   "--total-time[of all rounds together, seconds]:S:"
   "--json[print one JSON object]"
   ":a .toml or .json file with the tables cell and devices\; - for JSON on standard input:"
-  ":TOML or JSON with the tables constants and schedule, see kktalloc.bound:"
+  ":TOML or JSON with the tables constants and schedule, as below:"
 )
 
 # guard to ensure default positional specs are added only once per session

@@ -111,30 +111,30 @@ class Devices:
 
 
 # Lower bound, whether it is excluded, upper bound; NaN is outside every interval.
-_FINITE = np.finfo(np.float64).max
+FINITE = np.finfo(np.float64).max
 _RANGES: dict[str, tuple[float, bool, float]] = {
-    "bandwidth_hz": (0.0, True, _FINITE),
-    "noise_psd_w_per_hz": (0.0, True, _FINITE),
-    "deadline_s": (0.0, True, _FINITE),
-    "total_power_w": (0.0, False, _FINITE),
-    "channel_gain": (0.0, False, _FINITE),
-    "tx_power_max_w": (0.0, False, _FINITE),
-    "payload_bits": (0.0, True, _FINITE),
-    "overhead_bits": (0.0, False, _FINITE),
-    "pruned_compute_s": (0.0, False, _FINITE),
-    "fixed_latency_s": (0.0, False, _FINITE),
+    "bandwidth_hz": (0.0, True, FINITE),
+    "noise_psd_w_per_hz": (0.0, True, FINITE),
+    "deadline_s": (0.0, True, FINITE),
+    "total_power_w": (0.0, False, FINITE),
+    "channel_gain": (0.0, False, FINITE),
+    "tx_power_max_w": (0.0, False, FINITE),
+    "payload_bits": (0.0, True, FINITE),
+    "overhead_bits": (0.0, False, FINITE),
+    "pruned_compute_s": (0.0, False, FINITE),
+    "fixed_latency_s": (0.0, False, FINITE),
     "energy_budget_j": (0.0, False, inf),
-    "pruned_compute_j": (0.0, False, _FINITE),
-    "fixed_energy_j": (0.0, False, _FINITE),
+    "pruned_compute_j": (0.0, False, FINITE),
+    "fixed_energy_j": (0.0, False, FINITE),
     "pa_efficiency": (0.0, True, 1.0),
     "pruning_ratio_max": (0.0, False, 1.0),
-    "weight": (0.0, False, _FINITE),
+    "weight": (0.0, False, FINITE),
     "bandwidth_max_hz": (0.0, False, inf),
-    "circuit_power_w": (0.0, False, _FINITE),
-    "clock_min": (0.0, True, _FINITE),
-    "clock_max": (0.0, True, _FINITE),
-    "fixed_compute_s": (0.0, False, _FINITE),
-    "fixed_compute_j": (0.0, False, _FINITE),
+    "circuit_power_w": (0.0, False, FINITE),
+    "clock_min": (0.0, True, FINITE),
+    "clock_max": (0.0, True, FINITE),
+    "fixed_compute_s": (0.0, False, FINITE),
+    "fixed_compute_j": (0.0, False, FINITE),
 }
 
 # Without these a device is the plain one: fixed clock, no electronics, nothing computed that is not pruned or fixed.
@@ -174,12 +174,20 @@ def _validated(table: str, name: str, value: Any, module: Any, homes: dict[str, 
         array = _as_float64(table, name, value, homes)
         if module is not None and module.in_range(array, low, open_low, high):
             return array
+    in_range(f"{table}.{name}", array, low, open_low, high)
+    return array
+
+
+def in_range(name: str, array: FloatArray, low: float, open_low: bool, high: float) -> None:
+    """A ValueError that names the field, the index and the value, where one is beyond its limits.
+
+    An upper limit of `FINITE` says that it must be finite.
+    """
     ok = (array > low if open_low else array >= low) & (array <= high)
     if not ok.all():
         bound = f"{'> ' if open_low else '>= '}{low:g}"
-        bound += " and finite" if high == _FINITE else "" if high == inf else f" and <= {high:g}"
-        raise ValueError(f"{first_wrong(f'{table}.{name}', array, ok)}: must be {bound}")
-    return array
+        bound += " and finite" if high == FINITE else "" if high == inf else f" and <= {high:g}"
+        raise ValueError(f"{first_wrong(name, array, ok)}: must be {bound}")
 
 
 def _as_float64(table: str, name: str, value: Any, homes: dict[str, Home]) -> FloatArray:
@@ -561,13 +569,16 @@ def _common_shape(cell: dict[str, FloatArray], devices: dict[str, FloatArray]) -
         return only
     # A cell field has no device axis: a trailing 1 stands in for it.
     shapes = {f"devices.{n}": v.shape for n, v in devices.items()}
-    shapes |= {f"cell.{n}": (*v.shape, 1) for n, v in cell.items()}
+    return joint_shape(shapes | {f"cell.{n}": (*v.shape, 1) for n, v in cell.items()})
+
+
+def joint_shape(shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """What these shapes broadcast to, at least one-dimensional; the error names the first field that does not fit."""
     common: tuple[int, ...] = (1,)
     for name, shape in shapes.items():
         try:
             common = np.broadcast_shapes(common, shape)
         except ValueError:
-            raise ValueError(
-                f"{name}: shape {shape} does not broadcast with {common} of the fields before it"
-            ) from None
+            other = next(n for n, before in shapes.items() if _joint(shape, before) is None)
+            raise ValueError(f"{name}: shape {shape} does not broadcast with {shapes[other]} of {other}") from None
     return common

@@ -7,7 +7,7 @@ import re
 from dataclasses import MISSING, fields
 from typing import Any
 
-from kktalloc._problem.problem import _FINITE, _RANGES, Cell, Devices
+from kktalloc._problem.problem import _RANGES, FINITE, Cell, Devices
 
 
 def scenario_schema() -> dict[str, Any]:
@@ -56,9 +56,9 @@ def _values(name: str) -> dict[str, Any]:
     else:
         low, open_low, high = _RANGES[name]
         one = {"type": "number", "exclusiveMinimum" if open_low else "minimum": low}
-        if high < _FINITE:
+        if high < FINITE:
             one["maximum"] = high
-    choices = [one] if name not in _RANGES or _RANGES[name][2] <= _FINITE else [one, {"const": "inf"}]
+    choices = [one] if name not in _RANGES or _RANGES[name][2] <= FINITE else [one, {"const": "inf"}]
     for _ in range(3):
         choices.append({"type": "array", "minItems": 1, "items": {"anyOf": list(choices)}})
     return {"anyOf": choices}
