@@ -46,7 +46,7 @@ class DeviceData(Shown):
         trained, held = (np.asarray(y) for y in (self.train_y, self.test_y))
         labels, counts = np.unique(trained, return_counts=True)
         shape = tuple(self.train_x.shape[1:])
-        line = f"{self.name}: " if self.name else ""
+        line = f"user {self.name}: " if self.name else ""
         line += f"{counted(len(trained), 'sample')} to train on, {len(held)} held out, of {shape}"
         return line, table("label", list(map(str, labels)), {"to train on": counts})
 

@@ -149,7 +149,7 @@ def test_by_user_gives_each_device_one_users_samples() -> None:
     assert (own.name, other.name) == ("", "")  # of several users
     named = ft.deal(data, [np.array([0, 1])], test_indices=[np.array([2])])
     assert named[0].name == "7"
-    assert repr(named[0]).startswith("DeviceData: 7: 2 samples to train on, 1 held out")
+    assert repr(named[0]).startswith("DeviceData: user 7: 2 samples to train on, 1 held out")
     with pytest.raises(ValueError, match=r"^devices must be <= 3, the users with 2 samples or more, got 4$"):
         ft.partition(data, 4, "by_user")
 
