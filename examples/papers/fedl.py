@@ -6,10 +6,10 @@ with the computing time, and the shares of the sending time; both are solved to 
 Sending one after the other in the whole band takes the energy of sending side by side in shares of it, so that the
 model is one of ours with a common moment added.
 Constants are those of the authors' own code of the model (Tran et al., INFOCOM 2019; github.com/nhatminh/FEDL-INFOCOM,
-julia/Setting.jl and TrafficGen.jl, phones that differ): 5 to 10 MB of samples, 10 to 30 cycles/bit, 0.3 GHz to a top of
-1 to 2 GHz, 2e-28/2 J/cycle/Hz^2, 25,000 nats, 1 MHz, noise of 1e-10 W, 2 to 50 m at 1e-4 m^4/d^4 with Rayleigh fading, and
-of its weights of time 0.5 J/s. Ten phones. Limits of power (0.2 to 1 W there) are left out of both: with them sending in
-turns takes more than sending side by side.
+julia/Setting.jl and TrafficGen.jl, phones that differ): 5 to 10 MB of samples, 10 to 30 cycles/bit, 0.3 GHz to a top
+of 1 to 2 GHz, 2e-28/2 J/cycle/Hz^2, 25,000 nats, 1 MHz, noise of 1e-10 W, 2 to 50 m at 1e-4 m^4/d^4 with Rayleigh
+fading, and of its weights of time 0.5 J/s. Ten phones. Limits of power (0.2 to 1 W there) are left out of both: with
+them sending in turns takes more than sending side by side.
 
 Optimum: `kktalloc.least_cost`, in which each phone sends as soon as it has computed.
 

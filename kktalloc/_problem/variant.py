@@ -27,10 +27,14 @@ def at_level(problem: Problem, pruning_ratio: ArrayLike | None) -> Problem:
         raise ValueError(str(error).replace("devices.pruning_ratio_max", "pruning_ratio")) from None
 
 
-def refuse_total_power(problem: Problem, power_w: ArrayLike, name: str) -> None:
+WHOLE = "exact under one budget alone"  # what chooses among whole things
+UNPROVED = "not known to be convex under a cap that binds"
+
+
+def refuse_total_power(problem: Problem, power_w: ArrayLike, name: str, why: str) -> None:
     """Raise where the cap on total power binds, shape ``(...)`` of the power that it would take without one.
 
-    `name` chooses among whole things, exactly so under one budget. What fits a second one all the same stays optimal.
+    `why` tells what keeps `name` from one: `WHOLE` or `UNPROVED`. What fits it all the same stays optimal.
     """
     total = problem.cell.total_power_w
     if total is None:
@@ -41,7 +45,7 @@ def refuse_total_power(problem: Problem, power_w: ArrayLike, name: str) -> None:
         field = f"cell.total_power_w{list(index) if index else ''}"
         value = np.asarray(total)[(*index, 0)]
         needed = np.asarray(power_w)[index]
-        raise ValueError(f"{field} = {value}: {name}, exact under one budget alone, would take {needed:.6g} W")
+        raise ValueError(f"{field} = {value}: {name}, {why}, would take {needed:.6g} W")
 
 
 def refuse_clocks(problem: Problem, name: str, why: str) -> None:

@@ -29,7 +29,7 @@ from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown, span
 from kktalloc._problem.stats import measured
 from kktalloc._problem.tolerances import FEASIBLE
-from kktalloc._problem.variant import refuse_total_power, variant
+from kktalloc._problem.variant import WHOLE, refuse_total_power, variant
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
 from kktalloc._questions.export import device_table, headline
 from kktalloc._questions.judgement import InfeasibleError, Judged, close
@@ -163,7 +163,7 @@ def solve_bits(
         if found.diagnosis is None:
             tried.append((float(found.objective), pick, found))
     _, pick, found = min(tried, key=lambda one: one[0])
-    refuse_total_power(problem, found.tx_power_w.sum(axis=-1), "solve_bits")
+    refuse_total_power(problem, found.tx_power_w.sum(axis=-1), "solve_bits", WHOLE)
     answer = BitSolution(
         problem, offers[pick], float(full_bits), found.objective, _bound(menu, per_hz), per_hz, menu, found, None
     )

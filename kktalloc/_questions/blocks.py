@@ -27,7 +27,7 @@ from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown, span
 from kktalloc._problem.stats import measured
 from kktalloc._problem.tolerances import CERTIFIED, FEASIBLE
-from kktalloc._problem.variant import refuse_total_power, rows, variant
+from kktalloc._problem.variant import WHOLE, refuse_total_power, rows, variant
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
 from kktalloc._questions.export import device_table, headline
 from kktalloc._questions.judgement import InfeasibleError, Judged, close
@@ -162,7 +162,7 @@ def solve_blocks(problem: Problem, block_hz: ArrayLike, throw: bool = True) -> B
     found["bandwidth_hz"] = np.where(np.isnan(found["pruning_ratio"]), np.nan, blocks * size[..., None])
     allocation = (found[name] for name in ("pruning_ratio", "bandwidth_hz", "tx_power_w", "clock"))
     found |= outcome(problem, *allocation)
-    refuse_total_power(asked, np.nansum(found["tx_power_w"], axis=-1), "solve_blocks")
+    refuse_total_power(asked, np.nansum(found["tx_power_w"], axis=-1), "solve_blocks", WHOLE)
     bound = solve(asked, throw=False).objective
     answer = BlockSolution(**found, problem=asked, block_hz=size, blocks=blocks, lower_bound=bound, diagnosis=diagnosis)
     return close(answer, throw)

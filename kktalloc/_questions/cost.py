@@ -25,7 +25,7 @@ from kktalloc._problem.arrays import FloatArray, as_float64, first_wrong, speaks
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown, span
 from kktalloc._problem.stats import enter, measured
-from kktalloc._problem.variant import at_level, refuse_total_power, rows, variant
+from kktalloc._problem.variant import UNPROVED, at_level, refuse_total_power, rows, variant
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
 from kktalloc._questions.export import device_table, headline
 from kktalloc._questions.judgement import InfeasibleError, Judged, close
@@ -156,7 +156,9 @@ def least_cost(
     found = invert(timed, fine, rho[fine], *(arrays[n][fine] for n in ("b", "p", "clock")))
     del found["objective"]
     allotment = Allotment(**found)
-    refuse_total_power(problem, np.nansum(allotment.tx_power_w, axis=-1), "least_cost")
+    refuse_total_power(
+        problem, np.nansum(allotment.tx_power_w, axis=-1), "the least cost or energy of a round", UNPROVED
+    )
     per_hz = price.reshape(batch) / np.asarray(problem.cell.bandwidth_hz)[..., 0]
     with np.errstate(all="ignore"):
         cost = (per_j * allotment.energy_j).sum(axis=-1) + per_s * taken

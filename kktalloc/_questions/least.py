@@ -32,7 +32,7 @@ from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown, span
 from kktalloc._problem.stats import enter, measured
 from kktalloc._problem.tolerances import FEASIBLE, FILLED, LEAST
-from kktalloc._problem.variant import at_level, refuse_total_power, variant
+from kktalloc._problem.variant import UNPROVED, WHOLE, at_level, refuse_total_power, variant
 from kktalloc._questions.blocks import block_size
 from kktalloc._questions.cost import least_cost
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
@@ -51,7 +51,7 @@ def least_deadline(
     problem: Problem, pruning_ratio: ArrayLike | None = None, *, block_hz: ArrayLike | None = None
 ) -> FloatArray:
     if block_hz is not None:
-        refuse_total_power(problem, np.sum(problem.devices.tx_power_max_w, axis=-1), "least_deadline in blocks")
+        refuse_total_power(problem, np.sum(problem.devices.tx_power_max_w, axis=-1), "least_deadline in blocks", WHOLE)
         block_hz = block_size(problem, block_hz)
     problem = at_level(problem, pruning_ratio)
     answered = ask(problem, Question.DEADLINE) if block_hz is None else None
@@ -155,7 +155,9 @@ def _at_clock_floors(problem: Problem) -> Allotment:
     with np.errstate(all="ignore"):
         found = invert(problem, np.ones(at.b.shape[0], dtype=bool), rho, at.b, at.p, at.clock)
     del found["objective"]
-    refuse_total_power(problem, np.nansum(found["tx_power_w"], axis=-1), "a least budget with a clock or electronics")
+    refuse_total_power(
+        problem, np.nansum(found["tx_power_w"], axis=-1), "a least budget with a clock or electronics", UNPROVED
+    )
     return Allotment(**found)
 
 

@@ -26,7 +26,7 @@ from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown, span
 from kktalloc._problem.stats import measured
 from kktalloc._problem.tolerances import FEASIBLE
-from kktalloc._problem.variant import refuse_total_power
+from kktalloc._problem.variant import UNPROVED, refuse_total_power
 from kktalloc._questions.cost import LeastCost, least_cost, weights
 from kktalloc._questions.diagnosis import RESOURCES, Diagnosis, diagnose
 from kktalloc._questions.export import device_table, headline
@@ -148,7 +148,7 @@ def solve_priced(
     found = invert(problem, fine, rho, at.b, at.p, at.clock)
     objective = found.pop("objective")
     allotment = Allotment(**found)
-    refuse_total_power(problem, np.nansum(allotment.tx_power_w, axis=-1), "solve_priced")
+    refuse_total_power(problem, np.nansum(allotment.tx_power_w, axis=-1), "solve_priced", UNPROVED)
     per_hz = scatter(problem, fine, price) / np.asarray(problem.cell.bandwidth_hz)[..., 0]
     shared_price = scatter(problem, fine, mu)
     with np.errstate(all="ignore"):

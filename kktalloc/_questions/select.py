@@ -24,7 +24,7 @@ from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown
 from kktalloc._problem.stats import measured
 from kktalloc._problem.tolerances import FEASIBLE
-from kktalloc._problem.variant import refuse_total_power, variant
+from kktalloc._problem.variant import WHOLE, refuse_total_power, variant
 from kktalloc._questions.diagnosis import BANDWIDTH, RESOURCES, Diagnosis, floors_of
 from kktalloc._questions.export import device_table, headline
 from kktalloc._questions.judgement import InfeasibleError, Judged
@@ -136,7 +136,7 @@ def select(problem: Problem, by: Literal["count", "weight"] = "count") -> Select
     try:
         rest = solve(_rest(problem, served))
     except InfeasibleError as error:
-        refuse_total_power(problem, error.diagnosis.total_power_needed_w, "select")
+        refuse_total_power(problem, error.diagnosis.total_power_needed_w, "select", WHOLE)
         raise
     return Selection(
         problem, served, resource, held.reshape(batch), bound.reshape(batch), rest
