@@ -23,6 +23,7 @@ from fltrain.config import UpdateKind
 from fltrain.curve import ERROR_RATIOS, Changes
 from fltrain.plan import RoundPlan
 from kktalloc._problem.shown import Rows, Shown, table
+from kktalloc.radio import audience
 
 __all__ = [
     "AdaptivePlanner",
@@ -89,6 +90,8 @@ class Choice(Shown):
 class AdaptivePlanner:
     """Plans each round for the most progress per second; a pure function of its arguments.
 
+    A device that no round can serve, for want of energy, of a channel or of time, is left out of this one.
+
     Parameters
     ----------
     build : callable
@@ -113,7 +116,7 @@ class AdaptivePlanner:
     Raises
     ------
     InfeasibleError
-        Asked for a round that not even the hardest pruning makes possible.
+        Asked for a round that not even the hardest pruning makes possible for any device.
     """
 
     build: Build
@@ -125,12 +128,26 @@ class AdaptivePlanner:
     points: int = 64
 
     def __call__(self, round_index: int, workload: Workload) -> RoundPlan:
-        """Plan one round of the selected devices."""
-        asked = np.flatnonzero(workload.selected)
+        """Plan one round of the selected devices that it can serve."""
+        asked = self.served(round_index, workload)
         best = self.choose(round_index, asked, workload.of(asked))
         plan = np.zeros((3, len(workload.selected)))
         plan[:, asked] = best.pruning_ratio, best.latency_s, best.energy_j
-        return RoundPlan(plan[0], plan[1], plan[2], workload.selected, best.update)
+        participates = np.zeros_like(workload.selected)
+        participates[asked] = True
+        return RoundPlan(plan[0], plan[1], plan[2], participates, best.update)
+
+    def served(self, round_index: int, workload: Workload) -> NDArray[np.int64]:
+        """Numbers of the selected devices that a round can serve; of all selected if it can serve none."""
+        selected = np.flatnonzero(workload.selected)
+        patient = replace(self, deadline_s=None)  # too short a deadline is made longer and costs nobody the round
+
+        def easiest(heard: NDArray[np.int64]) -> ka.Problem:
+            return patient.possible(round_index, selected[heard], workload.of(selected[heard]))
+
+        gain = np.broadcast_to(easiest(np.arange(len(selected))).devices.channel_gain, len(selected))
+        kept = audience(gain, easiest).asked
+        return selected[kept] if len(kept) else selected
 
     def choose(self, round_index: int, asked: NDArray[np.int64], work: Workload) -> Choice:
         """The best round for these devices, whose workload `work` is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,17 +25,22 @@ GAIN = np.array([2e-11, 5e-11, 1e-10, 4e-10])
 STEEP = np.where(ft.ERROR_RATIOS < 1.0, ft.ERROR_RATIOS**12, 1.0)
 
 
-def cell(flops_per_s: float = 2e9, bandwidth_hz: float = 1e6, energy_j: float = np.inf) -> Build:
+def cell(
+    flops_per_s: float = 2e9,
+    bandwidth_hz: float = 1e6,
+    energy_j: float | NDArray[np.float64] = np.inf,
+    gain: NDArray[np.float64] = GAIN,
+) -> Build:
     def build(t: int, asked: NDArray[np.int64], work: ft.Workload) -> tuple[ka.Cell, ka.Devices]:
         local = work.personal_flops + work.probe_flops + work.dense_flops
         return ka.Cell(bandwidth_hz, 4e-21, 1.0), ka.Devices(
-            channel_gain=GAIN[asked] * (1.0 + 0.2 * np.sin(t + asked)),
+            channel_gain=gain[asked] * (1.0 + 0.2 * np.sin(t + asked)),
             tx_power_max_w=0.2,
             payload_bits=work.payload_bits,
             overhead_bits=work.overhead_bits,
             pruned_compute_s=work.pruned_flops / flops_per_s,
             fixed_latency_s=local / flops_per_s + 1e-3,
-            energy_budget_j=energy_j,
+            energy_budget_j=np.broadcast_to(energy_j, gain.shape)[asked],
         )
 
     return build
@@ -138,6 +144,24 @@ def test_energy_that_suffices_for_a_pruned_round_only_and_for_none() -> None:
     assert plan.pruning_ratio.min() > 0.0
     with pytest.raises(ka.InfeasibleError, match="energy"):
         AdaptivePlanner(cell(energy_j=1e-9))(0, reported())
+
+
+@pytest.mark.parametrize("lacking", ["energy", "channel"])
+@pytest.mark.parametrize("deadline_s", [None, lambda t: 1e-3])
+def test_who_cannot_be_served_is_left_out(lacking: str, deadline_s: Callable[[int], float] | None) -> None:
+    there = np.array([True, False, True, True])
+    if lacking == "energy":
+        build = cell(energy_j=np.where(there, np.inf, 1e-9))
+    else:
+        build = cell(gain=np.where(there, GAIN, 0.0))
+    plan = AdaptivePlanner(build, deadline_s=deadline_s)(2, reported())
+    assert plan.participates.tolist() == there.tolist()
+    # The others are planned as if it had not been drawn: too short a deadline costs none of them the round.
+    drawn = replace(reported(), selected=there)
+    expected = AdaptivePlanner(cell(), deadline_s=deadline_s)(2, drawn)
+    np.testing.assert_array_equal(plan.pruning_ratio, expected.pruning_ratio)
+    np.testing.assert_array_equal(plan.latency_s, expected.latency_s)
+    assert plan.latency_s[1] == plan.energy_j[1] == 0.0
 
 
 def test_a_resumed_run_is_planned_alike(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ FedRep at equal steps: every device makes `head epochs` x 18 steps on the head a
 576 Fashion-MNIST images (18 whole batches; of 600, PFLlib would drop the last 24). No evaluation is timed.
 Each library runs as its users run it: the peers in one process with torch's default threads, fltrain with one
 worker per core. The checkouts' own requirements must be importable (modules that they import but a round does
-not use may be missing: they are stubbed). Nothing of the peers is kept here.
+not use may be missing: they are stubbed). Nothing of the peers is kept here. fltrain's rounds that prune 90 %, zeroed,
+frozen and sparse, take their turns beside its unpruned ones; the first two make a probe step more.
 
 Reported: median seconds per round, ratios, and how near each is to the floor: the floating-point operations of
 the plain steps, counted, at the rate of the fastest matrix product at hand (torch's of 2048 x 2048 on all its
@@ -35,7 +36,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -45,10 +46,11 @@ from tqdm import tqdm
 import fltrain as ft
 from fltrain.chain import chain_of
 from fltrain.checkpoint import RunState
+from fltrain.config import UpdateKind
 from fltrain.engine import InProcess, Workers
 from fltrain.loop import _one_round, one_thread
 
-BATCH, STEPS, RATE = 32, 18, 0.05
+BATCH, STEPS, RATE, PRUNED = 32, 18, 0.05, 0.9
 CASES = [("mlp", 10, 1), ("mlp", 10, 10), ("cnn", 10, 1), ("cnn", 10, 10), ("mlp", 100, 1)]
 Round = Callable[[int], None]
 
@@ -86,26 +88,33 @@ def body_and_head(name: str, data: ft.Dataset) -> tuple[nn.Module, nn.Module]:
 
 @contextmanager
 def fltrain_round(
-    name: str, data: ft.Dataset, shares: Sequence[ft.DeviceData], head_epochs: int, workers: int
+    name: str,
+    data: ft.Dataset,
+    shares: Sequence[ft.DeviceData],
+    head_epochs: int,
+    workers: int,
+    kind: UpdateKind | None = None,
 ) -> Iterator[Round]:
     split = ft.Split(ft.build_model(name, data), ("head",))  # type: ignore[arg-type]
     config = ft.TrainConfig(
         personal_steps=head_epochs * STEPS,
         pruned_steps=STEPS,
         batch_size=BATCH,
-        pruning=False,
+        pruning=kind is not None,
+        update=kind or "zeroed",
         learning_rate_global=RATE,
         learning_rate_personal=RATE,
     )
     work = ft.count_workload(split, config, shares)
     everyone = np.ones(len(shares), dtype=bool)
-    plan = ft.RoundPlan(0.0 * everyone, 1.0 * everyone, 0.0 * everyone, everyone)
+    ratio = (0.0 if kind is None else PRUNED) * everyone
+    plan = ft.RoundPlan(ratio, 1.0 * everyone, 0.0 * everyone, everyone)
     state = RunState(split.initial_global(), [split.initial_personal() for _ in shares], [])
     engine = InProcess(split, shares, config) if workers == 1 else Workers(split, shares, config, workers)
 
     def one(t: int) -> None:
         with one_thread():
-            state.records.append(_one_round(t, engine, state, plan, work))
+            state.records.append(_one_round(t, engine, state, plan, work, config))
 
     with closing(engine):
         yield one
@@ -278,6 +287,8 @@ def main() -> None:
         with contextlib.ExitStack() as stack:
             given = (name, data, shares, head_epochs)
             runs = {"fltrain": stack.enter_context(fltrain_round(*given, options.workers))}
+            for kind in get_args(UpdateKind):
+                runs[kind] = stack.enter_context(fltrain_round(*given, options.workers, kind))
             if options.pfllib:
                 runs["PFLlib"] = stack.enter_context(pfllib_round(options.pfllib.resolve(), *given))
             if options.fluke and devices == 10:
