@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 Kind = Literal["sparse", "frozen"]
+Progress = Literal["total", "each"]
 Build = Callable[[int, NDArray[np.int64], Workload], tuple[ka.Cell, ka.Devices]]
 """Makes cell and devices of a round's number, the numbers (S,) of the devices that are asked, and their workload. The
 devices come in this order; deadline and weights are replaced by the planner's."""
@@ -112,6 +113,9 @@ class AdaptivePlanner:
         Of every device and kind of round, in place of what they report.
     points : int
         Deadlines that are tried, evenly spaced in their logarithm.
+    progress : str
+        What a round keeps. ``"total"``: of all devices' squared change, so that whose change is large counts most.
+        ``"each"``: of each device's own, averaged by weight.
 
     Raises
     ------
@@ -126,6 +130,7 @@ class AdaptivePlanner:
     deadline_s: Callable[[int], float] | None = None
     curve: ka.PruningError | None = None
     points: int = 64
+    progress: Progress = "total"
 
     def __call__(self, round_index: int, workload: Workload) -> RoundPlan:
         """Plan one round of the selected devices that it can serve."""
@@ -208,7 +213,8 @@ class AdaptivePlanner:
         """Error curve in rounds of this kind, and weight, of each device."""
         known = None if work.changes is None else _filled(work.changes)
         reported = known is not None and (work.weight * known.change_sq).any()
-        weight = work.weight * known.change_sq if known is not None and reported else work.weight
+        sized = known is not None and reported and self.progress == "total"
+        weight = work.weight * known.change_sq if known is not None and sized else work.weight
         if self.curve is not None:
             return self.curve, weight
         if known is not None and reported:

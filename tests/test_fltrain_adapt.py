@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 import fltrain as ft
 import kktalloc as ka
 from fltrain.accounting import HEADER_BITS
-from fltrain.adapt import AdaptivePlanner, Build
+from fltrain.adapt import AdaptivePlanner, Build, Progress
 from fltrain.curve import REPORT_BITS
 
 SPLIT = ft.Split(ft.build_model("mlp", digits()), ("head",))
@@ -129,6 +130,14 @@ def test_it_follows_what_devices_report() -> None:
     missing = np.array([1.0, np.nan, 1.0, 1.0])
     unknown = reported(change_sq=missing)
     assert planner.choose(0, np.arange(4), unknown).deadline_s == pytest.approx(steep.deadline_s)
+
+
+def test_progress_of_each_device_leaves_the_size_of_changes_out() -> None:
+    alike, loud = reported(), reported(change_sq=np.array([1e3, 1.0, 1.0, 1.0]))
+    total, each = (AdaptivePlanner(cell(), progress=of) for of in get_args(Progress))
+    same = each.choose(0, np.arange(4), loud)
+    np.testing.assert_array_equal(same.pruning_ratio, total.choose(0, np.arange(4), alike).pruning_ratio)
+    assert same.pruning_ratio[0] > total.choose(0, np.arange(4), loud).pruning_ratio[0]
 
 
 def test_devices_that_were_not_drawn_take_no_part() -> None:

@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder with IDX files, or with <dataset>/raw; harder, drives: with cifar10 and radio_traces",
     )
+    options.add_argument("--model", choices=["mlp", "cnn"], help="adaptive, tuning: the network (mlp)")
     options.add_argument("--rounds", type=int, metavar="N", help="rounds of the unpruned reference")
     options.add_argument("--seeds", type=int, metavar="N", help="runs per scheme, from seed 100 on")
     options.add_argument(
@@ -144,17 +145,21 @@ def _adaptive(arguments: argparse.Namespace) -> Path:
     from .cases import run_cases
 
     if arguments.study == "baselines":
-        _refuse(arguments, "dataset", because="baselines, which is on digits")
+        _refuse(arguments, "dataset", "model", because="baselines, which is of the perceptron on digits")
         config = tuned.baselines()
     else:
-        config = (tuned.reported if arguments.study == "adaptive" else tuned.tuning)(arguments.dataset or "digits")
+        dataset, model = arguments.dataset or "digits", arguments.model or "mlp"
+        if model == "cnn" and dataset not in tuned.CNN:
+            _refuse(arguments, "model", because=f"{dataset}: choose from {', '.join(tuned.CNN)}")
+        config = (tuned.reported if arguments.study == "adaptive" else tuned.tuning)(dataset, model)
     if arguments.rounds is not None:
         config = replace(config, rounds=arguments.rounds)
     if arguments.seeds is not None:
         config = replace(config, seeds=seeds(arguments.seeds, config.seeds[0]))
     if study.loaded(config.dataset) == "digits":
         _refuse(arguments, "data_dir", because="the digits dataset, which comes with scikit-learn")
-    default = f"{config.name}-{config.dataset}-{fingerprint(study.run_config(config))}"
+    of = config.dataset if config.model == "mlp" else f"{config.dataset}-{config.model}"
+    default = f"{config.name}-{of}-{fingerprint(study.run_config(config))}"
     arguments.out = arguments.out or Path("results") / default
     if not arguments.report_only:
         run_cases(arguments.out, study.run_config(config), study.cases(config, arguments.data_dir), study.MODULES)

@@ -32,6 +32,7 @@ KEEP = 0.07
 """Keep ratio at which the masks of rounds that are allocated before training are counted, as the planner does."""
 Dataset = Literal["digits", "fashion_mnist", "mnist", "writers"]
 """``writers``: scikit-learn's digits, each device one writer (see `writers`)."""
+Model = Literal["mlp", "cnn"]
 Loaded = Literal["digits", "fashion_mnist", "mnist"]
 Kind = Literal["zeroed", "frozen", "sparse", "chosen"]
 """Of rounds; ``chosen``: frozen or sparse, as the planner chooses."""
@@ -75,7 +76,7 @@ class AdaptiveStudy:
 
     name: str = "adaptive"
     dataset: Dataset = "digits"
-    model: Literal["mlp", "cnn"] = "mlp"
+    model: Model = "mlp"
     seeds: tuple[int, ...] = ()
     """One seed fixes data split, cell, fading, first weights and batches for all schemes."""
     entries: tuple[Entry, ...] = ()
