@@ -47,7 +47,6 @@ BEYOND: dict[Dataset, tuple[Entry, ...]] = {
 """What is tried where the best of `PLANNED` lay at its end for every scheme."""
 
 
-_CNN_UNPRUNED = tuple(Entry("unpruned", rate) for rate in (1.0, 2.0, 3.0, 4.0, 6.0))
 CNN: dict[Dataset, AdaptiveStudy] = {
     "digits": AdaptiveStudy(
         "tuning",
@@ -55,13 +54,19 @@ CNN: dict[Dataset, AdaptiveStudy] = {
         "cnn",
         (72, 73),
         (
-            *_CNN_UNPRUNED,
-            *(Entry("joint", rate, kind="chosen") for rate in (2.0, 3.0)),
+            *(Entry("unpruned", rate) for rate in (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)),
+            *(Entry("joint", rate, kind="chosen") for rate in (1.0, 2.0, 3.0, 4.0)),
             *(Entry("joint", rate, "covered", "chosen") for rate in (1.0, 1.5)),
         ),
     ),
     "fashion_mnist": AdaptiveStudy(
-        "tuning", "fashion_mnist", "cnn", (74, 75), (_CNN_UNPRUNED[1], _CNN_UNPRUNED[3]), rounds=24, pruned_rounds=36
+        "tuning",
+        "fashion_mnist",
+        "cnn",
+        (74, 75),
+        (Entry("unpruned", 2.0), Entry("unpruned", 4.0)),
+        rounds=24,
+        pruned_rounds=36,
     ),
 }
 """What is tried with the CNN, on cells of its own. Planned rounds may be frozen, too: training takes half of an
@@ -86,8 +91,8 @@ CHOSEN: dict[Dataset, tuple[float, float, float]] = {
 """What `tuning` chose: rates of unpruned training, of the planner with means over all and with covered means."""
 
 
-CNN_CHOSEN: dict[Dataset, tuple[float, float, float]] = {"digits": (3.0, 3.0, 1.5), "fashion_mnist": (4.0, 3.0, 1.0)}
-"""The same for the CNN."""
+CNN_CHOSEN: dict[Dataset, tuple[float, float, float]] = {"digits": (3.0, 3.0, 1.5), "fashion_mnist": (2.0, 3.0, 1.0)}
+"""The same for the CNN, which diverges at twice the rates that suit it."""
 CNN_SEEDS: dict[Dataset, tuple[int, ...]] = {"digits": tuple(range(450, 455)), "fashion_mnist": tuple(range(440, 445))}
 
 
