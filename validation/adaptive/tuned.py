@@ -91,8 +91,9 @@ CHOSEN: dict[Dataset, tuple[float, float, float]] = {
 """What `tuning` chose: rates of unpruned training, of the planner with means over all and with covered means."""
 
 
-CNN_CHOSEN: dict[Dataset, tuple[float, float, float]] = {"digits": (3.0, 3.0, 1.5), "fashion_mnist": (2.0, 3.0, 1.0)}
-"""The same for the CNN, which diverges at twice the rates that suit it."""
+CNN_CHOSEN: dict[Dataset, tuple[float, float, float]] = {"digits": (1.5, 1.0, 1.0), "fashion_mnist": (2.0, 3.0, 1.0)}
+"""The same for the CNN, which diverges at twice the rates that suit it. On digits rate 1 of unpruned training, which is
+reported in any case, was as quick as 1.5."""
 CNN_SEEDS: dict[Dataset, tuple[int, ...]] = {"digits": tuple(range(450, 455)), "fashion_mnist": tuple(range(440, 445))}
 
 
