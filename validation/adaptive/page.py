@@ -125,7 +125,7 @@ def _page(finished: Finished) -> Page:
                 id=f"{name}-over-floor",
             )
         )
-    claims += [_reached(name, found[name], "untuned", floor) for name in joint]
+    claims += [_reached(name, found[name], "untuned", floor) for name in joint if found[name]["untuned"]]
     for name in joint:
         rival = name.replace("joint", "common")
         if rival in found:
@@ -167,8 +167,9 @@ def _page(finished: Finished) -> Page:
             + f" (95 % interval {interval(found[best]['tuned']) or 'none'}); the floor of a round is {floor:.0f} %."
         )
     samples = next(iter(finished.results.values())).get("held_out_samples")
+    either = any(run["family"].endswith("-chosen") for run in finished.results.values())
     return Page(
-        title="Sparse uploads as the planner runs them",
+        title=f"{'Sparse or frozen rounds' if either else 'Sparse uploads'} as the planner runs them",
         where=f"{TITLES[config['dataset']]}, {config['model'].upper()}, ten phones, seeds "
         f"{', '.join(map(str, _seeds(finished)))}",
         answer=answer,
@@ -189,16 +190,26 @@ def _page(finished: Finished) -> Page:
             f"The margin is half a point, {MARGIN * samples:.1f} of {samples} held-out samples; one point beside it."
             if samples else "The margin is half a point, a few held-out samples on digits; one point beside it.",
             "Covered means take a larger step where fewer phones keep a coordinate; entries with fill do not.",
-            "Server rates are tuned on two seeds, six of them for unpruned training, three for each planned scheme.",
+            "Server rates are tuned on two seeds below 100, `python -m validation tuning`.",
             "Ten phones, one cell per seed; channels are simulated.",
         ],
-        command=f"python -m validation {config['name']} --dataset {config['dataset']}"
-        + ("" if config["dataset"] == "digits" else " --data-dir DIR"),
+        command=_command(config),
         numbers={"entries": found},
     )  # fmt: skip
 
 
-_SAID = {"joint-fill": "Planned rounds, mean over all", "joint-covered": "Planned rounds, covered means"}
+def _command(config: dict[str, Any]) -> str:
+    model = "" if config["model"] == "mlp" else f" --model {config['model']}"
+    folder = "" if config["dataset"] == "digits" else " --data-dir DIR"
+    return f"python -m validation {config['name']} --dataset {config['dataset']}{model}{folder}"
+
+
+_SAID = {
+    "joint-fill": "Planned rounds, mean over all",
+    "joint-covered": "Planned rounds, covered means",
+    "joint-fill-chosen": "Planned rounds, mean over all",
+    "joint-covered-chosen": "Planned rounds, covered means",
+}
 
 
 def said(name: str) -> str:
@@ -243,8 +254,7 @@ def _tuning_page(finished: Finished) -> Page:
                       ["", *(f"seed {seed}" for seed in _seeds(finished)), ""], rows)],
         figures=[],
         limits=["Two seeds: neighbouring settings are not told apart."],
-        command=f"python -m validation tuning --dataset {config['dataset']}"
-        + ("" if config["dataset"] == "digits" else " --data-dir DIR"),
+        command=_command(config),
         numbers={"chosen": chosen, "time_s": {name: list(of.values()) for name, of in took.items()}},
     )  # fmt: skip
 
