@@ -13,7 +13,7 @@ from fltrain.adapt import AdaptivePlanner
 from validation.adaptive import page
 from validation.adaptive.planners import CommonPlanner, of_phones
 from validation.adaptive.study import MODULES, Entry, cases, run_config
-from validation.adaptive.tuned import CHOSEN, PLANNED, SEEDS, TUNING_SEEDS, baselines, reported, tuning
+from validation.adaptive.tuned import CHOSEN, CNN, PLANNED, SEEDS, TUNING_SEEDS, baselines, reported, tuning
 from validation.cases import Finished, run_cases
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "writers")
@@ -46,12 +46,26 @@ def test_a_small_study_from_cases_to_page(tmp_path: Path) -> None:
         assert of["round"][0] > of["floor"][0] or entry.kind in ("zeroed", "frozen", "chosen")
 
 
+def test_a_small_study_of_the_cnn(tmp_path: Path) -> None:
+    study = reported("digits", "cnn")
+    tiny = replace(study, seeds=(1,), rounds=2, pruned_rounds=2, entries=study.entries[1:3])
+    run_cases(tmp_path, run_config(tiny), cases(tiny), MODULES)
+    shown = page.write(tmp_path).read_text(encoding="utf-8")
+    assert "Sparse or frozen rounds" in shown
+    assert "--dataset digits --model cnn" in shown
+    found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert all(claim["id"].endswith(("-tuned", "-over-floor")) for claim in found["claims"])  # no untuned one was run
+
+
 def test_seeds_are_fresh_and_no_two_data_sets_share_a_cell() -> None:
     tuned, shown = ([set(study(name).seeds) for name in DATASETS] for study in (tuning, reported))
     assert max(max(each) for each in tuned) < 100
     assert min(min(each) for each in shown) >= 300
     for sets in (tuned, shown):
         assert len(set.union(*sets)) == sum(map(len, sets))
+    networks = [set(study(name, "cnn").seeds) for study in (tuning, reported) for name in CNN]
+    assert len(set.union(*tuned, *shown, *networks)) == sum(map(len, (*tuned, *shown, *networks)))
+    assert all(max(tuning(name, "cnn").seeds) < 100 <= 300 <= min(reported(name, "cnn").seeds) for name in CNN)
     own = set(baselines().seeds)
     assert min(own) >= 300
     assert not own & set.union(*shown)

@@ -219,6 +219,11 @@ def test_downloaded_images_are_those_of_the_training_files(monkeypatch: pytest.M
         (["--deadline-fraction", "1.5"], "deadline_fraction must lie in [0.05, 1.0], got 1.5"),
         (["--data-dir", "/nowhere"], "--data-dir /nowhere does not apply to the digits dataset"),
         (["ablation", "--data-dir", "/nowhere"], "--data-dir /nowhere does not apply to the digits dataset"),
+        (["latency", "--model", "cnn"], "--model cnn does not apply to latency"),
+        (
+            ["adaptive", "--dataset", "mnist", "--model", "cnn"],
+            "--model cnn does not apply to mnist: choose from digits",
+        ),
         (["overview", "--seeds", "3"], "--seeds 3 does not apply to overview"),
         (["--dataset", "cifar"], "argument --dataset: invalid choice: 'cifar'"),
         (["--dataset", "mnist", "--data-dir", "/nowhere"], "missing data file train-images-idx3-ubyte.gz in /nowhere"),

@@ -148,7 +148,8 @@ def _adaptive(arguments: argparse.Namespace) -> Path:
         _refuse(arguments, "dataset", "model", because="baselines, which is of the perceptron on digits")
         config = tuned.baselines()
     else:
-        dataset, model = arguments.dataset or "digits", arguments.model or "mlp"
+        dataset: Any = arguments.dataset or "digits"
+        model: Any = arguments.model or "mlp"
         if model == "cnn" and dataset not in tuned.CNN:
             _refuse(arguments, "model", because=f"{dataset}: choose from {', '.join(tuned.CNN)}")
         config = (tuned.reported if arguments.study == "adaptive" else tuned.tuning)(dataset, model)
@@ -272,6 +273,8 @@ def command(argv: list[str] | None, arguments: argparse.Namespace) -> int:
     if arguments.study == "explore":
         return _explore(arguments)
     _refuse(arguments, "port", "no_browser", because=arguments.study)
+    if arguments.study not in ("adaptive", "tuning", "baselines"):
+        _refuse(arguments, "model", because=arguments.study)
     if arguments.paths and arguments.study != "overview":
         raise ValueError(f"unexpected argument: {arguments.paths[0]}")
     kinds = {

@@ -101,7 +101,7 @@ def reported(dataset: Dataset, model: Model = "mlp") -> AdaptiveStudy:
     """What is run on fresh seeds; a common ratio takes the planner's rate, so that they differ in the allocation."""
     if model == "cnn":
         unpruned, fill, covered = CNN_CHOSEN[dataset]
-        planned = (Entry("unpruned", unpruned), Entry("joint", covered, "covered", "chosen"))
+        planned: tuple[Entry, ...] = (Entry("unpruned", unpruned), Entry("joint", covered, "covered", "chosen"))
         if dataset == "digits":
             planned = (UNTUNED, *planned, Entry("joint", fill, kind="chosen"), PAPER)
         return replace(CNN[dataset], name="adaptive", seeds=CNN_SEEDS[dataset], entries=planned)

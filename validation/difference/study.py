@@ -5,8 +5,8 @@ What the planner expects to gain is that measure's logarithm for its plan less t
 same reports. Both count what each phone keeps of its own change, as the accuracy counts each phone. Counted by all
 phones' squared change together, rounds that serve those with a large change first, up to 13 times the median, look as
 if they gained up to 12 %; nothing is seen of that in the accuracy, and training goes as well without (seeds 80 to 82;
-docs/results/difference-total.json is the study so counted, on seeds 400 to 407). The server takes the plain mean at one
-rate, so that the step does not depend on the masks.
+docs/results/earlier holds the study so counted, on seeds 400 to 407). The server takes the plain mean at one rate, so
+that the step does not depend on the masks.
 """
 
 from __future__ import annotations
