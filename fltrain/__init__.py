@@ -5,6 +5,8 @@ server averages each coordinate over the devices that kept it. How much each dev
 `Planner`; this package knows nothing of radio or of how the ratios were found.
 """
 
+import sys as _sys
+
 try:
     import torch as _torch  # noqa: F401
     import tqdm as _tqdm  # noqa: F401
@@ -12,6 +14,9 @@ except ModuleNotFoundError as error:
     if error.name not in ("torch", "tqdm"):
         raise
     message = f"fltrain needs {error.name}, which an extra brings: pip install 'kktalloc[train]'"
+    if _sys.orig_argv[1:3] == ["-m", "fltrain"]:  # a command ends in one line
+        _sys.stderr.write(f"fltrain: error: {message}\n")
+        raise SystemExit(2) from None
     raise ModuleNotFoundError(message, name=error.name) from None
 
 from fltrain.accounting import Workload, count_workload

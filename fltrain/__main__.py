@@ -54,7 +54,7 @@ def _train(args: argparse.Namespace) -> int:
     }[args.plan]
     rng = np.random.default_rng(args.seed)
     law = channel.MACRO_3GPP
-    gain = law.gain(channel.place_in_annulus(rng, args.devices, args.radius_m, law.min_distance_m))
+    gain = law.gain(channel.place_in_annulus(rng, len(shares), args.radius_m, law.min_distance_m))
     cell = ka.Cell(args.bandwidth_hz, channel.noise_psd_w_per_hz(noise_figure_db=5.0), 1.0)
     phones = Phones(args.flop_per_s, args.joule_per_flop, float(channel.dbm_to_w(args.tx_power_dbm)))
     planner = RadioPlanner(Radio(cell, phones, Fading(gain, antennas=4, seed=args.seed)), chooser)
@@ -120,7 +120,12 @@ def _set_up(args: argparse.Namespace) -> tuple[ft.Split, list[ft.DeviceData], ft
     data = ft.load_digits() if args.data == "digits" else ft.load_npz(args.data, x=args.x, y=args.y, users=args.users)
     if data.x.ndim == 3:
         data = ft.Dataset(data.name, data.x[:, None], data.y, data.classes, data.users)
-    shares = ft.partition(data, args.devices, args.partition, args.seed, test_fraction=args.test_fraction)
+    devices = args.devices
+    if devices is None:
+        devices = 10
+        if args.partition == "by_user" and data.users is not None:
+            devices = int((np.unique(data.users, return_counts=True)[1] >= 2).sum())
+    shares = ft.partition(data, devices, args.partition, args.seed, test_fraction=args.test_fraction)
     split = ft.Split(ft.build_model(args.model, data, seed=args.seed), personal=("head",))
     sparse = getattr(args, "plan", "adaptive") == "adaptive"
     config = ft.TrainConfig(
@@ -173,14 +178,16 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--x", default="x", help="the file's member with the inputs (x)")
         made.add_argument("--y", default="y", help="with the labels (y)")
         made.add_argument("--users", nargs="+", metavar="MEMBER", help="with who made each sample, by one or several")
-        made.add_argument("--devices", type=int, default=10, metavar="K")
-        made.add_argument("--partition", choices=get_args(Scheme), default="shards")
+        made.add_argument("--devices", type=int, metavar="K", help="how many (10; with by_user all users)")
+        made.add_argument("--partition", choices=get_args(Scheme), default="shards", help="of the data (shards)")
         made.add_argument("--test-fraction", type=float, default=0.2, metavar="SHARE", help="held out, at random (0.2)")
-        made.add_argument("--model", choices=get_args(ModelName), default="mlp", help="the last layer stays personal")
-        made.add_argument("--seed", type=int, default=0)
-    train.add_argument("--rounds", type=int, default=30)
+        made.add_argument(
+            "--model", choices=get_args(ModelName), default="mlp", help="the last layer stays personal (mlp)"
+        )
+        made.add_argument("--seed", type=int, default=0, help="of all that is drawn (0)")
+    train.add_argument("--rounds", type=int, default=30, help="how many (30)")
     train.add_argument(
-        "--plan", choices=("adaptive", "unpruned", "deadline"), default="adaptive", help="who plans a round"
+        "--plan", choices=("adaptive", "unpruned", "deadline"), default="adaptive", help="who plans a round (adaptive)"
     )
     train.add_argument("--deadline-s", type=float, metavar="S", help="of every round, with --plan deadline")
     train.add_argument("--target", type=float, metavar="ACCURACY", help="stop when the mean accuracy reaches it")
@@ -189,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--tx-power-dbm", type=float, default=23.0, metavar="DBM", help="peak, of each phone (23)")
     train.add_argument("--flop-per-s", type=float, default=1e9, metavar="N", help="of each phone (1e9)")
     train.add_argument("--joule-per-flop", type=float, default=1e-9, metavar="J", help="of each phone (1e-9)")
-    train.add_argument("--workers", type=int, default=1, help="processes")
+    train.add_argument("--workers", type=int, default=1, help="processes (1)")
     train.add_argument("--checkpoint", type=Path, metavar="FILE", help="save there, and go on from there")
     train.add_argument("--out", type=Path, metavar="FILE", help="write the history there, all or nothing")
     return parser

@@ -96,6 +96,7 @@ def train(
         Whatever else ends a round, in the planner, in `observer` or `stop`: passed on as it is, with the same history
         as its attribute `history`, and the checkpoint saved.
     """
+    _require_callable(planner)
     shares = check_shares(split, shares, config)
     workload = count_workload(split, config, shares)
     state = RunState(split.initial_global(), [split.initial_personal() for _ in shares], [])
@@ -112,6 +113,12 @@ def train(
             with_history(error, stats=stats)
             raise
     return replace(history, stats=stats)
+
+
+def _require_callable(planner: object) -> None:
+    if not callable(planner):
+        remedy = "; RadioPlanner(radio) plans for it" if hasattr(planner, "build") else ""
+        raise ValueError(f"planner must be callable, got {type(planner).__name__}{remedy}")
 
 
 def with_history(error: BaseException, **changes: Any) -> None:
@@ -146,6 +153,8 @@ def run_rounds(
             try:
                 asked = _asked(workload, config, state, t)
                 plan = check_plan(planner(t, asked), asked, config)
+                if not plan.participates.any() and (not state.records or state.records[-1]["participants"]):
+                    _log.warning("%s", _idle(t, plan))  # once, however many such rounds follow
                 record = _one_round(t, engine, state, plan, workload, config)
                 if (t + 1) % config.evaluate_every == 0 or t + 1 == config.rounds:
                     scores = engine.accuracies(state.u, state.personal)
@@ -175,6 +184,17 @@ def run_rounds(
                     save(state, True)
                 break
     return History(state.records, state.u, state.personal)
+
+
+def _idle(t: int, plan: RoundPlan) -> str:
+    """What to say of a round in which nobody takes part."""
+    why = np.array([]) if plan.not_asked is None else plan.not_asked
+    reasons = [f"{reason} (devices {_listed(np.flatnonzero(why == reason))})" for reason in np.unique(why[why != ""])]
+    return f"round {t}: nobody takes part: {'; '.join(reasons) or 'so says the planner'}; the clock goes on"
+
+
+def _listed(numbers: NDArray[np.int64]) -> str:
+    return ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
 
 
 def _save_after(error: Exception, save: Saver, state: RunState) -> None:
@@ -274,6 +294,7 @@ def _one_round(
         "coverage_min": coverage_min,
         "uncovered_share": uncovered_share,
         "participants": len(jobs),
+        "not_asked": None if plan.not_asked is None else plan.not_asked.tolist(),
         "lost": np.flatnonzero(plan.participates & ~arrives).tolist(),
         "left_out": left_out,
     }

@@ -34,6 +34,9 @@ class RoundPlan(Shown):
         theirs is aggregated, and their personal part stays as it was, as with any upload that is left out.
     round_s : float, optional
         How long the round takes; None: until the last latency of those who take part.
+    not_asked : str (K,), optional
+        Why each of those who do not take part was not asked, for the history; empty for the others, and for devices
+        that were not drawn for the round.
     """
 
     pruning_ratio: NDArray[np.float64]
@@ -43,6 +46,7 @@ class RoundPlan(Shown):
     update: UpdateKind | None = None
     lost: NDArray[np.bool_] | None = None
     round_s: float | None = None
+    not_asked: NDArray[np.str_] | None = None
 
     def _shown(self) -> tuple[str, Rows]:
         took = np.asarray(self.participates, dtype=bool)
@@ -51,7 +55,10 @@ class RoundPlan(Shown):
         joules = np.asarray(self.energy_j)[took].sum()
         line = f"{took.sum()} of {counted(len(took), 'device')}, {seconds:.4g} s, {joules:.4g} J"
         arrays = {name: getattr(self, name) for name in ("pruning_ratio", "latency_s", "energy_j")}
-        said = np.where(took, "" if self.lost is None else np.where(self.lost, "lost", ""), "not asked")
+        why = "" if self.not_asked is None else np.where(self.not_asked == "", "", np.char.add(": ", self.not_asked))
+        said = np.where(
+            took, "" if self.lost is None else np.where(self.lost, "lost", ""), np.char.add("not asked", why)
+        )
         return f"{line}{f', {self.update}' if self.update else ''}", table(
             "device", [str(k) for k in range(len(took))], {**arrays, "remark": said} if said.any() else arrays
         )
@@ -107,6 +114,14 @@ def check_plan(plan: RoundPlan, workload: Workload, config: TrainConfig) -> Roun
         if np.ndim(round_s) or np.asarray(round_s).dtype.kind not in "iuf" or not 0 <= round_s < np.inf:
             raise ValueError(f"plan.round_s must be finite and >= 0, got {round_s!r:.200}")
         round_s = float(round_s)
+    why = plan.not_asked
+    if why is not None:
+        why = np.asarray(why)
+        if why.shape != (K,) or why.dtype.kind != "U":
+            raise ValueError(
+                f"plan.not_asked must hold one string for each of {K} devices, got {plan.not_asked!r:.200}"
+            )
+        why = np.where(participates, "", why)
     kind = config.update if plan.update is None else plan.update
     if kind not in get_args(UpdateKind):
         raise ValueError(f"plan.update must be one of {', '.join(get_args(UpdateKind))}, got {kind!r}")
@@ -122,7 +137,7 @@ def check_plan(plan: RoundPlan, workload: Workload, config: TrainConfig) -> Roun
             raise ValueError(
                 f"plan.pruning_ratio[{k}] is {rho}, but importance {config.importance} needs probe_steps >= 1"
             )
-    return RoundPlan(participates=participates, update=kind, lost=lost, round_s=round_s, **clean)
+    return RoundPlan(participates=participates, update=kind, lost=lost, round_s=round_s, not_asked=why, **clean)
 
 
 def _truths(name: str, value: NDArray[np.bool_]) -> NDArray[np.bool_]:

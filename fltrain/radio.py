@@ -15,7 +15,7 @@ changes), so that a resumed run is planned as an uninterrupted one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import inf
 from typing import Protocol
 
@@ -26,6 +26,8 @@ import kktalloc as ka
 from fltrain.accounting import Workload
 from fltrain.adapt import AdaptivePlanner, Build, Choice
 from fltrain.plan import RoundPlan
+from kktalloc._problem.arrays import as_float64
+from kktalloc._problem.problem import expect, in_range
 from kktalloc.links import Downlink, Link, Sent, receive
 from kktalloc.radio import Clock, Phones, Work, audience, served
 
@@ -64,10 +66,22 @@ class Radio:
     rounds: int | None = None
 
     def __post_init__(self) -> None:  # noqa: D105
+        expect("cell", self.cell, ka.Cell)
+        expect("phones", self.phones, Phones)
+        in_range("battery_j", as_float64("battery_j", self.battery_j), 0.0, False, inf)
+        if self.downlink is not None and not isinstance(self.downlink, Downlink):
+            in_range("downlink", as_float64("downlink", self.downlink), 0.0, True, inf)
         if self.rounds is None and not np.isinf(self.battery_j).all():
             raise ValueError("battery_j is shared among rounds: say how many with rounds=")
         if self.rounds is not None and self.rounds < 1:
             raise ValueError(f"rounds must be >= 1, got {self.rounds}")
+
+    def check(self, devices: int) -> None:
+        """A ValueError that names the field which is given for another number of phones."""
+        given = {f"phones.{field.name}": getattr(self.phones, field.name) for field in fields(self.phones)}
+        for name, value in (given | {"battery_j": self.battery_j}).items():
+            if np.shape(value) not in ((), (devices,)):
+                raise ValueError(f"{name}: shape {np.shape(value)}, training has {devices} devices")
 
     def build(self, round_index: int, asked: NDArray[np.int64], work: Workload) -> tuple[ka.Cell, ka.Devices]:
         """Cell and devices of a round for the phones `asked` (S,), whose workload is `work`; see `adapt.Build`."""
@@ -165,7 +179,8 @@ class RadioPlanner:
     patience
         How much longer than planned the server waits, >= 1.
     retry_s
-        A round in which nobody can be asked takes this long.
+        A round in which nobody can be asked takes this long. The first of them is warned of, and the history's column
+        ``not_asked`` says why.
     """
 
     radio: Radio
@@ -185,15 +200,17 @@ class RadioPlanner:
         gain = self.radio.link.gain(round_index, workload.elapsed_s)
         if gain.shape != workload.weight.shape:
             raise ValueError(f"link has {len(gain)} phones, training has {len(workload.weight)} devices")
-        asked = audience(
+        self.radio.check(len(gain))
+        found = audience(
             np.where(workload.selected, gain, 0.0),
             lambda heard: chooser.possible(round_index, heard, workload.of(heard)),
             worst_listener=isinstance(self.radio.downlink, Downlink),
-        ).asked
+        )
+        asked, not_asked = found.asked, np.where(workload.selected, found.missing, "")
         ratio, latency_s, energy_j = np.zeros((3, len(gain)))
         participates, lost = np.zeros((2, len(gain)), dtype=np.bool_)
         if not len(asked):
-            return RoundPlan(ratio, latency_s, energy_j, participates, round_s=self.retry_s)
+            return RoundPlan(ratio, latency_s, energy_j, participates, round_s=self.retry_s, not_asked=not_asked)
         best = chooser.choose(round_index, asked, workload.of(asked))
         sent = self._sent(best, asked, gain[asked], workload.elapsed_s)
         limit_s = self.patience * float(best.latency_s.max())
@@ -203,7 +220,7 @@ class RadioPlanner:
         participates[asked], lost[asked] = True, received.late
         ratio[asked], latency_s[asked] = best.pruning_ratio, received.until_s
         energy_j[asked] = np.maximum(best.energy_j + best.tx_power_w * on_air_more_s / efficiency, 0.0)
-        return RoundPlan(ratio, latency_s, energy_j, participates, best.update, lost)
+        return RoundPlan(ratio, latency_s, energy_j, participates, best.update, lost, not_asked=not_asked)
 
     def _sent(self, best: Choice, asked: NDArray[np.int64], gain: NDArray[np.float64], now_s: float) -> Sent:
         """The uploads of a round that begins at `now_s`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import deque
@@ -498,8 +499,14 @@ def test_a_model_that_cannot_be_sent_is_refused() -> None:
 
 
 @pytest.mark.parametrize("missing", ["torch", "tqdm"])
-def test_without_torch_the_extra_is_named(missing: str) -> None:
+def test_without_torch_the_extra_is_named(missing: str, tmp_path: Path) -> None:
     program = f"import sys; sys.modules[{missing!r}] = None\nimport fltrain"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     said = done.stderr.splitlines()[-1]
-    assert said == f"ModuleNotFoundError: fltrain needs {missing}, which an extra brings: pip install 'kktalloc[train]'"
+    says = f"fltrain needs {missing}, which an extra brings: pip install 'kktalloc[train]'"
+    assert said == f"ModuleNotFoundError: {says}"
+    (tmp_path / f"{missing}.py").write_text(f"raise ModuleNotFoundError('none', name='{missing}')")
+    command = [sys.executable, "-m", "fltrain", "columns"]
+    path = os.pathsep.join([str(tmp_path), str(Path(ft.__file__).parents[1])])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path})
+    assert (done.returncode, done.stderr) == (2, f"fltrain: error: {says}\n")

@@ -47,6 +47,8 @@ def test_data_of_ones_own_by_users_of_several_columns(tmp_path: Path, capsys: py
     assert len(work["pruned_flops"]) == 4
     assert main(["count", *given, "--devices", "5", "--partition", "by_user"]) == 2
     assert "devices must be <= 4" in capsys.readouterr().err
+    assert main(["count", *given, "--partition", "by_user", "--json"]) == 0  # all four
+    assert json.loads(capsys.readouterr().out) == work
 
 
 def test_a_plain_table_is_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,6 +158,40 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(tmp_path: Path) -> 
     assert [r["wall_clock_s"] for r in whole.records] == sorted({r["wall_clock_s"] for r in whole.records})
 
 
+def test_an_empty_battery_is_no_silent_run(caplog: pytest.LogCaptureFixture) -> None:
+    poor = Radio(CELL, PHONES, Gains(GAIN * [1, 1, 1, 0]), battery_j=1e-9, rounds=3)
+    with caplog.at_level("WARNING", logger="fltrain"):
+        history = ft.train(SPLIT, shares(), replace(CONFIG, rounds=3), RadioPlanner(poor), progress=False)
+    assert [record["participants"] for record in history.records] == [0, 0, 0]
+    assert history.records[2]["not_asked"] == ["energy", "energy", "energy", "no service"]
+    assert [r.getMessage() for r in caplog.records] == [
+        "round 0: nobody takes part: energy (devices 0, 1, 2); no service (devices 3); the clock goes on"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"battery_j": -1.0, "rounds": 2}, "battery_j = -1.0: must be >= 0"),
+        ({"battery_j": [1.0, np.nan], "rounds": 2}, r"battery_j\[1\] = nan: must be >= 0"),
+        ({"battery_j": [1.0, 2.0], "rounds": 2}, r"battery_j: shape \(2,\), training has 4 devices"),
+        (
+            {"phones": replace(PHONES, flop_per_s=[1e8, 2e8])},
+            r"phones.flop_per_s: shape \(2,\), training has 4 devices",
+        ),
+        ({"downlink": -5.0}, "downlink = -5.0: must be > 0"),
+    ],
+)
+def test_a_radio_says_what_is_wrong_with_it(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=f"^{says}"):
+        at(replace(Radio(CELL, PHONES, Gains(GAIN)), **change))
+
+
+def test_a_radio_is_no_planner() -> None:
+    with pytest.raises(ValueError, match=r"^planner must be callable, got Radio; RadioPlanner\(radio\) plans for it$"):
+        ft.train(SPLIT, shares(), CONFIG, Radio(CELL, PHONES, Gains(GAIN)), progress=False)  # type: ignore[arg-type]
+
+
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="say how many with rounds="):
         Radio(CELL, PHONES, Gains(GAIN), battery_j=1.0)

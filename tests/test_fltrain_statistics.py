@@ -100,6 +100,24 @@ def test_who_took_part() -> None:
     assert [job.pruning_ratio for job in ENGINE.jobs[0]] == RATIO
 
 
+def test_who_is_not_asked_and_a_pause_that_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody takes part from round 1 on: one warning, which says why."""
+
+    def planner(t: int, work: ft.Workload) -> ft.RoundPlan:
+        there, why = np.array([t == 0, t == 0, t == 0, False]), np.array(["energy", "energy", "no service", "energy"])
+        return ft.RoundPlan(np.array(RATIO), np.array(LATENCY), np.array(ENERGY), there, round_s=1.0, not_asked=why)
+
+    with caplog.at_level("WARNING", logger="fltrain"):
+        history, _ = run(planned=planner)
+    told = ["energy", "energy", "no service", "energy"]
+    assert [r["not_asked"] for r in history.records] == [["", "", "", "energy"], told, told]
+    said = [record.getMessage() for record in caplog.records if "nobody" in record.getMessage()]
+    assert said == ["round 1: nobody takes part: energy (devices 0, 1, 3); no service (devices 2); the clock goes on"]
+    for wrong in (["", ""], [1, 2, 3, 4]):
+        with pytest.raises(ValueError, match=r"^plan.not_asked must hold one string for each of 4 devices"):
+            run(planned=lambda t, work, w=wrong: replace(planner(t, work), not_asked=np.array(w)))
+
+
 def test_a_lost_upload_is_charged_and_nothing_else() -> None:
     """Device 3 drains its battery in vain, the round lasts until the server stops waiting."""
     seen = []
@@ -117,6 +135,7 @@ def test_a_lost_upload_is_charged_and_nothing_else() -> None:
     assert (record["round_latency_s"], record["energy_j"], record["energy_j_per_device"]) == (9.0, 1111.0, ENERGY)
     assert (record["lost"], record["participants"], record["left_out"]) == ([3], 3, [])
     assert [job.device for job in engine.jobs[1]] == [0, 1, 2]
+    assert record["not_asked"] is None  # the planner does not say
     assert record["mean_pruning_ratio"] == pytest.approx((0.01 + 0.06 + 0.15) / 0.6, rel=1e-12)
     assert record["pruning_ratio_per_device"] == RATIO
     assert history.personal[3].v.tolist() == [3.0]
