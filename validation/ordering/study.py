@@ -55,13 +55,13 @@ _FIRST = {"mnist": 420, "fashion_mnist": 440}
 def on(dataset: str) -> OrderingStudy:
     """The study on ``digits``, ``mnist`` or ``fashion_mnist``, with seeds and so cells of its own.
 
-    On the larger ones there are fewer and shorter trainings.
+    On the larger ones trainings are fewer and shorter.
     """
     if dataset == "digits":
         return CONFIG
     training = Training(**{"dataset": dataset, **DATASETS[dataset]})
     first = _FIRST[dataset]
-    return replace(CONFIG, seeds=tuple(range(first, first + 3)), rounds=40, repeats=2, training=training)
+    return replace(CONFIG, seeds=tuple(range(first, first + 8)), rounds=40, repeats=2, training=training)
 
 
 def cases(config: OrderingStudy, data_dir: Path | None = None) -> dict[str, Case]:
