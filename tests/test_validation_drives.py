@@ -13,7 +13,7 @@ from test_validation_harder import TINY, synthetic_drives
 
 from validation.__main__ import main
 from validation.cases import run_cases
-from validation.drives import page, study
+from validation.drives import page, study, tuned
 
 
 def test_a_small_study_from_files_to_page(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_a_small_study_from_files_to_page(tmp_path: Path) -> None:
         study.Entry("joint", 2.0, "fill", ("frozen",)),
     )
     cell = replace(TINY, personal_steps=3, pruned_steps=2, importance="movement")
-    tiny = replace(study.CONFIG, seeds=(1,), entries=entries, rounds=3, pruned_rounds=4, cell=cell)
+    tiny = replace(tuned.CONFIG, seeds=(1,), entries=entries, rounds=3, pruned_rounds=4, cell=cell)
     run_cases(tmp_path / "out", study.run_config(tiny), study.cases(tiny, data_dir), study.MODULES)
     assert "on measured drives" in page.write(tmp_path / "out").read_text(encoding="utf-8")
     found = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["entries"]

@@ -206,9 +206,9 @@ def _harder(arguments: argparse.Namespace) -> Path:
 def _drives(arguments: argparse.Namespace) -> Path:
     """Train what is pending of planned rounds on measured drives, or of their tuning; returns the page's path."""
     _refuse(arguments, "dataset", "rounds", "deadline_fraction", because=arguments.study)
-    from .drives import page, study
+    from .drives import page, study, tuned
 
-    config = study.CONFIG if arguments.study == "drives" else study.TUNING
+    config = tuned.CONFIG if arguments.study == "drives" else tuned.TUNING
     if arguments.seeds is not None:
         config = replace(config, seeds=seeds(arguments.seeds, config.seeds[0]))
     arguments.out = arguments.out or Path("results") / f"{config.name}-{fingerprint(study.run_config(config))}"

@@ -16,27 +16,27 @@ WINDOW = 10
 """Rounds that one accuracy is averaged over, for every scheme alike; one round alone is noisy."""
 
 
-def smooth(accuracy: ArrayLike) -> FloatArray:
-    """Averaged over the last `WINDOW` rounds (fewer at the start), shape (R,)."""
+def smooth(accuracy: ArrayLike, window: int = WINDOW) -> FloatArray:
+    """Averaged over the last `window` rounds (fewer at the start), shape (R,)."""
     values = np.asarray(accuracy, dtype=float)
     sums = np.cumsum(np.insert(values, 0, 0.0))
     end = np.arange(1, len(values) + 1)
-    begin = np.maximum(0, end - WINDOW)
+    begin = np.maximum(0, end - window)
     return np.asarray((sums[end] - sums[begin]) / (end - begin))
 
 
-def rounds_to(accuracy: ArrayLike, target: float) -> int | None:
+def rounds_to(accuracy: ArrayLike, target: float, window: int = WINDOW) -> int | None:
     """Rounds until the smoothed accuracy first reaches `target`; None if it never does."""
-    reached = np.flatnonzero(smooth(accuracy) >= target)
+    reached = np.flatnonzero(smooth(accuracy, window) >= target)
     return int(reached[0]) + 1 if len(reached) else None
 
 
-def time_to(accuracy: ArrayLike, time_s: ArrayLike, target: float) -> float | None:
+def time_to(accuracy: ArrayLike, time_s: ArrayLike, target: float, window: int = WINDOW) -> float | None:
     """Simulated seconds until the smoothed accuracy first reaches `target`; None if it never does.
 
     `time_s` (R,): at the end of each round.
     """
-    rounds = rounds_to(accuracy, target)
+    rounds = rounds_to(accuracy, target, window)
     return None if rounds is None else float(np.asarray(time_s)[rounds - 1])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..cases import Finished, load_cases
 from ..figures import TITLES, drawing, log_errors, svg
-from ..measures import MARGIN, mean_interval, smooth, time_averages, time_to
+from ..measures import MARGIN, WINDOW, FloatArray, mean_interval, smooth, time_averages, time_to
 from ..page import Page, Table, write_page
 from ..summary import Claim, Spread, verdict
 
@@ -39,16 +39,24 @@ def by_entry(finished: Finished) -> Runs:
     return runs
 
 
+def smoothed(run: dict[str, Any]) -> FloatArray:
+    """(R,) accuracy averaged over the last rounds, as many as `WINDOW` unless the run says otherwise."""
+    return smooth(run["accuracy"], run.get("window", WINDOW))
+
+
 def targets(runs: Runs, margin: float = MARGIN) -> dict[int, float]:
     """Per seed: the better of the unpruned schemes' final accuracies, less the margin."""
     unpruned = [of for name, of in runs.items() if name.startswith("unpruned")]
-    return {seed: max(float(smooth(of[seed]["accuracy"])[-1]) for of in unpruned) - margin for seed in unpruned[0]}
+    return {seed: max(float(smoothed(of[seed])[-1]) for of in unpruned) - margin for seed in unpruned[0]}
 
 
 def times(runs: Runs, target: dict[int, float]) -> dict[str, dict[int, float | None]]:
     """By entry and seed: simulated seconds to the target; None if never."""
     return {
-        name: {seed: time_to(run["accuracy"], run["time_s"], target[seed]) for seed, run in of.items()}
+        name: {
+            seed: time_to(run["accuracy"], run["time_s"], target[seed], run.get("window", WINDOW))
+            for seed, run in of.items()
+        }
         for name, of in runs.items()
     }
 

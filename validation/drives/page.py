@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..adaptive.page import Runs, by_entry, interval, quickest, targets, times
+from ..adaptive.page import Runs, by_entry, interval, quickest, smoothed, targets, times
 from ..cases import Finished, load_cases
 from ..figures import TITLES, drawing, log_errors, svg
-from ..measures import MARGIN, smooth
+from ..measures import MARGIN
 from ..page import Page, Table, write_page
 from ..summary import Claim, Spread, verdict
 
@@ -61,7 +61,7 @@ def _lost(run: dict[str, Any]) -> float:
 
 
 def _final(run: dict[str, Any]) -> float:
-    return float(smooth(run["accuracy"])[-1])
+    return float(smoothed(run)[-1])
 
 
 def _round_s(run: dict[str, Any]) -> float:
@@ -137,7 +137,7 @@ def _drawing(runs: Runs) -> str:
         for i, (name, of) in enumerate(runs.items()):
             grid = np.linspace(*_span(of), 200)
             error = 100 * np.mean(
-                [1 - smooth(r["accuracy"])[np.searchsorted(r["time_s"], grid * (1 + 1e-12), side="right") - 1]
+                [1 - smoothed(r)[np.searchsorted(r["time_s"], grid * (1 + 1e-12), side="right") - 1]
                  for r in of.values()], axis=0,
             )  # fmt: skip
             axes.plot(grid, error, label=name, color=_COLOURS[i % len(_COLOURS)], ls=_LINES[i % len(_LINES)], lw=1.4)

@@ -21,13 +21,14 @@ from ..cases import Case
 from ..config import to_dict
 from ..harder.drive import Rules, start
 from ..harder.study import HarderStudy, _data, _network, drives
+from ..measures import WINDOW
 
 if TYPE_CHECKING:
     import fltrain as ft
     from fltrain.adapt import Kind
     from fltrain.radio import Radio as RadioOf
 
-MODULES = ("config", "radio", "schemes", "harder/traces", "harder/drive", "harder/study", "drives/study")
+MODULES = ("config", "measures", "radio", "schemes", "harder/traces", "harder/drive", "harder/study", "drives/study")
 """Modules that make the numbers."""
 
 
@@ -43,10 +44,12 @@ class Entry:
     error_feedback: bool = False
     deadline: float | None = None
     """Over the mean unpruned round; None: the planner's choice."""
+    steps: tuple[int, int] | None = None
+    """Personal and global steps of a round; None: those of the cell. Rounds are as many more as they have fewer."""
 
     @property
     def family(self) -> str:
-        """What is tuned: all but the rate."""
+        """What is tuned: all but the rate, the steps and the deadline."""
         if self.scheme == "unpruned":
             return self.scheme
         kind = "" if len(self.kinds) > 1 else f"-{self.kinds[0]}"
@@ -55,7 +58,16 @@ class Entry:
     @property
     def name(self) -> str:
         """For files and tables."""
-        return f"{self.family}-rate{self.server_rate:g}" + ("" if self.deadline is None else f"-{self.deadline:g}")
+        steps = "" if self.steps is None else f"-steps{self.steps[0]}and{self.steps[1]}"
+        return f"{self.family}{steps}-rate{self.server_rate:g}" + (
+            "" if self.deadline is None else f"-{self.deadline:g}"
+        )
+
+    def more(self, cell: HarderStudy) -> float:
+        """How many times as many rounds there are as with the cell's steps, so that as many steps are made."""
+        if self.steps is None:
+            return 1.0
+        return (cell.personal_steps + cell.pruned_steps) / sum(self.steps)
 
 
 @dataclass(frozen=True)
@@ -73,23 +85,6 @@ class DrivesStudy:
     cell: HarderStudy = field(default_factory=lambda: HarderStudy(personal_steps=6, importance="movement"))
     """More personal steps than pruned ones: the LocalAlt schedule. Frozen rounds report by movement alone."""
     pruning_ratio_max: float = 0.99
-
-
-_SPARSE: tuple[Literal["sparse"]] = ("sparse",)
-TUNING = DrivesStudy(
-    name="drives-tuning",
-    seeds=(60,),
-    entries=(
-        *(Entry("unpruned", rate) for rate in (2.0, 3.0)),
-        *(Entry("joint", rate, "covered", _SPARSE) for rate in (1.0, 2.0)),
-        Entry("joint", 2.0, "fill", _SPARSE),
-        Entry("joint", 2.0, "fill", _SPARSE, True, 0.62),
-        Entry("joint", 2.0, "fill", _SPARSE, False, 0.66),
-    ),
-)
-"""One seed that is not reported: a run takes minutes."""
-CONFIG = DrivesStudy(seeds=(390, 391), entries=(Entry("unpruned", 3.0), Entry("joint", 3.0)))
-"""At the rate that suits unpruned training best."""
 
 
 def run_config(config: DrivesStudy) -> dict[str, Any]:
@@ -130,14 +125,15 @@ def task(
         samples_per_device=cell.samples_per_device, test_fraction=cell.test_fraction,
     )  # fmt: skip
     split = ft.Split(_network(cell.channels, data, seed), personal=cell.personal)
+    personal_steps, global_steps = entry.steps or (cell.personal_steps, cell.pruned_steps)
     return (
         split,
         shares,
         ft.TrainConfig(
-            rounds=config.pruned_rounds if pruned else config.rounds,
-            personal_steps=cell.personal_steps,
+            rounds=round(entry.more(cell) * (config.pruned_rounds if pruned else config.rounds)),
+            personal_steps=personal_steps,
             probe_steps=cell.probe_steps,
-            pruned_steps=cell.pruned_steps,
+            pruned_steps=global_steps,
             batch_size=cell.batch_size,
             learning_rate_global=cell.learning_rate,
             learning_rate_personal=cell.learning_rate,
@@ -169,7 +165,7 @@ def run(config: DrivesStudy, entry: Entry, seed: int, data_dir: Path) -> dict[st
     fixed = None
     if entry.deadline is not None:
         whole = RadioPlanner(radio, Unpruned, patience=cell.patience)
-        fixed = constant(entry.deadline * _mean_round_s(whole, workload, config.rounds))
+        fixed = constant(entry.deadline * _mean_round_s(whole, workload, round(entry.more(cell) * config.rounds)))
     adaptive = partial(AdaptivePlanner, kinds=entry.kinds, pruning_ratio_max=config.pruning_ratio_max, deadline_s=fixed)
     planner = RadioPlanner(radio, adaptive if pruned else Unpruned, patience=cell.patience)
     pause = 0.1 if sys.stderr.isatty() else 10.0
@@ -185,6 +181,7 @@ def run(config: DrivesStudy, entry: Entry, seed: int, data_dir: Path) -> dict[st
         "entry": entry.name,
         "family": entry.family,
         "seed": seed,
+        "window": round(WINDOW * entry.more(cell)),
         "accuracy": [record["accuracy"] for record in records],
         "worst_accuracy": [min(record["accuracy_per_device"]) for record in records],
         "time_s": [record["wall_clock_s"] for record in records],

@@ -72,8 +72,8 @@ def power(sparse: list[list[float]], frozen: list[list[float]]) -> float:
 def task(dataset: str, data_dir: Path | None, seed: int) -> tuple[ft.Split, list[ft.DeviceData], ft.TrainConfig]:
     """Network, data and local updates of the study that trains on this data set."""
     if dataset == "cifar10":
-        from ..drives.study import CONFIG
         from ..drives.study import task as driven
+        from ..drives.tuned import CONFIG
 
         assert data_dir is not None
         split, shares, config = driven(CONFIG, CONFIG.entries[0], data_dir, seed)

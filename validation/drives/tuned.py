@@ -1,0 +1,40 @@
+"""What `drives-tuning` tries on seeds below 100, and what it chose there for the seeds that are reported.
+
+One procedure for unpruned and planned rounds: every setting is trained on the tuning seeds, and of each family the one
+with the least mean time to the target is taken. The target is the better unpruned accuracy at the end less the margin.
+A setting is a server rate and how many steps a round has: where sending is cheap, rounds with fewer steps may pay.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .study import DrivesStudy, Entry
+
+_SPARSE: tuple[Literal["sparse"]] = ("sparse",)
+_FROZEN: tuple[Literal["frozen"]] = ("frozen",)
+SHORT, SHORTER = (4, 3), (3, 2)
+"""Steps of rounds that have fewer of them than the six personal and five global ones of the cell."""
+
+TUNING = DrivesStudy(
+    name="drives-tuning",
+    seeds=(60, 61),
+    entries=(
+        *(Entry("unpruned", rate) for rate in (2.0, 3.0)),
+        Entry("joint", 2.0, "covered", _SPARSE),
+        Entry("joint", 3.0, "covered", _SPARSE, steps=SHORT),
+        Entry("joint", 4.0, "covered", _SPARSE, steps=SHORTER),
+        Entry("unpruned", 4.0, steps=SHORT),
+        Entry("joint", 2.0, "covered", _SPARSE, deadline=0.62),
+        Entry("joint", 2.0, "covered", _FROZEN, deadline=0.6),
+        Entry("joint", 2.0, "covered", _SPARSE, steps=SHORTER),
+        Entry("joint", 2.0, "covered", _SPARSE, steps=SHORT),
+        Entry("joint", 1.0, "covered", _SPARSE),
+        Entry("joint", 2.0, "fill", _SPARSE),
+        Entry("joint", 4.0, "fill", _SPARSE, steps=SHORT),
+        Entry("joint", 2.0, "fill", _SPARSE, deadline=0.66),
+        Entry("joint", 1.0, "covered", _SPARSE, True, 0.62),
+    ),
+)
+CONFIG = DrivesStudy(seeds=(390, 391), entries=(Entry("unpruned", 3.0), Entry("joint", 3.0)))
+"""At the rate that suits unpruned training best."""
