@@ -243,19 +243,30 @@ def test_planned_rounds_on_drives() -> None:
     _says(drives_text(), fresh_drives_text())
 
 
-def test_the_order_of_allocations_on_fashion_mnist() -> None:
-    digits, report = _report("ordering"), _report("ordering-fashion_mnist")
-    low, high = digits["interval_of_means"]
-    _says(f"The interval of the first is {low:.2f} to {high:.2f}, seeds drawn with replacement.")
-    found, (low, high) = report["spearman"], report["interval_of_means"]
-    each = [f"{value:.2f}" for value in found["predicted"]["per_seed"]]
-    last = np.array([a["accuracy_averaged"][-1] for a in report["allocations"]])
-    _says(
-        f"{len(each)} seeds, {report['study']['repeats']} trainings each): {found['predicted']['of_means']:.2f} as "
-        f"means over seeds, the mean pruning ratio {found['predicted_linear']['of_means']:.2f}. Three seeds do not "
-        f"settle it ({low:.2f} to {high:.2f}): within a seed it is {each[0]}, {each[1]} and {each[2]}, the last in a "
-        f"cell where all seven allocations are within {100 * np.ptp(last):.1f} points."
-    )
+ORDERS = {"digits": "ordering", "mnist": "ordering-mnist", "fashion_mnist": "ordering-fashion_mnist"}
+
+
+def order_rows() -> list[str]:
+    """The table of rank correlations within one deadline, one data set a row."""
+    rows = []
+    for dataset, name in ORDERS.items():
+        report = _report(name)
+        accuracy = np.array([a["accuracy_averaged"] for a in report["allocations"]]).T
+        assert len(accuracy) >= 5, "each has five seeds or more"
+        found, (low, high) = report["spearman"], report["interval_of_means"]
+        each, seeds = found["predicted"]["per_seed"], report["study"]["seeds"]
+        options = "" if dataset == "digits" else f" --dataset {dataset} --data-dir DIR"
+        rows.append(
+            f"| {SETS[dataset]}, {seeds[0]} to {seeds[-1]} | {found['predicted']['of_means']:.2f} ({low:.2f} to "
+            f"{high:.2f}) | {np.mean(each):.2f} ({min(each):.2f} to {max(each):.2f}) | "
+            f"{found['predicted_linear']['of_means']:.2f} | {100 * np.ptp(accuracy.mean(axis=0)):.1f} | "
+            f"`python -m validation ordering{options}` |"
+        )
+    return rows
+
+
+def test_the_order_of_allocations() -> None:
+    _says(*order_rows())
 
 
 def test_every_baseline_with_every_kind_of_round() -> None:
