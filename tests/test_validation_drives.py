@@ -13,7 +13,7 @@ from test_validation_harder import TINY, synthetic_drives
 
 from validation.__main__ import main
 from validation.cases import run_cases
-from validation.drives import page, study, tuned
+from validation.drives import left_out, page, study, tuned
 
 
 def test_a_small_study_from_files_to_page(tmp_path: Path) -> None:
@@ -67,3 +67,16 @@ def test_the_command_needs_its_folder(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["drives", "--out", str(tmp_path / "out")]) == 2
     assert "--data-dir is needed for drives" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_leaving_out_the_slowest_is_judged_by_progress_per_second(tmp_path: Path) -> None:
+    data_dir = synthetic_drives(tmp_path / "data")
+    cell = replace(TINY, personal_steps=3, pruned_steps=2, importance="movement")
+    config = replace(tuned.CONFIG, cell=cell)
+    seed = next(s for s in range(50) if study.on_drives(cell, data_dir, s).link.gain(0, 0.0).all())  # all in service
+    found = left_out.worth(config, data_dir, seed, left_out=(0, 1, 2), rounds=1)
+    assert set(found) == {"planned", "unpruned"}
+    for values in found.values():
+        assert values[0] == 1.0
+        assert np.all(values >= np.array([3, 2, 1]) / 3 * (1 - 1e-3))  # fewer phones take no longer, but for the grid
+        assert values[2] < 1.0
