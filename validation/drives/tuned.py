@@ -13,8 +13,8 @@ from .study import DrivesStudy, Entry
 
 _SPARSE: tuple[Literal["sparse"]] = ("sparse",)
 _FROZEN: tuple[Literal["frozen"]] = ("frozen",)
-SHORT, SHORTER = (4, 3), (3, 2)
-"""Steps of rounds that have fewer of them than the six personal and five global ones of the cell."""
+SHORT = (4, 3)
+"""Steps of rounds that have fewer than the six personal and five global ones of the cell."""
 
 TUNING = DrivesStudy(
     name="drives-tuning",
@@ -22,19 +22,16 @@ TUNING = DrivesStudy(
     entries=(
         Entry("unpruned", 3.0),
         Entry("joint", 3.0, "covered", _SPARSE, steps=SHORT),
-        Entry("unpruned", 4.0, steps=SHORT),
-        Entry("joint", 2.0, "covered", _SPARSE),
-        Entry("joint", 4.0, "covered", _SPARSE, steps=SHORTER),
-        Entry("unpruned", 2.0),
         Entry("joint", 2.0, "covered", _SPARSE, deadline=0.62),
         Entry("joint", 2.0, "covered", _FROZEN, deadline=0.6),
-        Entry("joint", 2.0, "covered", _SPARSE, steps=SHORTER),
-        Entry("joint", 2.0, "covered", _SPARSE, steps=SHORT),
+        Entry("joint", 2.0, "covered", _SPARSE),
+        Entry("unpruned", 4.0),
+        Entry("joint", 3.0, "covered", _SPARSE, deadline=0.66),
+        Entry("joint", 2.0, "fill", _SPARSE, deadline=0.66),
         Entry("joint", 1.0, "covered", _SPARSE),
         Entry("joint", 2.0, "fill", _SPARSE),
-        Entry("joint", 4.0, "fill", _SPARSE, steps=SHORT),
-        Entry("joint", 2.0, "fill", _SPARSE, deadline=0.66),
         Entry("joint", 1.0, "covered", _SPARSE, True, 0.62),
+        Entry("unpruned", 2.0),
     ),
 )
 CONFIG = DrivesStudy(seeds=(390, 391), entries=(Entry("unpruned", 3.0), Entry("joint", 3.0)))
