@@ -194,53 +194,46 @@ def baseline_rows() -> list[str]:
     return rows
 
 
-def drives_text() -> str:
-    """What the page says of planned rounds on measured drives."""
-    found = _report("drives-tuning")["entries"]
+def drive_rows(name: str) -> list[str]:
+    """The table of settings tried on measured drives, or of those reported: one a row, means over seeds."""
+    found = _report(name)["entries"]
+    rows = []
+    for entry, of in found.items():
+        behind = np.array(of["behind"])
+        rows.append(
+            f"| {drive_title(entry)} | {_once(of) if len(behind) == 1 else _share(of['tuned']).partition(';')[0]} | "
+            f"{np.mean(of['round']):.0f} | {np.mean(of['floor']):.0f} | {-behind.mean():+.1f} |"
+        )
+    return rows
 
-    def share(name: str) -> str:
-        (value,) = found[name]["tuned"]
-        return "never" if value is None else f"{value:.0f}"
 
-    names = ("joint-covered-sparse-rate1", "joint-covered-sparse-rate2", "joint-fill-sparse-rate2")
-    short, feedback = "joint-fill-sparse-rate2-0.66", "joint-fill-sparse-feedback-rate2-0.62"
-    assert share(feedback) == "never"
-    of = found[names[0]]
-    above = sorted(-found[name]["behind"][0] for name in (*names, short))
-    assert of["reference"] == "unpruned-rate3"
-    return (
-        "`drives-tuning`, seed 60. The accuracy of unpruned training at the best of the rates 2 and 3, less half a "
-        f"point, comes after {share(names[0])} and {share(names[1])} % of its time with covered means at rates 1 and "
-        f"2, after {share(names[2])} % with means over all at rate 2, and after {share(short)} % if these rounds are "
-        f"made as short as 0.66 of an unpruned one; all four end {above[0]:.1f} to {above[-1]:.1f} points above it. "
-        f"With error feedback and rounds of 0.62 it is {found[feedback]['behind'][0]:.1f} points behind. The 60 % that "
-        f"were asked for are not reached by any: a planned round takes {of['round'][0]:.0f} % of an unpruned one, and "
-        "the slowest phone's training alone, which no sparse upload shortens, "
-        f"{of['floor'][0]:.0f} %. That share is 54 to 62 % with sparse uploads over four seeds, 41 to 47 % with frozen "
-        "rounds and 16 to 18 % with zeroed ones (`python -m validation.harder.floor DIR`)."
+def _once(of: dict[str, Any]) -> str:
+    (value,) = of["tuned"]
+    return "never" if value is None else f"{value:.0f}"
+
+
+def drive_title(entry: str) -> str:
+    """What an entry's name says, in words."""
+    found = re.fullmatch(
+        r"(unpruned|joint-(covered|fill))(?:-(sparse|frozen))?(-feedback)?(?:-steps(\d)and(\d))?-rate([\d.]+)"
+        r"(?:-([\d.]+))?",
+        entry,
     )
-
-
-def fresh_drives_text() -> str:
-    """What the page says of the fresh seeds on measured drives."""
-    report = _report("drives")
-    found = report["entries"]["joint-fill-rate3"]
-    seeds = report["where"].partition("seeds ")[2].split(", ")
-    took = [f"never on seed {seed}" if value is None else f"after {value:.0f} % of its time on seed {seed}"
-            for seed, value in zip(seeds, found["tuned"], strict=True)]  # fmt: skip
-    behind = [f"{abs(gap):.1f} points {'below' if gap > 0 else 'above'}" for gap in found["behind"]]
-    return (
-        f"On fresh seeds (`drives`, {' and '.join(seeds)}) planned rounds took means over all and the rate that is "
-        "best for unpruned training, 3, which had not been tried for them. They reach its accuracy, less half a point, "
-        f"{', '.join(took)}, in their 45 rounds of {' and '.join(f'{share:.0f}' for share in found['round'])} % of an "
-        f"unpruned one, and end {' and '.join(behind)} it. The planner, which might have taken frozen rounds, took "
-        "sparse ones throughout. So on measured drives the aim is missed by far: where the slowest phone's training is "
-        "most of a round, short uploads have little to save."
+    assert found is not None, entry
+    _, means, kind, feedback, personal, dense, rate, deadline = found.groups()
+    words = (
+        ["unpruned"]
+        if means is None
+        else [kind or "sparse or frozen", {"covered": "covered means", "fill": "means over all"}[means]]
     )
+    return ", ".join([
+        *words, f"rate {rate}", *([f"{personal} and {dense} steps"] if personal else []),
+        *(["error feedback"] if feedback else []), *([f"deadline {deadline}"] if deadline else []),
+    ])  # fmt: skip
 
 
 def test_planned_rounds_on_drives() -> None:
-    _says(drives_text(), fresh_drives_text())
+    _says(*drive_rows("drives-tuning"), *drive_rows("drives"))
 
 
 ORDERS = {"digits": "ordering", "mnist": "ordering-mnist", "fashion_mnist": "ordering-fashion_mnist"}
@@ -252,10 +245,10 @@ def order_rows() -> list[str]:
     for dataset, name in ORDERS.items():
         report = _report(name)
         accuracy = np.array([a["accuracy_averaged"] for a in report["allocations"]]).T
-        assert len(accuracy) >= 5, "each has five seeds or more"
         found, (low, high) = report["spearman"], report["interval_of_means"]
         each, seeds = found["predicted"]["per_seed"], report["study"]["seeds"]
         options = "" if dataset == "digits" else f" --dataset {dataset} --data-dir DIR"
+        options += "" if len(seeds) == 8 else f" --seeds {len(seeds)}"  # the study's own number
         rows.append(
             f"| {SETS[dataset]}, {seeds[0]} to {seeds[-1]} | {found['predicted']['of_means']:.2f} ({low:.2f} to "
             f"{high:.2f}) | {np.mean(each):.2f} ({min(each):.2f} to {max(each):.2f}) | "
