@@ -29,13 +29,16 @@ def worth(
     """Planned and unpruned: mean progress per second without the slowest, over that with everyone, (left_out,)."""
     import fltrain as ft
     from fltrain.adapt import AdaptivePlanner
-    from fltrain.radio import Unpruned
+    from fltrain.radio import Chooser, Unpruned
 
     joint = next(entry for entry in config.entries if entry.scheme == "joint")
     split, shares, train_config = task(config, joint, data_dir, seed)
     radio = on_drives(config.cell, data_dir, seed)
     workload = ft.count_workload(split, train_config, shares)
-    choosers = {"planned": AdaptivePlanner(radio.build, kinds=("sparse", "frozen")), "unpruned": Unpruned(radio.build)}
+    choosers: dict[str, Chooser] = {
+        "planned": AdaptivePlanner(radio.build, kinds=("sparse", "frozen")),
+        "unpruned": Unpruned(radio.build),
+    }
     slowest_first = np.argsort(np.asarray(radio.phones.flop_per_s))
     found: dict[str, list[list[float]]] = {name: [] for name in choosers}
     for t in range(rounds):
