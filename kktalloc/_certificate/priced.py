@@ -28,7 +28,7 @@ from kktalloc._problem.tolerances import CERTIFIED, KEEP_RATIO
 from kktalloc._problem.variant import variant
 
 _AT_LIMIT = 1e-9
-_AS_GOOD = 1e-11
+_AS_GOOD = 1e-10
 _AT_CLOCK = 1e-9
 _NO_TIME = 1e-15  # of the longest round
 
@@ -185,6 +185,29 @@ def level_bound(
     the Lagrangian is not above its cost, and its tangent is not above the Lagrangian, which is convex. How a candidate
     below was come by only decides how tight its bound is.
     """
+    longest_s = np.asarray(problem.cell.deadline_s)[..., 0]
+    candidates: list[Bound] = []
+    best: Bound | None = None
+    most = np.full(problem.batch_shape, -np.inf)
+    seconds = per_s[..., None] + np.zeros(problem.shape)
+    # Next to the wideband limit an ulp of the round moves what an upload would pay for a second by up to 1e-8 of it, so
+    # that the payments do not add up to a second's price. Each device then tries to pay what the others leave.
+    for _ in range(2):
+        candidates += _candidates(problem, found, per_hz, per_j, seconds)
+        bound = _balanced(candidates, per_s, round_s)
+        left = per_s - bound.second.sum(axis=-1)
+        total = bound.value.sum(axis=-1) + np.minimum(left, 0.0) * longest_s
+        best = bound if best is None else _chosen((total > most)[..., None], bound, best)
+        most = np.maximum(most, total)
+        seconds = np.maximum(bound.second + left[..., None], 0.0)
+    assert best is not None
+    return best
+
+
+def _candidates(
+    problem: Problem, found: Allotment, per_hz: FloatArray, per_j: FloatArray, seconds: FloatArray
+) -> list[Bound]:
+    """Bounds of `level_bound`; `seconds` is what some of them would pay for a second, shape ``(..., K)``."""
     d, x = problem.devices, _at(problem, found)
     lam, w = np.asarray(per_hz)[..., None] + np.zeros(problem.shape), np.asarray(per_j)
     P, eta, p_c = (np.asarray(v) for v in (d.tx_power_max_w, d.pa_efficiency, d.circuit_power_w))
@@ -199,7 +222,6 @@ def level_bound(
     full = (x.b >= x.own * (1.0 - _AT_LIMIT)) & (x.own > 0.0)
     limited = np.isfinite(x.budget)
     both = lam * x.b / x.t + P * A
-    seconds = per_s[..., None] + 0.0 * w
     per_watt = x.b * m / x.g
 
     def at_peak(W: FloatArray) -> FloatArray:
@@ -208,7 +230,7 @@ def level_bound(
 
     by_clock, by_budget = seconds / clock, seconds / (per_watt / eta - p_c)
     # Prices of a joule that the budget and peak power leave open: neither binds, either, or both. Last those with which
-    # an upload that can't be shorter, for lack of power, energy or own bandwidth, pays for all seconds of the round.
+    # an upload that can't be shorter, for lack of power, energy or own bandwidth, pays all of `seconds`.
     uploads = (
         (w, np.where(full, np.maximum(A, w / eta), w / eta)),
         (eta * A, A),
@@ -220,7 +242,7 @@ def level_bound(
         (by_budget, by_budget / eta),
     )
     # Who sends nothing pays what its clock can save, or nothing where that may not be slower. One that can't be faster
-    # pays for all seconds: then the round is as long as it takes whatever is decided.
+    # pays all: then the round is as long as it takes whatever is decided.
     idles = (
         (w, np.where(moving, w * clock, 0.0)),
         (w, w * clock),
@@ -257,7 +279,7 @@ def level_bound(
         )
         sound = np.isfinite(value) & np.isfinite(worth)
         bounds.append(Bound(np.where(sound, value, -np.inf), *(np.where(sound, v, 0.0) for v in (theta, omega, worth))))
-    return _balanced(bounds, per_s, round_s)
+    return bounds
 
 
 def _balanced(bounds: list[Bound], per_s: FloatArray, round_s: FloatArray) -> Bound:
