@@ -220,13 +220,37 @@ def test_a_queue_says_what_is_wrong() -> None:
         ka.EnergyQueue([1.0, 2.0], 1.0, [0.0, 0.0, 0.0])
 
 
-@pytest.mark.parametrize("joules", [0.0, 1e-300, 1e-30, 1e-12, 1e-9, 1e-8])
-def test_a_shared_budget_of_next_to_nothing(joules: float) -> None:
-    devices = ka.Devices([2e-12, 5e-12, 1e-11], 0.1, 4e6, 0.2)
-    answer = ka.solve_priced(ka.Problem(ka.Cell(1e6, 4e-21, 1.0), devices), shared_energy_j=joules)
-    assert answer.status is ka.Status.OPTIMAL
-    assert float(np.sum(answer.energy_j)) <= joules * (1.0 + 1e-9)
-    assert float(answer.objective) <= 1.0
+LIMITS = {
+    "tiny budgets": {"energy_budget_j": [1e-12, 1e-9, np.inf]},
+    "own bandwidth": {"bandwidth_max_hz": 1e5},
+    "both": {"energy_budget_j": [1e-12, np.inf, np.inf], "bandwidth_max_hz": [1e2, 1e5, np.inf], "pa_efficiency": 0.3},
+}
+
+
+@pytest.mark.parametrize("limits", LIMITS.values(), ids=list(LIMITS))
+def test_a_shared_budget_of_next_to_nothing(limits: dict[str, object]) -> None:
+    """A price tells so little energy to a few digits at best: what lies between the answers on its two sides does."""
+    joules = np.array([0.0, 1e-300, 1e-10, 1e-4])
+    devices = ka.Devices([2e-12, 5e-12, 1e-11], 0.1, 4e6, 0.2, **limits)  # type: ignore[arg-type]
+    problem = ka.Problem(ka.Cell(np.full(joules.size, 1e6), 4e-21, 1.0), devices)
+    answer = ka.solve_priced(problem, shared_energy_j=joules)
+    assert all(status is ka.Status.OPTIMAL for status in answer.status)
+    assert (answer.total_energy_j <= joules * (1.0 + 1e-9)).all()
+    assert (np.diff(answer.objective) <= 1e-9).all()
+
+
+@pytest.mark.parametrize("price", [0.0, 1.0, 100.0])
+def test_own_bandwidth_limits_with_bandwidth_to_spare(price: float) -> None:
+    """Each device is alone then: how much it keeps in all of its own bandwidth is a matter of one unknown."""
+    devices = ka.Devices([2e-12, 5e-12, 1e-11], 0.1, 4e6, 0.2, bandwidth_max_hz=1e5)
+    answer = ka.solve_priced(ka.Problem(ka.Cell(1e6, 4e-21, 1.0), devices), energy_price_per_j=price)
+    assert answer.bandwidth_price_per_hz == 0
+    q = np.linspace(0.0, 0.3, 30001)[:, None]
+    t, nats = 1.0 - 0.2 * q, 4e6 * np.log(2.0) * q
+    p = 1e5 * np.expm1(nats / (t * 1e5)) * 4e-21 / np.asarray(devices.channel_gain)
+    cost = np.where(p <= 0.1, (1.0 - q) / 3 + price * p * t, np.inf)
+    assert float(answer.cost) == pytest.approx(cost.min(axis=0).sum(), rel=1e-5)
+    assert float(answer.cost) <= cost.min(axis=0).sum()
 
 
 def test_a_shared_budget_below_the_floors_spares_the_rest_of_a_batch() -> None:

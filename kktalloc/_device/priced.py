@@ -152,6 +152,19 @@ def cheapest(form: Clocked, q: FloatArray, price: FloatArray, worth: FloatArray)
     )  # fmt: skip
 
 
+@np.errstate(all="ignore")
+def radiated(form: Clocked, q: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Power in peaks and energy, computing included, of keeping q in bandwidth b, in an upload of all the time left.
+
+    For clocks that stand still and without electronics.
+    """
+    works = form.work0 + form.work1 > 0.0
+    s = np.where(works, form.fast, form.slow)
+    nats, t = form.rate0 + form.rate1 * q, np.maximum(1.0 - (form.work0 + form.work1 * q) / s, SHORTEST)
+    e = np.where(nats > 0.0, t * b * np.expm1(nats / (t * b)) / form.snr, 0.0)
+    return np.minimum(e / t, 1.0), e + (form.heat0 + form.heat1 * q) * s * s
+
+
 def _peak_meets_budget(form: Clocked, w: FloatArray, h: FloatArray) -> FloatArray:
     """The time at which peak and energy allow as much: with the slowest clock, or else all of the window used."""
     t = (form.energy - h * form.slow**2) / (1.0 + form.circuit)

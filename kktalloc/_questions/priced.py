@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from kktalloc._certificate.certificate import Certificate
 from kktalloc._certificate.priced import judge_priced, kept_bound
 from kktalloc._device.clocked import Clocked, clocked_form
-from kktalloc._device.priced import Paid, joules_per_heat
+from kktalloc._device.priced import Paid, joules_per_heat, radiated
 from kktalloc._device.reduced import invert, scatter
 from kktalloc._device.roots import crossing
 from kktalloc._engine.priced_engine import DEAREST, cleared
@@ -25,7 +25,7 @@ from kktalloc._problem.arrays import FloatArray, speaks_arrays
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown, span
 from kktalloc._problem.stats import measured
-from kktalloc._problem.tolerances import FEASIBLE
+from kktalloc._problem.tolerances import FEASIBLE, FILLED
 from kktalloc._problem.variant import UNPROVED, refuse_total_power
 from kktalloc._questions.cost import LeastCost, least_cost, weights
 from kktalloc._questions.diagnosis import RESOURCES, Diagnosis, diagnose
@@ -34,6 +34,7 @@ from kktalloc._questions.judgement import InfeasibleError, Judged, close
 from kktalloc._questions.least import LeastEnergy, least_energy
 
 NEXT_TO_NOTHING = 30.0  # logarithm: 1e-13 of the objective's range for all of a budget
+APART = 1e-13  # relative, of a logarithm: prices on both sides of the one found, whose answers are as good
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -175,23 +176,41 @@ def _within_shared(
         return q, at, price, mu
     some, unit, last, left = form.rows(rows), joules[rows], price[rows], shared_j[rows]
 
-    def spent(log_price: FloatArray, part: np.ndarray) -> FloatArray:
-        dear = worth[rows[part]] + np.exp(log_price)[:, None] * unit[part]
-        _, found, last[part] = cleared(some.rows(part), dear, last[part])
-        energy_j = (found.energy * unit[part]).sum(axis=1)
+    def against_budget(energy_j: FloatArray, part: np.ndarray) -> FloatArray:
         nothing = np.where(energy_j > 0.0, np.inf, -np.inf)  # is all that may be spent
         with np.errstate(divide="ignore"):
             return np.where(left[part] > 0.0, np.log(energy_j) - np.log(np.maximum(left[part], 1e-300)), nothing)
+
+    def spent(log_price: FloatArray, part: np.ndarray) -> FloatArray:
+        dear = worth[rows[part]] + np.exp(log_price)[:, None] * unit[part]
+        _, found, last[part] = cleared(some.rows(part), dear, last[part])
+        return against_budget((found.energy * unit[part]).sum(axis=1), part)
 
     # A price of nothing would not tell the allocation that spends the least from those that are as good otherwise.
     zero = np.zeros(some.weight.shape)
     reach = (some.weight * (some.error.value(zero + 1.0) - some.error.value(zero))).sum(axis=1)
     spent_j = (at.energy[rows] * unit).sum(axis=1)
     start = np.log(np.clip(reach / np.maximum(np.where(left > 0.0, left, spent_j), 1e-290), 1e-290, 1e290))
-    mu[rows] = np.exp(crossing(spent, start, start - NEXT_TO_NOTHING, start + DEAREST).at)
-    q[rows], fresh, price[rows] = cleared(some, worth[rows] + mu[rows, None] * unit, last)
-    for name, values in vars(fresh).items():
-        getattr(at, name)[rows] = values
+    log_mu = crossing(spent, start, start - NEXT_TO_NOTHING, start + DEAREST).at
+    apart = APART * np.maximum(1.0, np.abs(log_mu))
+    # Where the answer jumps with the price, or its last digit moves it by more than the rounding of the budget, those
+    # on both sides are as good, and by convexity so is what lies between: it takes the budget. So with the prices.
+    dear, cheap = (np.exp(log_mu + side) for side in (apart, -apart))
+    q_dear, at_dear, lam_dear = cleared(some, worth[rows] + dear[:, None] * unit, last)
+    q_cheap, at_cheap, lam_cheap = cleared(some, worth[rows] + cheap[:, None] * unit, last)
+
+    def kept_in(share: FloatArray, part: slice | np.ndarray = slice(None)) -> tuple[FloatArray, FloatArray]:
+        to, others = share[:, None], 1.0 - share[:, None]
+        return to * q_dear[part] + others * q_cheap[part], to * at_dear.b[part] + others * at_cheap.b[part]
+
+    def left_over(share: FloatArray, part: np.ndarray) -> FloatArray:
+        _, energy = radiated(some.rows(part), *kept_in(share, part))
+        return against_budget((energy * unit[part]).sum(axis=1), part)
+
+    share = crossing(left_over, np.full(rows.size, 0.5), 0.0, 1.0, FILLED, 0.0).at
+    q[rows], at.b[rows] = kept_in(share)
+    at.p[rows], at.energy[rows] = radiated(some, q[rows], at.b[rows])
+    price[rows], mu[rows] = share * lam_dear + (1.0 - share) * lam_cheap, share * dear + (1.0 - share) * cheap
     return q, at, price, mu
 
 
