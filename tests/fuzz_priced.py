@@ -24,6 +24,7 @@ import argparse
 import signal
 import sys
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib import import_module
@@ -33,7 +34,7 @@ from typing import Any
 import numpy as np
 from clock_cases import GOLDEN, all_in_one, brute_bandwidth_hz, clock_cells, rows
 from numpy.typing import NDArray
-from problems import random_problem
+from priced_cells import CURVES, NOISE, Units, bit_cell, one_cell, plain_cells, with_own_limits
 from tqdm import tqdm
 
 import kktalloc as ka
@@ -43,13 +44,14 @@ from kktalloc._problem.variant import variant
 
 FloatArray = NDArray[np.float64]
 Judged = tuple[Counter[str], dict[str, float], list[str]]
+Change = Callable[[float], dict[str, Any]]
 CHUNK = 100  # cells of one number of devices
 OF_BITS = 10  # times fewer where bits are chosen: cells are solved one by one, and against all choices
 DEVICES = (1, 2, 3, 5, 8)
-NOISE = 4e-21
 STEP = 1e-3  # relative, of differences
-CURVES = (ka.Linear(), ka.PowerLaw(2.5), ka.Table([0.0, 0.3, 0.6, 1.0], [0.0, 0.02, 0.3, 1.0]))
 SEARCHED = 4  # one of so many cells is held against a search
+COMPARED = 2  # most devices of a cell with clocks whose costs are also compared beside it
+MOST_CHOSEN = 3  # most devices whose bits are tried in every combination
 
 
 def judge(seed: int, number: int) -> Judged:
@@ -63,16 +65,6 @@ def judge(seed: int, number: int) -> Judged:
         {f"{name}: {what}": value for what, value in worst.items()},
         [f"chunk {number}, {name}{line}" for line in wrong],
     )
-
-
-def plain_cells(rng: np.random.Generator, cells: int, devices: int) -> ka.Problem:
-    """Cells without clocks, of all regimes, in one batch; a third of them far beyond real ones."""
-    drawn = [random_problem(rng, devices, stress=bool(rng.random() < 0.3)) for _ in range(cells)]
-    fields = {n: np.array([getattr(p.devices, n) for p in drawn]) for n in vars(drawn[0].devices)}
-    noise = np.array([p.cell.noise_psd_w_per_hz[0] for p in drawn])
-    fields["channel_gain"] = fields["channel_gain"] * (NOISE / noise)[:, None]
-    hz, s = (np.array([getattr(p.cell, n)[0] for p in drawn]) for n in ("bandwidth_hz", "deadline_s"))
-    return ka.Problem(ka.Cell(hz, NOISE, s), ka.Devices(**fields))
 
 
 def _levelled(rng: np.random.Generator, problem: ka.Problem) -> tuple[ka.Problem, FloatArray]:
@@ -91,6 +83,7 @@ def _outcomes(problem: ka.Problem, answer: Any) -> tuple[Counter[str], dict[str,
     status = np.array([s.name for s in answer.status])
     q = 1.0 - np.asarray(problem.devices.pruning_ratio_max)
     floors = brute_bandwidth_hz(all_in_one(problem), q.ravel()).reshape(problem.shape)
+    floors = np.where(floors > np.asarray(problem.devices.bandwidth_max_hz) * (1.0 - 1e-9), np.inf, floors)
     fits = floors.sum(axis=1) <= np.asarray(problem.cell.bandwidth_hz)[:, 0] * (1.0 - 1e-9)
     gap = np.asarray(answer.certificate.duality_gap)
     wrong = [f"[{i}]: refused, gap {gap[i]:.1e}" for i in np.flatnonzero(status == "UNCERTIFIED")]
@@ -113,11 +106,13 @@ def _weights(rng: np.random.Generator, around: FloatArray) -> FloatArray:
 
 def _cost(rng: np.random.Generator, devices: int, clocks: bool) -> tuple[Counter[str], dict[str, float], list[str]]:
     drawn = clock_cells(rng, CHUNK, devices, roomy=True) if clocks else plain_cells(rng, CHUNK, devices)
-    problem, watts = _levelled(rng, drawn)
+    problem, watts = _levelled(rng, with_own_limits(rng, drawn))
     per_s, per_j = _weights(rng, watts), np.ones(problem.shape)
     if clocks:
         per_j = _weights(rng, per_j)
-    least = ka.least_cost(problem, time_weight=per_s, energy_weight=per_j, throw=False)
+    units = Units.drawn(rng, CHUNK)
+    asked = {"problem": units.of(problem), "time_weight": per_s * units.j / units.s, "energy_weight": per_j}
+    least = ka.least_cost(**asked, throw=False)
     counts, worst, wrong, fine = _outcomes(problem, least)
     some = _some(rng, fine)
     if not some.size:
@@ -126,7 +121,7 @@ def _cost(rng: np.random.Generator, devices: int, clocks: bool) -> tuple[Counter
         found = np.array([_geometric_program(rows(problem, i), per_s[i], per_j[i]) for i in some])
     else:
         found = _best_deadline(some_of(problem, np.isin(np.arange(fine.size), some)), per_s[some])
-    off = (least.cost[some] - found) / np.maximum(found, 1e-300)
+    off = (least.cost[some] / units.j[some] - found) / np.maximum(found, 1e-300)
     told = np.isfinite(off)  # IPOPT says itself where it did not end
     counts["searched"] = int(told.sum())
     counts["search within 1e-6"] = int((np.abs(off[told]) <= 1e-6).sum())
@@ -134,7 +129,53 @@ def _cost(rng: np.random.Generator, devices: int, clocks: bool) -> tuple[Counter
     wrong += [f"[{i}]: above the search by {x:.1e}" for i, x in zip(some, off, strict=True) if x > 1e-7]
     if not clocks:
         wrong += [f"[{i}]: below the search by {-x:.1e}" for i, x in zip(some, off, strict=True) if x < -1e-6]
+    if clocks and devices > COMPARED:
+        return counts, worst, wrong
+
+    part, w, v = some_of(asked["problem"], np.isin(np.arange(fine.size), some)), asked["time_weight"][some], per_j[some]
+    d, B, T = part.devices, *(np.asarray(getattr(part.cell, n))[:, 0] for n in ("bandwidth_hz", "deadline_s"))
+    own_j = np.where(np.isfinite(d.energy_budget_j), d.energy_budget_j, 0.0)
+    asked = {"problem": part, "time_weight": w, "energy_weight": v}
+    worths = {
+        "bandwidth": least.bandwidth_price_per_hz[some] * B,
+        "deadline": least.deadline_price_per_s[some] * T,
+        "budgets": (least.energy_price_per_j[some] * own_j).sum(axis=-1),
+        "time weight": -w * least.deadline_s[some],
+        "energy weight": -(v * least.energy_j[some]).sum(axis=-1),
+    }
+    changes: dict[str, Change] = {
+        "bandwidth": lambda f: {"problem": variant(part, bandwidth_hz=B * f)},
+        "deadline": lambda f: {"problem": variant(part, deadline_s=T * f)},
+        "budgets": lambda f: {"problem": variant(part, energy_budget_j=np.asarray(d.energy_budget_j) * f)},
+        "time weight": lambda f: {"time_weight": w * f},
+        "energy weight": lambda f: {"energy_weight": v * f},
+    }
+    _differences(ka.least_cost, asked, least.cost[some], worths, changes, some, counts, wrong, 0.0 * B)
     return counts, worst, wrong
+
+
+def _differences(
+    question: Any, asked: dict[str, Any], cost: FloatArray, worths: dict[str, FloatArray],
+    changes: dict[str, Change], some: NDArray[np.intp], counts: Counter[str], wrong: list[str], most: FloatArray,
+) -> None:  # fmt: skip
+    """Hold what all there is of a resource is worth at its price against costs with a little less and more of it.
+
+    The cost is convex in what there is of bandwidth, time and energy, and concave in the weights, so that the price
+    lies between the slopes on either side. Costs are exact to 1e-9 of themselves, the worths and `most`.
+    """
+    scale = most + np.abs(cost) + sum(np.abs(worth) for worth in worths.values())
+    for name, worth in worths.items():
+        less, more = (question(**asked | changes[name](f), throw=False).cost for f in (1.0 - STEP, 1.0 + STEP))
+        one, two = (cost - more) / STEP, (less - cost) / STEP
+        low, high = np.fmin(one, two), np.fmax(one, two)
+        with np.errstate(invalid="ignore"):
+            out = np.where(np.isnan(one + two), 0.0, np.maximum(low - worth, worth - high) - 3e-6 * scale)
+        counts[f"differences of {name}"] = int(np.isfinite(one + two).sum())
+        wrong += [
+            f"[{i}]: {name}: {v:.6e} outside {a:.6e} to {z:.6e}"
+            for i, v, a, z, o in zip(some, worth, low, high, out, strict=True)
+            if o > 0.0
+        ]
 
 
 def _best_deadline(problem: ka.Problem, per_s: FloatArray) -> FloatArray:
@@ -173,6 +214,8 @@ def _geometric_program(problem: ka.Problem, per_s: float, per_j: FloatArray) -> 
             g.append(y + ca.log((1.0 - ca.exp(-y)) / y) - most - p[k] - t[k])
             taken += ca.exp(t[k])
             shares += ca.exp(b[k])
+            if d.bandwidth_max_hz[k] < B:
+                g.append(b[k] - float(np.log(d.bandwidth_max_hz[k] / B)))
             spent += d.tx_power_max_w[k] * T / d.pa_efficiency[k] * ca.exp(p[k] + t[k])
             spent += d.circuit_power_w[k] * T * ca.exp(t[k])
         if work[k] > 0.0:
@@ -198,90 +241,69 @@ def _geometric_program(problem: ka.Problem, per_s: float, per_j: FloatArray) -> 
 def _priced(
     rng: np.random.Generator, devices: int, price: bool, shared: bool
 ) -> tuple[Counter[str], dict[str, float], list[str]]:
-    problem = variant(plain_cells(rng, CHUNK, devices), CURVES[int(rng.integers(3))])
+    problem = variant(with_own_limits(rng, plain_cells(rng, CHUNK, devices)), CURVES[int(rng.integers(3))])
     solution = ka.solve(problem, throw=False)
     spent = np.maximum(np.nan_to_num(solution.energy_j.sum(axis=-1), nan=1.0), 1e-9)
     if rng.random() < 0.5:  # some cells without room for their floors
         short = np.where(rng.random(CHUNK) < 0.2, 10.0 ** rng.uniform(-4.0, 0.0, CHUNK), 1.0)
         problem = variant(problem, bandwidth_hz=np.asarray(problem.cell.bandwidth_hz)[:, 0] * short)
     per_j = _weights(rng, np.broadcast_to(1.0 / spent[:, None], problem.shape)) if price else np.zeros(problem.shape)
-    free = ka.solve_priced(problem, energy_price_per_j=per_j, throw=False)
-    total = None
+    units, ask = Units.drawn(rng, CHUNK), partial(ka.solve_priced, throw=False)
+    asked = {"problem": units.of(problem), "energy_price_per_j": per_j / units.j[:, None]}
+    answer = ask(**asked)
     if shared:
         least = ka.least_energy(problem, throw=False).total_energy_j
-        reach = np.nan_to_num(np.maximum(free.total_energy_j - least, 0.0))
+        reach = np.nan_to_num(np.maximum(answer.total_energy_j / units.j - least, 0.0))
         total = np.nan_to_num(least, nan=1.0) * (1.0 + 1e-8) + reach * rng.uniform(0.01, 1.3, CHUNK) + 1e-300
-    ask = partial(ka.solve_priced, throw=False)
-    answer = ask(problem, energy_price_per_j=per_j, shared_energy_j=total) if shared else free
+        asked["shared_energy_j"] = total * units.j
+        answer = ask(**asked)
     counts, worst, wrong, fine = _outcomes(problem, answer)
     counts["shared budget used up"] = int((np.nan_to_num(answer.shared_price_per_j) > 0.0).sum())
 
     some = _some(rng, fine)
     if not some.size:
         return counts, worst, wrong
-    part = some_of(problem, np.isin(np.arange(fine.size), some))
-    w, within = per_j[some], None if total is None else total[some]
+    part = some_of(asked["problem"], np.isin(np.arange(fine.size), some))
+    asked = {"problem": part} | {name: values[some] for name, values in asked.items() if name != "problem"}
     error = np.asarray(part.devices.weight) * part.pruning_error.value(np.ones(part.shape))
     exact = ka.solve(part)
-    limit = ask(part, shared_energy_j=1e6 * exact.energy_j.sum(axis=-1) + 1.0)
+    limit = ask(part, shared_energy_j=1e6 * exact.energy_j.sum(axis=-1) + units.j[some])
     far = np.abs(limit.cost - exact.objective) / error.sum(axis=-1)
     worst["from solve at no price"] = float(far.max())
     wrong += [f"[{i}]: {x:.1e} from solve at no price" for i, x in zip(some, far, strict=True) if not x <= 1e-9]
     wrong += [f"[{i}]: a budget beyond need has a price" for i in some[limit.shared_price_per_j > 0.0]]
 
-    B = np.asarray(part.cell.bandwidth_hz)[:, 0]
-    base = {"problem": part, "energy_price_per_j": w, "shared_energy_j": within}
-    sides: list[tuple[str, FloatArray, Any]] = [
-        ("bandwidth", answer.bandwidth_price_per_hz[some] * B, lambda f: {"problem": variant(part, bandwidth_hz=B * f)})
-    ]
+    B, w, within = np.asarray(part.cell.bandwidth_hz)[:, 0], asked["energy_price_per_j"], asked.get("shared_energy_j")
+    worths = {"bandwidth": answer.bandwidth_price_per_hz[some] * B}
+    changes: dict[str, Change] = {"bandwidth": lambda f: {"problem": variant(part, bandwidth_hz=B * f)}}
     if within is not None:
-        mu = answer.shared_price_per_j[some] * within
-        sides.append(("shared budget", mu, lambda f: {"shared_energy_j": within * f}))
+        worths["shared budget"] = answer.shared_price_per_j[some] * within
+        changes["shared budget"] = lambda f: {"shared_energy_j": within * f}
     if price:
-        sides.append(("energy", -(w * answer.energy_j[some]).sum(axis=-1), lambda f: {"energy_price_per_j": w * f}))
-    # Costs are exact to 1e-9 of this.
-    scale = error.sum(axis=-1) + np.abs(answer.cost[some]) + sum(np.abs(side[1]) for side in sides)
-    for name, fall, change in sides:
-        at = []
-        for f in (1.0 - STEP, 1.0 + STEP):
-            try:
-                at.append(ask(**{**base, **change(f)}).cost)
-            except ValueError as refused:  # less than the floors take
-                if "the floors alone take" not in str(refused):
-                    raise
-                at.append(np.full(some.size, np.nan))
-        less, more = at
-        cost = answer.cost[some]
-        # The cost is convex in what there is of bandwidth and energy, and concave in the price: a slope on either side.
-        one, two = (cost - more) / STEP, (less - cost) / STEP
-        low, high = (np.fmin(one, two), np.fmax(one, two))
-        slack = 3e-6 * scale + 1e-12
-        with np.errstate(invalid="ignore"):
-            out = np.where(np.isnan(one + two), 0.0, np.maximum(low - fall, fall - high) - slack)
-        counts[f"differences of {name}"] = int(np.isfinite(one + two).sum())
-        wrong += [
-            f"[{i}]: {name}: {v:.6e} outside {a:.6e} to {z:.6e}"
-            for i, v, a, z, o in zip(some, fall, low, high, out, strict=True)
-            if o > 0.0
-        ]
+        worths["energy price"] = -(w * answer.energy_j[some]).sum(axis=-1)
+        changes["energy price"] = lambda f: {"energy_price_per_j": w * f}
+    _differences(ka.solve_priced, asked, answer.cost[some], worths, changes, some, counts, wrong, error.sum(axis=-1))
     return counts, worst, wrong
 
 
 def _bits(rng: np.random.Generator, devices: int) -> tuple[Counter[str], dict[str, float], list[str]]:
-    K, counts, worst, wrong = min(devices, 3), Counter[str](), {"gap": 0.0, "gap over a step": 0.0}, []
+    counts, worst, wrong = Counter[str](), {"gap": 0.0, "gap over a step": 0.0}, []
     for i in range(CHUNK // OF_BITS):
-        problem = _bit_cell(rng, K)
+        K = 1 + (devices + i) % MOST_CHOSEN
+        problem = bit_cell(rng, K)
         bits = np.sort(rng.choice([1, 2, 3, 4, 6, 8, 12, 16], int(rng.integers(2, 5)), replace=False))
         rounding = 10.0 ** rng.uniform(-2.0, 0.3) / 4.0**bits
         error_on = str(rng.choice(["kept", "all"]))
         answer = ka.solve_bits(problem, bits, rounding, error_on=error_on, throw=False)  # type: ignore[arg-type]
-        counts[answer.status.name] += 1
+        counts[f"{answer.status.name}, {K} device{'s' * (K > 1)}"] += 1
         each = _choices(problem, bits, rounding, error_on)
         best = float(np.nanmin(each, initial=np.inf))
         if answer.diagnosis is not None:
             fewest = variant(problem, payload_bits=np.asarray(problem.devices.payload_bits) * bits[0] / 32.0)
             q = 1.0 - np.asarray(problem.devices.pruning_ratio_max)
-            if brute_bandwidth_hz(fewest, q).sum() <= float(problem.cell.bandwidth_hz[0]) * (1.0 - 1e-9):
+            floors = brute_bandwidth_hz(fewest, q)
+            fits = bool((floors <= np.asarray(problem.devices.bandwidth_max_hz) * (1.0 - 1e-9)).all())
+            if fits and floors.sum() <= float(problem.cell.bandwidth_hz[0]) * (1.0 - 1e-9):
                 wrong.append(f"[{i}]: called infeasible")
             continue
         if not answer.certificate.ok:
@@ -297,23 +319,6 @@ def _bits(rng: np.random.Generator, devices: int) -> tuple[Counter[str], dict[st
         if gap > step + 1e-9:
             wrong.append(f"[{i}]: gap {gap:.6g}, one device's step is {step:.6g}")
     return counts, worst, wrong
-
-
-def _bit_cell(rng: np.random.Generator, devices: int) -> ka.Problem:
-    """One cell, with clocks or without; in one of four all devices are alike."""
-    problem = clock_cells(rng, 1, devices, roomy=True) if rng.random() < 0.5 else plain_cells(rng, 1, devices)
-    problem = rows(problem, 0)
-    if rng.random() < 0.25:
-        same = {n: np.asarray(v)[:1].repeat(devices) for n, v in vars(problem.devices).items()}
-        problem = ka.Problem(_cell(problem), ka.Devices(**same))
-    hz = float(problem.cell.bandwidth_hz[0]) * 10.0 ** rng.uniform(-1.0, 0.2)
-    curve = CURVES[int(rng.integers(2)) * 2]
-    return variant(problem, curve, bandwidth_hz=hz)
-
-
-def _cell(problem: ka.Problem) -> ka.Cell:
-    c = problem.cell
-    return ka.Cell(*(float(np.asarray(v)[0]) for v in (c.bandwidth_hz, c.noise_psd_w_per_hz, c.deadline_s)))
 
 
 def _at_offers(
@@ -350,7 +355,7 @@ def _largest_step(problem: ka.Problem, bits: FloatArray, rounding: FloatArray, e
     largest = 0.0
     for k in range(problem.shape[0]):
         fields = {n: np.asarray(v)[k : k + 1] for n, v in vars(d).items()} | {"weight": 1.0}
-        alone = ka.Problem(_cell(problem), ka.Devices(**fields), problem.pruning_error)
+        alone = ka.Problem(one_cell(problem), ka.Devices(**fields), problem.pruning_error)
         offer = np.repeat(np.arange(bits.size), grid.size)[:, None]
         hz = np.tile(grid * B, bits.size)
         reached = ka.solve(_at_offers(alone, bits[offer], rounding[offer], error_on, hz), throw=False).objective
@@ -394,7 +399,7 @@ def _accepted(rng: np.random.Generator) -> list[str]:
         ("shared_energy_j", lambda: ka.solve_priced(good, shared_energy_j=bad)),
         ("circuit_power_w[0]", lambda: ka.solve_priced(variant(good, circuit_power_w=0.1), energy_price_per_j=1.0)),
         ("clock_max[0]", lambda: ka.solve_priced(variant(good, clock_max=2.0), energy_price_per_j=1.0)),
-        ("the floors alone", lambda: ka.solve_priced(variant(good, pruning_ratio_max=0.9), shared_energy_j=1e-9)),
+        ("shared_energy_j", lambda: ka.solve_priced(variant(good, pruning_ratio_max=0.9), shared_energy_j=1e-9)),
         ("bits", lambda: ka.solve_bits(good, [1.0, bad, 4.0], rounding)),
         ("bits", lambda: ka.solve_bits(good, offers[::-1], rounding)),
         ("rounding_error", lambda: ka.solve_bits(good, offers, rounding * bad)),
