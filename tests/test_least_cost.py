@@ -238,7 +238,9 @@ def test_bad_weights_and_binding_caps_are_named() -> None:
         ka.least_cost(problem, time_weight=-1.0)
     with pytest.raises(ValueError, match=r"^energy_weight: shape \(2,\) does not broadcast"):
         ka.least_cost(problem, time_weight=1.0, energy_weight=[1.0, 2.0])
-    with pytest.raises(ValueError, match=r"total_power_w = 0\.01: the least cost or energy of a round, not known to be convex"):
+    with pytest.raises(
+        ValueError, match=r"total_power_w = 0\.01: the least cost or energy of a round, not known to be convex"
+    ):
         ka.least_cost(variant(problem, total_power_w=0.01), time_weight=1.0)
 
 
