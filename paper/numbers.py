@@ -64,7 +64,7 @@ def write_numbers(macros: Macros, results: Results) -> None:
     _speed(macros, results)
     _harder(macros, results.harder)
     _plan(macros, results.adaptive)
-    _ladder(macros, results.difference)
+    _ladder(macros, results.difference, results.earlier)
 
 
 def spread(values: FloatArray, digits: int = 0) -> dict[str, str]:
@@ -403,23 +403,29 @@ def _plan(macros: Macros, reports: dict[str, Report]) -> None:
     })  # fmt: skip
 
 
-def _ladder(macros: Macros, report: Report) -> None:
-    """The ladder of unlike phones."""
+def _ladder(macros: Macros, report: Report, earlier: Report) -> None:
+    """The ladder of unlike phones, and as it was counted first."""
     upper = complete(claim(report, "upper-half")["measured"])
     lower = complete(claim(report, "lower-half")["measured"])
-    rungs, what = report["rungs"], "accuracy averaged over time"
+    rungs, what, time = report["rungs"], "accuracy averaged over time", "time to the accuracy that both reach"
+    (alike,) = [rung["expected"] for rung in earlier["rungs"] if rung["rung"] == "alike"]
     gain = [100 * float(np.expm1(np.mean(rung["expected"]))) for rung in rungs]
     macros.update("Ladder", {
         "Rungs": fixed(len(rungs)),
         "Seeds": fixed(len(upper)),
-        "Expected": between(fixed(min(gain)), fixed(max(gain))),
+        "Expected": between(fixed(abs(min(gain))), fixed(max(gain))),
+        "EarlierAlike": fixed(100 * float(np.expm1(np.mean(alike)))),
+        "EarlierOrder": fixed(earlier["order"][what], 2),
         "Upper": fixed(float(upper.mean()), 2),
         "UpperCi": between(*(fixed(end, 2) for end in t_interval(upper))),
         "Behind": fixed(-lower.min(), 2),
         "Ahead": fixed(lower.max(), 2),
         "Order": fixed(report["order"][what], 2),
         "OrderCi": between(*(fixed(end, 2) for end in report["order_interval"][what])),
+        "OrderTime": fixed(report["order"][time], 2),
+        "OrderTimeCi": between(*(fixed(end, 2) for end in report["order_interval"][time])),
         "Ceiling": fixed(report["order_ceiling"][what], 2),
+        "CeilingTime": fixed(report["order_ceiling"][time], 2),
     })  # fmt: skip
 
 

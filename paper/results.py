@@ -37,6 +37,8 @@ class Results:
     scale: Report
     harder: Report
     difference: Report
+    earlier: Report
+    """The ladder of unlike phones as it was counted first."""
     adaptive: dict[str, Report]
     """Of the planner's study, by data set."""
     speed: list[list[str]]
@@ -58,6 +60,7 @@ def load(docs: Path = ROOT / "docs") -> Results:
                 ("mnist", "latency-mnist"),
                 ("fashion", "latency-fashion_mnist"),
                 ("ablation", "ablation-digits"),
+                ("earlier", "earlier/difference"),
                 *(
                     (study, study)
                     for study in ("bound", "ordering", "tradeoff", "map", "scale", "harder", "difference")

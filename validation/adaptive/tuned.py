@@ -70,9 +70,9 @@ CNN: dict[Dataset, AdaptiveStudy] = {
     ),
 }
 """What is tried with the CNN, on cells of its own. Planned rounds may be frozen, too: training takes half of an
-unpruned round on Fashion-MNIST, which sparse uploads do not shorten. There a round takes a hundred times the
-perceptron's work, so that there are fewer of them, and planned rounds take rates that were not tuned for them: the perceptron's with covered
-means, that of unpruned training with means over all."""
+unpruned round, which sparse uploads do not shorten. On Fashion-MNIST a round takes a hundred times the perceptron's
+work, so that there are fewer of them, and planned rounds take rates that were not tuned for them: the perceptron's with
+covered means, that of unpruned training with means over all."""
 
 
 def tuning(dataset: Dataset, model: Model = "mlp") -> AdaptiveStudy:
