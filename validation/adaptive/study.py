@@ -1,4 +1,4 @@
-"""What is run: unpruned training, the planner's rounds, one common ratio and the scheme of Liu et al. 2024, in one cell.
+"""What is run: unpruned training, the planner's rounds, one common ratio and the scheme of Liu et al., in one cell.
 
 The server rate is tuned for the unpruned scheme: the study `tuning` trains it at several rates on seeds below 100. All
 schemes of `adaptive` then take the rate that reached the target first, with a mean whose step does not depend on masks,
