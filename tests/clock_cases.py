@@ -68,7 +68,7 @@ def clock_cells(rng: np.random.Generator, cells: int, devices: int, roomy: bool 
         "weight": rng.dirichlet(np.ones(K), N),
     }
     wide = ka.Problem(ka.Cell(np.ones(N), 1e-12, deadline), ka.Devices(**fields))
-    taken = brute_bandwidth_hz(all_in_one(wide), rng.uniform(0.05, 0.95, N * K), 40).reshape(N, K)
+    taken = brute_bandwidth_hz(all_in_one(wide), rng.uniform(0.05, 0.95, N * K), 50).reshape(N, K)
     taken = np.where(np.isfinite(taken), taken, 0.0).sum(axis=1) * 10.0 ** rng.uniform(-0.5, 0.3, N)
     return ka.Problem(ka.Cell(np.where(taken > 0.0, taken, 1e6), 1e-12, deadline), ka.Devices(**fields))
 
@@ -76,7 +76,8 @@ def clock_cells(rng: np.random.Generator, cells: int, devices: int, roomy: bool 
 def brute_bandwidth_hz(problem: ka.Problem, q: FloatArray, steps: int = 90) -> FloatArray:
     """Least bandwidth of each device of one problem that keeps q: golden sections over the upload's time.
 
-    The original constraints alone; at a time the bandwidth is that of the efficiency which bisection finds.
+    The original constraints alone; at a time the bandwidth is that of the efficiency which bisection finds. The search
+    is over the logarithm of the upload's time over what is left for computing, so that either may be tiny.
     """
     d, cell = problem.devices, problem.cell
     T = np.asarray(cell.deadline_s)[0] - np.asarray(d.fixed_latency_s)
@@ -85,31 +86,39 @@ def brute_bandwidth_hz(problem: ka.Problem, q: FloatArray, steps: int = 90) -> F
     heat = np.asarray(d.pruned_compute_j) * q + np.asarray(d.fixed_compute_j)
     gain = np.asarray(d.channel_gain) / np.asarray(cell.noise_psd_w_per_hz)[0]
     budget = np.asarray(d.energy_budget_j) - np.asarray(d.fixed_energy_j)
+    slow, fast = np.asarray(d.clock_min), np.asarray(d.clock_max)
 
-    def hertz(t: FloatArray) -> FloatArray:
+    def hertz(t: FloatArray, clock: FloatArray) -> FloatArray:
         with np.errstate(all="ignore"):
-            clock = np.maximum(np.asarray(d.clock_min), np.where(work > 0.0, work / (T - t), 0.0))
             left = np.asarray(d.pa_efficiency) * (budget - np.asarray(d.circuit_power_w) * t - heat * clock**2)
             radiated = np.minimum(np.asarray(d.tx_power_max_w) * t, left)
             load = nats / (gain * radiated)  # y / (e^y - 1) of the efficiency y
             y = _efficiency(load)
             # Beyond what can be sent the excess guides the search.
-            b = np.where((radiated > 0.0) & (load < 1.0), nats / (t * y), 1e200 * (1.0 + nats - gain * radiated))
+            b = np.where((radiated > 0.0) & (load < 1.0), nats / (t * y), 1e200 * (2.0 - gain * radiated / nats))
         return np.where(nats > 0.0, b, 0.0)
 
+    def split(z: FloatArray) -> FloatArray:
+        computing = np.exp(-np.logaddexp(0.0, z)) * T
+        with np.errstate(all="ignore"):
+            clock = np.minimum(np.maximum(slow, np.where(work > 0.0, work / computing, 0.0)), fast)
+        return hertz(np.exp(-np.logaddexp(0.0, -z)) * T, clock)
+
     with np.errstate(all="ignore"):
-        slowest = np.maximum(np.asarray(d.clock_min), np.where(work > 0.0, work / T, 0.0))
-        idle = (nats == 0.0) & (T >= 0.0) & (slowest <= np.asarray(d.clock_max)) & (heat * slowest**2 <= budget)
-        longest = T - np.where(work > 0.0, work / np.asarray(d.clock_max), 0.0)
-    possible = longest > 0.0
-    high = np.where(possible, longest, 1.0)
-    low = 1e-9 * high
-    last = hertz(high)
+        slowest = np.maximum(slow, np.where(work > 0.0, work / T, 0.0))
+        idle = (nats == 0.0) & (T >= 0.0) & (slowest <= fast) & (heat * slowest**2 <= budget)
+        soonest = np.where(work > 0.0, work / fast, 0.0)
+        possible = (T > 0.0) & (T - soonest > 0.0)
+        end = np.where(possible, np.log((T - soonest) / soonest), 0.0)
+    T = np.where(possible, T, 1.0)
+    high = np.where(possible, np.clip(end, -80.0, 80.0), 0.0)
+    low = np.minimum(np.full(high.shape, -80.0), high - 1.0)
+    last = hertz(np.where(possible, T - soonest, 1.0), np.where(work > 0.0, fast, slow))
     for _ in range(steps):
         one, two = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-        left = hertz(one) <= hertz(two)
+        left = split(one) <= split(two)
         low, high = np.where(left, low, one), np.where(left, two, high)
-    best = np.minimum(hertz(0.5 * (low + high)), last)
+    best = np.minimum(split(0.5 * (low + high)), last)
     return np.where(np.where(nats > 0.0, possible & (best < 1e150), idle), best, np.inf)
 
 

@@ -5,7 +5,8 @@ solution, an infeasibility that a search without the solver confirms (or cannot 
 for input made bad on purpose, a ValueError that names the field. One problem in twenty (every
 one with ``--beside 1``) also goes through blocks, min-max, the least of each budget, selection and (some) plans, which
 searches of their own judge (`fuzz_variants`). In one case of five some devices are made unable to send: without gain,
-power, energy, time or weight.
+power, energy, time or weight. ``--clock SHARE`` gives devices of so many cases clocks, electronics and computing that
+is not pruned, over as many powers of ten; a cap on total power that binds must then be refused by name.
 ``--engines both`` solves each problem by NumPy alone, too: both must end alike, with objectives no further apart than
 their certificates leave open: the gaps, and what an ulp of the data is worth (the resolution). Those are counted that
 differ by no more than the latter.
@@ -39,7 +40,7 @@ from tqdm import tqdm
 
 import kktalloc as ka
 from kktalloc import _command
-from kktalloc._problem.variant import rows
+from kktalloc._problem.variant import rows, variant
 
 FloatArray = NDArray[np.float64]
 CHUNK = 20
@@ -48,7 +49,8 @@ APART = "engines apart"  # of their objectives, over its range
 BESIDE = 20  # one problem in so many goes through the other solvers too
 DEAD = 0.2  # of the cases have devices that cannot send
 OWN = 0.2  # of the cases have curves, and limits on bandwidth, of each device
-CLOCK = ("circuit_power_w", "clock_min", "clock_max", "fixed_compute_s", "fixed_compute_j")  # drawn by fuzz_clock
+CLOCKED = 0.0  # of the cases have devices with a clock and electronics
+CLOCK = ("circuit_power_w", "clock_min", "clock_max", "fixed_compute_s", "fixed_compute_j")
 NEWER = ("bandwidth_max_hz", "name", *CLOCK)  # not drawn by `draw`, for the others to stay what they were
 MAY_BE_ZERO = (
     "channel_gain", "tx_power_max_w", "pruned_compute_s", "overhead_bits", "fixed_latency_s", "energy_budget_j",
@@ -159,6 +161,41 @@ def narrow(rng: np.random.Generator, case: Case) -> None:
         case.curve = ka.Table(ratios, errors, "minorant" if what[2] < 0.5 else "majorant")
 
 
+def tick(rng: np.random.Generator, case: Case) -> None:
+    """Give devices clocks, electronics and computing that is not pruned.
+
+    At one clock, within its bounds for most, they are what they were, but for what that and the electronics take.
+    """
+    d, shape = case.devices, np.shape(case.devices["channel_gain"])
+    decades = float(rng.choice([0.5, 3.0, 9.0]))
+
+    def some(share: float) -> NDArray[np.bool_]:
+        return rng.random(shape) < share
+
+    clock = scale(rng, *shape, decades=decades)
+    work, heat = np.asarray(d["pruned_compute_s"]) * clock, np.asarray(d["pruned_compute_j"]) / clock**2
+    work = np.where(some(0.15), 0.0, work)
+    heat = np.where(some(0.1), 0.0, heat)
+    d["clock_min"] = clock * np.where(some(0.25), 1.0, 10.0 ** rng.uniform(-decades, 0.05, shape))
+    d["clock_max"] = np.maximum(
+        d["clock_min"], clock * np.where(some(0.25), 1.0, 10.0 ** rng.uniform(-0.05, decades, shape))
+    )
+    # What is not pruned takes the place of a part of the fixed latency, or comes on top.
+    latency, share = np.asarray(d["fixed_latency_s"]), np.where(some(0.5), 0.0, rng.random(shape))
+    extra = np.where(some(0.7), latency, np.asarray(d["pruned_compute_s"])) * share * clock
+    d["fixed_latency_s"] = np.where(extra > 0.0, latency * (1.0 - share), latency)
+    with np.errstate(all="ignore"):
+        extra_heat = np.where((work > 0.0) & (extra > 0.0), extra * (heat / work), np.where(work > 0.0, 0.0, heat))
+    extra = np.where((work == 0.0) & (heat > 0.0), 0.0, extra)  # its joules would take no time
+    lasting = np.maximum(np.asarray(case.cell["deadline_s"])[..., None] - d["fixed_latency_s"], 0.0)
+    d["circuit_power_w"] = np.where(some(0.4), 0.0, d["tx_power_max_w"] * 10.0 ** rng.uniform(-decades, 1.0, shape))
+    more = extra_heat * clock**2 + np.where(some(0.7), d["circuit_power_w"] * lasting, 0.0)
+    d["energy_budget_j"] = np.where(some(0.8), d["energy_budget_j"] + more, d["energy_budget_j"])
+    d |= {"pruned_compute_s": work, "pruned_compute_j": heat, "fixed_compute_s": extra, "fixed_compute_j": extra_heat}
+    if rng.random() < 0.8:
+        case.cell.pop("total_power_w", None)
+
+
 def _table(steps: FloatArray, floor: float) -> ka.Table:
     """A table of three pieces or of twenty; it may start flat, and have a break where pruning may go no further."""
     ratios = [0.0, 0.3, 0.8, 1.0]
@@ -262,7 +299,17 @@ def judge(
         tally.outcomes.update(asked)
         for text in found.values():
             tally.wrong.append(f"case {number}: {text}")
-    solution = ka.solve(problem, throw=False)
+    try:
+        solution = ka.solve(problem, throw=False)
+    except ValueError as refused:
+        if not (problem.clocked and problem.capped and "cell.total_power_w" in str(refused)):
+            raise
+        free = ka.solve(variant(problem, total_power_w=None), throw=False)
+        total = np.asarray(problem.cell.total_power_w)[..., 0]
+        if not (np.nansum(free.tx_power_w, axis=-1) > total).any():
+            tally.wrong.append(f"case {number}: a cap that does not bind was refused: {refused}")
+        tally.outcomes["cap with clocks refused by name"] += 1
+        return tally
     if engines == "both":
         compare(problem, solution, number, tally)
     status = np.asarray(solution.status, dtype=object).reshape(-1)
@@ -415,10 +462,10 @@ def least_power_w(v: dict[str, Any], floors: FloatArray, own: FloatArray) -> flo
     return float((b * np.expm1(r / b) / g).sum())
 
 
-def drawn(seed: int, number: int, dead: float, own: float) -> Case:
-    """A case of a seed, with the given chances that its devices cannot send or have limits of their own."""
+def drawn(seed: int, number: int, dead: float, own: float, clock: float = 0.0) -> Case:
+    """A case of a seed, with the given chances that its devices cannot send, have limits of their own, or a clock."""
     case = draw(np.random.default_rng([seed, number]))
-    for stream, share, change in ((1, dead, deaden), (2, own, narrow)):
+    for stream, share, change in ((1, dead, deaden), (2, own, narrow), (3, clock, tick)):
         chance = np.random.default_rng([seed, number, stream])
         if not case.bad and chance.random() < share:
             change(chance, case)
@@ -434,11 +481,12 @@ def run(
     every: int = BESIDE,
     planned: float = fuzz_variants.PLANNED,
     engines: str = "default",
+    clock: float = 0.0,
 ) -> Tally:
     """Cases ``first`` to ``first + count`` of a seed."""
     tally = Tally()
     for number in range(first, first + count):
-        case = drawn(seed, number, dead, own)
+        case = drawn(seed, number, dead, own, clock)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
@@ -458,6 +506,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--dead", type=float, default=DEAD, help="share of the cases with devices that cannot send")
     parser.add_argument("--own", type=float, default=OWN, help="share with curves and limits of each device's own")
+    parser.add_argument("--clock", type=float, default=CLOCKED, help="share whose devices have clocks and electronics")
     parser.add_argument(
         "--beside", type=int, default=BESIDE, help="one case in so many goes through the other questions"
     )
@@ -472,20 +521,21 @@ def main() -> int:
     deaf = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # after Ctrl-C workers end what they have in hand
     with ProcessPoolExecutor(args.workers, initializer=deaf) as pool, tqdm(total=args.count, unit="problem") as bar:
         one = partial(
-            run, args.seed, dead=args.dead, own=args.own, every=args.beside, planned=args.planned, engines=args.engines
-        )
+            run, args.seed, dead=args.dead, own=args.own, every=args.beside, planned=args.planned,
+            engines=args.engines, clock=args.clock,
+        )  # fmt: skip
         for size, tally in zip(sizes, pool.map(one, starts, sizes), strict=True):
             total.add(tally)
             for line in tally.wrong:
                 tqdm.write(line, file=sys.stderr)  # at once, whatever standard output is
             bar.update(size)
             bar.set_postfix(wrong=len(total.wrong))
-    print(f"{'cases':20s} {args.count} from {args.first}, seed {args.seed}")
+    print(f"{'cases':32s} {args.count} from {args.first}, seed {args.seed}")
     for outcome, number in total.outcomes.most_common():
-        print(f"{outcome:20s} {number}")
+        print(f"{outcome:32s} {number}")
     for name, (value, number) in sorted(total.worst.items()):
-        print(f"{name:20s} {value:.2e}  (case {number})")
-    print(f"{'wrong':20s} {len(total.wrong)}")
+        print(f"{name:32s} {value:.2e}  (case {number})")
+    print(f"{'wrong':32s} {len(total.wrong)}")
     for line in total.wrong[:50]:
         print(line)
     return 1 if total.wrong else 0

@@ -1,17 +1,19 @@
 """The solvers beside `solve`, held against searches that do not know them: blocks, min-max, the least, select, plans.
 
-`check` takes any single problem and returns what is wrong, by name; `fuzz_allocator` calls it on a part of its stream.
+And `solve` itself in other units, and where the fields of a clock are given as what they are without one. `check` takes
+any single problem and returns what is wrong, by name; `fuzz_allocator` calls it on a part of its stream.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import cache
 from itertools import combinations, product
 from typing import Any
 
 import numpy as np
-from independent import best_keep_ratio, floor_bandwidth_hz, physical
+from independent import floor_bandwidth_hz, most_kept, physical
 from numpy.typing import NDArray
 
 import kktalloc as ka
@@ -32,24 +34,88 @@ def check(
     problem: ka.Problem, rng: np.random.Generator, infeasible: Infeasible, planned: float = PLANNED
 ) -> tuple[dict[str, str], list[str]]:
     """What is wrong, per solver, and who was asked; `infeasible` says of a problem whether no allocation exists."""
-    found = {
-        "blocks": _blocks(problem, int(rng.choice([1, 2, 3, 7]))),
-        "minmax": _minmax(problem, infeasible),
-        "least": _least(problem, infeasible),
-        "energy": _energy(problem, infeasible),
-        "select": _select(problem),
-        "plan": _plan(problem, rng) if rng.random() < planned else None,
+    n, is_planned = int(rng.choice([1, 2, 3, 7])), rng.random() < planned
+    asked: dict[str, Callable[[], str | None]] = {
+        "blocks": lambda: _blocks(problem, n),
+        "minmax": lambda: _minmax(problem, infeasible),
+        "least": lambda: _least(problem, infeasible),
+        "energy": lambda: _energy(problem, infeasible),
+        "select": lambda: _select(problem),
+        "plan": lambda: _plan(problem, rng) if is_planned else None,
+        "other units": lambda: _in_other_units(problem, rng, infeasible),
+        "defaults": lambda: None if problem.clocked else _with_defaults(problem),
     }
-    return {name: text for name, text in found.items() if text}, [
-        name for name, text in found.items() if text is not None
-    ]
+    wrong, names = {}, []
+    for name, ask in asked.items():
+        try:
+            text = ask()
+        except ValueError as refused:
+            # With clocks a cap on total power may stand, but not bind.
+            if not (problem.clocked and problem.capped and "cell.total_power_w" in str(refused)):
+                raise
+            text, name = "", f"{name} refused by name"
+        if text is not None:
+            names.append(name)
+        if text:
+            wrong[name] = text
+    return wrong, names
 
 
 def _slips(problem: ka.Problem, s: Any) -> dict[str, float]:
     """Primal residuals of an allocation that exceed the tolerance."""
-    verdict = ka.certify(problem, s.pruning_ratio, s.bandwidth_hz, s.tx_power_w)
+    clock = {"clock": s.clock} if problem.clocked else {}
+    verdict = ka.certify(problem, s.pruning_ratio, s.bandwidth_hz, s.tx_power_w, **clock)
     residuals = {name: float(v) for name, v in verdict.residuals.items() if name.startswith("primal")}
     return {name: v for name, v in residuals.items() if not v <= TOLERANCE}
+
+
+def _in_other_units(problem: ka.Problem, rng: np.random.Generator, infeasible: Infeasible) -> str:
+    """The same problem counted in other seconds, hertz, joules, received watts and clocks: the same pruning ratios."""
+    s, hz, j, heard, clock = 10.0 ** rng.uniform(-4.0, 4.0, 5)
+    watts, bits, cycles, heat = j / s, s * hz, s * clock, j / clock**2
+    factors = {
+        "bandwidth_hz": hz, "noise_psd_w_per_hz": heard * watts / hz, "deadline_s": s, "total_power_w": watts,
+        "channel_gain": heard, "tx_power_max_w": watts, "payload_bits": bits, "overhead_bits": bits,
+        "pruned_compute_s": cycles, "fixed_compute_s": cycles, "fixed_latency_s": s, "energy_budget_j": j,
+        "pruned_compute_j": heat, "fixed_compute_j": heat, "fixed_energy_j": j, "circuit_power_w": watts,
+        "clock_min": clock, "clock_max": clock, "bandwidth_max_hz": hz,
+    }  # fmt: skip
+    if not problem.clocked:
+        factors |= {"clock_min": 1.0, "clock_max": 1.0, "pruned_compute_s": s, "pruned_compute_j": j}
+    cell, devices = (
+        {
+            f.name: (np.asarray(v)[0] if table is problem.cell else np.asarray(v)) * factors.get(f.name, 1.0)
+            for f in fields(table)
+            if f.name != "name" and (v := getattr(table, f.name)) is not None
+        }
+        for table in (problem.cell, problem.devices)
+    )
+    try:
+        other = ka.Problem(ka.Cell(**cell), ka.Devices(**devices), problem.pruning_error)
+    except ValueError as refused:  # an extreme that left the range of doubles
+        return "" if any(not 0.0 < f < 1e300 for f in (*cell.values(), *devices.values())) else f"units: {refused}"
+    one, two = (ka.solve(p, throw=False) for p in (problem, other))
+    if one.status is not two.status:
+        edge = infeasible(problem) or infeasible(other)
+        return "" if edge else f"{one.status.name}, but {two.status.name} in other units"
+    if one.diagnosis is not None:
+        return ""
+    K, curve = problem.shape[-1], problem.pruning_error
+    weight = np.asarray(problem.devices.weight)
+    span = float((weight * (curve.value(np.ones(K)) - curve.value(np.zeros(K)))).sum()) or 1.0
+    apart = abs(float(one.objective) - float(two.objective)) / span
+    left = sum(abs(float(a.certificate.duality_gap)) + 4.0 * float(a.certificate.resolution) for a in (one, two))
+    return "" if apart <= left + 1e-14 else f"{apart:.2g} apart in other units, where {left:.2g} is left open"
+
+
+def _with_defaults(problem: ka.Problem) -> str:
+    """Fields of a clock given as what they are without one leave every bit as it was."""
+    given = {"circuit_power_w": 0.0, "clock_min": 1.0, "clock_max": 1.0, "fixed_compute_s": 0.0, "fixed_compute_j": 0.0}
+    same = variant(problem, **{name: np.full(problem.shape, value) for name, value in given.items()})
+    one, two = (ka.solve(p, throw=False) for p in (problem, same))
+    names = ("pruning_ratio", "bandwidth_hz", "tx_power_w", "upload_s", "latency_s", "energy_j", "clock", "objective")
+    off = [n for n in names if not np.array_equal(getattr(one, n), getattr(two, n), equal_nan=True)]
+    return f"defaults of a clock move {off}" if off else ""
 
 
 def _blocks(problem: ka.Problem, n: int) -> str | None:
@@ -60,10 +126,15 @@ def _blocks(problem: ka.Problem, n: int) -> str | None:
     s = ka.solve_blocks(problem, block, throw=False)
     ways = [np.array(w) for w in product(range(n + 1), repeat=K) if sum(w) <= n]
     floors = floor_bandwidth_hz(problem)
+
+    @cache
+    def kept(count: int) -> FloatArray:
+        return most_kept(problem, np.full(K, count * block))
+
     costs = []
     for way in ways:
         if (floors <= way * block * (1 + TOLERANCE)).all():
-            q = np.maximum(best_keep_ratio(v, way * block), v["q_min"])
+            q = np.array([kept(int(count))[k] for k, count in enumerate(way)])
             costs.append(float(v["alpha"] @ problem.pruning_error.value(1 - q)))
     if s.diagnosis is not None:
         clearly = any((floors <= way * block * (1 - TOLERANCE)).all() for way in ways)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from clock_cases import brute_bandwidth_hz
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
@@ -67,10 +68,29 @@ def best_keep_ratio(v: dict[str, Any], b: FloatArray, P: FloatArray | None = Non
     return np.where(high_fits, 1.0, low)
 
 
+def most_kept(problem: Problem, b: FloatArray) -> FloatArray:
+    """Largest q in [0, 1] for bandwidths that suffice for the floors, by bisection, with clocks and without."""
+    v = physical(problem)
+    if not problem.clocked:
+        return np.maximum(best_keep_ratio(v, b), v["q_min"])
+    low, high = v["q_min"], np.ones(b.shape)
+    high_fits = brute_bandwidth_hz(problem, high) <= b
+    for _ in range(50):
+        middle = (low + high) / 2
+        fits = brute_bandwidth_hz(problem, middle) <= b
+        low, high = np.where(fits, middle, low), np.where(fits, high, middle)
+    return np.where(high_fits, 1.0, low)
+
+
 def floor_bandwidth_hz(problem: Problem) -> FloatArray:
-    """The least bandwidth with which each device reaches its floor, by bisection; inf where none does."""
+    """The least bandwidth with which each device reaches its floor, by bisection; inf where none does.
+
+    For devices with a clock or electronics, by golden sections over the upload's time.
+    """
     v = physical(problem)
     q = v["q_min"]
+    if problem.clocked:
+        return brute_bandwidth_hz(problem, q)
     need = v["S"] * q + v["S0"]
     t, p = v["T"] - v["a"] * q, largest_power_w(v, q)
     idle = (need == 0) & (v["E"] >= 0) & (v["T"] >= 0)

@@ -106,6 +106,34 @@ def test_a_least_budget_that_was_once_refused(cause: str, engine: str, monkeypat
     assert fuzz_variants._least(problem, fuzz_allocator.infeasible_whole) == ""
 
 
+# The same of devices with a clock and electronics, seed 20.
+ONCE_WRONG_CLOCKED = {
+    "so little is kept that a pruning ratio tells it to a part in ten million": [39, 1536, 3058],
+    "a latency of next to nothing beside the deadline": [123],
+    "an upload of next to nothing beside its window": [1502, 551],
+    "time to spare next to the wideband limit": [593, 860, 1767],
+    "an ulp of the pruning ratio leaves a millionth of its own bandwidth": [1137],
+}
+
+
+@pytest.mark.parametrize("cause", ONCE_WRONG_CLOCKED)
+def test_clocks_that_once_went_wrong(cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of each by NumPy, too, which takes a second for every ten devices."""
+    numbers = ONCE_WRONG_CLOCKED[cause]
+    for number, engine in [*((n, "") for n in numbers), (numbers[0], "numpy")]:
+        monkeypatch.setenv("KKTALLOC_ENGINE", engine)
+        found = fuzz_allocator.run(20, number, 1, fuzz_allocator.DEAD, fuzz_allocator.OWN, 10**9, clock=1.0)
+        assert found.wrong == []
+
+
+def test_no_case_with_clocks_goes_wrong() -> None:
+    tally = fuzz_allocator.run(20, 0, 60, fuzz_allocator.DEAD, fuzz_allocator.OWN, 20, 0.0, clock=1.0)
+    assert tally.wrong == []
+    assert tally.outcomes["optimal"] > 10
+    assert tally.outcomes["infeasible"] > 10
+    assert tally.outcomes["other units"] > 0
+
+
 @settings(max_examples=150)
 @given(
     cell=st.tuples(*[EXTREME] * 3), K=st.integers(0, 3),

@@ -26,7 +26,9 @@ from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.tolerances import KEEP_RATIO
 
-SHIFTS = (1.0, 1.0 + 1e-12, 1.0 + 1e-10)  # of y: where tau is all rounding it would leave no bound
+ROUNDED = 1e-14  # relative, of what a device may radiate
+# Of y and of omega: where tau, or what the budget leaves to carry, is all rounding they would leave no bound.
+SHIFTS = ((1.0, 1.0), (1.0 + 1e-12, 1.0), (1.0 + 1e-10, 1.0), (1.0, 1.0 - 2e-15), (1.0, 1.0 - 1e-11))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,16 +75,32 @@ def terms(
     steep = alpha * error.slope(np.clip(rho + KEEP_RATIO, 0.0, 1.0))
     flat = np.where(rho > 0.0, alpha * error.slope(np.clip(rho - KEEP_RATIO, 0.0, 1.0)), 0.0)
     y = np.where(sends, np.log1p(g * p / b), 1.0)
-    # Half an ulp of rho moves the slope of B by about this much of it, d ln phi / d ln(load of the radiated energy):
-    # next to the wideband limit, or where little energy is left to radiate, by far more than an ulp.
+    # Half an ulp of rho moves the slope of B by about this much of it, d ln phi / d ln(load of the radiated energy)
+    # and of the upload's time: next to the wideband limit, or where little energy or time is left to radiate, by far
+    # more than an ulp.
     sent = p * t
     load_q = S / L + (c / clock * (p + eta * p_c) + eta * j * clock**2) / sent
     growth = np.where(y < 1e-2, 0.5 + y / 12.0, -1.0 / np.expm1(-y) - 1.0 / y)
-    blur = KEEP_RATIO * load_q * -np.expm1(-y) / (phi(y) * growth)
+    blur = KEEP_RATIO * (load_q * -np.expm1(-y) / (phi(y) * growth) + c / clock / t)
     budget = np.isfinite(E)
     works = np.asarray(d.fixed_compute_s) + c > 0.0
     kappa = np.where(works, (np.asarray(d.fixed_compute_j) + j) / (np.asarray(d.fixed_compute_s) + c), 0.0)
     slowest = np.minimum(np.maximum(low, np.where(w_s > 0.0, w_s / T, 0.0)), high)  # no upload takes less than no time
+    # How much more all the bandwidth of the world would carry. A faster clock leaves more time to radiate and less
+    # energy: at any clock the larger of both bounds it.
+    sent, more = L / g * (1.0 - ROUNDED), S / g
+
+    def in_time(s: FloatArray) -> FloatArray:
+        taken = np.where(w_s > 0.0, w_s / s, 0.0)
+        return (P * (T * (1.0 + ROUNDED) - taken) - sent) / (P * c / s + more)
+
+    def on_budget(s: FloatArray) -> FloatArray:
+        each = 1.0 / eta + p_c / P
+        left = (E * (1.0 + ROUNDED) - w_j * s**2) / each - sent
+        return np.where(budget, left / (j * s**2 / each + more), np.inf)
+
+    room = np.minimum(in_time(high), on_budget(slowest))
+    room = np.clip(np.minimum(room, np.maximum(in_time(clock), on_budget(clock))), 0.0, 1.0 - q)
 
     def prices(y: FloatArray, omega: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         f, G = phi(y), g * np.exp(-y)
@@ -118,7 +136,11 @@ def terms(
 
     f, G = phi(y), g * np.exp(-y)
     whole = b * f + G * P
-    at_limit = (b >= most * (1.0 - 1e-9)) & (most > 0.0)
+
+    def at_own_limit(omega: FloatArray) -> np.ndarray:
+        """Whether all of its own bandwidth is used, but for what an ulp of rho may leave of it."""
+        return np.isfinite(most) & (most > 0.0) & (most - b <= 1e-9 * most + KEEP_RATIO * slope(omega))
+
     none = np.zeros(problem.shape)
     # Who sends nothing would at most keep what it takes to send at the efficiency at which its first bit just pays,
     # phi(y) <= lam S / (alpha e' t), where t leaves time and energy to compute and for the electronics: little.
@@ -132,7 +154,7 @@ def terms(
     best = Terms(np.where(mute | ~sends, alpha * error.value(rho) - idle, -np.inf), none, np.where(sends, 0.0, idle),
                  lam + none, *(none for _ in range(7)))  # fmt: skip
     per_c = c / clock
-    worth = np.where(at_limit, np.maximum(flat, lam * slope(none)), steep)
+    worth = np.where(at_own_limit(none), np.maximum(flat, lam * slope(none)), steep)
     candidates = (
         none,
         none + 1.0,
@@ -143,13 +165,13 @@ def terms(
     )
     for omega in candidates:
         omega = np.clip(np.nan_to_num(omega), 0.0, 1.0)
-        own = steep / slope(omega)
+        own, at_limit = steep / slope(omega), at_own_limit(omega)
         price = np.where(at_limit, np.maximum(lam, flat / slope(omega)), lam)
         gain = price * slope(omega)
         down, up = gain * (1.0 - blur) - steep, flat - gain * (1.0 + blur)
-        off = np.maximum(np.maximum(down * (q - q_min), up * (1.0 - q)), 0.0)
-        for shift in SHIFTS:
-            bound = least(y * shift, omega)
+        off = np.maximum(np.maximum(down * (q - q_min), up * room), 0.0)
+        for shift, less in SHIFTS:
+            bound = least(y * shift, omega * less)
             paid = np.where(price > 0.0, price * bound, 0.0)
             value = alpha * error.value(rho) + paid - off - np.where(price > lam, (price - lam) * most, 0.0)
             better = (value > best.value) & ~mute & sends

@@ -142,6 +142,11 @@ def least_bandwidth(form: Clocked, q: FloatArray, clock: FloatArray | None = Non
     r = np.clip(np.where(slack, 1.0 - t_kink, r), w / fast, 1.0)
     s_kink = np.where(slack, slow, np.clip(w / r, slow, fast))
     t_kink = np.where(slack, t_kink, 1.0 - r)
+    for _ in range(2):  # a short upload has lost its digits in the difference: Newton steps in t find them again
+        at_root = w / (1.0 - t_kink)
+        spent = h * at_root * at_root
+        better = t_kink + (energy - (1.0 + circuit) * t_kink - spent) / (1.0 + circuit + 2.0 * spent / (1.0 - t_kink))
+        t_kink = np.where(~slack & (t_kink < 0.5) & (better > 0.0) & (better < 0.5), better, t_kink)
 
     # Early finish: energy is all that limits, and the clock is at its lower end.
     y_early = np.log(snr * (energy - h * slow * slow) / L)

@@ -6,14 +6,16 @@
 
 #define KEEP_RATIO 1e-15  /* half an ulp of rho decides no more than this of the keep ratio */
 #define EPS 2.220446049250313e-16
-static const double SHIFTS[] = {1.0, 1.0 + 1e-12, 1.0 + 1e-10};  /* of y: where tau is all rounding it would leave no bound */
-enum { CANDIDATES = 5, SHIFTED = 3 };
+#define ROUNDED 1e-14  /* relative, of what a device may radiate */
+/* Of y and of omega: where tau, or what the budget leaves to carry, is all rounding they would leave no bound. */
+static const double SHIFTS[][2] = {{1.0, 1.0}, {1.0 + 1e-12, 1.0}, {1.0 + 1e-10, 1.0}, {1.0, 1.0 - 2e-15}, {1.0, 1.0 - 1e-11}};
+enum { CANDIDATES = 5, SHIFTED = 5 };
 
 /* A device and its allocation in SI units. */
 typedef struct {
     double alpha, S, L, c, j, w_s, w_j, g, T, E, P, eta, p_c, low, high, own, q_min;
     double rho, q, b, p, clock;
-    double kappa, slowest, y, f, G, t, steep, flat;
+    double kappa, slowest, y, f, G, t, steep, flat, room;
     int works, budget;
 } Seen;
 
@@ -90,6 +92,12 @@ static double idle_gain(const Seen *v, double lam)
     return v->steep == 0.0 || longest <= 0.0 ? 0.0 : v->steep * (kept < 1.0 ? kept : 1.0);
 }
 
+/* Whether all of its own bandwidth is used, but for what an ulp of rho may leave of it. */
+static int at_own_limit(const Seen *v, double slope) 
+{
+    return v->own < INFINITY && v->own - v->b <= 1e-9 * v->own + KEEP_RATIO * slope;
+}
+
 static Term term_at(const Seen *v, double lam, double value)
 {
     const double sending = most(v->low, v->T != 0.0 ? v->w_s / v->T : INFINITY);
@@ -100,13 +108,12 @@ static Term term_at(const Seen *v, double lam, double value)
     Term best = {mute || !sends ? v->alpha * value - idle : -INFINITY, 0.0, idle, lam, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0};
     if (mute || !sends) return best;
     const double whole = v->b * v->f + v->G * v->P, s = v->clock, per_c = v->c / s;
-    /* Half an ulp of rho moves the slope of B by about this much of it, d ln phi / d ln(load of the radiated energy): next to the
-     * wideband limit, or where little energy is left to radiate, by far more than an ulp. */
+    /* Half an ulp of rho moves the slope of B by about this much of it, d ln phi / d ln(load of the radiated energy) and of the
+     * upload's time: next to the wideband limit, or where little energy or time is left to radiate, by far more than an ulp. */
     const double fallen = -expm1(-v->y), growth = v->y < 1e-2 ? 0.5 + v->y / 12.0 : 1.0 / fallen - 1.0 / v->y;
     const double load_q = v->S / v->L + (per_c * (v->p + v->eta * v->p_c) + v->eta * v->j * s * s) / (v->p * v->t);
-    const double blur = KEEP_RATIO * load_q * fallen / (v->f * growth);
-    const int at_limit = v->b >= v->own * (1.0 - 1e-9);
-    const double worth = at_limit ? most(v->flat, lam * slope_at(v, 0.0)) : v->steep;
+    const double blur = KEEP_RATIO * (load_q * fallen / (v->f * growth) + per_c / v->t);
+    const double at_peak = slope_at(v, 0.0), worth = at_own_limit(v, at_peak) ? most(v->flat, lam * at_peak) : v->steep;
     const double omegas[CANDIDATES] = {
         0.0, 1.0, whole / (v->G * (v->P + v->eta * (v->p_c + 2.0 * v->kappa * s * s * s))),
         whole / (v->G * (v->P + v->eta * v->p_c)),
@@ -115,11 +122,11 @@ static Term term_at(const Seen *v, double lam, double value)
     };
     for (int n = 0; n < CANDIDATES; n++) {
         const double omega = omegas[n] == omegas[n] ? clipped(omegas[n], 0.0, 1.0) : 0.0, slope = slope_at(v, omega);
-        const double price = at_limit ? most(lam, v->flat / slope) : lam, gain = price * slope;
+        const double price = at_own_limit(v, slope) ? most(lam, v->flat / slope) : lam, gain = price * slope;
         const double down = gain * (1.0 - blur) - v->steep, up = v->flat - gain * (1.0 + blur);
-        const double off = most(most(down * (v->q - v->q_min), up * (1.0 - v->q)), 0.0);
+        const double off = most(most(down * (v->q - v->q_min), up * v->room), 0.0);
         for (int i = 0; i < SHIFTED; i++) {
-            const double bound = least_hz(v, v->y * SHIFTS[i], omega), paid = price > 0.0 ? price * bound : 0.0;
+            const double bound = least_hz(v, v->y * SHIFTS[i][0], omega * SHIFTS[i][1]), paid = price > 0.0 ? price * bound : 0.0;
             const double reached = v->alpha * value + paid - off - (price > lam ? (price - lam) * v->own : 0.0);
             if (!(reached > best.value)) continue;
             const Worth w = worth_at(v, v->y, omega);
@@ -129,6 +136,10 @@ static Term term_at(const Seen *v, double lam, double value)
                 unit * w.per_j * v->t, s >= v->high * (1.0 - 1e-9) ? most(bend, 0.0) : 0.0,
                 s <= v->low * (1.0 + 1e-9) ? most(-bend, 0.0) : 0.0,
             };
+            if (bound == v->b) {  /* as tight as it can be */
+                if (off == 0.0 && price == lam) return best;
+                break;
+            }
         }
     }
     return best;
@@ -173,6 +184,20 @@ typedef struct {
     Total handed_out, radiated, held, objective, scale, value, unused, later, owned;
 } Sums;
 
+/* How much more all the bandwidth of the world would carry in the time that a clock leaves, and with the energy. */
+static double in_time(const Seen *v, double s)
+{
+    const double taken = v->w_s > 0.0 ? v->w_s / s : 0.0, sent = v->L / v->g * (1.0 - ROUNDED);
+    return (v->P * (v->T * (1.0 + ROUNDED) - taken) - sent) / (v->P * v->c / s + v->S / v->g);
+}
+
+static double on_budget(const Seen *v, double s)
+{
+    const double each = 1.0 / v->eta + v->p_c / v->P, sent = v->L / v->g * (1.0 - ROUNDED);
+    if (!v->budget) return INFINITY;
+    return ((v->E * (1.0 + ROUNDED) - v->w_j * s * s) / each - sent) / (v->j * s * s / each + v->S / v->g);
+}
+
 static Seen seen_of(const ClockProblem *p, const ClockAnswer *given, ptrdiff_t row, ptrdiff_t k)
 {
     const Problem *plain = &p->problem;
@@ -201,6 +226,9 @@ static Seen seen_of(const ClockProblem *p, const ClockAnswer *given, ptrdiff_t r
     v.budget = v.E < INFINITY && v.E > -INFINITY;
     /* No upload takes less than no time. */
     v.slowest = least(most(v.low, v.w_s > 0.0 ? v.w_s / v.T : 0.0), v.high);
+    /* A faster clock leaves more time to radiate and less energy: at any clock the larger of both bounds what may be added. */
+    const double either = most(in_time(&v, v.clock), on_budget(&v, v.clock));
+    v.room = clipped(least(either, least(in_time(&v, v.high), on_budget(&v, v.slowest))), 0.0, 1.0 - v.q);
     const int sends = v.b > 0.0;
     v.y = sends ? log1p(v.g * v.p / v.b) : 1.0;
     v.t = sends ? v.L / (v.b * v.y) : 0.0;
@@ -239,7 +267,7 @@ static void judge_device(const ClockProblem *p, const ClockAnswer *given, const 
     /* What the allocation implies. */
     const double bits = v.L / LN2, rate = v.b > 0.0 ? v.b * log1p(v.g * v.p / v.b) / LN2 : 0.0;
     const double upload = bits > 0.0 ? bits / rate : 0.0, drawn = upload > 0.0 ? (v.p / v.eta + v.p_c) * upload : 0.0;
-    const double compute = v.w_s / v.clock, latency = deadline - v.T + compute + upload;
+    const double compute = v.w_s / v.clock, latency = device_value(plain, FIXED_LATENCY_S, row, k) + compute + upload;
     const double energy = device_value(plain, FIXED_ENERGY_J, row, k) + v.w_j * v.clock * v.clock + drawn;
     add(&sums->handed_out, most(v.b, 0.0));
     add(&sums->radiated, most(v.p, 0.0));

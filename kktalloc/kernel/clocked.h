@@ -190,6 +190,13 @@ static Point least_bandwidth(const Clocked *d, double q, double clock)
             r = most(least(cubic_root(1.0 + circuit, square, constant), 1.0), w / fast);
             start = most(least(w / r, fast), slow);
             t_kink = 1.0 - r;
+            /* A short upload has lost its digits in the difference: Newton steps in t find them again. */
+            for (int n = 0; n < 2 && t_kink < 0.5; n++) {
+                const double at_root = w / (1.0 - t_kink), spare = energy - (1.0 + circuit) * t_kink - h * at_root * at_root;
+                const double better = t_kink + spare / (1.0 + circuit + 2.0 * h * at_root * at_root / (1.0 - t_kink));
+                if (!(better > 0.0 && better < 0.5)) break;
+                t_kink = better;
+            }
         }
         if (regime == ON_CLOCK) {
             Excess at;
