@@ -128,13 +128,20 @@ def _blocks(problem: ka.Problem, n: int) -> str | None:
     floors = floor_bandwidth_hz(problem)
 
     @cache
-    def kept(count: int) -> FloatArray:
-        return most_kept(problem, np.full(K, count * block))
+    def kept() -> FloatArray:
+        """With 0 to n blocks, all at once, shape ``(n + 1, K)``."""
+        each = {f.name: getattr(problem.devices, f.name) for f in fields(ka.Devices)}
+        cell = {f.name: getattr(problem.cell, f.name) for f in fields(ka.Cell) if f.name != "total_power_w"}
+        many = ka.Problem(
+            ka.Cell(**{name: np.asarray(v)[0] for name, v in cell.items()}),
+            ka.Devices(**{name: np.tile(np.asarray(v), n + 1) for name, v in each.items() if v is not None}),
+        )
+        return most_kept(many, np.repeat(np.arange(n + 1.0) * block, K)).reshape(n + 1, K)
 
     costs = []
     for way in ways:
         if (floors <= way * block * (1 + TOLERANCE)).all():
-            q = np.array([kept(int(count))[k] for k, count in enumerate(way)])
+            q = kept()[way, np.arange(K)]
             costs.append(float(v["alpha"] @ problem.pruning_error.value(1 - q)))
     if s.diagnosis is not None:
         clearly = any((floors <= way * block * (1 - TOLERANCE)).all() for way in ways)

@@ -74,10 +74,10 @@ def most_kept(problem: Problem, b: FloatArray) -> FloatArray:
     if not problem.clocked:
         return np.maximum(best_keep_ratio(v, b), v["q_min"])
     low, high = v["q_min"], np.ones(b.shape)
-    high_fits = brute_bandwidth_hz(problem, high) <= b
+    high_fits = brute_bandwidth_hz(problem, high, 60) <= b
     for _ in range(50):
         middle = (low + high) / 2
-        fits = brute_bandwidth_hz(problem, middle) <= b
+        fits = brute_bandwidth_hz(problem, middle, 60) <= b
         low, high = np.where(fits, middle, low), np.where(fits, high, middle)
     return np.where(high_fits, 1.0, low)
 
