@@ -124,7 +124,7 @@ def _blocks(problem: ka.Problem, n: int) -> str | None:
         return None
     block = v["B"] / n
     s = ka.solve_blocks(problem, block, throw=False)
-    ways = [np.array(w) for w in product(range(n + 1), repeat=K) if sum(w) <= n]
+    ways = [np.array(w, dtype=int) for w in product(range(n + 1), repeat=K) if sum(w) <= n]
     floors = floor_bandwidth_hz(problem)
 
     @cache
