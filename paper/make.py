@@ -27,6 +27,8 @@ _TABLES = {
     "speed": tables.speed,
     "harder": tables.harder,
     "plan": tables.plan,
+    "kinds": tables.kinds,
+    "drives": tables.drives,
 }
 
 

@@ -65,6 +65,9 @@ def write_numbers(macros: Macros, results: Results) -> None:
     _harder(macros, results.harder)
     _plan(macros, results.adaptive)
     _ladder(macros, results.difference, results.earlier)
+    _kinds_map(macros, results.kinds)
+    _drives(macros, results.drives)
+    _cnn(macros, results.cnn)
 
 
 def spread(values: FloatArray, digits: int = 0) -> dict[str, str]:
@@ -151,7 +154,7 @@ def _times(report: Report) -> FloatArray:
 
 
 def _aims(report: Report) -> dict[str, str]:
-    """Where the text looks closer: the range of times, and the aim."""
+    """Where the text looks closer: the range of times, and on how many seeds it is short."""
     reached = _times(report)
     return {"TimeRange": spread(reached)["Range"], "TimeAim": of_seeds(reached <= 100 * AIM)}
 
@@ -429,6 +432,58 @@ def _ladder(macros: Macros, report: Report, earlier: Report) -> None:
     })  # fmt: skip
 
 
+NEAR = 0.1
+"""Over the best kind and deadline, picked after the fact: planned rounds that take no more are near it."""
+
+
+def _kinds_map(macros: Macros, report: Report) -> None:
+    """The map of kinds of round."""
+    cells = report["cells"]
+    time, within = (np.array(claim(report, name)["measured"]["per_seed"]) for name in ("never-slower", "within-best"))
+    macros.update("Where", {
+        "Cells": fixed(len(cells)),
+        "Seeds": fixed(len(report["study"]["seeds"])) if "seeds" in report["study"] else _seeds(report),
+        "Range": between(fixed(time.min()), fixed(time.max())),
+        "OverBest": between(fixed(within.min(), 2), fixed(within.max(), 2)),
+        "NearPercent": fixed(100 * NEAR),
+        "Within": f"{int((within <= 1 + NEAR).sum())} of {len(within)}",
+        "Right": f"{claim(report, 'right-kind')['measured']['mean']:.0f}",
+        "Frozen": fixed(sum(cell["chosen"] == "frozen" for cell in cells)),
+    })  # fmt: skip
+
+
+def _seeds(report: Report) -> str:
+    """How many seeds a page says that it is of."""
+    return fixed(len(report["where"].partition("seeds ")[2].split(", ")))
+
+
+def _drives(macros: Macros, report: Report) -> None:
+    """Planned rounds on measured drives."""
+    planned = {name: of for name, of in report["entries"].items() if not name.startswith("unpruned")}
+    floor = np.concatenate([of["floor"] for of in planned.values()])
+    rounds = [float(np.mean(of["round"])) for of in planned.values()]
+    macros.update("Drives", {
+        "Seeds": _seeds(report),
+        "Floor": between(fixed(floor.min()), fixed(floor.max())),
+        "Round": between(fixed(min(rounds)), fixed(max(rounds))) if len(rounds) > 1 else fixed(rounds[0]),
+    })  # fmt: skip
+
+
+def _cnn(macros: Macros, reports: dict[str, Report]) -> None:
+    """The convolutional network in planned rounds."""
+    each = {
+        name: [
+            np.array(entry(report, f"joint-{name}-chosen")["tuned"], dtype=float).mean() for report in reports.values()
+        ]
+        for name in ("covered", "fill")
+    }
+    floor = [np.mean(entry(report, "joint-covered-chosen")["floor"]) for report in reports.values()]
+    macros.update("Cnn", {
+        name.capitalize(): fixed(min(of)) if len(of) == 1 else between(fixed(min(of)), fixed(max(of)))
+        for name, of in {**each, "floor": floor}.items()
+    })  # fmt: skip
+
+
 def _speed(macros: Macros, results: Results) -> None:
     """The ratios that the text names, from the table of timings."""
     wanted = {"Clarabel": ("K = 10:", "CVXPY+Clarabel cold"), "Ipopt": ("K = 10:", "IPOPT"), "Million": ("10^6", "`b*")}
@@ -439,7 +494,6 @@ def _speed(macros: Macros, results: Results) -> None:
             raise ValueError(f"docs/speed.md has {len(rows)} rows with {' and '.join(words)}, not one")
         found[name] = [float(cell.strip("<>= ").replace(",", "")) for cell in rows[0][1:3]]
     macros.update("Speed", {name: significant(measured, 3) for name, (_, measured) in found.items()})
-    macros.add("SpeedMillionAsked", fixed(found["Million"][0]))
     macros.update("Speed", {"Small": "10", "Large": r"\ensuremath{10^6}"})  # the rows just found
     exact = [float(row[4]) for row in results.tightness if row[1] == "1"]
     two = [100 * (float(row[4]) - 1) for row in results.tightness if row[1] == "2"]

@@ -20,6 +20,7 @@ CONFIDENCE = 0.95
 
 
 ADAPTIVE = ("digits", "mnist", "fashion_mnist", "writers")
+CNN = ("digits",)
 """Data sets of the planner's study."""
 
 
@@ -39,8 +40,12 @@ class Results:
     difference: Report
     earlier: Report
     """The ladder of unlike phones as it was counted first."""
+    kinds: Report
+    drives: Report
     adaptive: dict[str, Report]
     """Of the planner's study, by data set."""
+    cnn: dict[str, Report]
+    """The same with the convolutional network."""
     speed: list[list[str]]
     """What was timed, what was asked, what was measured, notes."""
     tightness: list[list[str]]
@@ -63,11 +68,22 @@ def load(docs: Path = ROOT / "docs") -> Results:
                 ("earlier", "earlier/difference"),
                 *(
                     (study, study)
-                    for study in ("bound", "ordering", "tradeoff", "map", "scale", "harder", "difference")
+                    for study in (
+                        "bound",
+                        "ordering",
+                        "tradeoff",
+                        "map",
+                        "scale",
+                        "harder",
+                        "difference",
+                        "kinds",
+                        "drives",
+                    )
                 ),
             )
         },
         adaptive={name: read_json(folder / f"adaptive-{name}.json") for name in ADAPTIVE},
+        cnn={name: read_json(folder / f"adaptive-{name}-cnn.json") for name in CNN},
         speed=_markdown_table(speed, "| what | asked |", "docs/speed.md"),
         tightness=_markdown_table(verification, "| instance | tau |", "docs/verification.md"),
         mutations=_mutations(verification),

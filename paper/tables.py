@@ -64,15 +64,67 @@ def _mean_or_reached(time: list[float | None]) -> str:
 def plan(results: Results) -> str:
     """The planner's study: time to the tuned unpruned accuracy on each data set, by kind of mean."""
     rows = []
-    for name, report in results.adaptive.items():
-        row = [_SETS[name]]
+    studies = [(_SETS[name], report, "") for name, report in results.adaptive.items()]
+    studies += [(f"{_SETS[name]}, CNN", report, "-chosen") for name, report in results.cnn.items()]
+    for title, report, kind in studies:
+        row = [title]
         for family in ("joint-fill", "joint-covered"):
-            time = entry(report, family)["tuned"]
+            time = entry(report, family + kind)["tuned"]
             row += [_mean_or_reached(time), of_seeds(np.array([v is not None and v <= NEEDED["tuned"] for v in time]))]
-        common = _mean_or_reached(entry(report, "common-covered")["tuned"]).partition(" (")[0]
-        rows.append([*row, common, fixed(float(np.mean(entry(report, "joint-fill")["floor"])))])
+        common = "--" if kind else _mean_or_reached(entry(report, "common-covered")["tuned"]).partition(" (")[0]
+        rows.append([*row, common, fixed(float(np.mean(entry(report, f"joint-fill{kind}")["floor"])))])
     head = ["Data", "Over all", "", "Covered", "", "Common", "Floor"]
     return table("lcccccc", head, rows)
+
+
+_KINDS = {"joint-fill-rate": "sparse", "joint-fill-frozen": "frozen", "joint-fill-zeroed": "zeroed"}
+
+
+def kinds(results: Results) -> str:
+    """Each cell of the map of kinds of round: planned rounds, and the best of those that were swept."""
+    rows = []
+    for cell in results.kinds["cells"]:
+        planned = np.array(next(time for name, time in cell["time_percent"].items() if "chosen" in name), dtype=float)
+        (best,) = cell["time_percent"][cell["best"]]
+        (kind,) = [word for prefix, word in _KINDS.items() if cell["best"].startswith(prefix)]
+        rows.append([
+            f"{cell['bandwidth_hz'] / 1e6:g}",
+            f"{cell['speed']:g}",
+            between(fixed(planned.min()), fixed(planned.max())),
+            cell["chosen"],
+            fixed(best),
+            f"{kind}, {cell['best'].partition('deadline')[2]}",
+        ])  # fmt: skip
+    return table("ccclcl", ["MHz", "Speed", "Planned (\\%)", "Mostly", "Best (\\%)", "Kind, deadline"], rows)
+
+
+def drives(results: Results) -> str:
+    """Planned rounds on measured drives."""
+    rows = []
+    for name, of in results.drives["entries"].items():
+        behind = np.array(of["behind"])
+        rows.append([
+            _drive(name),
+            _mean_or_reached(of["tuned"]).partition(" (")[0],
+            fixed(float(np.mean(of["round"]))),
+            fixed(float(np.mean(of["floor"]))),
+            f"{-behind.mean():+.1f}".replace("-0.0", "0.0").replace("-", "\\textminus{}"),
+        ])  # fmt: skip
+    return table("lcccc", ["Rounds", "Time", "Round", "Slowest", "End"], rows)
+
+
+def _drive(name: str) -> str:
+    """What the name of an entry says."""
+    family, _, rate = name.partition("-rate")
+    rate, _, deadline = rate.partition("-")
+    words = family.split("-")
+    if words[0] == "unpruned":
+        return f"Unpruned, rate {rate}"
+    kind = next((word for word in ("sparse", "frozen") if word in words), "planned")
+    more = [", errors fed back"] if "feedback" in words else []
+    more += [f", {word.removeprefix('steps').replace('and', '+')} steps" for word in words if word.startswith("steps")]
+    more += [f", deadline {deadline}"] if deadline else []
+    return f"{kind.capitalize()}, {'covered' if 'covered' in words else 'over all'}, rate {rate}{''.join(more)}"
 
 
 def comparisons(results: Results) -> str:
@@ -115,11 +167,8 @@ def tightness(results: Results) -> str:
 
 def speed(results: Results) -> str:
     """What was timed, as the benchmark wrote it."""
-    rows = [
-        [_code(what), escape(asked) or "--", significant(float(measured.replace(",", "")), 3)]
-        for what, asked, measured, *_ in results.speed
-    ]
-    return table(r">{\raggedright\arraybackslash}p{5.4cm}rr", ["Ratio", "Asked", "Measured"], rows)
+    rows = [[_code(what), significant(float(measured.replace(",", "")), 3)] for what, _, measured, *_ in results.speed]
+    return table(r">{\raggedright\arraybackslash}p{6.1cm}r", ["Ratio", "Measured"], rows)
 
 
 def _code(text: str) -> str:
