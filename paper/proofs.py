@@ -43,6 +43,7 @@ _TITLES = {
     "implied": "Hypotheses from norms",
     "allocation": "Allocation problem",
     "clock": "Clock and electronics",
+    "priced": "Energy with a price",
 }
 
 

@@ -109,4 +109,4 @@ def test_upload_runs_are_not_special() -> None:
     assert any(feedback.values["residual"].values())
     assert any(momentum.values["buffer"].values())
     assert momentum.parameters["buffer2_last"] > 0
-    assert set(RUNS) | {"lemmas", "allocation", "clock"} == set(theories())
+    assert set(RUNS) | {"lemmas", "allocation", "clock", "priced"} == set(theories())

@@ -22,6 +22,7 @@ from kktalloc.proof._lemmas import lemmas
 from kktalloc.proof._measured import linear_rate, measured
 from kktalloc.proof._momentum import momentum
 from kktalloc.proof._notation import Notation
+from kktalloc.proof._priced import priced
 from kktalloc.proof._sparse import sparse
 from kktalloc.proof._text import Chapter, as_object, lines, rests_on
 from kktalloc.proof._theorem import convergence
@@ -47,6 +48,7 @@ def theories() -> dict[str, Theory]:
         "implied": implied(),
         "allocation": allocation(),
         "clock": clock(),
+        "priced": priced(),
     }
 
 
