@@ -19,7 +19,9 @@ from validation.__main__ import main
 from validation.measures import MARGIN, WINDOW
 from validation.report import spread_text, write_report
 from validation.summary import (
+    Claim,
     Spread,
+    cards,
     claims,
     load_study,
     scheme_table,
@@ -272,3 +274,13 @@ def test_studies_on_one_page(finished: Path, tmp_path: Path, capsys: pytest.Capt
         assert says in error
         assert error.count("\n") == 1
     assert not (tmp_path / "bad").exists()
+
+
+def test_cards_are_judged_and_no_two_say_the_same_number() -> None:
+    def claim(value: float, verdict: str) -> Claim:
+        return Claim(f"{value} {verdict}", Spread((value,)), 1, "%", verdict, "")
+
+    found = [claim(1.0, "holds"), claim(1.0, "does not hold"), claim(2.0, "given"), claim(3.0, "holds"),
+             claim(4.0, "does not hold"), claim(5.0, "holds")]  # fmt: skip
+    assert cards(found) == [found[0], found[3], found[4]]
+    assert cards(found[:2]) == found[:1]

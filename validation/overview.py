@@ -9,10 +9,21 @@ from typing import Any
 
 from kktalloc._durable import write_durably
 
+from .figures import TITLES as FIGURE_TITLES
 from .report import environment
 from .results import FORMAT, read_json, write_json
 from .summary import Claim, Spread
 
+_TITLES = {
+    "schemes": "Pruning and radio, allocated together",
+    "latency": "Time to the unpruned accuracy",
+    "ablation": "Each part left out",
+    "tradeoff": "The order of settings, predicted and trained",
+    "map": "Where the saving holds",
+    "scale": "Cells of any size",
+    "harder": "On measured drives",
+}
+"""Of studies whose numbers carry no title."""
 COMMITTED = Path(__file__).resolve().parent.parent / "docs" / "results"
 """Numbers of the studies that docs/report.md reports."""
 
@@ -70,7 +81,9 @@ def _from_numbers(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         claims=[_claim(claim) for claim in report["claims"]], answer=report.get("answer", ""), name=path.name,
         commit=origin[:12],
     )  # fmt: skip
-    title = report.get("title") or " ".join(word for word in ("Study", study["name"], dataset) if word)
+    title = report.get("title") or _TITLES.get(study["name"], f"Study {study['name']}")
+    if not report.get("title") and dataset:
+        title = f"{title}, {FIGURE_TITLES.get(dataset, dataset)}"
     return report, {"title": title, "where": report.get("where", f"{study['name']}, from {path.name}"), "body": body}
 
 

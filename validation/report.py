@@ -21,6 +21,7 @@ from .summary import (
     Claim,
     Run,
     Spread,
+    cards,
     claims,
     load_study,
     scheme_table,
@@ -70,6 +71,7 @@ def environment() -> jinja2.Environment:
         "percent": _percent_text,
         "milli": _milli_text,
         "interval": interval_text,
+        "cards": cards,
         "first_number": lambda text: text.partition(" (")[0],
     }
     return environment
