@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import argparse
 import signal
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -56,6 +57,7 @@ MOST_CHOSEN = 3  # most devices whose bits are tried in every combination
 
 def judge(seed: int, number: int) -> Judged:
     """Chunk `number` of a seed: what came out, the worst of each figure, and what is wrong."""
+    warnings.filterwarnings("ignore", "devices.channel_gain")  # units of every size
     rng = np.random.default_rng([seed, number])
     name, ask = QUESTIONS[number % len(QUESTIONS)]
     counts, worst, wrong = ask(rng, DEVICES[number // len(QUESTIONS) % len(DEVICES)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import cvxpy as cp
@@ -209,15 +210,38 @@ def test_the_average_meets_its_budget_within_one_over_the_rounds() -> None:
     assert excess[40] < 0.15 * average.min()
 
 
-def test_a_queue_says_what_is_wrong() -> None:
-    with pytest.raises(ValueError, match=r"^average_j\[1\] = -1\.0"):
-        ka.EnergyQueue([1.0, -1.0], 1.0)
-    with pytest.raises(ValueError, match=r"^patience_j2 = 0\.0: must be > 0"):
-        ka.EnergyQueue(1.0, 0.0)
-    with pytest.raises(ValueError, match="energy_j"):
-        ka.EnergyQueue(1.0, 1.0).after([np.nan])
-    with pytest.raises(ValueError, match="must go together"):
-        ka.EnergyQueue([1.0, 2.0], 1.0, [0.0, 0.0, 0.0])
+TWO = ka.Problem(ka.Cell(1e6, 4e-21, 1.0), ka.Devices([2e-12, 4e-11], 0.1, 4e6, 0.2))
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (lambda: ka.EnergyQueue([1.0, -1.0], 1.0), r"^average_j\[1\] = -1\.0: must be >= 0 and finite$"),
+        (lambda: ka.EnergyQueue(np.inf, 1.0), r"^average_j = inf: must be >= 0 and finite$"),
+        (lambda: ka.EnergyQueue("much", 1.0), r"^average_j"),
+        (lambda: ka.EnergyQueue(1.0, 0.0), r"^patience_j2 = 0\.0: must be > 0 and finite$"),
+        (lambda: ka.EnergyQueue(1.0, np.inf), r"^patience_j2 = inf: must be > 0 and finite$"),
+        (lambda: ka.EnergyQueue(1.0, [1.0, 2.0]), r"^patience_j2: shape \(2,\), must be one number for all devices$"),
+        (lambda: ka.EnergyQueue([1.0, 2.0], 1.0, [0.0, -3.0]), r"^backlog_j\[1\] = -3\.0: must be >= 0 and finite$"),
+        (
+            lambda: ka.EnergyQueue([1.0, 2.0], 1.0, [0.0] * 3),
+            r"^backlog_j \(3,\) and average_j \(2,\): must go together$",
+        ),
+        (
+            lambda: ka.EnergyQueue([1.0] * 3, 1.0).solve(TWO),
+            r"^average_j: shape \(3,\) is that of 3 devices, the problem has 2$",
+        ),
+        (lambda: ka.EnergyQueue(1.0, 1.0).after([np.nan]), r"^energy_j\[0\] = nan: must be >= 0 and finite$"),
+        (lambda: ka.EnergyQueue(1.0, 1.0).after([0.5, -0.5]), r"^energy_j\[1\] = -0\.5: must be >= 0 and finite$"),
+        (
+            lambda: ka.EnergyQueue([1.0] * 3, 1.0).after([1.0] * 2),
+            r"^energy_j: shape \(2,\) does not go with average_j \(3,\)$",
+        ),
+    ],
+)
+def test_a_queue_says_what_is_wrong(ask: Callable[[], object], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        ask()
 
 
 LIMITS = {

@@ -48,7 +48,8 @@ class EnergyQueue(Shown):
     def __post_init__(self) -> None:
         _amounts("average_j", self.average_j)
         _amounts("backlog_j", self.backlog_j)
-        _amounts("patience_j2", self.patience_j2, 5e-324, "> 0")
+        if _amounts("patience_j2", self.patience_j2, 5e-324, "> 0").ndim:
+            raise ValueError(f"patience_j2: shape {np.shape(self.patience_j2)}, must be one number for all devices")
         try:
             budget, backlog = np.broadcast_arrays(
                 as_float64("average_j", self.average_j), as_float64("backlog_j", self.backlog_j)
