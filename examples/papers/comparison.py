@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
 
 import kktalloc as ka
 from kktalloc.channel import MACRO_3GPP, dbm_to_w, noise_psd_w_per_hz, place_in_annulus, shadowing
+
+ROUNDS = 7  # of both methods in turns
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Comparison:
     own, best, bound
         What its method reaches, the optimum, and what nothing can beat: a proof that it is one.
     own_s, best_s
-        Seconds of both, the best of a few runs.
+        Seconds of processor time of both, the least of several runs in turns.
     """
 
     paper: str
@@ -42,21 +44,29 @@ class Comparison:
 
     def __str__(self) -> str:
         """A line for the terminal."""
-        times = f"{1e3 * self.own_s:.3g} ms and {1e3 * self.best_s:.3g} ms"
+        times = f"{shown_s(self.own_s)} and {shown_s(self.best_s)} of processor time"
         return (
             f"{self.paper}: own method {self.own:.5g}, optimum {self.best:.5g} {self.unit} (proved to "
             f"{abs(self.best - self.bound) / self.best:.0e}): {self.gap_percent:.2f} % above it; {times}"
         )
 
 
-def timed(question: Callable[[], Any], runs: int = 3) -> tuple[Any, float]:
-    """The answer, and the seconds that it took at best."""
-    seconds = []
-    for _ in range(runs):
-        start = perf_counter()
-        answer = question()
-        seconds.append(perf_counter() - start)
-    return answer, min(seconds)
+def shown_s(seconds: float) -> str:
+    """Two digits, in ms or s."""
+    return f"{seconds:.2g} s" if seconds >= 1.0 else f"{1e3 * seconds:.2g} ms"
+
+
+def side_by_side(own: Callable[[], Any], best: Callable[[], Any], rounds: int) -> tuple[Any, Any, float, float]:
+    """Both answers, and the least seconds of processor time of each; they take turns, so that a load meets both."""
+    own_s, best_s = [], []
+    for _ in range(rounds):
+        start = process_time()
+        of_own = own()
+        between = process_time()
+        of_best = best()
+        own_s.append(between - start)
+        best_s.append(process_time() - between)
+    return of_own, of_best, min(own_s), min(best_s)
 
 
 def channels(devices: int, seed: int, radius_m: float = 500.0) -> tuple[np.ndarray, float]:

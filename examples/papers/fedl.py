@@ -19,7 +19,7 @@ Run: python examples/papers/fedl.py
 from __future__ import annotations
 
 import numpy as np
-from comparison import Comparison, certified, timed
+from comparison import ROUNDS, Comparison, certified, side_by_side
 from scipy.optimize import minimize_scalar
 from scipy.special import lambertw
 
@@ -62,12 +62,13 @@ def own_method(problem: ka.Problem) -> float:
     return float(computed + (power * shares).sum() + TIME_WEIGHT * shares.sum())
 
 
-def compare() -> Comparison:
+def compare(rounds: int = ROUNDS) -> Comparison:
     """Costs, in J."""
     cell = problem()
-    own, own_s = timed(lambda: own_method(cell))
-    best, best_s = timed(lambda: certified(ka.least_cost(cell, time_weight=TIME_WEIGHT)))
-    return Comparison("FEDL", "J", own, float(best.cost), float(best.lower_bound), own_s, best_s)
+    own, best, *seconds = side_by_side(
+        lambda: own_method(cell), lambda: certified(ka.least_cost(cell, time_weight=TIME_WEIGHT)), rounds
+    )
+    return Comparison("FEDL", "J", own, float(best.cost), float(best.lower_bound), *seconds)
 
 
 if __name__ == "__main__":

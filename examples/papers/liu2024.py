@@ -18,7 +18,7 @@ Run: python examples/papers/liu2024.py
 from __future__ import annotations
 
 import numpy as np
-from comparison import PEAK_W, Comparison, certified, channels, timed
+from comparison import PEAK_W, ROUNDS, Comparison, certified, channels, side_by_side
 from scipy.optimize import brentq
 
 import kktalloc as ka
@@ -56,14 +56,13 @@ def own_method(problem: ka.Problem) -> np.ndarray:
     return 1.0 - np.minimum(T * rate / (d.pruned_compute_s * rate + d.payload_bits), 1.0)
 
 
-def compare() -> Comparison:
+def compare(rounds: int = ROUNDS) -> Comparison:
     """Means of the pruning ratios."""
     cell = problem()
-    own, own_s = timed(lambda: own_method(cell))
-    best, best_s = timed(lambda: certified(ka.solve(cell)))
+    own, best, *seconds = side_by_side(lambda: own_method(cell), lambda: certified(ka.solve(cell)), rounds)
     objective = float(best.objective)
     bound = objective - float(best.certificate.duality_gap)
-    return Comparison("Liu et al. 2024", "mean pruning ratio", float(own.mean()), objective, bound, own_s, best_s)
+    return Comparison("Liu et al. 2024", "mean pruning ratio", float(own.mean()), objective, bound, *seconds)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ Run: python examples/papers/ltfl.py
 from __future__ import annotations
 
 import numpy as np
-from comparison import PEAK_W, Comparison, channels, timed
+from comparison import PEAK_W, ROUNDS, Comparison, channels, side_by_side
 
 import kktalloc as ka
 
@@ -75,11 +75,10 @@ def optimum() -> tuple[float, float]:
     return float(whole.min(axis=1).mean()), float(bound.min(axis=1).mean())
 
 
-def compare() -> Comparison:
+def compare(rounds: int = ROUNDS) -> Comparison:
     """Means of the errors."""
-    own, own_s = timed(own_method)
-    (best, bound), best_s = timed(optimum)
-    return Comparison("LTFL", "mean error", float(own.mean()), best, bound, own_s, best_s)
+    own, (best, bound), *seconds = side_by_side(own_method, optimum, rounds)
+    return Comparison("LTFL", "mean error", float(own.mean()), best, bound, *seconds)
 
 
 if __name__ == "__main__":

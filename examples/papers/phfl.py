@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from comparison import PEAK_W, Comparison, certified, channels, timed
+from comparison import PEAK_W, ROUNDS, Comparison, certified, channels, side_by_side
 from scipy.optimize import linprog
 
 import kktalloc as ka
@@ -87,14 +87,13 @@ def own_method(problem: ka.Problem) -> np.ndarray:
     return np.array(ratios)
 
 
-def compare() -> Comparison:
+def compare(rounds: int = ROUNDS) -> Comparison:
     """Means of the pruning ratios."""
     cell = problem()
-    own, own_s = timed(lambda: own_method(cell), runs=1)
     alone = on_its_own(cell)
-    best, best_s = timed(lambda: certified_all(ka.solve(alone)))
+    own, best, *seconds = side_by_side(lambda: own_method(cell), lambda: certified_all(ka.solve(alone)), rounds)
     objective, gap = float(best.objective.mean()), float(np.mean(best.certificate.duality_gap))
-    return Comparison("PHFL", "mean pruning ratio", float(own.mean()), objective, objective - gap, own_s, best_s)
+    return Comparison("PHFL", "mean pruning ratio", float(own.mean()), objective, objective - gap, *seconds)
 
 
 def certified_all(answer: ka.Solution) -> ka.Solution:

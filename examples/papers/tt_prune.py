@@ -17,7 +17,7 @@ Run: python examples/papers/tt_prune.py
 from __future__ import annotations
 
 import numpy as np
-from comparison import Comparison, certified, timed
+from comparison import ROUNDS, Comparison, certified, side_by_side
 from liu2024 import problem
 from scipy.optimize import brentq
 from scipy.special import lambertw
@@ -42,13 +42,12 @@ def own_method(problem: ka.Problem) -> float:
     return float(brentq(too_much, 1e-9, 1.0 - 1e-9, xtol=1e-14))
 
 
-def compare() -> Comparison:
+def compare(rounds: int = ROUNDS) -> Comparison:
     """The common pruning ratio."""
     cell = problem()
-    own, own_s = timed(lambda: own_method(cell))
-    best, best_s = timed(lambda: certified(ka.solve_minmax(cell)))
+    own, best, *seconds = side_by_side(lambda: own_method(cell), lambda: certified(ka.solve_minmax(cell)), rounds)
     level, bound = float(best.level), float(best.lower_bound)
-    return Comparison("TT-Prune, one tier", "common pruning ratio", own, level, bound, own_s, best_s)
+    return Comparison("TT-Prune, one tier", "common pruning ratio", own, level, bound, *seconds)
 
 
 def against_own_ratios() -> tuple[float, float]:

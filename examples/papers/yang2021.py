@@ -22,7 +22,7 @@ Run: python examples/papers/yang2021.py
 from __future__ import annotations
 
 import numpy as np
-from comparison import Comparison, certified, channels, timed
+from comparison import ROUNDS, Comparison, certified, channels, side_by_side
 from scipy.optimize import brentq
 from scipy.special import lambertw
 
@@ -74,12 +74,13 @@ def in_turns(problem: ka.Problem, share: float) -> float:
     return total
 
 
-def compare() -> Comparison:
+def compare(rounds: int = ROUNDS) -> Comparison:
     """Total energies, in J."""
     cell = problem()
-    own, own_s = timed(lambda: own_method(cell))
-    best, best_s = timed(lambda: certified(ka.least_cost(cell, time_weight=0.0)))
-    return Comparison("Yang et al. 2021", "J", own, float(best.cost), float(best.lower_bound), own_s, best_s)
+    own, best, *seconds = side_by_side(
+        lambda: own_method(cell), lambda: certified(ka.least_cost(cell, time_weight=0.0)), rounds
+    )
+    return Comparison("Yang et al. 2021", "J", own, float(best.cost), float(best.lower_bound), *seconds)
 
 
 if __name__ == "__main__":
