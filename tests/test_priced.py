@@ -43,6 +43,18 @@ def test_a_price_of_nothing_changes_nothing() -> None:
         assert float(ka.solve_priced(problem).cost) == pytest.approx(float(ka.solve(problem).objective), abs=1e-10)
 
 
+@pytest.mark.parametrize("regime", ["kink", "peak", "energy"])
+def test_a_price_of_nothing_changes_nothing_beside_own_limits(regime: str) -> None:
+    """Limits a little beyond what each device takes: one that could take its own pays for its peak power there too."""
+    rng = np.random.default_rng(36)
+    for _ in range(3):
+        problem = random_problem(rng, 5, regime, stress=False)
+        hz = np.asarray(ka.solve(problem).bandwidth_hz)
+        problem = variant(problem, bandwidth_max_hz=np.maximum(hz * rng.uniform(1.0, 1.05, 5), 1e-6 * hz.sum()))
+        answer = ka.solve_priced(problem)
+        assert float(answer.cost) == pytest.approx(float(ka.solve(problem).objective), abs=1e-10)
+
+
 def phones(compute_s: float = 0.2, clock: float = 1.0) -> ka.Problem:
     devices = ka.Devices(
         channel_gain=[2e-12, 5e-12, 4e-11], tx_power_max_w=0.1, payload_bits=4e6, overhead_bits=1e4,

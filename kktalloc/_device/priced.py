@@ -59,7 +59,6 @@ class _Upload:
     steep: FloatArray  # sign and relative size of the cost's slope in t; infinite where t is beyond what serves
     at_energy: np.ndarray  # the budget limits what is radiated
     at_peak: np.ndarray
-    at_width: np.ndarray  # the own bandwidth limits it
     served: np.ndarray
 
 
@@ -85,7 +84,7 @@ def cheapest(form: Clocked, q: FloatArray, price: FloatArray, worth: FloatArray)
         wide = np.where(form.b_max < np.inf, L / (t * form.b_max), 0.0)  # what the own bandwidth asks for at the least
         free = efficiency_at_power_price(lam * form.snr / (worth * t))
         y = np.minimum(np.maximum(free, wide), hard)
-        full = y >= hard
+        full = free >= hard  # a corner with the own bandwidth is that limit's where the prices ask for less power
         per_joule = form.snr * np.exp(-y) / phi(y)  # fall of t b per unit radiated
         b = L / (t * y)
         e = np.where(full, limit, L * np.expm1(y) / (form.snr * y))
@@ -99,7 +98,7 @@ def cheapest(form: Clocked, q: FloatArray, price: FloatArray, worth: FloatArray)
         longer = np.where(sends, b + per_joule * rise > 0.0, ~by_energy)
         aim = np.where(longer, -np.inf, np.inf)
         steep = np.where(served, np.nan_to_num(steep), aim)
-        return _Upload(y, b, e, s, steep, by_energy & full, ~by_energy & full, wide >= hard * (1.0 - ON_LIMIT), served)
+        return _Upload(y, b, e, s, steep, by_energy & full, ~by_energy & full, served)
 
     longest = np.maximum(1.0 - w / fast, SHORTEST)
     slowest_end = 1.0 - w / form.slow
@@ -122,8 +121,7 @@ def cheapest(form: Clocked, q: FloatArray, price: FloatArray, worth: FloatArray)
     t = longest if (form.circuit == 0.0).all() and (fast == form.slow).all() else best_length()
     at = upload(t)
     per_joule = form.snr * np.exp(-at.y) / phi(at.y)
-    # Where the own bandwidth limits it too nothing more can be kept: what keeping less would save is that of the limit.
-    full = (at.at_energy | at.at_peak) & ~at.at_width
+    full = at.at_energy | at.at_peak
     own = np.where(full, lam, np.maximum(lam, worth * t / per_joule))  # at its own limit it would pay more for a Hz
     A = own * per_joule / t
     moving = at.clock > form.slow * (1.0 + ON_LIMIT)
