@@ -28,6 +28,8 @@ VALUE_BITS = 32
 HEADER_BITS = 128
 """Round, device, number of values and mask coding, 32 bits each."""
 
+_LEAST_KEEP = 1e-3  # at which masks are counted; those that keep less are counted too large
+
 
 @dataclass(frozen=True, repr=False)
 class Workload(Shown):
@@ -65,6 +67,8 @@ class Workload(Shown):
         All probe steps of a kind of round that probes.
     mask_size : float64 (K,)
         Coordinates, or units, of which a mask tells; 0 if no round prunes.
+    report_bits : float64 (K,)
+        The error curve among `overhead_bits`; 0 where devices report none.
     changes : Changes, or None
         What devices last reported of their changes (see `fltrain.curve`); None: nothing yet.
     elapsed_s : float
@@ -85,6 +89,7 @@ class Workload(Shown):
     passes_flops: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     probing_flops: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     mask_size: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    report_bits: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     changes: Changes | None = None
     elapsed_s: float = 0.0
     spent_j: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
@@ -92,7 +97,7 @@ class Workload(Shown):
     def __post_init__(self) -> None:
         """Fill in for all devices what was not given; a planner may read, and not write, what later rounds need."""
         K = len(self.weight)
-        for name in ("dense_flops", "passes_flops", "probing_flops", "mask_size", "spent_j"):
+        for name in ("dense_flops", "passes_flops", "probing_flops", "mask_size", "report_bits", "spent_j"):
             object.__setattr__(self, name, np.broadcast_to(getattr(self, name), (K,)))
         for f in fields(self):
             value = getattr(self, f.name)
@@ -113,9 +118,14 @@ class Workload(Shown):
         return line, table("device", [str(k) for k in range(devices)], columns)
 
     def unmasked(self) -> Workload:
-        """The same work in a round in which nobody prunes: no probe, no mask."""
-        bits = np.full_like(self.overhead_bits, HEADER_BITS + REPORT_BITS)
-        return replace(self.as_round("sparse"), payload_bits=self.broadcast_bits - HEADER_BITS, overhead_bits=bits)
+        """The same work in a round in which nobody prunes: no probe, no mask; an error curve if this kind has one."""
+        bits = HEADER_BITS + self.report_bits
+        return replace(
+            self.as_round("sparse"),
+            payload_bits=self.broadcast_bits - HEADER_BITS,
+            overhead_bits=bits,
+            report_bits=self.report_bits,
+        )
 
     def of(self, devices: NDArray[np.bool_] | NDArray[np.int64]) -> Workload:
         """The workload of some devices, in this order."""
@@ -134,7 +144,7 @@ class Workload(Shown):
         whole = self.dense_flops + self.pruned_flops
         dense = {"zeroed": np.zeros_like(whole), "frozen": self.passes_flops, "sparse": whole}[update]
         fixed, kept = mask_law(keep_ratio)
-        report = 0 if update == "zeroed" else REPORT_BITS
+        report = np.full_like(whole, 0 if update == "zeroed" else REPORT_BITS)
         return replace(
             self,
             probe_flops=np.zeros_like(whole) if update == "sparse" else self.probing_flops,
@@ -142,6 +152,7 @@ class Workload(Shown):
             pruned_flops=whole - dense,
             payload_bits=self.broadcast_bits - HEADER_BITS + kept * self.mask_size,
             overhead_bits=HEADER_BITS + report + fixed * self.mask_size,
+            report_bits=report,
         )
 
 
@@ -232,6 +243,11 @@ def mask_law(keep_ratio: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.flo
     if not np.all((keep > 0.0) & (keep <= 0.5)):
         raise ValueError(f"keep_ratio must be in (0, 0.5], got {keep_ratio!r}")
     return -np.log2(1.0 - keep), np.log2((1.0 - keep) / keep)
+
+
+def mask_keep(pruning_ratio: ArrayLike) -> NDArray[np.float64]:
+    """The keep ratio at which `mask_law` counts the masks of devices that prune so much: theirs, within its range."""
+    return np.clip(1.0 - np.asarray(pruning_ratio, dtype=np.float64), _LEAST_KEEP, 0.5)
 
 
 def mask_bits(kept: Sequence[torch.Tensor]) -> float:

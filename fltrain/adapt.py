@@ -1,9 +1,8 @@
 """The planner that asks `kktalloc` every round: kind of the round, deadline and allocation, from what devices reported.
 
-A round that loses the share E of the devices' squared change keeps the share 1 - E of the progress that the whole
-change would have made: half the squared length of the step less half that of its error, over the same without error. A
-round of length T thus makes (1 - E) / T progress per second, and the planner takes the round with the most of it. E is
-the allocator's objective: the sum over devices of weight times squared change times error curve, both as last reported.
+`kktalloc.plan.most_progress` chooses: the round that makes the most progress per second, (1 - E) / T, where E is the
+share of the devices' squared change that pruning loses. Here problems are made from workloads: weights are the devices'
+squared changes, curves their error curves, both as last reported, and masks are counted at the ratios that are found.
 A round in which nobody prunes, E = 0, is always among those it chooses from.
 """
 
@@ -12,17 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 import kktalloc as ka
-from fltrain.accounting import Workload
+from fltrain._fields import one_of, real_number, whole_number
+from fltrain.accounting import Workload, mask_keep
 from fltrain.config import UpdateKind
 from fltrain.curve import ERROR_RATIOS, Changes
 from fltrain.plan import RoundPlan
 from kktalloc._problem.shown import Rows, Shown, table
+from kktalloc.plan import most_progress
 from kktalloc.radio import audience
 
 __all__ = [
@@ -36,15 +37,12 @@ Progress = Literal["total", "each"]
 Build = Callable[[int, NDArray[np.int64], Workload], tuple[ka.Cell, ka.Devices]]
 """Makes cell and devices of a round's number, the numbers (S,) of the devices that are asked, and their workload. The
 devices come in this order; deadline and weights are replaced by the planner's."""
-_SLACK = 1e-6  # a deadline equal to the least feasible one leaves no interior
-_KEEP = (
-    0.07  # keep ratio at which masks are counted exactly; from 0.02 to 0.3, uploads are counted 5 % too large at most
-)
 FROZEN_POWER = 0.5
 """What a frozen round loses is about what a sparse upload would lose to this power, both as shares of the squared
 change: 0.53 to 0.59 on perceptrons with one probe step and five pruned ones (``python -m validation.kinds.frozen``)."""
-_LONGEST = 16.0  # the longest deadline that is tried over the shortest
+_UNPRUNED = "unpruned"
 _FOREVER_S = 1e9
+_Built = Callable[[Workload], tuple[ka.Cell, ka.Devices]]
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,6 +79,13 @@ class Choice(Shown):
         line = f"{self.update or 'as configured'}, deadline {self.deadline_s:.4g} s, loss {self.loss:.4g}"
         return line, table("asked", asked, {name: getattr(self, name) for name in names})
 
+    @classmethod
+    def of(cls, update: UpdateKind | None, deadline_s: float, solution: ka.Solution) -> Choice:
+        """The round that a solution of one problem says."""
+        names = ("pruning_ratio", "latency_s", "energy_j", "bandwidth_hz", "tx_power_w", "upload_s")
+        arrays = (np.asarray(getattr(solution, name)) for name in names)
+        return cls(update, deadline_s, float(np.asarray(solution.objective)), *arrays)
+
     @property
     def progress_per_s(self) -> float:
         """What the planner maximises: the kept share of a whole round's progress, per second."""
@@ -98,11 +103,12 @@ class AdaptivePlanner:
     build : callable
         Cell, devices and channels, see `Build`.
     kinds : sequence of str
-        Kinds of pruned rounds to choose from. The mask of a frozen round is chosen by a probe, before training, so that
-        it loses more than a sparse upload would: `FROZEN_POWER`. Zeroed rounds are none: zeroing changes the gradient
-        of the weights that are kept, which no curve of the change tells.
+        Kinds of pruned rounds to choose from, whatever ``TrainConfig.update`` says. The mask of a frozen round is chosen
+        by a probe, before training, so that it loses more than a sparse upload would: `FROZEN_POWER`; where the
+        configuration has no probe, frozen rounds are left out if there is another kind. Zeroed rounds are none: zeroing
+        changes the gradient of the weights that are kept, which no curve of the change tells.
     pruning_ratio_max : float
-        No device is asked to prune more, below 1.
+        No device is asked to prune more, in [0, 1); at 0 nobody prunes.
     first : pruning-error curve
         Of every device in sparse rounds, until some have reported; its value to the power `FROZEN_POWER` in frozen
         ones.
@@ -112,25 +118,44 @@ class AdaptivePlanner:
     curve : pruning-error curve, optional
         Of every device and kind of round, in place of what they report.
     points : int
-        Deadlines that are tried, evenly spaced in their logarithm.
+        Deadlines in each scan of the search, see `kktalloc.plan.most_progress`.
     progress : str
         What a round keeps. ``"total"``: of all devices' squared change, so that whose change is large counts most.
         ``"each"``: of each device's own, averaged by weight.
 
     Raises
     ------
+    ValueError
+        An argument out of range, or a `build` that does not return cell and devices: names the field and the value.
     InfeasibleError
         Asked for a round that not even the hardest pruning makes possible for any device.
     """
 
     build: Build
-    kinds: Sequence[Kind] = ("sparse",)
+    kinds: Sequence[Kind] = ("sparse", "frozen")
     pruning_ratio_max: float = 0.99
     first: ka.PruningError = field(default_factory=lambda: ka.PowerLaw(8.0))
     deadline_s: Callable[[int], float] | None = None
     curve: ka.PruningError | None = None
-    points: int = 64
+    points: int = 24
     progress: Progress = "total"
+
+    def __post_init__(self) -> None:  # noqa: D105
+        if not callable(self.build):
+            raise ValueError(f"build must be a function of round, devices and workload, got {self.build!r:.200}")
+        allowed = ", ".join(get_args(Kind))
+        listed = isinstance(self.kinds, Sequence) and not isinstance(self.kinds, str)
+        if not listed or not self.kinds or any(kind not in get_args(Kind) for kind in self.kinds):
+            raise ValueError(f"kinds must be a sequence of {allowed}, one at least, got {self.kinds!r}")
+        real_number("pruning_ratio_max", self.pruning_ratio_max, "in [0, 1)", lambda value: 0.0 <= value < 1.0)
+        if self.deadline_s is not None and not callable(self.deadline_s):
+            raise ValueError(f"deadline_s must be a function of the round's number, got {self.deadline_s!r:.200}")
+        for name in ("first", "curve"):
+            given = getattr(self, name)
+            if not (callable(getattr(given, "value", None)) or (name == "curve" and given is None)):
+                raise ValueError(f"{name} must be a pruning-error curve, got {given!r:.200}")
+        one_of("progress", self.progress, get_args(Progress))
+        whole_number("points", self.points, least=2)
 
     def __call__(self, round_index: int, workload: Workload) -> RoundPlan:
         """Plan one round of the selected devices that it can serve."""
@@ -156,58 +181,79 @@ class AdaptivePlanner:
 
     def choose(self, round_index: int, asked: NDArray[np.int64], work: Workload) -> Choice:
         """The best round for these devices, whose workload `work` is."""
-
-        def problem(kind: Kind, counted: Workload, most: float, deadline_s: ArrayLike = 1.0) -> ka.Problem:
-            curve, weight = objective[kind]
-            cell, devices = self.build(round_index, asked, counted)
-            ratio_max = np.minimum(devices.pruning_ratio_max, most)
-            devices = replace(devices, pruning_ratio_max=ratio_max, weight=weight)
-            return ka.Problem(replace(cell, deadline_s=deadline_s), devices, curve)
-
-        objective = {kind: self._objective(work, kind) for kind in self.kinds}
-        whole = partial(problem, self.kinds[0], work.unmasked(), 0.0)
-        unpruned_s = float(ka.least_deadline(whole())) * (1.0 + _SLACK)
-        fixed_s = None if self.deadline_s is None else self.deadline_s(round_index)
-        pruned = [
-            choice
-            for kind in self.kinds
-            for choice in self._pruned(
-                kind, work, partial(problem, kind, most=self.pruning_ratio_max), fixed_s, unpruned_s
-            )
-        ]
-        best = max(pruned, key=lambda choice: choice.progress_per_s, default=None)
-        in_time = unpruned_s < np.inf and (fixed_s is None or unpruned_s <= fixed_s)
-        if best is not None and not (in_time and best.progress_per_s <= 1.0 / unpruned_s):
-            return best
-        return _solved(self.kinds[0], whole, np.array([min(unpruned_s, _FOREVER_S)]), throw=True)[0]
+        fixed_s, kinds = self._fixed_s(round_index), self._kinds(work)
+        built = partial(self._built, round_index, asked)
+        rounds: dict[str, ka.Problem] = {}
+        refused: list[ka.InfeasibleError] = []
+        for kind in kinds:
+            try:
+                rounds[kind] = self._counted(kind, built, work, fixed_s)
+            except ka.InfeasibleError as error:
+                refused.append(error)
+        whole = self._problem(kinds[0], built(work.as_round(kinds[0]).unmasked()), work, 0.0)
+        if fixed_s is None:
+            rounds = {_UNPRUNED: whole} | rounds
+        elif not rounds or ka.least_deadline(whole) <= fixed_s:  # nothing is lost, and no time
+            rounds, fixed_s = {_UNPRUNED: whole}, None
+        try:
+            best = most_progress(rounds, deadline_s=fixed_s, points=self.points)
+        except ka.InfeasibleError:
+            if not refused:
+                raise
+            raise refused[0] from None
+        kind = kinds[0] if best.name == _UNPRUNED else cast(Kind, best.name)
+        return Choice.of(kind, best.deadline_s, best.solution)
 
     def possible(self, round_index: int, asked: NDArray[np.int64], work: Workload) -> ka.Problem:
         """The easiest round that it may plan: a device that has no part in a solution of this one cannot be asked."""
-        cell, devices = self.build(round_index, asked, work.as_round(self.kinds[0], _KEEP))
+        fixed_s, kind = self._fixed_s(round_index), self._kinds(work)[0]
+        built = partial(self._built, round_index, asked)
+        cell, devices = built(work.as_round(kind, self._hardest(kind, built, work)))
         ratio_max = np.minimum(devices.pruning_ratio_max, self.pruning_ratio_max)
-        deadline_s = _FOREVER_S if self.deadline_s is None else self.deadline_s(round_index)
+        deadline_s = _FOREVER_S if fixed_s is None else fixed_s
         return ka.Problem(replace(cell, deadline_s=deadline_s), replace(devices, pruning_ratio_max=ratio_max))
 
-    def _pruned(
-        self,
-        kind: Kind,
-        work: Workload,
-        problem: Callable[..., ka.Problem],
-        fixed_s: float | None,
-        unpruned_s: float,
-    ) -> list[Choice]:
-        """The best pruned round of one kind, if one is possible."""
-        asked = partial(problem, work.as_round(kind, _KEEP))
-        if fixed_s is not None or unpruned_s == np.inf:
-            least_s = float(ka.least_deadline(asked())) * (1.0 + _SLACK)
-            tried = least_s * np.geomspace(1.0, _LONGEST, self.points) if fixed_s is None else np.array([fixed_s])
-            tried = np.maximum(tried, least_s)
-        else:
-            tried = unpruned_s * np.geomspace(1.0 / _LONGEST, 1.0, self.points)
-        if not np.isfinite(tried).all():
-            return []
-        rounds = _solved(kind, asked, tried)
-        return [max(rounds, key=lambda choice: choice.progress_per_s)] if rounds else []
+    def _kinds(self, work: Workload) -> list[Kind]:
+        """The kinds that this workload has: without a probe no frozen round knows its mask."""
+        probed = [kind for kind in self.kinds if kind != "frozen" or work.probing_flops.all()]
+        return probed or list(self.kinds)
+
+    def _fixed_s(self, round_index: int) -> float | None:
+        if self.deadline_s is None:
+            return None
+        name = f"deadline_s({round_index})"
+        return real_number(name, self.deadline_s(round_index), "a finite number > 0", lambda value: value > 0.0)
+
+    def _built(self, round_index: int, asked: NDArray[np.int64], counted: Workload) -> tuple[ka.Cell, ka.Devices]:
+        """What `build` says, if it is what it must be."""
+        given = self.build(round_index, asked, counted)
+        if not (isinstance(given, tuple) and [type(part) for part in given] == [ka.Cell, ka.Devices]):
+            said = "None: it ends without a return" if given is None else f"{given!r:.200}"
+            raise ValueError(f"build must return a Cell and Devices, got {said}")
+        return given
+
+    def _hardest(self, kind: Kind, built: _Built, work: Workload) -> NDArray[np.float64]:
+        """Keep ratio at the hardest pruning, as masks are counted by."""
+        _, devices = built(work.as_round(kind))
+        return mask_keep(np.minimum(devices.pruning_ratio_max, self.pruning_ratio_max))
+
+    def _counted(self, kind: Kind, built: _Built, work: Workload, fixed_s: float | None) -> ka.Problem:
+        """The problem of this kind, with masks counted at about the ratios of its own best round."""
+        # At the hardest pruning first: what is too large of a mask elsewhere is the divergence of the two keep ratios,
+        # so that after one more count it is nothing to speak of.
+        hardest = built(work.as_round(kind, self._hardest(kind, built, work)))
+        rough = self._problem(kind, hardest, work, self.pruning_ratio_max)
+        found = most_progress({kind: rough}, deadline_s=fixed_s, points=self.points)
+        there = built(work.as_round(kind, mask_keep(found.solution.pruning_ratio)))
+        return self._problem(kind, there, work, self.pruning_ratio_max)
+
+    def _problem(
+        self, kind: Kind, built: tuple[ka.Cell, ka.Devices], work: Workload, pruning_ratio_max: float
+    ) -> ka.Problem:
+        cell, devices = built
+        curve, weight = self._objective(work, kind)
+        ratio_max = np.minimum(devices.pruning_ratio_max, pruning_ratio_max)
+        return ka.Problem(cell, replace(devices, pruning_ratio_max=ratio_max, weight=weight), curve)
 
     def _objective(self, work: Workload, kind: Kind = "sparse") -> tuple[ka.PruningError, NDArray[np.float64]]:
         """Error curve in rounds of this kind, and weight, of each device."""
@@ -233,24 +279,3 @@ def _filled(known: Changes) -> Changes | None:
         np.where(there, known.change_sq, known.change_sq[there].mean()),
         np.where(there[:, None], known.error, known.error[there].mean(axis=0)),
     )
-
-
-def _solved(
-    kind: UpdateKind | None, problem: Callable[..., ka.Problem], deadline_s: NDArray[np.float64], *, throw: bool = False
-) -> list[Choice]:
-    """The optimal allocations, where there are any, at these deadlines."""
-    solution = ka.solve(problem(deadline_s=deadline_s), throw=throw)
-    return [
-        Choice(
-            kind,
-            float(deadline_s[i]),
-            float(solution.objective[i]),
-            solution.pruning_ratio[i],
-            solution.latency_s[i],
-            solution.energy_j[i],
-            solution.bandwidth_hz[i],
-            solution.tx_power_w[i],
-            solution.upload_s[i],
-        )
-        for i in np.flatnonzero(solution.certificate.passed)
-    ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
+from fltrain._fields import one_of, real_number, truth, whole_number
+
 Importance = Literal["movement", "magnitude", "taylor", "random"]
 Algorithm = Literal["alternating", "simultaneous"]
 Structure = Literal["weights", "units"]
@@ -48,7 +50,8 @@ class TrainConfig:
     weights are not computed. ``sparse``: all of the global part trains, without a probe, and the largest changes are
     sent."""
     error_feedback: bool = False
-    """What a device did not send in a sparse upload is kept and added to its next change."""
+    """What a device did not send in a sparse upload is kept and added to its next change. Rounds of other kinds leave
+    it as it is: without sparse ones it is empty."""
     sampling: Sampling = "epochs"
     """How mini-batches are drawn: shuffled ``epochs`` of each round, or every sample with ``replacement``, as the
     convergence bound assumes."""
@@ -91,15 +94,14 @@ class TrainConfig:
             ("evaluate_every", 1),
             ("seed", 0),
         ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), least=least))
         for name in ("learning_rate_global", "learning_rate_personal", "server_rate"):
-            value = getattr(self, name)
-            if not 0.0 < value < float("inf"):
-                raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
-        if not 0.0 < self.participation <= 1.0:
-            raise ValueError(f"participation must be in (0, 1], got {self.participation!r}")
+            value = real_number(name, getattr(self, name), "a finite number > 0", lambda value: value > 0.0)
+            object.__setattr__(self, name, value)
+        share = real_number("participation", self.participation, "in (0, 1]", lambda value: 0.0 < value <= 1.0)
+        object.__setattr__(self, "participation", share)
+        for name in ("pruning", "error_feedback", "fast"):
+            truth(name, getattr(self, name))
         for name, allowed in (
             ("algorithm", Algorithm),
             ("importance", Importance),
@@ -109,15 +111,15 @@ class TrainConfig:
             ("averaging", Averaging),
             ("sampling", Sampling),
         ):
-            value = getattr(self, name)
-            if value not in get_args(allowed):
-                raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}")
+            one_of(name, getattr(self, name), get_args(allowed))
         if self.algorithm == "simultaneous" and self.personal_steps:
             raise ValueError(f"personal_steps must be 0 when algorithm is simultaneous, got {self.personal_steps}")
-        if not isinstance(self.error_feedback, bool):
-            raise ValueError(f"error_feedback must be True or False, got {self.error_feedback!r}")
         if self.update == "sparse" and self.structure != "weights":
             raise ValueError(f"structure must be weights when update is sparse, got {self.structure!r}")
+        if self.error_feedback and not self.pruning:
+            raise ValueError("error_feedback must be False when pruning is False, got True: all is sent")
+        if self.error_feedback and self.structure == "units":
+            raise ValueError("error_feedback must be False when structure is units, got True: no upload is sparse")
 
     @property
     def probes(self) -> bool:

@@ -29,11 +29,11 @@ from fltrain.plan import RoundPlan
 from kktalloc._problem.arrays import as_float64
 from kktalloc._problem.problem import expect, in_range
 from kktalloc.links import Downlink, Link, Sent, receive
+from kktalloc.plan import most_progress
 from kktalloc.radio import Clock, Phones, Work, audience, served
 
 __all__ = ["Chooser", "Deadline", "Radio", "RadioPlanner", "Unpruned"]
 
-_SLACK = 1e-6  # a deadline equal to the least feasible one leaves no interior
 _FOREVER_S = 1e9
 
 
@@ -128,7 +128,7 @@ class Deadline:
 
     def choose(self, round_index: int, asked: NDArray[np.int64], work: Workload) -> Choice:
         """The optimum; InfeasibleError if these phones have none."""
-        return _chosen(ka.solve(self.possible(round_index, asked, work)), self.deadline_s)
+        return Choice.of(None, self.deadline_s, ka.solve(self.possible(round_index, asked, work)))
 
     def possible(self, round_index: int, asked: NDArray[np.int64], work: Workload) -> ka.Problem:
         """The problem itself."""
@@ -144,11 +144,8 @@ class Unpruned:
 
     def choose(self, round_index: int, asked: NDArray[np.int64], work: Workload) -> Choice:
         """The shortest round; InfeasibleError if some phone lacks the energy for any."""
-        problem = self.possible(round_index, asked, work)
-        least_s = min(float(ka.least_deadline(problem)) * (1.0 + _SLACK), _FOREVER_S)
-        cell, devices = self._built(round_index, asked, work)
-        solution = ka.solve(ka.Problem(replace(cell, deadline_s=least_s), devices))
-        return _chosen(solution, least_s)
+        best = most_progress({"unpruned": self.possible(round_index, asked, work)})
+        return Choice.of(None, best.deadline_s, best.solution)
 
     def possible(self, round_index: int, asked: NDArray[np.int64], work: Workload) -> ka.Problem:
         """A round with all the time in the world."""
@@ -229,10 +226,3 @@ class RadioPlanner:
         per_hz = np.divide(gain * power, noise * band, out=np.zeros_like(band), where=band > 0)
         bits = best.upload_s * band * np.log2(1.0 + per_hz)
         return Sent(asked, now_s + ready_s, best.upload_s, bits, band, power / noise)
-
-
-def _chosen(solution: ka.Solution, deadline_s: float) -> Choice:
-    s = solution
-    loss = float(np.asarray(s.objective))
-    arrays = (s.pruning_ratio, s.latency_s, s.energy_j, s.bandwidth_hz, s.tx_power_w, s.upload_s)
-    return Choice(None, deadline_s, loss, *(np.asarray(array) for array in arrays))

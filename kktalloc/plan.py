@@ -5,6 +5,10 @@ Short rounds are many but prune hard, long ones are few but prune little. With t
 alone, and falls with both. So R rounds in a total time are best at ``T = T_total / R``, and R rounds to a target at
 the least T that meets it: what is left is a search over whole numbers of rounds. It is not unimodal in general: a
 coarse scan over the whole range comes first and is then refined around its best point until it is exhaustive there.
+
+`plan`, `time_to_target` and `choose_round` go by the proven guarantee, before training, with constants that are assumed
+or were measured. `most_progress` goes by how much of a round's change pruning keeps, as devices report it while they
+train: it takes no constants, proves nothing, and is what `fltrain.adapt.AdaptivePlanner` asks in every round.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ from kktalloc._questions.planning import (
     search,
     warned,
 )
+from kktalloc._questions.progress import Progress, most_progress
 from kktalloc._questions.solution import solve
 from kktalloc.bound import Constants, Objective, PreconditionError, Schedule, Young
 
@@ -44,11 +49,13 @@ __all__ = [
     "Curve",
     "LeastEnergy",
     "Plan",
+    "Progress",
     "UnreachableError",
     "choose_round",
     "least_bandwidth",
     "least_deadline",
     "least_energy",
+    "most_progress",
     "plan",
     "time_to_target",
 ]

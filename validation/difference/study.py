@@ -165,7 +165,7 @@ def run(config: DifferenceStudy, rung: Rung, scheme: str, seed: int) -> dict[str
     best_common = CommonPlanner(build, pruning_ratio_max=most, progress=config.progress)
     planner: AdaptivePlanner
     if scheme == JOINT:
-        planner = AdaptivePlanner(build, pruning_ratio_max=most, progress=config.progress)
+        planner = AdaptivePlanner(build, kinds=("sparse",), pruning_ratio_max=most, progress=config.progress)
     elif scheme == COMMON:
         planner = best_common
     else:

@@ -1,0 +1,133 @@
+"""The round that makes the most progress per second: its deadline, and which of several kinds of round.
+
+A round that loses the share E of the squared change that training would have made keeps about the share 1 - E of the
+progress: half the squared length of the step less half that of its error, over the same without error. With the curves
+and weights of the problem that share is its objective, so a round of length T makes (1 - E(T)) / T per second. No round
+longer than T / (1 - E(T)) of any other can make more, since none keeps more than all: that ends the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from kktalloc._problem.arrays import FloatArray
+from kktalloc._problem.problem import Problem, expect
+from kktalloc._problem.shown import Rows, Shown
+from kktalloc._problem.variant import variant
+from kktalloc._questions.least import least_deadline
+from kktalloc._questions.solution import Solution, solve
+
+_SLACK = 1e-6  # a deadline equal to the least feasible one leaves no interior
+_FOREVER_S = 1e9
+_LADDER = 4.0 ** np.arange(12)  # times the least deadline: what is tried first, to know where to look
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Progress(Shown):
+    """The round with the most progress per second.
+
+    Parameters
+    ----------
+    name
+        Of its kind.
+    deadline_s
+        Its length.
+    solution
+        The optimal allocation at that deadline.
+    """
+
+    name: str
+    deadline_s: float
+    solution: Solution
+
+    @property
+    def loss(self) -> float:
+        """E: the objective of the allocation, the share of the squared change that pruning loses."""
+        return float(np.asarray(self.solution.objective))
+
+    @property
+    def progress_per_s(self) -> float:
+        """(1 - E) / T: the kept share of a whole round's progress, per second."""
+        return (1.0 - self.loss) / self.deadline_s
+
+    def _shown(self) -> tuple[str, Rows]:
+        line, rows = self.solution._shown()
+        return f"{self.name}, deadline {self.deadline_s:.4g} s, {self.progress_per_s:.4g} per s; {line}", rows
+
+
+def most_progress(rounds: Mapping[str, Problem], *, deadline_s: float | None = None, points: int = 24) -> Progress:
+    """The deadline and the kind of round that make the most progress per second, (1 - E) / T.
+
+    Parameters
+    ----------
+    rounds
+        Kinds of round by name. Each is one problem: devices and cell as this kind loads them, weights in proportion to
+        each device's squared change, and as its curve the share of that change that pruning loses. Its own deadline does
+        not matter. An unpruned round is one whose `pruning_ratio_max` is 0. Of equally good ones the first is taken.
+    deadline_s
+        Of every kind, in place of the search; the least possible one of a kind that needs more.
+    points
+        Deadlines in the scan, evenly spaced in their logarithm between the least possible one and the longest that can
+        be best, and again between the neighbours of the best of them; 2 or more.
+
+    Raises
+    ------
+    InfeasibleError
+        No kind is possible at any deadline: says what the first lacks.
+    ValueError
+        No kinds, a problem that is a batch or has no devices, or an argument out of range.
+    TypeError
+        Something else than problems by name.
+    """
+    expect("rounds", rounds, Mapping)
+    if not rounds:
+        raise ValueError("rounds must name at least one kind of round, got none")
+    for name, problem in rounds.items():
+        expect(f"rounds[{name!r}]", problem, Problem)
+        if problem.batch_shape or not problem.shape[-1]:
+            raise ValueError(f"rounds[{name!r}] must be one problem with devices, got shape {problem.shape}")
+    if deadline_s is not None and not 0.0 < deadline_s < np.inf:
+        raise ValueError(f"deadline_s must be a finite number > 0, got {deadline_s!r}")
+    if not isinstance(points, int) or points < 2:
+        raise ValueError(f"points must be an integer >= 2, got {points!r}")
+    found = [Progress(name, *best) for name, p in rounds.items() if (best := _best(p, deadline_s, points)) is not None]
+    if not found:
+        name, problem = next(iter(rounds.items()))
+        return Progress(name, _FOREVER_S, solve(variant(problem, deadline_s=_FOREVER_S)))  # raises: says what is missing
+    return max(found, key=lambda one: one.progress_per_s)
+
+
+def _best(problem: Problem, deadline_s: float | None, points: int) -> tuple[float, Solution] | None:
+    """Deadline and allocation of the round of this kind with the most progress per second, if any is possible."""
+    least_s = float(least_deadline(problem)) * (1.0 + _SLACK)
+    if not np.isfinite(least_s):
+        return None
+    if deadline_s is None:
+        prunes = np.any(problem.devices.pruning_ratio_max)
+        deadline_s = _searched(problem, least_s, points) if prunes else least_s
+    at = max(deadline_s, least_s)
+    solution = solve(variant(problem, deadline_s=at), throw=False)
+    return (at, solution) if solution.certificate.passed else None
+
+
+def _searched(problem: Problem, least_s: float, points: int) -> float:
+    tried_s = least_s * _LADDER
+    rate = _progress_per_s(problem, tried_s)
+    longest_s = 1.0 / rate.max() if rate.max() > 0.0 else tried_s[-1]
+    shortest_s = least_s
+    for _ in range(2):
+        tried_s = np.geomspace(shortest_s, max(longest_s, shortest_s), points)
+        rate = _progress_per_s(problem, tried_s)
+        best = int(np.argmax(rate))
+        shortest_s, longest_s = tried_s[max(best - 1, 0)], tried_s[min(best + 1, points - 1)]
+    return float(tried_s[best])
+
+
+def _progress_per_s(problem: Problem, deadline_s: FloatArray) -> FloatArray:
+    """(1 - E) / T at each of these deadlines (n,); 0 where there is no allocation."""
+    solution = solve(variant(problem, deadline_s=deadline_s), throw=False)
+    kept = np.where(solution.certificate.passed, 1.0 - solution.objective, 0.0)
+    return np.asarray(np.maximum(kept, 0.0) / deadline_s)
