@@ -10,14 +10,14 @@ from typing import Any
 
 def whole_number(name: str, value: Any, *, least: int) -> int:
     """The value as an int."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} must be an integer >= {least}, got {value!r:.200}")
     return int(value)
 
 
 def real_number(name: str, value: Any, what: str, holds: Callable[[float], bool]) -> float:
     """The value as a float; `what` says in words where it `holds`."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or not holds(float(value)):
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or not holds(float(value)):
         raise ValueError(f"{name} must be {what}, got {value!r:.200}")
     return float(value)
 

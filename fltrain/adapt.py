@@ -103,8 +103,8 @@ class AdaptivePlanner:
     build : callable
         Cell, devices and channels, see `Build`.
     kinds : sequence of str
-        Kinds of pruned rounds to choose from, whatever ``TrainConfig.update`` says. The mask of a frozen round is chosen
-        by a probe, before training, so that it loses more than a sparse upload would: `FROZEN_POWER`; where the
+        Kinds of pruned rounds to choose from, whatever ``TrainConfig.update`` says. The mask of a frozen round is
+        chosen by a probe, before training, so that it loses more than a sparse upload would: `FROZEN_POWER`; where the
         configuration has no probe, frozen rounds are left out if there is another kind. Zeroed rounds are none: zeroing
         changes the gradient of the weights that are kept, which no curve of the change tells.
     pruning_ratio_max : float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 import fltrain as ft
 import kktalloc as ka
-from fltrain.accounting import HEADER_BITS
+from fltrain.accounting import HEADER_BITS, mask_keep
 from fltrain.adapt import AdaptivePlanner, Build, Progress
 from fltrain.curve import REPORT_BITS
 
@@ -52,28 +53,47 @@ def reported(error: NDArray[np.float64] = STEEP, change_sq: NDArray[np.float64] 
     return replace(WORK, changes=changes)
 
 
-def test_no_other_deadline_makes_more_progress() -> None:
-    asked = np.arange(4)
-    for work in (WORK, reported()):
-        best = AdaptivePlanner(cell()).choose(0, asked, work)
-        others = best.deadline_s * np.array([0.7, 0.85, 0.95, 1.05, 1.2, 1.5])
-        tried = [
-            AdaptivePlanner(cell(), deadline_s=lambda t, T=T: T).choose(0, asked, work)  # type: ignore[misc]
-            for T in others.tolist()
-        ]
-        assert max(choice.progress_per_s for choice in tried) <= best.progress_per_s * 1.02
+def most_in_a_sweep(build: Build, work: ft.Workload, curve: ka.PruningError, weight: NDArray[np.float64]) -> float:
+    """The most progress per second of sparse rounds at many deadlines, masks counted at each of many keep ratios.
+
+    Each count is too large but at its own ratio, so that the best of all is close to the best there is, from below.
+    """
+    most = 0.0
+    for keep in np.geomspace(0.01, 0.5, 12):
+        made, devices = build(0, np.arange(4), work.as_round("sparse", keep))
+        devices = replace(devices, pruning_ratio_max=np.full(4, 0.99), weight=weight)
+        shortest_s, longest_s = (float(ka.least_deadline(ka.Problem(made, devices), ratio)) for ratio in (0.99, 0.0))
+        deadline_s = np.geomspace(shortest_s, longest_s, 300)
+        solved = ka.solve(ka.Problem(replace(made, deadline_s=deadline_s), devices, curve), throw=False)
+        rate = np.where(solved.certificate.passed, 1.0 - solved.objective, 0.0) / deadline_s
+        most = max(most, float(rate.max()))
+    return most
+
+
+@pytest.mark.parametrize("bandwidth_hz", [2e5, 1e6, 5e6, 1e8])
+def test_no_deadline_of_a_dense_sweep_makes_more_progress(bandwidth_hz: float) -> None:
+    asked, build = np.arange(4), cell(bandwidth_hz=bandwidth_hz)
+    change_sq = np.array([1.0, 3.0, 9.0, 0.5])
+    planner = AdaptivePlanner(build, kinds=("sparse",))
+    for work, curve, weight in (
+        (WORK, ka.PowerLaw(8.0), WORK.weight),
+        (reported(change_sq=change_sq), ka.Table(ft.ERROR_RATIOS, np.tile(STEEP, (4, 1))), WORK.weight * change_sq),
+    ):
+        best = planner.choose(0, asked, work)
+        assert best.progress_per_s >= most_in_a_sweep(build, work, curve, weight) * (1.0 - 2e-3)
         np.testing.assert_array_less(best.latency_s, best.deadline_s * (1 + 1e-9))
-        assert 0.5 < best.pruning_ratio.mean() < 0.99
+        # What else it may choose from makes it no worse.
+        assert AdaptivePlanner(build).choose(0, asked, work).progress_per_s >= best.progress_per_s
 
 
 def test_what_it_plans_is_what_the_round_takes() -> None:
     plan = AdaptivePlanner(cell())(0, reported())
     kept = np.round((1.0 - plan.pruning_ratio) * SPLIT.n_global)
     history = ft.train(SPLIT, shares(), replace(CONFIG, rounds=1), lambda t, work: plan, progress=False)
-    planned = WORK.as_round("sparse", 0.07)
+    planned = WORK.as_round("sparse", mask_keep(plan.pruning_ratio))
     bits = planned.payload_bits * kept / SPLIT.n_global + planned.overhead_bits
     assert history.records[0]["uploaded_bits"] <= bits.sum() * (1 + 1e-6)
-    assert history.records[0]["uploaded_bits"] >= 0.9 * bits.sum()
+    assert history.records[0]["uploaded_bits"] >= 0.99 * bits.sum()
 
 
 def test_nothing_is_pruned_where_that_saves_no_time() -> None:
@@ -119,13 +139,11 @@ def test_it_follows_what_devices_report() -> None:
     assert steep.deadline_s < flat.deadline_s
     assert steep.pruning_ratio.mean() > flat.pruning_ratio.mean()
     # Whose change is larger is pruned less, all else equal but the channels.
-    alike = replace(reported(), changes=None)
     for k in range(4):
         size = np.ones(4)
         size[k] = 1e3
         louder = planner.choose(0, np.arange(4), reported(change_sq=size)).pruning_ratio[k]
         assert louder <= steep.pruning_ratio[k]
-    assert planner.choose(0, np.arange(4), alike).deadline_s > 0
     # One that has not reported is taken to be like the others.
     missing = np.array([1.0, np.nan, 1.0, 1.0])
     unknown = reported(change_sq=missing)
@@ -186,3 +204,60 @@ def test_a_resumed_run_is_planned_alike(tmp_path: Path) -> None:
     assert torch.equal(resumed.u, whole.u)
     ratios = [record["mean_pruning_ratio"] for record in whole.records]
     assert len(set(ratios)) == 4  # channels and curves differ from round to round
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("build", None),
+        ("kinds", "sparse"),
+        ("kinds", ()),
+        ("kinds", ("zeroed",)),
+        ("kinds", ("sparse", 3)),
+        ("kinds", None),
+        ("pruning_ratio_max", 1.0),
+        ("pruning_ratio_max", 1.2),
+        ("pruning_ratio_max", -0.1),
+        ("pruning_ratio_max", "0.9"),
+        ("pruning_ratio_max", float("nan")),
+        ("deadline_s", 0.4),
+        ("first", None),
+        ("first", 8.0),
+        ("curve", "steep"),
+        ("points", 0),
+        ("points", 2.5),
+        ("progress", "most"),
+    ],
+)
+def test_a_bad_argument_is_one_line_with_field_and_value(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"^{field} must be .*{re.escape(repr(value))}$") as caught:
+        AdaptivePlanner(**({"build": cell()} | {field: value}))  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_what_its_functions_return_is_looked_at() -> None:
+    with pytest.raises(ValueError, match=r"^build must return a Cell and Devices, got None: it ends without a return$"):
+        AdaptivePlanner(lambda t, asked, work: None)(0, WORK)  # type: ignore[arg-type, return-value]
+    with pytest.raises(ValueError, match=r"^build must return a Cell and Devices, got 3$"):
+        AdaptivePlanner(lambda t, asked, work: 3)(0, WORK)  # type: ignore[arg-type, return-value]
+    for value in (0.0, -1.0, float("nan"), "late"):
+        with pytest.raises(ValueError, match=rf"^deadline_s\(7\) must be a finite number > 0, got {value!r}$"):
+            AdaptivePlanner(cell(), deadline_s=lambda t, value=value: value)(7, WORK)  # type: ignore[misc]
+
+
+def test_frozen_rounds_need_a_probe() -> None:
+    build = cell(flops_per_s=2e7, bandwidth_hz=1e8)
+    assert AdaptivePlanner(build)(0, reported(STEEP**2)).update == "frozen"
+    without = replace(reported(STEEP**2), probing_flops=np.zeros(4))
+    assert AdaptivePlanner(build)(0, without).update == "sparse"
+    assert AdaptivePlanner(build, kinds=("frozen",))(0, without).update == "frozen"
+
+
+def test_an_unpruned_round_pays_for_the_report_that_its_kind_sends() -> None:
+    for update, bits in (("zeroed", 0), ("frozen", REPORT_BITS), ("sparse", REPORT_BITS)):
+        config = replace(CONFIG, update=update, error_feedback=False)
+        whole = ft.count_workload(SPLIT, config, shares()).unmasked()
+        assert (whole.overhead_bits == HEADER_BITS + bits).all()
+        everyone = ft.RoundPlan(np.zeros(4), np.ones(4), np.zeros(4), np.ones(4, dtype=bool))
+        history = ft.train(SPLIT, shares(), replace(config, rounds=1), lambda t, work, p=everyone: p, progress=False)
+        assert history.records[0]["uploaded_bits"] == (whole.payload_bits + whole.overhead_bits).sum()

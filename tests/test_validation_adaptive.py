@@ -99,7 +99,8 @@ def test_times_to_a_target() -> None:
     assert page.interval((None, 2.0)) == ""
 
 
-def test_no_common_ratio_makes_more_progress_than_the_joint_plan() -> None:
+@pytest.mark.parametrize("bandwidth_hz", [2e5, 1e6, 5e6])
+def test_no_common_ratio_makes_more_progress_than_the_joint_plan(bandwidth_hz: float) -> None:
     import fltrain as ft
     from validation.config import DATASETS, Radio, Training
     from validation.radio import draw_phones
@@ -111,16 +112,17 @@ def test_no_common_ratio_makes_more_progress_than_the_joint_plan() -> None:
     shares = ft.partition(data, 10, "shards", 1, classes_per_device=2)
     counted = work(training, data, shares, SCHEMES["joint"], 1)[2]
     error = ft.ERROR_RATIOS[None, :] ** np.linspace(6.0, 20.0, 10)[:, None]
-    reported = replace(counted, changes=ft.Changes(np.geomspace(1.0, 30.0, 10), error))
-    phones = draw_phones(Radio(), 10, 2, 1)
-    for t in range(2):
-        joint, common = (
-            planner(of_phones(Radio(), phones)).choose(t, np.arange(10), reported)
-            for planner in (AdaptivePlanner, CommonPlanner)
-        )
-        assert np.ptp(common.pruning_ratio) < 1e-4
-        assert joint.progress_per_s > common.progress_per_s
-        assert common.latency_s.max() == pytest.approx(common.deadline_s)
+    radio = Radio(bandwidth_hz=bandwidth_hz)
+    phones = draw_phones(radio, 10, 2, 1)
+    finely = tuple(np.concatenate([np.linspace(0.0, 0.9, 19), np.linspace(0.91, 0.99, 9)]).tolist())
+    for change_sq in (np.ones(10), np.geomspace(1.0, 30.0, 10)):
+        reported = replace(counted, changes=ft.Changes(change_sq, error))
+        for t in range(2):
+            joint = AdaptivePlanner(of_phones(radio, phones), kinds=("sparse",)).choose(t, np.arange(10), reported)
+            common = CommonPlanner(of_phones(radio, phones), ratios=finely).choose(t, np.arange(10), reported)
+            assert np.ptp(common.pruning_ratio) < 1e-4
+            assert joint.progress_per_s > common.progress_per_s
+            assert common.latency_s.max() == pytest.approx(common.deadline_s)
 
 
 def test_writers_have_a_hand_each_and_a_test_split_of_their_own() -> None:

@@ -22,7 +22,7 @@ from kktalloc._questions.solution import Solution, solve
 
 _SLACK = 1e-6  # a deadline equal to the least feasible one leaves no interior
 _FOREVER_S = 1e9
-_LADDER = 4.0 ** np.arange(12)  # times the least deadline: what is tried first, to know where to look
+_LADDER: FloatArray = 4.0 ** np.arange(12.0)  # times the least deadline: what is tried first, to know where to look
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,8 +65,8 @@ def most_progress(rounds: Mapping[str, Problem], *, deadline_s: float | None = N
     ----------
     rounds
         Kinds of round by name. Each is one problem: devices and cell as this kind loads them, weights in proportion to
-        each device's squared change, and as its curve the share of that change that pruning loses. Its own deadline does
-        not matter. An unpruned round is one whose `pruning_ratio_max` is 0. Of equally good ones the first is taken.
+        each device's squared change, and as its curve the share of that change that pruning loses. Its own deadline
+        does not matter. In an unpruned round `pruning_ratio_max` is 0. Of equally good ones the first is taken.
     deadline_s
         Of every kind, in place of the search; the least possible one of a kind that needs more.
     points
@@ -93,18 +93,27 @@ def most_progress(rounds: Mapping[str, Problem], *, deadline_s: float | None = N
         raise ValueError(f"deadline_s must be a finite number > 0, got {deadline_s!r}")
     if not isinstance(points, int) or points < 2:
         raise ValueError(f"points must be an integer >= 2, got {points!r}")
-    found = [Progress(name, *best) for name, p in rounds.items() if (best := _best(p, deadline_s, points)) is not None]
+    found = [
+        Progress(name, *best)
+        for name, problem in rounds.items()
+        if (best := _best(name, problem, deadline_s, points)) is not None
+    ]
     if not found:
         name, problem = next(iter(rounds.items()))
-        return Progress(name, _FOREVER_S, solve(variant(problem, deadline_s=_FOREVER_S)))  # raises: says what is missing
+        return Progress(
+            name, _FOREVER_S, solve(variant(problem, deadline_s=_FOREVER_S))
+        )  # raises: says what is missing
     return max(found, key=lambda one: one.progress_per_s)
 
 
-def _best(problem: Problem, deadline_s: float | None, points: int) -> tuple[float, Solution] | None:
+def _best(name: str, problem: Problem, deadline_s: float | None, points: int) -> tuple[float, Solution] | None:
     """Deadline and allocation of the round of this kind with the most progress per second, if any is possible."""
     least_s = float(least_deadline(problem)) * (1.0 + _SLACK)
     if not np.isfinite(least_s):
         return None
+    if least_s == 0.0 and deadline_s is None:
+        remedy = "give devices pruning_ratio_max < 1, overhead_bits or fixed_latency_s"
+        raise ValueError(f"rounds[{name!r}] takes no time when all is pruned, so that none is the best: {remedy}")
     if deadline_s is None:
         prunes = np.any(problem.devices.pruning_ratio_max)
         deadline_s = _searched(problem, least_s, points) if prunes else least_s
@@ -114,12 +123,12 @@ def _best(problem: Problem, deadline_s: float | None, points: int) -> tuple[floa
 
 
 def _searched(problem: Problem, least_s: float, points: int) -> float:
-    tried_s = least_s * _LADDER
+    tried_s: FloatArray = least_s * _LADDER
     rate = _progress_per_s(problem, tried_s)
     longest_s = 1.0 / rate.max() if rate.max() > 0.0 else tried_s[-1]
     shortest_s = least_s
     for _ in range(2):
-        tried_s = np.geomspace(shortest_s, max(longest_s, shortest_s), points)
+        tried_s = np.geomspace(shortest_s, max(longest_s, shortest_s), points, dtype=np.float64)
         rate = _progress_per_s(problem, tried_s)
         best = int(np.argmax(rate))
         shortest_s, longest_s = tried_s[max(best - 1, 0)], tried_s[min(best + 1, points - 1)]

@@ -1,0 +1,113 @@
+"""`kktalloc.plan.most_progress`: the deadline and the kind of round with the most kept change per second."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+
+import kktalloc as ka
+from kktalloc.plan import most_progress
+
+NOISE = 4e-21
+
+
+def problem(bandwidth_hz: float = 1e6, power: float = 8.0, seed: int = 0, **devices: Any) -> ka.Problem:
+    rng = np.random.default_rng(seed)
+    given = {
+        "channel_gain": 1e-10 * rng.exponential(size=6), "tx_power_max_w": 0.2, "payload_bits": 1e6,
+        "overhead_bits": 1e3, "pruned_compute_s": 0.0, "fixed_latency_s": 0.01 * rng.uniform(0.5, 2.0, 6),
+        "pruning_ratio_max": 0.99, "weight": rng.uniform(0.2, 3.0, 6),
+    }  # fmt: skip
+    return ka.Problem(ka.Cell(bandwidth_hz, NOISE, 1.0), ka.Devices(**(given | devices)), ka.PowerLaw(power))
+
+
+def test_one_device_has_the_deadline_of_calculus() -> None:
+    gain, payload, overhead, fixed_s, B = 1e-11, 2e6, 5e3, 0.02, 2e6
+    rate = B * np.log2(1.0 + gain * 0.2 / (NOISE * B))
+    one = problem(
+        B, 6.0, channel_gain=[gain], payload_bits=payload, overhead_bits=overhead, fixed_latency_s=fixed_s, weight=7.0
+    )
+
+    def length_s(keep: float) -> float:
+        return float(fixed_s + (overhead + keep * payload) / rate)
+
+    best = minimize_scalar(lambda q: -(1.0 - (1.0 - q) ** 6) / length_s(q), bounds=(0.01, 1.0), method="bounded")
+    found = most_progress({"pruned": one})
+    assert found.progress_per_s == pytest.approx(-best.fun, rel=1e-4)
+    assert found.deadline_s == pytest.approx(length_s(best.x), rel=0.01)
+    assert found.solution.certificate.passed
+    assert found.loss == pytest.approx((1.0 - (found.deadline_s - fixed_s - overhead / rate) * rate / payload) ** 6)
+
+
+@pytest.mark.parametrize("power", [2.0, 8.0, 30.0])
+@pytest.mark.parametrize("bandwidth_hz", [1e4, 1e6, 1e8])
+def test_no_deadline_of_a_dense_sweep_is_better(bandwidth_hz: float, power: float) -> None:
+    asked = problem(bandwidth_hz, power)
+    found = most_progress({"pruned": asked})
+    shortest_s = float(ka.least_deadline(asked))
+    longest_s = 2.0 * float(ka.least_deadline(asked, 0.0))  # nobody prunes
+    deadline_s = np.geomspace(shortest_s, longest_s, 400)
+    solved = ka.solve(
+        ka.Problem(replace(asked.cell, deadline_s=deadline_s), asked.devices, asked.pruning_error), throw=False
+    )
+    rate = np.where(solved.certificate.passed, 1.0 - solved.objective, 0.0) / deadline_s
+    assert found.progress_per_s >= rate.max() * (1.0 - 1e-3)
+    assert abs(np.log(found.deadline_s / deadline_s[rate.argmax()])) < 0.1
+    np.testing.assert_array_less(found.solution.latency_s, found.deadline_s * (1.0 + 1e-9))
+
+
+def test_the_kind_with_the_most_is_taken_and_of_equals_the_first() -> None:
+    slow, fast = problem(fixed_latency_s=0.02), problem(fixed_latency_s=0.01)
+    assert most_progress({"slow": slow, "fast": fast}).name == "fast"
+    assert most_progress({"a": slow, "b": slow}).name == "a"
+    # Next to all of the time is fixed, and who prunes has a mask to find: that saves nothing.
+    long = problem(1e9, fixed_latency_s=1.01, payload_bits=1.0, overhead_bits=1.0)
+    whole = problem(1e9, fixed_latency_s=1.0, payload_bits=1.0, overhead_bits=1.0, pruning_ratio_max=0.0)
+    found = most_progress({"unpruned": whole, "pruned": long})
+    assert found.name == "unpruned"
+    assert found.loss == 0.0
+
+
+def test_a_given_deadline_is_kept_where_it_can_be() -> None:
+    asked = problem()
+    shortest_s = float(ka.least_deadline(asked))
+    for deadline_s in (3.0 * shortest_s, 0.1 * shortest_s):
+        found = most_progress({"pruned": asked}, deadline_s=deadline_s)
+        assert found.deadline_s == pytest.approx(max(deadline_s, shortest_s), rel=2e-6)
+    assert "pruned, deadline" in repr(found)
+
+
+def test_kinds_that_are_not_possible_are_left_out_and_if_none_is_it_says_why() -> None:
+    poor = problem(energy_budget_j=1e-12)
+    assert most_progress({"poor": poor, "rich": problem()}).name == "rich"
+    with pytest.raises(ka.InfeasibleError, match="energy"):
+        most_progress({"poor": poor})
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"rounds": {}}, "rounds must name at least one kind of round, got none"),
+        ({"deadline_s": 0.0}, "deadline_s must be a finite number > 0, got 0.0"),
+        (
+            {"rounds": {"free": problem(pruning_ratio_max=1.0, overhead_bits=0.0, fixed_latency_s=0.0)}},
+            r"rounds\['free'\] takes no time when all is pruned",
+        ),
+        ({"points": 1}, "points must be an integer >= 2, got 1"),
+        ({"rounds": {"many": problem(channel_gain=np.full((2, 6), 1e-10))}}, r"rounds\['many'\] must be one problem"),
+    ],
+)
+def test_bad_input_is_named(given: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        most_progress(**({"rounds": {"pruned": problem()}} | given))
+
+
+def test_something_else_than_problems() -> None:
+    with pytest.raises(TypeError, match="rounds: expected Mapping, got list"):
+        most_progress([problem()])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"rounds\['a'\]: expected Problem, got int"):
+        most_progress({"a": 3})  # type: ignore[dict-item]
