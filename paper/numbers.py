@@ -470,18 +470,12 @@ def _drives(macros: Macros, report: Report) -> None:
 
 
 def _cnn(macros: Macros, reports: dict[str, Report]) -> None:
-    """The convolutional network in planned rounds."""
-    each = {
-        name: [
-            np.array(entry(report, f"joint-{name}-chosen")["tuned"], dtype=float).mean() for report in reports.values()
-        ]
-        for name in ("covered", "fill")
-    }
-    floor = [np.mean(entry(report, "joint-covered-chosen")["floor"]) for report in reports.values()]
-    macros.update("Cnn", {
-        name.capitalize(): fixed(min(of)) if len(of) == 1 else between(fixed(min(of)), fixed(max(of)))
-        for name, of in {**each, "floor": floor}.items()
-    })  # fmt: skip
+    """The convolutional network in planned rounds with covered means, and over all devices on digits."""
+    covered = [entry(report, "joint-covered-chosen") for report in reports.values()]
+    for name, column in (("Covered", "tuned"), ("Floor", "floor")):
+        means = [complete({"per_seed": of[column]}).mean() for of in covered]
+        macros.add(f"Cnn{name}", between(fixed(min(means)), fixed(max(means))))
+    macros.add("CnnFill", fixed(complete({"per_seed": entry(reports["digits"], "joint-fill-chosen")["tuned"]}).mean()))
 
 
 def _speed(macros: Macros, results: Results) -> None:

@@ -69,10 +69,13 @@ def plan(results: Results) -> str:
     for title, report, kind in studies:
         row = [title]
         for family in ("joint-fill", "joint-covered"):
+            if not any(of.startswith(family) for of in report["entries"]):
+                row += ["--", ""]
+                continue
             time = entry(report, family + kind)["tuned"]
             row += [_mean_or_reached(time), of_seeds(np.array([v is not None and v <= NEEDED["tuned"] for v in time]))]
         common = "--" if kind else _mean_or_reached(entry(report, "common-covered")["tuned"]).partition(" (")[0]
-        rows.append([*row, common, fixed(float(np.mean(entry(report, f"joint-fill{kind}")["floor"])))])
+        rows.append([*row, common, fixed(float(np.mean(entry(report, f"joint-covered{kind}")["floor"])))])
     head = ["Data", "Over all", "", "Covered", "", "Common", "Floor"]
     return table("lcccccc", head, rows)
 
