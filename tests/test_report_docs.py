@@ -153,6 +153,12 @@ def earlier_ladder_text() -> str:
     )
 
 
+def _place(cell: dict[str, Any]) -> str:
+    """Which cell of the map."""
+    speed = "full speed" if cell["speed"] == 1 else f"1/{1 / cell['speed']:.0f} of the speed"
+    return f"{cell['bandwidth_hz'] / 1e6:g} MHz and {speed}"
+
+
 def kinds_text() -> str:
     """What the page says of the map of kinds of round."""
     report = _report("kinds")
@@ -161,15 +167,28 @@ def kinds_text() -> str:
     seeds = re.findall(r"seeds (\d+), (\d+)$", report["where"])[0]
     assert len(never["per_seed"]) == len(seeds) * len(cells)
     assert max(never["per_seed"]) < 100
-    inside = sum(value <= 1.1 for value in within["per_seed"])
+    ratios = within["per_seed"]
+    inside = sum(value <= 1.1 for value in ratios)
     taken = [cell["chosen"] for cell in cells]
+    low, high = within["interval_95"]
+    assert inside == len(cells) - 1
+    out, slow = (cells[int(pick(ratios))] for pick in (np.argmax, np.argmin))
+    best = out["time_percent"][out["best"]][0]
+    none = slow["time_percent"][slow["best"]][0]
+    assert "frozen" not in out["best"]
+    assert none > 100
+    deadline, planned = out["best"].partition("-deadline")[2], out["time_percent"]["joint-fill-chosen-rate2"][0]
     return (
         f"`kinds`, Fashion-MNIST, seeds {seeds[0]} and {seeds[1]}, {len(cells)} cells of bandwidth by compute speed, "
         "means over all devices at one server rate. Planned rounds, which may be frozen or sparse, take "
         f"{never['min']:.0f} to {never['max']:.0f} % of unpruned training's time to its accuracy: in no cell and on "
         f"neither seed more than all of it. Kinds and deadlines were swept on seed {seeds[0]}. There planned "
         f"rounds take {within['min']:.2f} to {within['max']:.2f} times as long as the best kind and deadline, picked "
-        f"after the fact, and within a tenth of it in {inside} of {len(cells)} cells. They are mostly sparse in "
+        f"after the fact, {within['mean']:.2f} on average (95 % interval over cells {low:.2f} to {high:.2f}), and "
+        f"within a tenth of it in {inside} of {len(cells)} cells. The other one is that of {_place(out)}, where sparse "
+        f"rounds of {deadline}, the shortest deadline swept, take {best:.0f} % and planned ones {planned:.0f} %. In that "
+        f"of {_place(slow)} no deadline swept suits the slow phones: the best takes {none:.0f} %. Planned rounds are "
+        "mostly sparse in "
         f"{taken.count('sparse')} cells and mostly frozen in {taken.count('frozen')}, where computing takes most "
         f"of the time: the kind that wins in {claims['right-kind']['mean']:.0f}. Zeroed rounds win nowhere."
     )
