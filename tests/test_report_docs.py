@@ -187,8 +187,8 @@ def kinds_text() -> str:
         f"after the fact, {within['mean']:.2f} on average (95 % interval over cells {low:.2f} to {high:.2f}), and "
         f"within a tenth of it in {inside} of {len(cells)} cells. The other one is that of {_place(out)}, where sparse "
         f"rounds of {deadline}, the shortest deadline swept, take {best:.0f} % and planned ones {planned:.0f} %. In "
-        f"that of {_place(slow)} no deadline swept suits the slow phones: the best takes {none:.0f} %. Planned rounds are "
-        "mostly sparse in "
+        f"that of {_place(slow)} no deadline swept suits the slow phones: the best takes {none:.0f} %. Planned rounds "
+        "are mostly sparse in "
         f"{taken.count('sparse')} cells and mostly frozen in {taken.count('frozen')}, where computing takes most "
         f"of the time: the kind that wins in {claims['right-kind']['mean']:.0f}. Zeroed rounds win nowhere."
     )
