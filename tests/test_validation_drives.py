@@ -40,7 +40,7 @@ def _run(entry: str, seed: int, step: int, round_s: float, end: float) -> dict[s
     return {
         "entry": entry, "seed": seed, "accuracy": [0.5] * step + [end] * (rounds - step),
         "time_s": (round_s * np.arange(1, rounds + 1)).tolist(), "slowest_training_s": 1.0, "pruning_ratio": [0.0],
-        "lost": 6, "participants": 9.9,
+        "lost": 6, "participants": 9.9, "worst_accuracy": [0.1] * 50 + [0.3] * 10,
     }  # fmt: skip
 
 
@@ -61,6 +61,11 @@ def test_known_runs() -> None:
     assert found["joint-covered-rate1"]["round"] == pytest.approx([50.0])
     assert found["joint-covered-rate1"]["floor"] == pytest.approx([50.0])
     assert found["joint-covered-rate1"]["lost"] == pytest.approx([1.0])
+    assert found["joint-covered-rate1"]["participants"] == [9.9]
+    assert found["joint-covered-rate1"]["worst"] == pytest.approx([30.0])
+    # Rounds of half the steps are averaged over twice as many: a step up counts in its twentieth round.
+    runs["joint-fill-steps3and3-rate2"] = {7: _run("joint-fill-steps3and3-rate2", 7, 10, 1.0, 0.81) | {"window": 20}}
+    assert page.measured(runs)["joint-fill-steps3and3-rate2"]["tuned"] == pytest.approx((100 * 30 * 1.0 / (30 * 2.0),))
 
 
 def test_the_command_needs_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,3 +85,14 @@ def test_leaving_out_the_slowest_is_judged_by_progress_per_second(tmp_path: Path
         assert values[0] == 1.0
         assert np.all(values >= np.array([3, 2, 1]) / 3 * (1 - 1e-3))  # fewer phones take no longer, but for the grid
         assert values[2] < 1.0
+
+
+def test_fewer_steps_a_round_are_more_rounds() -> None:
+    cell = replace(TINY, personal_steps=6, pruned_steps=5)
+    half = study.Entry("joint", 2.0, steps=(3, 2))
+    assert half.more(cell) == pytest.approx(11 / 5)
+    assert study.Entry("joint", 2.0).more(cell) == 1.0
+    assert half.name == "joint-fill-steps3and2-rate2"
+    assert replace(half, deadline=0.6).family == study.Entry("joint", 3.0).family == "joint-fill"
+    names = [entry.name for entry in tuned.TUNING.entries]
+    assert len(set(names)) == len(names)

@@ -10,7 +10,7 @@ import numpy as np
 from ..adaptive.page import Runs, by_entry, interval, quickest, smoothed, targets, times
 from ..cases import Finished, load_cases
 from ..figures import TITLES, drawing, log_errors, svg
-from ..measures import MARGIN
+from ..measures import MARGIN, WINDOW
 from ..page import Page, Table, write_page
 from ..summary import Claim, Spread, verdict
 
@@ -31,7 +31,7 @@ def measured(runs: Runs) -> dict[str, dict[str, Any]]:
 
     The target is the better of the unpruned schemes' accuracies at the end, less the margin; tuned is, of the unpruned
     entries, the one that is there first on the mean over seeds. ``behind``: the tuned unpruned accuracy at the end less
-    the entry's, in points.
+    the entry's, in points; ``worst`` is the accuracy of the phone with the lowest, over the last rounds, in per cent.
     """
     took = times(runs, targets(runs))
     tuned = quickest(runs, targets(runs), [name for name in runs if name.startswith("unpruned")])
@@ -50,6 +50,8 @@ def measured(runs: Runs) -> dict[str, dict[str, Any]]:
             "floor": [100 * run["slowest_training_s"] / _round_s(runs[tuned][s]) for s, run in of.items()],
             "pruned": [float(np.mean(run["pruning_ratio"])) for run in of.values()],
             "lost": [100 * _lost(run) for run in of.values()],
+            "worst": [100 * float(np.mean(run["worst_accuracy"][-WINDOW:])) for run in of.values()],
+            "participants": [float(run["participants"]) for run in of.values()],
         }
         for name, of in runs.items()
     }
@@ -93,7 +95,8 @@ def _page(finished: Finished) -> Page:
         ]  # fmt: skip
     rows = [
         [name, f"{_shown(of['tuned'])} ({interval(of['tuned'])})", f"{np.mean(of['round']):.0f}",
-         f"{np.mean(of['pruned']):.3f}", f"{np.mean(of['final']):.2f}", f"{np.mean(of['lost']):.1f}"]
+         f"{np.mean(of['pruned']):.3f}", f"{np.mean(of['final']):.2f}", f"{np.mean(of['lost']):.1f}",
+         f"{np.mean(of['participants']):.1f}"]
         for name, of in found.items()
     ]  # fmt: skip
     best = min(planned, key=lambda name: Spread(found[name]["tuned"]).mean or np.inf)
@@ -111,8 +114,8 @@ def _page(finished: Finished) -> Page:
             Table(
                 "Mean over seeds: time to the target over the tuned unpruned scheme's (95 % interval), and mean round "
                 "over its mean round, in per cent; pruning ratio; accuracy at the end, in per cent; uploads that came "
-                "too late, in per cent of those asked for",
-                ["", "tuned", "round", "ratio", "final", "lost"],
+                "too late, in per cent of those asked for; phones in a round",
+                ["", "tuned", "round", "ratio", "final", "lost", "phones"],
                 rows,
             )
         ],
