@@ -265,7 +265,8 @@ def drives_text() -> str:
         f"A deadline of 0.62 is shorter than the slowest phone can train: it is left out of every round "
         f"({short['participants'][0]:.1f} phones take part on the mean), its head never learns, and it ends at "
         f"{worst:.0f} % accuracy, where the worst phone of unpruned training has {usual:.0f} %. That, not error "
-        f"feedback, is what costs points there. Rounds of fewer steps are half as long and need twice as many: {few['tuned'][0]:.0f} %."
+        "feedback, is what costs points there. Rounds of fewer steps are half as long and need twice as many: "
+        f"{few['tuned'][0]:.0f} %."
     )
 
 
