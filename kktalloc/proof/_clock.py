@@ -10,20 +10,24 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from kktalloc.proof._allocation import rate
-from kktalloc.proof._language import Sign, Square, Theory, Use, eq, le
+from kktalloc.proof._clock_bandwidth import bandwidth
+from kktalloc.proof._clock_corners import corners
+from kktalloc.proof._clock_passages import passages
+from kktalloc.proof._language import Expr, Sign, Square, Theory, Use, eq, le
 
 _SIGNS = {
-    Sign.POSITIVE: "m e L g X x y f eps t b p S eta P w left s htt B22 Ctt h",
-    Sign.NONNEGATIVE: "c kappa pc Cq Ct Cqt Cqq a B11 hq fall bend hpp omega",
-    Sign.REAL: "me mee mL mLe xe hqq hqt ht tq tqq v1 v2 B12 hp alpha slope lam",
+    Sign.POSITIVE: "m e L g X x y f eps t b p S eta P w left s htt D D0 D1",
+    Sign.NONNEGATIVE: "c kappa pc Cq Ct Cqt Cqq Ctt",
+    Sign.REAL: "me mee mL mLL mLe xe hq ht hqq hqt tq d1 d2 tk tkk bp bk hp hpp o0 o1 alpha slope lam",
 }
 _LATEX = {
-    "f": r"\varphi", "eps": r"\epsilon", "eta": r"\eta", "left": r"\tau", "htt": "h_{tt}", "Ctt": "C_{tt}",
-    "kappa": r"\kappa", "pc": "p_c", "Cq": "C_q", "Ct": "C_t", "Cqt": "C_{qt}", "Cqq": "C_{qq}", "hq": "h_q",
-    "hqq": "h_{qq}", "hqt": "h_{qt}", "ht": "h_t", "me": "m_e", "mee": "m_{ee}", "mL": "m_L", "mLe": "m_{Le}",
-    "xe": "x_e", "tq": "t'", "tqq": "t''",
-    "hp": "h'", "hpp": "h''", "fall": r"\delta", "bend": r"\gamma", "omega": r"\omega", "v1": "v_1", "v2": "v_2",
-    "B11": "D_{11}", "B12": "D_{12}", "B22": "D_{22}", "alpha": r"\alpha", "slope": "e'", "lam": r"\lambda",
+    "f": r"\varphi", "eps": r"\epsilon", "eta": r"\eta", "left": r"\tau", "kappa": r"\kappa", "pc": "p_c",
+    "Cq": "C_q", "Ct": "C_t", "Cqt": "C_{qt}", "Cqq": "C_{qq}", "Ctt": "C_{tt}",
+    "hq": "h_q", "ht": "h_t", "hqq": "h_{qq}", "hqt": "h_{qt}", "htt": "h_{tt}", "hp": "h'", "hpp": "h''",
+    "me": "m_e", "mee": "m_{ee}", "mL": "m_L", "mLL": "m_{LL}", "mLe": "m_{Le}", "xe": "x_e",
+    "tq": "t'", "tk": "t_k'", "tkk": "t_k''", "d1": r"\dot q", "d2": r"\dot t", "bp": "b_P'", "bk": "b_k'",
+    "D0": "D_0", "D1": "D_1", "o0": r"\omega_0", "o1": r"\omega_1",
+    "alpha": r"\alpha", "slope": "e'", "lam": r"\lambda",
 }  # fmt: skip
 
 
@@ -34,104 +38,13 @@ def clock() -> Theory:
     v = SimpleNamespace(
         **{name: declare(name, sign, _LATEX.get(name, "")) for sign, names in _SIGNS.items() for name in names.split()}
     )
-    _least_bandwidth(theory, v)
+    bandwidth(theory, v)
     _not_radiated(theory, v)
     _inside(theory, v)
-    _corners(theory, v)
     _formulas(theory, v)
+    corners(theory, v)
+    passages(theory, v)
     return theory
-
-
-def _least_bandwidth(theory: Theory, v: SimpleNamespace) -> None:
-    """beta(L, e): its derivatives, and the one inequality that all rests on."""
-    given, prove = theory.given, theory.prove
-    given("X", eq(v.X, 1 + v.x), "X = 1 + x")
-    given("snr", eq(v.x * v.m, v.g * v.e), "x = g e/m is the received SNR")
-    given("phi", eq(v.f, v.y - v.x / v.X), "phi = ln(1 + x) - x/(1 + x), y = ln(1 + x)")
-    given("rate", eq(v.m * v.y, v.L), "m ln(1 + x) = L: the payload just goes through")
-    given("log below its tangent", le(v.y, v.x), "ln(1 + x) <= x")
-    given("snr moves", eq(v.xe * v.m, v.g - v.x * v.me), "the SNR differentiated in e")
-    given("held, e", eq(rate(v.m * v.y, {v.m: v.me, v.y: v.xe / v.X}), 0), "the rate differentiated in e")
-    given(
-        "held, e twice",
-        eq(rate(v.me * (v.X * v.y - v.x), {v.me: v.mee, v.X: v.xe, v.x: v.xe, v.y: v.xe / v.X}), 0),
-        "m_e (X y - x) = -g differentiated in e",
-    )
-    given(
-        "held, L", eq(rate(v.m * v.y, {v.m: v.mL, v.y: -v.x * v.mL / (v.m * v.X)}), 1), "the rate differentiated in L"
-    )
-    given("eps", eq(v.eps * v.X * v.f, v.x), "eps = x/((1 + x) ln(1 + x) - x)")
-    given("homogeneous", eq(v.L * v.mLe + v.e * v.mee, 0), "Euler's relation differentiated in e")
-    prove(
-        "bandwidth against energy",
-        eq(v.me * v.X * v.f, -v.g),
-        "dm/de = -g/((1 + x) phi).",
-        (Use("held, e", v.X), Use("snr moves", -1), Use("phi", v.X * v.me)),
-    )
-    prove(
-        "elasticity",
-        eq(-v.e * v.me, v.eps * v.m),
-        "eps is the elasticity of m in e.",
-        (
-            Use("bandwidth against energy", -v.e / (v.X * v.f)),
-            Use("snr", -1 / (v.X * v.f)),
-            Use("eps", -v.m / (v.X * v.f)),
-        ),
-    )
-    prove(
-        "snr against energy",
-        eq(v.e * v.xe, v.x * (1 + v.eps)),
-        "e dx/de = x (1 + eps).",
-        (Use("snr moves", v.e / v.m), Use("snr", -1 / v.m), Use("elasticity", v.x / v.m)),
-    )
-    prove(
-        "curvature",
-        eq(v.e**2 * v.mee, v.eps**2 * (1 + v.eps) * v.y * v.m),
-        "e^2 m_ee/m = eps^2 (1 + eps) y.",
-        (
-            Use("held, e twice", v.e**2 / (v.X * v.f)),
-            Use("phi", v.e**2 * v.mee / v.f),
-            Use("snr against energy", -v.e * v.me * v.y / (v.X * v.f)),
-            Use("elasticity", v.y * v.x * (1 + v.eps) / (v.X * v.f)),
-            Use("eps", -v.eps * v.m * v.y * (1 + v.eps) / (v.X * v.f)),
-        ),
-    )
-    prove(
-        "elastic enough",
-        le(1, v.eps * v.y),
-        "eps y >= 1, as ln(1 + x) <= x.",
-        (
-            Use("log below its tangent", 1 / (v.X * v.f)),
-            Use("eps", -v.y / (v.X * v.f)),
-            Use("phi", 1 / v.f),
-            Use("X", v.y / (v.X * v.f)),
-        ),
-    )
-    prove(
-        "twice the curvature",
-        le(1 + v.eps, 2 * v.eps * (1 + v.eps) * v.y),
-        "1 + eps <= 2 zeta/eps with zeta = e^2 m_ee/m.",
-        (Use("elastic enough", 2 * (1 + v.eps)),),
-        (Square(1, 1 + v.eps),),
-    )
-    prove(
-        "bandwidth against payload",
-        eq(v.mL * v.f, 1),
-        "dm/dL = 1/phi.",
-        (Use("held, L"), Use("phi", v.mL)),
-    )
-    prove(
-        "Euler",
-        eq(v.L * v.mL + v.e * v.me, v.m),
-        "m is homogeneous: twice the payload with twice the energy takes twice of it.",
-        (
-            Use("bandwidth against payload", v.L / v.f),
-            Use("rate", -1 / v.f),
-            Use("elasticity", -1),
-            Use("eps", -v.m / (v.X * v.f)),
-            Use("phi", -v.m / v.f),
-        ),
-    )
 
 
 def _not_radiated(theory: Theory, v: SimpleNamespace) -> None:
@@ -173,42 +86,101 @@ def _not_radiated(theory: Theory, v: SimpleNamespace) -> None:
         "C_qt >= 0: what is kept costs the more the longer the upload takes.",
         squares=(Square(1, 6 * v.kappa * v.c * v.w**2 / v.left**3),),
     )
-    given("C convex", le(v.Cqt**2, v.Cqq * v.Ctt), "any convex C with C_qt >= 0 will do; the one above is")
-    given("D convex", le(v.B12**2, v.B11 * v.B22), "the same of D = eta (-m_e) times the second derivatives of C")
+    prove(
+        "C is convex along lines",
+        le(0, rate(rate(C, line := {v.w: v.c * v.d1, v.left: -v.d2, v.t: v.d2}), line)),
+        "The second derivative of C along any line of q and t. Where the clock rests, C = k w s^2 + p_c t is affine.",
+        squares=(Square(v.c * v.d1 + v.w * v.d2 / v.left, 6 * v.kappa * v.w / v.left**2),),
+    )
+    # Any convex C that rises in q and t, with C_qt >= 0, will do; those above are such.
+    given("C convex", le(v.Cqt**2, v.Cqq * v.Ctt), "C is convex: the determinant of its second derivatives")
+    energy, dear = _in_energy(v)
+    given(
+        "C convex, across",
+        le(0, v.Ctt * energy**2 + v.Cqq * dear**2 - 2 * v.Cqt * energy * dear),
+        "C is convex: along the line on which h is the least so",
+    )
+    given(
+        "C convex, kink",
+        le(0, v.Cqq + 2 * v.Cqt * v.tk + v.Ctt * v.tk**2),
+        "C is convex: along the path of q and t where peak and energy both bind",
+    )
+
+
+def _in_energy(v: SimpleNamespace) -> tuple[Expr, Expr]:
+    """What q and t do to the energy for the same payload: e_q - S e/L and e_t."""
+    return -v.eta * v.Cq - v.S * v.e / v.L, -v.eta * v.Ct
 
 
 def _inside(theory: Theory, v: SimpleNamespace) -> None:
     """Where the upload's time is stationary: h = beta(S q + S0, eta (E - C(q, t))), B = min_t h/t."""
     given, prove = theory.given, theory.prove
+    e_q, e_t = -v.eta * v.Cq, -v.eta * v.Ct
+    across, along = _in_energy(v)
+    given("h_q", eq(v.hq, v.S * v.mL + v.me * e_q), "h = m differentiated in q")
+    given("h_t", eq(v.ht, v.me * e_t), "h differentiated in t")
+    in_q = {v.mL: v.S * v.mLL + v.mLe * e_q, v.me: v.S * v.mLe + v.mee * e_q, v.Cq: v.Cqq, v.Ct: v.Cqt}
+    given("h_qq", eq(v.hqq, rate(v.S * v.mL + v.me * e_q, in_q)), "h_q differentiated in q")
+    given("h_qt", eq(v.hqt, rate(v.me * e_t, in_q)), "h_t differentiated in q")
+    given("h_tt", eq(v.htt, rate(v.me * e_t, {v.me: v.mee * e_t, v.Ct: v.Ctt})), "h_t differentiated in t")
+    prove(
+        "h rises in q",
+        le(0, v.hq),
+        "h_q >= 0, as m_e < 0 < m_L: to keep more takes more.",
+        (
+            Use("h_q", -1),
+            Use("bandwidth against payload", -v.S / v.f),
+            Use("less with more energy", v.eta * v.Cq),
+        ),
+        (Square(1, v.S / v.f),),
+    )
+    twice = (
+        v.mee * across**2 - v.eta * v.me * v.Cqq,
+        v.mee * across * along - v.eta * v.me * v.Cqt,
+        v.mee * along**2 - v.eta * v.me * v.Ctt,
+    )
+    for name, second, form, uses in (
+        ("qq", v.hqq, twice[0], (Use("m_LL", v.S**2), Use("m_Le", 2 * v.S * e_q))),
+        ("qt", v.hqt, twice[1], (Use("m_Le", v.S * e_t),)),
+        ("tt", v.htt, twice[2], ()),
+    ):
+        prove(
+            f"curvature of h, {name}",
+            eq(second, form),
+            f"h_{name}: m_ee times a product of what q and t do to the energy, and -eta m_e C_{name}.",
+            (Use(f"h_{name}"), *uses),
+        )
     prove(
         "h is convex",
-        le((v.a * v.v1 * v.v2 + v.B12) ** 2, (v.a * v.v1**2 + v.B11) * (v.a * v.v2**2 + v.B22)),
-        "The second derivatives of h: those of beta, a = m_ee times squares, and D. Their determinant is not negative.",
-        (Use("D convex", v.a * v.v2**2 / v.B22 + 1),),
-        (Square(v.v1 - v.v2 * v.B12 / v.B22, v.a * v.B22),),
+        le(v.hqt**2, v.hqq * v.htt),
+        "h_qt^2 <= h_qq h_tt: C is convex, m falls in e and is convex. With a clock that rests too.",
+        (
+            Use("curvature of h, qq", -v.htt),
+            Use("curvature of h, tt", -twice[0]),
+            Use("curvature of h, qt", twice[1] + v.hqt),
+            Use("C convex", v.eta**2 * v.me**2),
+            Use("C convex, across", -v.eta * v.me * v.mee, since=("falling and convex",)),
+        ),
     )
-    prove(
-        "h is convex where the clock rests",
-        le((v.a * v.v1 * v.v2) ** 2, (v.a * v.v1**2 + v.B11) * (v.a * v.v2**2)),
-        "The same where an upload that ends early leaves the clock at its lower end: there C is affine in t.",
-        squares=(Square(v.v2, v.a * v.B11),),
-    )
-    given("stationary", eq(-v.eta * v.Ct * v.me * v.t, v.m), "h_t = h/t: the best time of the upload")
+    given("stationary", eq(v.ht * v.t, v.m), "h_t = h/t: the best time of the upload")
     prove(
         "worth of time",
         eq(v.t * v.eta * v.Ct * v.eps, v.e),
         "At the best time t eta C_t eps = e.",
-        (Use("elasticity", -v.t * v.eta * v.Ct / v.m), Use("stationary", v.e / v.m)),
+        (
+            Use("elasticity", -v.t * v.eta * v.Ct / v.m),
+            Use("stationary", v.e / v.m),
+            Use("h_t", -v.t * v.e / v.m),
+        ),
     )
     D = v.S * v.e / v.L + v.eta * v.Cq
     prove(
         "mixed derivative",
-        le(
-            v.S * v.mL - v.eta * v.Cq * v.me,
-            2 * v.t * (-v.eta * v.Ct * (v.S * v.mLe - v.eta * v.Cq * v.mee) - v.eta * v.me * v.Cqt),
-        ),
+        le(v.hq, 2 * v.t * v.hqt),
         "h_q <= 2 t h_qt, from 1 + eps <= 2 zeta/eps.",
         (
+            Use("h_q"),
+            Use("h_qt", -2 * v.t),
             Use("homogeneous", 2 * v.t * v.eta * v.Ct * v.S / v.L),
             Use("curvature", -2 * v.t * v.eta * v.Ct * D / v.e**2),
             Use("worth of time", -2 * D * v.eps * (1 + v.eps) * v.y * v.m / v.e**2),
@@ -221,39 +193,31 @@ def _inside(theory: Theory, v: SimpleNamespace) -> None:
             Square(1, 2 * v.t * v.eta * v.Cqt * v.eps * v.m / v.e),
         ),
     )
-    given("h_q", eq(v.hq, v.S * v.mL - v.eta * v.Cq * v.me), "h differentiated in q; not negative, as m_e < 0 < m_L")
-    given(
-        "h_qt",
-        eq(v.hqt, -v.eta * v.Ct * (v.S * v.mLe - v.eta * v.Cq * v.mee) - v.eta * v.me * v.Cqt),
-        "h differentiated in q and t",
-    )
-    given("joint convexity", le(v.hqt**2, v.hqq * v.htt), "h is jointly convex: the steps above")
-    given("h_t", eq(v.ht * v.t, v.h), "h_t = h/t, as above")
-    moves = {v.h: v.hq + v.ht * v.tq, v.t: v.tq, v.ht: v.hqt + v.htt * v.tq}
-    given("stays stationary", eq(rate(v.ht / v.t - v.h / v.t**2, moves), 0), "h_t - h/t stays 0 as q and t(q) move")
-    prove(
-        "mixed derivative of h",
-        le(v.hq, 2 * v.t * v.hqt),
-        "The same in terms of h.",
-        (Use("mixed derivative"), Use("h_q"), Use("h_qt", -2 * v.t)),
-    )
+    moves = {v.m: v.hq + v.ht * v.tq, v.t: v.tq, v.ht: v.hqt + v.htt * v.tq}
+    given("stays stationary", eq(rate(v.ht / v.t - v.m / v.t**2, moves), 0), "h_t - h/t stays 0 as q and t(q) move")
     prove(
         "partial minimum",
         le((v.hqt - v.hq / v.t) ** 2, v.hqq * v.htt),
         "What makes B convex: (h_qt - h_q/t)^2 <= h_qq h_tt.",
-        (Use("joint convexity"), Use("mixed derivative of h", v.hq / v.t**2)),
+        (Use("h is convex"), Use("mixed derivative", v.hq / v.t**2, since=("h rises in q",))),
     )
     prove(
         "how the time moves",
         eq(v.htt * v.tq, v.hq / v.t - v.hqt),
         "t'(q) = (h_q/t - h_qt)/h_tt.",
-        (Use("stays stationary", v.t), Use("h_t", 2 * v.tq / v.t**2)),
+        (Use("stays stationary", v.t), Use("stationary", 2 * v.tq / v.t**2)),
     )
     prove(
         "slope",
-        eq(rate(v.h / v.t, moves), v.hq / v.t),
+        eq(rate(v.m / v.t, moves), v.hq / v.t),
         "B'(q) = h_q/t: what the time does counts for nothing." + " The derivative stands written out.",
-        (Use("h_t", v.tq / v.t**2),),
+        (Use("stationary", v.tq / v.t**2),),
+    )
+    prove(
+        "B rises inside",
+        le(0, rate(v.m / v.t, moves)),
+        "B'(q) >= 0 where the time is stationary.",
+        (Use("slope", -1), Use("h rises in q", 1 / v.t)),
     )
     prove(
         "B is convex inside",
@@ -263,74 +227,6 @@ def _inside(theory: Theory, v: SimpleNamespace) -> None:
             Use("how the time moves", -(v.hqt - v.hq / v.t) / (v.t * v.htt)),
             Use("partial minimum", 1 / (v.t * v.htt)),
         ),
-    )
-
-
-def _corners(theory: Theory, v: SimpleNamespace) -> None:
-    given, prove = theory.given, theory.prove
-    given(
-        "kink, twice",
-        eq(v.P * v.tqq, -v.eta * (v.Cqq + 2 * v.Cqt * v.tq + v.Ctt * v.tq**2 + v.Ct * v.tqq)),
-        "P t = eta (E - C(q, t)) differentiated twice along q",
-    )
-    prove(
-        "time at the kink is concave",
-        le(v.tqq * (v.P + v.eta * v.Ct), 0),
-        "Where peak and energy both bind t(q) is concave.",
-        (Use("kink, twice", 1), Use("C convex", v.eta / v.Ctt)),
-        (Square(v.tq + v.Cqt / v.Ctt, v.eta * v.Ctt),),
-    )
-    along = {v.L: v.S, v.t: -v.fall, v.fall: v.bend}
-    prove(
-        "rate at peak power is convex",
-        le(0, rate(rate(v.L / v.t, along), along)),
-        "L/t is convex where t falls and is concave: at peak power, with the fastest clock or at the kink.",
-        squares=(
-            Square(1, 2 * v.S * v.fall / v.t**2),
-            Square(1, v.L * v.bend / v.t**2),
-            Square(v.fall, 2 * v.L / v.t**3),
-        ),
-    )
-    moves = {v.x: -v.x / (v.b * v.f), v.X: -v.x / (v.b * v.f), v.y: -v.x / (v.b * v.f * v.X)}
-    prove(
-        "phi along the rate",
-        eq(rate(v.y - v.x / v.X, moves), -(v.x**2) / (v.b * v.f * v.X**2)),
-        "At peak power db/dr = 1/phi, and phi falls as the rate r = b ln(1 + g P/b) rises.",
-    )
-    prove(
-        "bandwidth at peak power is convex",
-        le(0, rate(1 / v.f, {v.f: -(v.x**2) / (v.b * v.f * v.X**2)})),
-        "d^2 b/dr^2 >= 0; b rises in r, and r is convex in q.",
-        squares=(Square(v.x / v.X, 1 / (v.b * v.f**3)),),
-    )
-    given("along the end", eq(v.hp, v.hq - v.ht * v.fall), "h along t(q), which falls by delta per unit of q")
-    given("longer would pay", le(v.ht * v.t, v.h), "h_t <= h/t: a longer upload would take less bandwidth")
-    path = {v.h: v.hp, v.t: -v.fall, v.hp: v.hpp}
-    prove(
-        "B is convex at an end of the clock",
-        le(0, rate(rate(v.h / v.t, path), path)),
-        "Energy binds and the clock is at an end: t is affine in q, h is convex along it.",
-        (
-            Use("along the end", -2 * v.fall / v.t**2),
-            Use("longer would pay", 2 * v.fall**2 / v.t**3),
-        ),
-        (Square(1, v.hpp / v.t), Square(1, 2 * v.fall * v.hq / v.t**2)),
-    )
-    given(
-        "budget falls behind",
-        le((v.P + v.eta * v.pc) * v.c / v.s, v.eta * v.kappa * v.c * v.s**2),
-        "along peak power the energy to spare falls as q rises: that is how a device comes to the kink",
-    )
-
-    def slope(omega: object) -> object:
-        worth = v.b * v.f + v.g / v.X * ((1 - omega) * v.P - omega * v.eta * v.pc)  # type: ignore[operator]
-        return (v.S + v.g / v.X * omega * v.eta * v.kappa * v.c * v.s**2 + worth * v.c / v.s) / (v.t * v.f)
-
-    prove(
-        "slope jumps up",
-        le(slope(0), slope(v.omega)),
-        "From peak power to where energy carries the share omega of the price of a joule B' does not fall.",
-        (Use("budget falls behind", v.g * v.omega / (v.X * v.t * v.f)),),
     )
 
 
@@ -347,6 +243,7 @@ def _formulas(theory: Theory, v: SimpleNamespace) -> None:
             Use("snr of power", v.X * v.f / v.g),
             Use("bandwidth and time", v.x * v.X * v.f / (v.g * v.t)),
             Use("stationary", v.x * v.X * v.f / (v.g * v.t)),
+            Use("h_t", -v.x * v.X * v.f / v.g),
             Use("bandwidth against energy", v.eta * v.Ct * v.x / v.g),
             Use("phi", v.p * v.X),
         ),
