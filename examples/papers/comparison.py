@@ -12,7 +12,7 @@ import numpy as np
 import kktalloc as ka
 from kktalloc.channel import MACRO_3GPP, dbm_to_w, noise_psd_w_per_hz, place_in_annulus, shadowing
 
-ROUNDS = 7  # of both methods in turns
+ROUNDS = 5  # of both methods in turns
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,14 @@ class Comparison:
         )
 
 
+def two_digits(value: float) -> str:
+    """Without an exponent."""
+    return f"{float(f'{value:.2g}'):g}"
+
+
 def shown_s(seconds: float) -> str:
     """Two digits, in ms or s."""
-    return f"{seconds:.2g} s" if seconds >= 1.0 else f"{1e3 * seconds:.2g} ms"
+    return f"{two_digits(seconds)} s" if seconds >= 1.0 else f"{two_digits(1e3 * seconds)} ms"
 
 
 def side_by_side(own: Callable[[], Any], best: Callable[[], Any], rounds: int) -> tuple[Any, Any, float, float]:

@@ -12,6 +12,8 @@ Constants are chosen: ten phones in a cell of 500 m, 3 MHz, 23 dBm, 4 Mbit, 0.1 
 
 Optimum: `kktalloc.solve`, with its certificate.
 
+Found: own method 0.45253, optimum 0.43464, 4.12 % apart; 7 ms and 0.3 ms.
+
 Run: python examples/papers/liu2024.py
 """
 

@@ -11,6 +11,8 @@ Constants are chosen: ten phones with 100 kHz each, 1e5 values, 0.2 to 0.6 s and
 Optimum: with bands of their own the phones are apart, so that `kktalloc.solve` for every whole number of bits, in one
 batch, and the best of them per phone is the optimum of the whole model, errors on all coordinates included.
 
+Found: own method 0.012467, optimum 0.012453, 0.11 % apart; 0.49 ms and 0.92 ms.
+
 Run: python examples/papers/ltfl.py
 """
 

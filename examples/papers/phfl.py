@@ -13,6 +13,8 @@ Constants are chosen: ten phones, one of ten equal shares of 2 MHz each, 4 Mbit,
 Optimum: `kktalloc.solve` of ten cells with one phone each. What dealing out the band beforehand costs is the second
 line.
 
+Found: own method 0.675, optimum 0.67498, 0.00 % apart; 870 ms and 0.58 ms.
+
 Run: python examples/papers/phfl.py
 """
 

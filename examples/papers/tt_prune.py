@@ -11,6 +11,8 @@ Constants are chosen: those of liu2024.py.
 Optimum of the model: `kktalloc.solve_minmax`. Its closed forms are exact, so there is no gap; what a single ratio
 costs against a ratio for each user is the second line.
 
+Found: own method 0.54013, optimum 0.54013, 0.00 % apart; 0.16 ms and 0.23 ms.
+
 Run: python examples/papers/tt_prune.py
 """
 

@@ -16,6 +16,8 @@ Chosen freely: eight local iterations, 0.5 s, channels of comparison.py.
 Optimum: `kktalloc.least_cost` with seconds that cost nothing: times, clocks, powers and bands at once, one convex
 problem.
 
+Found: own method 0.0039481, optimum 0.0038468, 2.63 % apart; 23 ms and 150 ms.
+
 Run: python examples/papers/yang2021.py
 """
 
