@@ -51,6 +51,7 @@ def scheme_rows(report: Report) -> list[list[str]]:
 
 
 _SETS = {"digits": "Digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "writers": "Writers"}
+_CNN = {"digits": "CNN, digits", "fashion_mnist": "CNN, Fashion"}
 
 
 def _mean_or_reached(time: list[float | None]) -> str:
@@ -65,7 +66,7 @@ def plan(results: Results) -> str:
     """The planner's study: time to the tuned unpruned accuracy on each data set, by kind of mean."""
     rows = []
     studies = [(_SETS[name], report, "") for name, report in results.adaptive.items()]
-    studies += [(f"{_SETS[name]}, CNN", report, "-chosen") for name, report in results.cnn.items()]
+    studies += [(_CNN[name], report, "-chosen") for name, report in results.cnn.items()]
     for title, report, kind in studies:
         row = [title]
         for family in ("joint-fill", "joint-covered"):
