@@ -132,3 +132,18 @@ def test_facts_that_are_trusted() -> None:
         assert f"| `given(...)` in `_{name}.py` | {count} facts |" in text, name
     calls = (Path(kktalloc.proof.__file__).parent / "ready.py").read_text(encoding="utf-8").count("theory.given(")
     assert f"| `given(...)` in `ready.py` | {calls} calls |" in text
+
+
+def test_steps_that_the_theory_page_names() -> None:
+    """Names of the table on the clock, one to a semicolon, and those in italics of the section on prices."""
+    page = (DOCS / "theory.md").read_text(encoding="utf-8")
+    clock, priced = ({step.name for step in theories()[key].steps} for key in ("clock", "priced"))
+    section = page.split("## A clock and electronics\n")[1].split("\n## ")[0]
+    rows = [line.split(" | ")[1].rstrip(" |") for line in section.splitlines() if line.startswith("| ")][1:]
+    named = {name.strip() for row in rows for name in row.split(";")}
+    assert named <= clock, named - clock
+    assert {name for name in clock if name.startswith("B ") or " to " in name} <= named
+    section = " ".join(page.split('Steps of theory "priced":')[1].split("\n## ")[0].split())
+    italics = set(section.split("*")[1::2])
+    assert len(italics) == 9
+    assert italics <= priced, italics - priced
