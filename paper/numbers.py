@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from validation.adaptive.page import NEEDED
+from validation.adaptive.page import MARGINS, NEEDED
 from validation.bound import counterexample, hypotheses_page
 from validation.measures import MARGIN, WINDOW
 from validation.ordering.page import correlation
@@ -387,20 +387,21 @@ def entry(report: Report, family: str) -> Report:
 def _plan(macros: Macros, reports: dict[str, Report]) -> None:
     """What the planner's study says over all data sets; its table has each."""
 
-    def span(family: str, column: str = "tuned") -> str:
+    def span(family: str, column: str = "wide") -> str:
         skewed = [report for name, report in reports.items() if name != "writers"]
         means = [complete({"per_seed": entry(report, family)[column]}).mean() for report in skewed]
         return between(fixed(min(means)), fixed(max(means)))
 
-    writers = entry(reports["writers"], "joint-covered")["tuned"]
+    writers = entry(reports["writers"], "joint-covered-chosen")["wide"]
 
-    paper = [value for report in reports.values() for value in entry(report, "paper-covered-zeroed")["tuned"]]
+    paper = [value for report in reports.values() for value in entry(report, "paper-covered-zeroed")["wide"]]
     macros.update("Plan", {
         "Needed": fixed(NEEDED["tuned"]),
-        "FillSpan": span("joint-fill"),
-        "CoveredSpan": span("joint-covered"),
-        "FloorSpan": span("joint-fill", "floor"),
-        "CommonSpan": span("common-covered"),
+        "MarginPp": f"{100 * MARGINS[1]:g}",
+        "FillSpan": span("joint-fill-chosen"),
+        "CoveredSpan": span("joint-covered-chosen"),
+        "FloorSpan": span("joint-fill-chosen", "floor"),
+        "CommonSpan": span("common-covered-chosen"),
         "WritersReached": of_seeds(np.array([value is not None for value in writers])),
         "PaperSeeds": of_seeds(np.array([value is not None for value in paper])),
     })  # fmt: skip

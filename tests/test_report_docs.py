@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from validation.adaptive.tuned import CHOSEN, CNN, CNN_CHOSEN
+from validation.adaptive.tuned import BEST, CNN, CNN_CHOSEN, chosen
 from validation.config import STUDIES, to_dict
 from validation.drives.tuned import TUNING
 from validation.measures import mean_interval
@@ -52,7 +52,12 @@ def _in_words(count: int) -> str:
     return ("none", "one", "two", "three")[count]
 
 
-SETS = {"digits": "digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "writers": "digits by ten writers"}
+SETS = {
+    "digits": "digits",
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "writers": "digits in ten synthetic hands",
+}
 
 
 def _entry(report: dict[str, Any], family: str) -> dict[str, Any]:
@@ -69,19 +74,26 @@ def _share(values: list[float | None], most: float = 30.0) -> str:
     return f"{np.mean(np.array(values, dtype=float)):.0f} ({low:.0f} to {high:.0f}); {good} of {len(values)}"
 
 
+FILL, COVERED = "joint-fill-chosen", "joint-covered-chosen"
+
+
 def planned_rows() -> list[str]:
-    """The table of the planner's study, as the page has it."""
+    """The tables of the planner's study, as the page has them: half a point below the target, and one."""
     rows = []
     for name, title in SETS.items():
         report = _report(f"adaptive-{name}")
-        covered, fill = _entry(report, "joint-covered"), _entry(report, "joint-fill")
+        entries = [_entry(report, family) for family in (COVERED, FILL, "common-covered-chosen", "common-fill-chosen",
+                                                         "paper-covered-zeroed")]  # fmt: skip
+        covered = entries[0]
         seeds = re.findall(r"seeds (\d+).*?(\d+)$", report["where"])[0]
-        common, paper = (_share(_entry(report, family)["tuned"]).partition(";")[0]
-                         for family in ("common-covered", "paper-covered-zeroed"))  # fmt: skip
+        planned = " | ".join(_share(of["tuned"]) for of in entries[:2])
+        others = " | ".join(_share(of["tuned"]).partition(";")[0] for of in entries[2:])
         rows.append(
-            f"| {title}, {seeds[0]} to {seeds[1]} | {_share(covered['tuned'])} | {_share(fill['tuned'])} | {common} | "
-            f"{paper} | {np.mean(covered['floor']):.0f} | {covered['reference'].removeprefix('unpruned-rate')} |"
+            f"| {title}, {seeds[0]} to {seeds[1]} | {planned} | {others} | {np.mean(covered['floor']):.0f} | "
+            f"{covered['reference'].removeprefix('unpruned-rate')} |"
         )
+        shares = [_share(of["wide"]) for of in entries]
+        rows.append(f"| {title} | " + " | ".join([*shares[:2], *(s.partition(";")[0] for s in shares[2:])]) + " |")
     return rows
 
 
@@ -90,24 +102,25 @@ def verdict_rows() -> list[str]:
     digits, report = _report("adaptive-digits"), _report("difference")
     rows = []
     for family, what in (
-        ("joint-covered", "Sparse uploads as planned, covered means, digits: share of tuned unpruned training's time"),
-        ("joint-fill", "The same with the step controlled"),
+        (COVERED, "Rounds as planned, covered means, digits: share of tuned unpruned training's time"),
+        (FILL, "The same with the step controlled"),
     ):
-        values = _entry(digits, family)["tuned"]
+        values = _entry(digits, family)["wide"]
         low, high = mean_interval(values) or (np.nan, np.nan)
         rows.append(f"| {what} | {np.mean(values):.0f} % | {low:.0f} to {high:.0f} % |")
     (upper,) = [claim["measured"] for claim in report["claims"] if claim["id"] == "upper-half"]
     low, high = upper["interval_95"]
     rows.append(
-        "| Own ratios ahead of the best common one where phones are unlike, accuracy averaged over time | "
+        "| Own ratios ahead of the common one of the same planner where phones are unlike, accuracy averaged over time "
+        "| "
         f"{upper['mean']:.2f} points | {low:.2f} to {high:.2f} |"
     )
     return rows
 
 
-def test_planned_sparse_uploads() -> None:
+def test_planned_rounds() -> None:
     _says(*verdict_rows(), *planned_rows())
-    untuned = {name: _entry(_report(f"adaptive-{name}"), "joint-covered")["untuned"] for name in SETS}
+    untuned = {name: _entry(_report(f"adaptive-{name}"), COVERED)["untuned"] for name in SETS}
     _says("against the untuned one: " + ", ".join(f"{_share(untuned[n], 20.0)} ({t})" for n, t in SETS.items()))
 
 
@@ -210,7 +223,7 @@ BASELINES = {
 
 
 def baseline_rows() -> list[str]:
-    """The table of baselines by kind of round."""
+    """The table of baselines by kind of round, each within a point of the target."""
     report = _report("baselines")
     rows = []
     for scheme, title in BASELINES.items():
@@ -219,12 +232,15 @@ def baseline_rows() -> list[str]:
             family = f"{scheme}-fill" + ("" if kind == "sparse" else f"-{kind}")
             cells.append(
                 "planned, below"
-                if (scheme, kind) == ("joint", "sparse")
-                else _share(_entry(report, family)["tuned"]).partition(";")[0]
+                if (scheme, kind) in (("joint", "sparse"), ("common", "sparse"))
+                else _share(_entry(report, family)["wide"]).partition(";")[0]
             )
         rows.append(f"| {' | '.join(cells)} |")
-    planned = _entry(report, "joint-fill")["tuned"]
-    rows.append(f"| as the planner runs them | | | {_share(planned).partition(';')[0]} |")
+    for title, family in (
+        ("as the planner runs them", FILL),
+        ("one common ratio, planned alike", "common-fill-chosen"),
+    ):
+        rows.append(f"| {title} | | | {_share(_entry(report, family)['wide']).partition(';')[0]} |")
     return rows
 
 
@@ -327,25 +343,34 @@ def test_the_order_of_allocations() -> None:
 
 def test_every_baseline_with_every_kind_of_round() -> None:
     _says(*baseline_rows())
-    report = _report("baselines")
-    planned, fixed = (np.mean(_entry(report, family)["tuned"]) for family in ("joint-fill", "fixed-fill"))
-    assert planned == pytest.approx(fixed, abs=1.0)
-    others = [of["tuned"] for name, of in report["entries"].items()
-              if not name.startswith(("joint-fill-rate", "fixed-fill-rate", "unpruned"))]  # fmt: skip
-    assert planned < min(np.mean([np.inf if value is None else value for value in each]) for each in others)
-    _says(
-        "No scheme is ahead of the planner on the mean by more than these seeds can tell. One that always prunes 0.9, "
-        "which was set at the knee of the error curves beforehand, is as quick in these cells"
-    )
+    entries = {name: of["wide"] for name, of in _report("baselines")["entries"].items()}
+    planned = np.mean(_entry(_report("baselines"), FILL)["wide"])
+    others = [entry.name for entry in BEST]
+    worse = {name: np.mean([np.inf if value is None else value for value in entries[name]]) for name in others}
+    assert planned < min(worse.values())
+    assert min(worse, key=lambda name: worse[name]).startswith("fixed-fill-rate")
+    _says("The planner is ahead of every scheme that takes one setting for all rounds. Next is to prune 0.9 always")
+
+
+def test_what_is_said_of_the_table() -> None:
+    wide = {name: {family: np.mean(_entry(_report(f"adaptive-{name}"), family)["wide"])
+                   for family in (FILL, "common-fill-chosen")} for name in SETS}  # fmt: skip
+    gap = {name: round(of["common-fill-chosen"]) - round(of[FILL]) for name, of in wide.items()}
+    assert gap == {"digits": 4, "mnist": -3, "fashion_mnist": 7, "writers": -1}
+    _says("With means over all it takes 4 and 7 points longer on digits and Fashion-MNIST, and 1 to 3 points less on")
+    for name in ("mnist", "fashion_mnist"):
+        of = _entry(_report(f"adaptive-{name}"), FILL)
+        assert max(of["tuned"]) <= 30.0
+        assert max(t / f for t, f in zip(of["tuned"], of["floor"], strict=True)) <= 1.5
+    paper = [np.mean(_entry(_report(f"adaptive-{name}"), "paper-covered-zeroed")["tuned"]) for name in list(SETS)[:3]]
+    _says(f"{min(paper):.0f} to {max(paper):.0f} % of unpruned training's time, where it gets there in its 90 rounds")
 
 
 @pytest.mark.parametrize("dataset", SETS)
 def test_rates_are_those_that_tuning_chose(dataset: str) -> None:
-    chosen = _report(f"tuning-{dataset}")["chosen"]
-    unpruned, fill, covered = CHOSEN[dataset]  # type: ignore[index]
-    assert chosen["unpruned"] == f"unpruned-rate{unpruned:g}"
-    assert chosen["joint-fill"] == f"joint-fill-rate{fill:g}"
-    assert chosen["joint-covered"] == f"joint-covered-rate{covered:g}"
+    found = _report(f"tuning-{dataset}")["chosen"]
+    taken = (*chosen(dataset), *(BEST if dataset == "digits" else ()))  # type: ignore[arg-type]
+    assert found == {entry.family: entry.name for entry in taken}
 
 
 def cnn_rows() -> list[str]:

@@ -13,7 +13,7 @@ from fltrain.adapt import AdaptivePlanner
 from validation.adaptive import page
 from validation.adaptive.planners import CommonPlanner, of_phones
 from validation.adaptive.study import MODULES, Entry, cases, run_config
-from validation.adaptive.tuned import CHOSEN, CNN, PLANNED, SEEDS, TUNING_SEEDS, baselines, reported, tuning
+from validation.adaptive.tuned import BEST, CNN, RATES, SEEDS, TUNING_SEEDS, baselines, chosen, reported, tuning
 from validation.cases import Finished, run_cases
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "writers")
@@ -71,14 +71,23 @@ def test_seeds_are_fresh_and_no_two_data_sets_share_a_cell() -> None:
     assert not own & set.union(*shown)
     of_each = [{entry.kind for entry in baselines().entries if entry.scheme == scheme}
                for scheme in ("joint", "common", "equal", "pruning_only", "fixed")]  # fmt: skip
-    assert all(kinds == {"zeroed", "frozen", "sparse"} for kinds in of_each)
-    assert set(TUNING_SEEDS) == set(SEEDS) == set(CHOSEN) == set(DATASETS)
+    assert all({"zeroed", "frozen"} < kinds <= {"zeroed", "frozen", "sparse", "chosen"} for kinds in of_each)
+    assert set(TUNING_SEEDS) == set(SEEDS) == set(RATES) == set(DATASETS)
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_every_study_trains_more_personal_than_pruned_steps(dataset: str) -> None:
     assert reported(dataset).personal_steps > 5  # type: ignore[arg-type]
-    assert len({entry.name for entry in PLANNED}) == len(PLANNED)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_of_every_family_that_is_tuned_one_setting_is_reported(dataset: str) -> None:
+    tried = tuning(dataset).entries  # type: ignore[arg-type]
+    assert len({entry.name for entry in tried}) == len(tried)
+    taken = [*chosen(dataset), *(BEST if dataset == "digits" else ())]  # type: ignore[arg-type]
+    assert sorted(entry.family for entry in taken) == sorted({entry.family for entry in tried})
+    assert set(taken) <= set(tried)
+    assert {entry.family for entry in tried if entry.scheme == "unpruned"} == {"unpruned"}
 
 
 def test_times_to_a_target() -> None:

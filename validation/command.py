@@ -25,7 +25,7 @@ CASE_STUDIES = {
 OTHERS = ("ordering", "adaptive", "baselines", "tuning", "difference", "kinds", "harder", "drives", "drives-tuning")
 """Studies with options of their own."""
 WRITERS = "writers"
-"""scikit-learn's digits by ten writers, of the planner's study alone."""
+"""scikit-learn's digits, each device's in a synthetic hand of its own, of the planner's study alone."""
 
 
 def parser() -> argparse.ArgumentParser:

@@ -29,7 +29,7 @@ TITLES = {
     "fashion_mnist": "Fashion-MNIST",
     "mnist": "MNIST",
     "cifar10": "CIFAR-10",
-    "writers": "Digits by ten writers",
+    "writers": "Digits in ten synthetic hands",
 }
 """Names of data sets in print."""
 

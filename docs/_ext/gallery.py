@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 from pathlib import Path
 
 from sphinx.application import Sphinx
+
+from validation.measures import mean_interval
 
 
 def _draw(app: Sphinx) -> None:
@@ -24,13 +27,13 @@ def _draw(app: Sphinx) -> None:
 
 def headline(results: Path) -> dict[str, str]:
     """The start page's number, from the results file of the planner's study."""
-    claims = json.loads((results / "adaptive-digits.json").read_text(encoding="utf-8"))["claims"]
-    tuned = [c["measured"] for c in claims if "mean over all" in c["statement"] and "the tuned" in c["statement"]]
-    low, high = tuned[0]["interval_95"]
+    entries = json.loads((results / "adaptive-digits.json").read_text(encoding="utf-8"))["entries"]
+    (shares,) = [of["wide"] for name, of in entries.items() if name.startswith("joint-fill-chosen-rate")]
+    low, high = mean_interval(shares) or (math.nan, math.nan)
     return {
-        "time_share": f"{tuned[0]['mean']:.0f} %",
+        "time_share": f"{sum(shares) / len(shares):.0f} %",
         "interval": f"{low:.0f} to {high:.0f} %",
-        "seeds": str(len(tuned[0]["per_seed"])),
+        "seeds": str(len(shares)),
     }
 
 

@@ -64,12 +64,19 @@ def times(runs: Runs, target: dict[int, float]) -> dict[str, dict[int, float | N
 def quickest(runs: Runs, target: dict[int, float], names: list[str]) -> str:
     """The entry with the least time to the target, on the mean over seeds of its time over the least of `names`.
 
-    One that never gets there counts as if it did at its end.
+    One that never gets there counts as if it did at the end of the longest run of that seed; where none ever does the
+    best accuracy at the end decides.
     """
     took = times(runs, target)
-    charged = {n: {s: took[n][s] or float(run["time_s"][-1]) for s, run in runs[n].items()} for n in names}
+    longest = {seed: max(of[seed]["time_s"][-1] for of in runs.values() if seed in of) for seed in runs[names[0]]}
+    charged = {n: {s: took[n][s] or float(longest[s]) for s in runs[n]} for n in names}
     least = {seed: min(of[seed] for of in charged.values()) for seed in charged[names[0]]}
-    return min(names, key=lambda n: float(np.mean([t / least[seed] for seed, t in charged[n].items()])))
+
+    def cost(name: str) -> tuple[float, float]:
+        ends = [float(smooth(run["accuracy"])[-1]) for run in runs[name].values()]
+        return float(np.mean([t / least[seed] for seed, t in charged[name].items()])), -float(np.mean(ends))
+
+    return min(names, key=cost)
 
 
 def measured(finished: Finished) -> dict[str, dict[str, Any]]:
@@ -135,8 +142,9 @@ def _page(finished: Finished) -> Page:
         )
     claims += [_reached(name, found[name], "untuned", floor) for name in joint if found[name]["untuned"]]
     for name in joint:
-        rival = name.replace("joint", "common")
-        if rival in found:
+        family = name.replace("joint", "common").partition("-rate")[0]
+        rival = next((other for other in found if other.startswith(f"{family}-rate")), None)
+        if rival is not None:
             gap = tuple(
                 None if mine is None or other is None else mine - other
                 for mine, other in zip(found[name]["tuned"], found[rival]["tuned"], strict=True)
@@ -148,7 +156,7 @@ def _page(finished: Finished) -> Page:
                     1,
                     "per cent of the tuned unpruned scheme's time, own ratios minus common ratio",
                     verdict(Spread(gap), lambda v: v < 0),
-                    "Negative: sooner. Same kind of round, same step, band and power solved for both.",
+                    f"Negative: sooner than {rival}. Each has its own tuned rate; band and power are solved for both.",
                     id=f"{name}-against-common",
                 )
             )
