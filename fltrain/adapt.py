@@ -20,7 +20,7 @@ import kktalloc as ka
 from fltrain._fields import one_of, real_number, whole_number
 from fltrain.accounting import Workload, mask_keep
 from fltrain.config import UpdateKind
-from fltrain.curve import ERROR_RATIOS, Changes
+from fltrain.curve import ERROR_RATIOS, FROZEN_POWER, Changes
 from fltrain.plan import RoundPlan
 from kktalloc._problem.shown import Rows, Shown, table
 from kktalloc.plan import most_progress
@@ -37,9 +37,6 @@ Progress = Literal["total", "each"]
 Build = Callable[[int, NDArray[np.int64], Workload], tuple[ka.Cell, ka.Devices]]
 """Makes cell and devices of a round's number, the numbers (S,) of the devices that are asked, and their workload. The
 devices come in this order; deadline and weights are replaced by the planner's."""
-FROZEN_POWER = 0.5
-"""What a frozen round loses is about what a sparse upload would lose to this power, both as shares of the squared
-change: 0.53 to 0.59 on perceptrons with one probe step and five pruned ones (``python -m validation.kinds.frozen``)."""
 _UNPRUNED = "unpruned"
 _FOREVER_S = 1e9
 _Built = Callable[[Workload], tuple[ka.Cell, ka.Devices]]

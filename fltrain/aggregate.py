@@ -11,7 +11,7 @@ from fltrain.config import Averaging
 
 
 class CoverageMean:
-    """Each coordinate moves by a mean of the devices' changes (theory section 1, step 4).
+    """Each coordinate moves by a mean of the devices' changes.
 
     With ``covered`` and rate 1 it becomes the weighted mean over the devices that kept it. With ``fill`` the mean is
     over all devices of the round, and one that dropped the coordinate did not move it.

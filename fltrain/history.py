@@ -31,11 +31,13 @@ COLUMNS = {
     "train_loss": "aggregation-weighted mean training loss over the pruned steps of accepted devices; null if none",
     "mean_pruning_ratio": "aggregation-weighted mean pruning ratio of participating devices; null if none",
     "pruning_ratio_per_device": "planned ratio (K); 0 for devices that do not participate",
-    "update": "kind of the round: zeroed, frozen or sparse",
+    "update": "kind of the round: zeroed, frozen or sparse; unpruned where no device that took part was to prune",
     "pruning_error_sq": "sum over accepted devices of alpha_k times what the mask took away: ||u - m_k u||^2 in zeroed "
     "rounds (the bound's sum of alpha_k rho_k D^2), the squared norm of the unsent change in sparse ones, 0 in frozen "
     "ones; null if none",
-    "change_sq_per_device": "squared norm of the change of the global part that each device reported (K), null: none",
+    "change_sq_per_device": "squared norm of the change of the global part that each device reported (K), null: none; "
+    "who was pruned in a frozen round reports the change that training all weights would have made, an estimate from "
+    "the change of those that it kept",
     "error_curve": "share of all reported squared change that pruning by each of fltrain.ERROR_RATIOS would lose; null "
     "if none was reported",
     "global_norm_sq": "||u||^2 of the broadcast global part",

@@ -1,4 +1,4 @@
-"""One round on one device (theory section 1, steps 1 to 3)."""
+"""One round on one device: personal steps, then what the kind of round makes of the global ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fltrain._random import seeded
 from fltrain.accounting import HEADER_BITS, VALUE_BITS, mask_bits
 from fltrain.chain import Update
 from fltrain.config import Sampling, TrainConfig, UpdateKind
-from fltrain.curve import REPORT_BITS, ChangeReport, report_change
+from fltrain.curve import REPORT_BITS, ChangeReport, report_change, report_frozen
 from fltrain.masks import keep_mask
 from fltrain.partition import DeviceData
 from fltrain.replica import Replica
@@ -159,6 +159,8 @@ def _masked_round(
     if mask is None and config.reports:
         report = report_change(values - u)
     if mask is not None and config.update == "frozen":
+        if report is not None:
+            report = report_frozen(report, values - u, mask, config.pruned_steps / max(config.probe_steps, 1))
         values = _kept(values, mask)  # what was dropped has not moved, so is finite
     coded = replica.units.droppable(kept_units) if replica.units and kept_units else None
     bits = sent_bits(u.numel(), mask, coded, report)

@@ -285,7 +285,7 @@ def _one_round(
         if jobs
         else None,
         "pruning_ratio_per_device": plan.pruning_ratio.tolist(),
-        "update": kind,
+        "update": kind if plan.pruning_ratio[arrives].any() else "unpruned",
         "pruning_error_sq": pruning_error_sq if weight else None,
         "change_sq_per_device": [changes[k].change_sq if k in changes else None for k in range(len(workload.weight))],
         "error_curve": None if error_curve is None else error_curve.tolist(),

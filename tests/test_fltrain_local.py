@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 import fltrain as ft
+from fltrain.curve import report_frozen
 from fltrain.local import Upload, device_round, draw_batches, evaluate
 from fltrain.masks import keep_mask
 from fltrain.replica import Replica
@@ -288,3 +289,21 @@ def test_the_fast_path_is_the_reference_path(
     assert (fast.mask is None) == (slow.mask is None)
     if fast.mask is not None and update != "sparse":
         assert torch.equal(fast.mask, slow.mask)
+
+
+@pytest.mark.parametrize("pruned_steps", [5, 20])
+def test_frozen_rounds_report_the_same_thing_pruned_or_not(pruned_steps: int) -> None:
+    data = ft.load_digits()
+    held = ft.partition(data, 4, "shards", 0, classes_per_device=2)
+    split = ft.Split(ft.build_model("mlp", data, seed=0), ("head",))
+    config = ft.TrainConfig(update="frozen", personal_steps=6, pruned_steps=pruned_steps)
+    for device, share in enumerate(held):
+        whole = run(split, share, config, 0.0, device).report
+        assert whole is not None
+        for rho, most in ((0.5, 1.1), (0.9, 1.6), (0.97, 2.5)):
+            report = run(split, share, config, rho, device).report
+            assert report is not None
+            assert whole.change_sq / 1.3 < report.change_sq < most * whole.change_sq
+    # Of nothing kept the probe is all that is known: its square, by the square of the number of steps.
+    nothing = report_frozen(whole, torch.zeros(10), torch.zeros(10, dtype=torch.bool), float(pruned_steps))
+    assert nothing.change_sq == pruned_steps**2 * whole.change_sq

@@ -95,7 +95,7 @@ def test_rounds_clocks_and_energies() -> None:
 def test_who_took_part() -> None:
     assert [r["participants"] for r in HISTORY.records] == [4, 3, 0]
     assert [r["left_out"] for r in HISTORY.records] == [[1], [], []]
-    assert [r["update"] for r in HISTORY.records] == ["zeroed"] * 3
+    assert [r["update"] for r in HISTORY.records] == ["zeroed", "zeroed", "unpruned"]
     assert [[job.device for job in jobs] for jobs in ENGINE.jobs] == [[0, 1, 2, 3], [0, 1, 2], []]
     assert [job.pruning_ratio for job in ENGINE.jobs[0]] == RATIO
 

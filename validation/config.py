@@ -79,7 +79,7 @@ class Training:
     rounds: int = 100
     """Rounds of the unpruned reference; their simulated time is the budget from which the others get theirs."""
     personal_steps: int = 5
-    """Larger than the other two: the LocalAlt schedule."""
+    """On the personal part; studies of sparse uploads take six, more than the pruned ones, as LocalAlt does."""
     probe_steps: int = 1
     pruned_steps: int = 5
     batch_size: int = 32

@@ -106,7 +106,7 @@ def joint(
     *,
     pruning_error: ka.PruningError | None = None,
 ) -> Allocation:
-    """Pruning, bandwidth and power of all devices by the exact solution (theory, section 4)."""
+    """Pruning, bandwidth and power of all devices by the exact solution."""
     limit = radio.pruning_ratio_max
     least = _possible(_least_s(radio, phones, need, limit), radio, limit)
     deadline, late = _round_deadline(deadline_s, least, _least_s(radio, phones, need, 0.0))
