@@ -76,7 +76,7 @@ def report_frozen(probed: ChangeReport, kept: torch.Tensor, mask: torch.Tensor, 
 
     The probe is shorter than the training, and of the training only the change `kept` (n,) of the weights in `mask`
     (n,) is known. All weights would have changed by about its square over the share that the mask keeps, so that
-    devices that prune and those that do not report the same thing: 0.8 to 2.3 times what the same device reports
+    devices that prune and those that do not report the same thing: 0.65 to 2.3 times what the same device reports
     unpruned, at ratios up to 0.97, where the probe's square by steps was 0.6 to 80 times that
     (``pytest tests/test_fltrain_local.py``). Of nothing kept it is all that is known: `steps_ratio` is that of training
     over probe.

@@ -303,7 +303,7 @@ def test_frozen_rounds_report_the_same_thing_pruned_or_not(pruned_steps: int) ->
         for rho, most in ((0.5, 1.1), (0.9, 1.6), (0.97, 2.5)):
             report = run(split, share, config, rho, device).report
             assert report is not None
-            assert whole.change_sq / 1.3 < report.change_sq < most * whole.change_sq
+            assert 0.5 * whole.change_sq < report.change_sq < most * whole.change_sq
     # Of nothing kept the probe is all that is known: its square, by the square of the number of steps.
     nothing = report_frozen(whole, torch.zeros(10), torch.zeros(10, dtype=torch.bool), float(pruned_steps))
     assert nothing.change_sq == pruned_steps**2 * whole.change_sq
