@@ -87,7 +87,7 @@ RATES: dict[Dataset, tuple[float, float, float, float, float, float]] = {
     "writers": (6.0, 4.0, 6.0, 3.0, 2.0, 1.5),
 }
 """What `tuning` chose for each of `FAMILIES`: unpruned training, the planner and the common ratio with means over all
-and with covered means, and the seed paper's scheme."""
+and with covered means, and the scheme of Liu et al.."""
 
 
 def chosen(dataset: Dataset) -> tuple[Entry, ...]:
