@@ -72,8 +72,13 @@ def cheapest(form: Clocked, q: FloatArray, price: FloatArray, worth: FloatArray)
     fast = np.where(works, form.fast, form.slow)
     kappa = np.where(works, (form.heat0 + form.heat1) / (form.work0 + form.work1), 0.0)
 
-    def upload(t: FloatArray, poor: bool | None = None, hurried: bool | None = None) -> _Upload:
-        """At the corners of its limit the side is told: budget or peak, clock above its lower end or at it."""
+    def upload(
+        t: FloatArray, poor: bool | None = None, hurried: bool | None = None, within: float = ON_LIMIT
+    ) -> _Upload:
+        """At the corners of its limit the side is told: budget or peak, clock above its lower end or at it.
+
+        `within` is by how much the own bandwidth may be too little.
+        """
         s = np.where(w > 0.0, np.clip(w / (1.0 - t), form.slow, fast), form.slow)
         moving = s > form.slow * (1.0 + ON_LIMIT) if hurried is None else np.full(s.shape, hurried)
         clock = np.where(moving, 2.0 * kappa * s**3, 0.0)
@@ -93,7 +98,7 @@ def cheapest(form: Clocked, q: FloatArray, price: FloatArray, worth: FloatArray)
         gain, loss = lam * (b + per_joule * along) / t, worth * (along + form.circuit + clock)
         steep = (loss - gain) / (np.abs(gain) + np.abs(loss))
         sends = (left > 0.0) & (form.snr * limit > L)
-        served = sends & (wide <= hard * (1.0 + ON_LIMIT))
+        served = sends & (wide <= hard * (1.0 + within))
         # Towards what serves: more energy, or else less of the bandwidth that the most energy takes.
         longer = np.where(sends, b + per_joule * rise > 0.0, ~by_energy)
         aim = np.where(longer, -np.inf, np.inf)
@@ -119,7 +124,7 @@ def cheapest(form: Clocked, q: FloatArray, price: FloatArray, worth: FloatArray)
 
     # Without electronics and with a clock that stands still a longer upload takes less of everything.
     t = longest if (form.circuit == 0.0).all() and (fast == form.slow).all() else best_length()
-    at = upload(t)
+    at = upload(t, within=2.0 * ON_LIMIT)  # the shortest that serves is found from below
     per_joule = form.snr * np.exp(-at.y) / phi(at.y)
     full = at.at_energy | at.at_peak
     own = np.where(full, lam, np.maximum(lam, worth * t / per_joule))  # at its own limit it would pay more for a Hz
