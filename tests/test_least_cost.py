@@ -324,3 +324,26 @@ def test_any_prices_give_a_lower_bound() -> None:
             rest = per_s - bound.second.sum()
             lower = bound.value.sum() - price * 5e6 + min(rest, 0.0) * 2.0
             assert lower <= float(least.cost) * (1 + 1e-12)
+
+
+def test_where_an_ulp_of_the_round_is_worth_more_than_the_tolerance() -> None:
+    """The first device is next to the wideband limit: what it would pay for a second is known to 1e-9 of it at best."""
+    devices = ka.Devices(
+        channel_gain=[4.025635875004844e-17, 1.492065145243705e-08],
+        tx_power_max_w=[0.00024073677834218, 0.00624865413302421],
+        payload_bits=[0.1996185066130907, 8854684522.083059],
+        pruned_compute_s=[3.1536608714636327, 0.0],
+        overhead_bits=[0.0, 1320421034.5286422],
+        energy_budget_j=[0.00072733140945696, 0.0148582658555864],
+        pruned_compute_j=[9.7979049615413963e-07, 2.3726023977347603e-05],
+        fixed_energy_j=[2.2656412663473056e-05, 0.0050025396408766194],
+        pa_efficiency=[0.4041991039030736, 1.0],
+        pruning_ratio_max=[0.6719412353936308, 0.05007022539865272],
+    )
+    problem = ka.Problem(ka.Cell(9.394210505337097e09, 4e-21, 1.1088413387958278), devices)
+    answer = ka.least_cost(problem, time_weight=0.05611669143644135)
+    assert float(answer.certificate.duality_gap) <= 1e-10
+    # The bound that was made tighter still tells a worse round.
+    longer = replace(answer, deadline_s=answer.deadline_s * (1.0 + 1e-7))
+    assert not longer.certificate.ok
+    assert not replace(answer, bandwidth_price_per_hz=answer.bandwidth_price_per_hz * 1.001).certificate.ok

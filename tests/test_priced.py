@@ -275,6 +275,23 @@ def test_a_shared_budget_of_next_to_nothing(limits: dict[str, object]) -> None:
     assert (np.diff(answer.objective) <= 1e-9).all()
 
 
+def test_a_budget_whose_price_tells_the_answer_to_few_digits() -> None:
+    """Nearly all that the second device spends is computing: an ulp of the price moves its upload by 1e-9."""
+    devices = ka.Devices(
+        channel_gain=[3.1343036298199053e-10, 1.656423024193338e-14],
+        tx_power_max_w=[7.306409713678785, 0.21994976925512622],
+        payload_bits=[2656663232.9326224, 1920.2500441583088],
+        pruned_compute_s=[0.1821371134956882, 0.0],
+        energy_budget_j=[0.5563798235753353, np.inf],
+        pruned_compute_j=[0.0, 0.10685680592331728],
+        weight=[0.6342361116604679, 0.3657638883395321],
+    )
+    problem = ka.Problem(ka.Cell(8.958476246284e10, 4e-21, 0.192531569912), devices)
+    answer = ka.solve_priced(problem, energy_price_per_j=[0.263366032329, 0.0], shared_energy_j=0.084871300632)
+    assert float(answer.certificate.duality_gap) <= 1e-10
+    assert not replace(answer, shared_price_per_j=answer.shared_price_per_j * (1.0 + 1e-4)).certificate.ok
+
+
 @pytest.mark.parametrize("price", [0.0, 1.0, 100.0])
 def test_own_bandwidth_limits_with_bandwidth_to_spare(price: float) -> None:
     """Each device is alone then: how much it keeps in all of its own bandwidth is a matter of one unknown."""
