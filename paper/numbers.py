@@ -473,10 +473,10 @@ def _drives(macros: Macros, report: Report) -> None:
 def _cnn(macros: Macros, reports: dict[str, Report]) -> None:
     """The convolutional network in planned rounds with covered means, and over all devices on digits."""
     covered = [entry(report, "joint-covered-chosen") for report in reports.values()]
-    for name, column in (("Covered", "tuned"), ("Floor", "floor")):
+    for name, column in (("Covered", "wide"), ("Floor", "floor")):
         means = [complete({"per_seed": of[column]}).mean() for of in covered]
         macros.add(f"Cnn{name}", between(fixed(min(means)), fixed(max(means))))
-    macros.add("CnnFill", fixed(complete({"per_seed": entry(reports["digits"], "joint-fill-chosen")["tuned"]}).mean()))
+    macros.add("CnnFill", fixed(complete({"per_seed": entry(reports["digits"], "joint-fill-chosen")["wide"]}).mean()))
 
 
 def _speed(macros: Macros, results: Results) -> None:
