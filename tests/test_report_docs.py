@@ -136,7 +136,8 @@ def ladder_text() -> str:
     assert lower["min"] < 0
     return (
         f"`difference`, digits, {len(rungs[0]['expected'])} seeds: eight cells whose phones differ in distance, speed, "
-        "data or energy, means over all devices at one server rate; own ratios and the best common ratio each choose "
+        "data or energy, means over all devices at one server rate; own ratios and the common ratio that the same "
+        "measure likes best each choose "
         f"their own deadlines. The planner expects {abs(gain[0]):.0f} to {gain[-1]:.0f} % more progress per second of "
         "own ratios. On the four cells where it expects most, own ratios are "
         f"{upper['mean']:.2f} points of accuracy averaged over time ahead (95 % interval {low:.2f} to {high:.2f}), by "

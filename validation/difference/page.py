@@ -131,7 +131,7 @@ def _page(finished: Finished) -> Page:
     ]
     claims += [
         Claim(
-            "On the upper half of the ladder own ratios are ahead of every common ratio",
+            "On the upper half of the ladder own ratios are ahead of the common ratio that the same measure likes best",
             Spread(tuple(upper_gap[nearest])),
             2,
             f"points of accuracy averaged over time, own ratios minus {nearest}",
