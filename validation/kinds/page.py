@@ -86,7 +86,7 @@ def _page(finished: Finished) -> Page:
             0,
             "% of the unpruned scheme's time to its accuracy, over all cells and seeds",
             verdict(worst, lambda v: v <= 100.0).replace("seeds", "cells and seeds"),
-            "Unpruned training at the same tuned server rate.",
+            "Unpruned training at the same server rate, which is the tuned one of both.",
             id="never-slower",
         ),
         Claim(
