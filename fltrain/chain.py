@@ -75,7 +75,7 @@ class Chain:
             Loss of each step. None: nothing was done, for compiled code does not take arguments of this kind.
         """
         seen = self._for_kernel(x, updates)
-        if seen is None or len(seen[1]) != 1 or y.dtype != torch.int64:
+        if isinstance(seen, str) or len(seen[1]) != 1 or y.dtype != torch.int64:
             return None
         losses = np.empty(len(batches), dtype=np.float32)
         samples = x.contiguous().numpy(), y.contiguous().numpy(), len(y)
@@ -85,19 +85,26 @@ class Chain:
     def outputs(self, x: torch.Tensor) -> torch.Tensor | None:
         """Outputs for all of `x`; None as above."""
         seen = self._for_kernel(x, [])
-        if seen is None:
+        if isinstance(seen, str):
             return None
         out = torch.empty(len(x), *seen[1])
         _chain.outputs(seen[0], _chain.sets(), x.contiguous().numpy(), len(x), out.numpy())
         return out.flatten(1) if self.flattened else out
 
-    def _for_kernel(self, x: torch.Tensor, updates: Sequence[Update]) -> tuple[_Layers, tuple[int, ...]] | None:
-        """The layers as `_chain` reads them, and the shape of an output; None if it cannot."""
+    def declines(self, x: torch.Tensor) -> str:
+        """Why `sgd` does nothing on samples like these; empty where it trains."""
+        seen = self._for_kernel(x, [])
+        if isinstance(seen, str):
+            return seen
+        return "" if len(seen[1]) == 1 else f"outputs have shape {seen[1]}, not one row a sample"
+
+    def _for_kernel(self, x: torch.Tensor, updates: Sequence[Update]) -> tuple[_Layers, tuple[int, ...]] | str:
+        """The layers as `_chain` reads them, and the shape of an output; else why it cannot."""
         given = {id(update.parameter): update for update in updates}
         own = [p for link in self.links for p in (link.layer.weight, link.layer.bias) if p is not None]
         masks = [update.mask for update in updates if update.mask is not None]
         if not all(_is_plain(t) for t in (x.contiguous(), *own, *masks)) or not given.keys() <= {id(p) for p in own}:
-            return None
+            return f"inputs are {x.dtype} or weights no plain float32 tensors of the model's own layers"
 
         def of(p: torch.Tensor | None) -> tuple[Any, ...]:
             assert p is not None
@@ -115,12 +122,13 @@ class Chain:
                 image, kernel, padding = shape, _pair(layer.kernel_size), _pair(layer.padding)
             outputs, inputs = layer.weight.shape[:2]
             if len(image) != 3 or image[0] != inputs:
-                return None
+                return f"a {type(layer).__name__} is asked with samples of shape {shape}"
             high, wide = (n + 2 * p for n, p in zip(image[1:], padding, strict=True))
             ends = (high - kernel[0] + 1) // link.pool, (wide - kernel[1] + 1) // link.pool
             too_large = max(inputs, outputs) * high * wide > _MOST_VALUES or layer.weight.numel() > _MOST_WEIGHTS
             if min(ends) < 1 or too_large:
-                return None
+                what = "too large" if too_large else "smaller than what passes over them"
+                return f"samples or weights of a {type(layer).__name__} are {what}: {shape}"
             sizes = inputs, outputs, *image[1:], *kernel, *padding, link.pool, link.relu
             layers.append((*sizes, of(layer.weight), of(layer.bias)))
             shape = (outputs, *ends) if isinstance(layer, nn.Conv2d) else (outputs,)
@@ -156,7 +164,7 @@ def chain_or_reason(model: nn.Module) -> Chain | str:
         elif _pools(child) and last and isinstance(last.layer, nn.Conv2d) and last.pool == 1 and not flattened:
             links[-1] = replace(last, pool=_pair(child.kernel_size)[0])
         else:
-            return f"compiled code has no {type(child).__name__} like {name}"
+            return f"compiled code has no {type(child).__name__} like {name}{_odd(child)}"
     if len({id(p) for link in links for p in link.layer.parameters()}) < 2 * len(links):
         return "layers share parameters"
     return Chain(links, flattened) if 1 <= len(links) <= _MOST_LINKS else f"the model has {len(links)} layers"
@@ -186,6 +194,25 @@ def _pools(module: nn.Module) -> TypeGuard[nn.MaxPool2d]:
         and _pair(module.padding) == (0, 0)
         and _pair(module.dilation) == (1, 1)
     )
+
+
+def _odd(module: nn.Module) -> str:
+    """The settings of a layer of a known type that compiled code does not take."""
+    plain: dict[str, Any] = {}
+    if type(module) is nn.Linear or type(module) is nn.Conv2d:
+        plain = {"stride": (1, 1), "dilation": (1, 1), "groups": 1, "padding_mode": "zeros"}
+    elif type(module) is nn.MaxPool2d:
+        plain = {"padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False}
+    odd = [f"{name}={getattr(module, name)}" for name, usual in plain.items() if getattr(module, name, usual) != usual]
+    if isinstance(getattr(module, "padding", None), str):
+        odd.append(f"padding={module.padding!r}")
+    if plain and getattr(module, "bias", plain) is None:
+        odd.append("bias=False")
+    if type(module) is nn.MaxPool2d and not odd:
+        sides = {*_pair(module.kernel_size), *_pair(module.stride)}
+        if len(sides) > 1 or max(sides) > _MOST_POOL:
+            odd = [f"kernel_size={module.kernel_size}", f"stride={module.stride}"]
+    return f" ({', '.join(odd)})" if odd else ""
 
 
 def _pair(size: Any) -> tuple[int, int]:

@@ -104,7 +104,7 @@ def train(
         identity = disk.identity(split, shares, config)
         state = disk.load(checkpoint.path, identity) or state
     save = None if checkpoint is None else _saver(checkpoint, identity, config.rounds)
-    stats = make_replica(split, config).stats
+    stats = make_replica(split, config).stats(shares[0].train_x[:1])
     _log.info("trainer: %s", "; ".join(f"{name} {how}" for name, how in stats.items()))
     with one_thread(), closing(make_engine(split, shares, config, workers)) as engine:
         try:

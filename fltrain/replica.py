@@ -56,14 +56,14 @@ class Replica:
         self.upper = Stage(parts[1], fast=True) if parts else None
         self.units = UnitMap(split) if structure == "units" else None
 
-    @property
-    def stats(self) -> dict[str, str]:
-        """How this model is trained, and why so."""
+    def stats(self, x: torch.Tensor) -> dict[str, str]:
+        """How this model is trained on samples like `x` (n, ...), and why so."""
+        why = self.whole.why_on(x)
         once = "not computed apart: no layer lies below the personal part that is sure to give the same again"
         if self.lower is not None:
             once = "computed once where personal steps use each sample often enough"
         return {
-            "steps": f"autograd: {self.whole.why}" if self.whole.why else "compiled",
+            "steps": f"autograd: {why}" if why else "compiled",
             "features": once if self.fast else "not computed apart: fast is False",
             "network": "the kept units alone in zeroed rounds" if self.units and self.fast else "whole",
         }

@@ -32,8 +32,12 @@ class Stage:
         found = chain_or_reason(module) if fast else "fast is False"
         self._chain = None if isinstance(found, str) else found
         self.why = found if isinstance(found, str) else ""
-        """Why steps are plain autograd; empty where compiled code takes them."""
+        """Why steps are plain autograd for this network; empty where compiled code may take them."""
         self._convolves = fast and any(isinstance(part, nn.Conv2d) for part in module.modules())
+
+    def why_on(self, x: torch.Tensor) -> str:
+        """The same for samples like these; empty where compiled code takes the steps."""
+        return self._chain.declines(x) if self._chain else self.why
 
     def outputs(self, x: torch.Tensor) -> torch.Tensor:
         """Outputs for all of `x`, without gradient."""

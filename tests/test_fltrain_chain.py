@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.nn import functional
 
 import fltrain as ft
 from fltrain import chain
-from fltrain.chain import Chain, Update, chain_of
+from fltrain.chain import Chain, Update, chain_of, chain_or_reason
 from fltrain.local import draw_batches
 
 pytestmark = pytest.mark.skipif(chain._chain is None, reason="installed without a C compiler")
@@ -497,3 +498,36 @@ def test_a_chain_knows_nothing_of_the_values_it_saw() -> None:
     again.sgd(some(first, "all", False), x, y, batches)
     for a, b in zip(model.parameters(), first.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("layer", "setting"),
+    [
+        (nn.Conv2d(1, 2, 3, stride=2), r"0 \(stride=\(2, 2\)\)"),
+        (nn.Conv2d(1, 2, 3, bias=False), r"0 \(bias=False\)"),
+        (nn.Conv2d(1, 2, 3, padding="same"), r"0 \(padding='same'\)"),
+        (nn.Conv2d(2, 2, 3, groups=2, bias=False), r"0 \(groups=2, bias=False\)"),
+        (nn.Linear(3, 2, bias=False), r"0 \(bias=False\)"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d((2, 3))), r"1 \(kernel_size=\(2, 3\), stride=\(2, 3\)\)"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, ceil_mode=True)), r"1 \(ceil_mode=True\)"),
+    ],
+)
+def test_the_reason_names_the_setting(layer: nn.Module, setting: str) -> None:
+    layers = layer if isinstance(layer, nn.Sequential) else [layer]
+    reason = chain_or_reason(nn.Sequential(*layers, nn.Flatten(), nn.Linear(4, 3)))
+    assert isinstance(reason, str)
+    assert re.search(rf"like {setting}$", reason)
+
+
+def test_samples_that_compiled_code_declines_are_said_in_the_statistics() -> None:
+    x, y = torch.randn(40, 3, 8), torch.randint(0, 4, (40,))
+    share = ft.DeviceData(x[:30], y[:30], x[30:], y[30:])
+    everyone = ft.RoundPlan(np.zeros(1), np.ones(1), np.ones(1), np.ones(1, dtype=bool))
+    for model, steps in (
+        (nn.Sequential(nn.Linear(8, 5), nn.ReLU(), nn.Flatten(), nn.Linear(15, 4)),
+         "autograd: a Linear is asked with samples of shape (3, 8)"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(24, 4)), "compiled"),
+    ):  # fmt: skip
+        split = ft.Split(model, ())
+        history = ft.train(split, [share], ft.TrainConfig(rounds=1), lambda t, work: everyone, progress=False)
+        assert history.stats["steps"] == steps
