@@ -68,7 +68,7 @@ def kept(grid: DirectGrid, k: int) -> list[ft.PersonalState]:
 
 
 def same(a: ft.PersonalState, b: ft.PersonalState) -> bool:
-    return all(torch.equal(x, y) for x, y in zip((a.v, *a.buffers), (b.v, *b.buffers), strict=True))
+    return all(torch.equal(x, y) for x, y in zip(a.tensors(), b.tensors(), strict=True))
 
 
 def nth_upload_of(device: int, n: int, change: Callable[[RecordDict], RecordDict | None]) -> Callable[..., Any]:
@@ -100,6 +100,40 @@ def test_messages_carry_the_in_process_run_bit_for_bit() -> None:
     assert kinds.count(MessageType.QUERY) == 3
     assert kinds.count(MessageType.TRAIN) == 9
     assert kinds.count(MessageType.EVALUATE) == 3
+
+
+@pytest.mark.parametrize("kinds", [("sparse",), ("frozen",), ("frozen", "sparse")])
+def test_kinds_of_round_reports_and_what_was_left_unsent_travel(
+    kinds: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan says the kind; the next plan hangs on what devices reported, and the next upload on what was unsent."""
+    plain = split_prune.federation
+
+    def federation(run: Any) -> Any:
+        split, shares, config = plain(run)
+        return split, shares, replace(config, update=kinds[0], error_feedback=True, averaging="fill", server_rate=1.5)
+
+    def planned(t: int, workload: ft.Workload, gain: Any = None) -> ft.RoundPlan:
+        ratio = np.full(3, 0.9)
+        if workload.changes is not None:
+            size = workload.changes.change_sq
+            ratio = 0.9 - 0.4 * size / size.max() + 0.05 * workload.changes.error[:, 8]
+        return ft.RoundPlan(ratio, np.ones(3), np.ones(3), np.ones(3, dtype=bool), kinds[t % len(kinds)])
+
+    monkeypatch.setattr(split_prune, "federation", federation)
+    monkeypatch.setattr(split_prune, "allocator", lambda run: planned)
+    grid = DirectGrid()
+    history = serve(grid)
+    split, shares, config = federation(RUN)
+    expected = ft.train(split, shares, config, planned, progress=False)
+    assert history.records == expected.records
+    assert torch.equal(history.u, expected.u)
+    assert [r["update"] for r in history.records] == [kinds[t % len(kinds)] for t in range(3)]
+    assert len({r["mean_pruning_ratio"] for r in history.records}) == 3  # the reports came
+    assert all(r["error_curve"] for r in history.records)
+    for k, state in enumerate(expected.personal):
+        assert any(same(state, other) for other in kept(grid, k))
+        assert bool(state.unsent.numel() and state.unsent.any()) == ("sparse" in kinds)
 
 
 def test_batch_norm_statistics_and_partial_participation(monkeypatch: pytest.MonkeyPatch) -> None:
