@@ -184,6 +184,10 @@ def test_a_wrong_answer_is_refused() -> None:
         replace(least, clock=1.001 * least.clock),
         replace(least, cost=0.9999 * least.cost),
         replace(least, deadline_s=1.001 * least.deadline_s),
+        replace(least, lower_bound=1.000001 * least.lower_bound),
+        replace(least, total_energy_j=0.9999 * least.total_energy_j),
+        replace(least, deadline_price_per_s=least.deadline_price_per_s + 7.0),
+        replace(least, energy_price_per_j=least.energy_price_per_j + 1.0),
     ):
         assert not wrong.certificate.ok
 

@@ -181,6 +181,8 @@ def test_a_wrong_answer_is_refused() -> None:
         replace(answer, tx_power_w=0.999 * answer.tx_power_w),
         replace(answer, shared_energy_j=0.99 * answer.shared_energy_j),
         replace(answer, objective=0.9999 * answer.objective),
+        replace(answer, lower_bound=answer.lower_bound + 1e-6),
+        replace(answer, total_energy_j=0.9999 * answer.total_energy_j),
     ):
         assert not wrong.certificate.ok
 

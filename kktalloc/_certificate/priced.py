@@ -36,11 +36,12 @@ _NO_TIME = 1e-15  # of the longest round
 @np.errstate(all="ignore")
 def judge_cost(
     problem: Problem, found: Allotment, longest_s: FloatArray, per_j: FloatArray, per_s: FloatArray,
-    per_hz: FloatArray, cost: FloatArray,
+    per_hz: FloatArray, cost: FloatArray, claims: dict[str, FloatArray],
 ) -> Certificate:  # fmt: skip
     """Whether an allocation by the deadline of `problem` takes the least ``sum per_j E + per_s T``, ``T <= longest_s``.
 
     The gap is relative to the cost and what the budgets are worth. Shapes: `per_j` ``(..., K)``, the rest ``(...)``.
+    `claims` are what the answer says besides, by its field names; they have to be what follows from the allocation.
     """
     B, T = (np.asarray(v)[..., 0] for v in (problem.cell.bandwidth_hz, problem.cell.deadline_s))
     bound, rest, lower, most_s = cost_bound(
@@ -52,7 +53,17 @@ def judge_cost(
     implied = (per_j * np.asarray(found.energy_j)).sum(axis=-1) + per_s * T
     residuals = _feasible(problem, found)
     residuals["primal_deadline"] = np.maximum((T - longest_s) / longest_s, 0.0)
+    follows = {
+        "total_energy_j": np.asarray(found.energy_j).sum(axis=-1), "lower_bound": lower,
+        "energy_price_per_j": bound.joule, "deadline_price_per_s": deadline_price(T, longest_s, rest),
+    }  # fmt: skip
+    _hold(residuals, claims, follows)
     return _verdict(residuals, cost, implied, lower, scale, per_hz)
+
+
+def deadline_price(round_s: FloatArray, longest_s: FloatArray, rest: FloatArray) -> FloatArray:
+    """Fall of the cost per second of a later deadline, 0 where the round ends before it; `rest` of `cost_bound`."""
+    return np.where(round_s < longest_s, 0.0, np.maximum(-rest, 0.0))
 
 
 @np.errstate(all="ignore")
@@ -75,16 +86,16 @@ def cost_bound(
 @np.errstate(all="ignore")
 def judge_priced(
     problem: Problem, found: Allotment, per_j: FloatArray, per_hz: FloatArray, cost: FloatArray, objective: FloatArray,
-    shared_j: FloatArray | None = None, shared_per_j: FloatArray | None = None,
+    shared_j: FloatArray, shared_per_j: FloatArray, claims: dict[str, FloatArray],
 ) -> Certificate:  # fmt: skip
-    """Whether an allocation has the least ``sum alpha e(rho) + per_j E``, within a budget of all devices if given.
+    """Whether an allocation has the least ``sum alpha e(rho) + per_j E``, within a budget of all devices.
 
-    `shared_per_j` is its price, shape ``(...)``.
+    `shared_per_j` is its price, shape ``(...)``; `claims` as for `judge_cost`.
     """
     B = np.asarray(problem.cell.bandwidth_hz)[..., 0]
-    mu = np.zeros(problem.batch_shape) if shared_per_j is None else np.asarray(shared_per_j)
+    mu = np.asarray(shared_per_j)
     bound = kept_bound(problem, found, per_hz, per_j + mu[..., None])
-    paid = np.zeros(problem.batch_shape) if shared_j is None else np.where(mu > 0.0, mu * shared_j, 0.0)
+    paid = np.where(mu > 0.0, mu * shared_j, 0.0)
     lower = bound.value.sum(axis=-1) - per_hz * B - paid
     error = problem.pruning_error
     one = np.ones(problem.shape)
@@ -95,11 +106,21 @@ def judge_priced(
     residuals = _feasible(problem, found)
     off = np.abs(np.asarray(objective) - kept) / np.maximum(kept, 1e-300)
     residuals["consistency"] = np.maximum(residuals["consistency"], np.where(kept == objective, 0.0, off))
-    if shared_j is not None:
-        total = energy.sum(axis=-1)
-        residuals["primal_shared_energy"] = np.where(total <= shared_j, 0.0, total / shared_j - 1.0)
+    total = energy.sum(axis=-1)
+    residuals["primal_shared_energy"] = np.where(total <= shared_j, 0.0, total / shared_j - 1.0)
+    _hold(residuals, claims, {"total_energy_j": total, "lower_bound": lower})
     residuals["dual"] = np.maximum(-mu, 0.0)
     return _verdict(residuals, cost, kept + (np.asarray(per_j) * energy).sum(axis=-1), lower, scale, per_hz)
+
+
+def _hold(residuals: dict[str, FloatArray], claims: dict[str, FloatArray], follows: dict[str, FloatArray]) -> None:
+    """Add to the inconsistency by how much what is claimed differs from what follows, relative to that."""
+    for name, claimed in claims.items():
+        said, due = np.asarray(claimed), follows[name]
+        off = np.abs(said - due) / np.maximum(np.abs(due), 1e-300)
+        off = np.where((said == due) | (np.isnan(said) & np.isnan(due)), 0.0, np.where(np.isnan(off), np.inf, off))
+        worst = off if off.ndim == residuals["consistency"].ndim else np.max(off, axis=-1, initial=0.0)
+        residuals["consistency"] = np.maximum(residuals["consistency"], worst)
 
 
 def _verdict(

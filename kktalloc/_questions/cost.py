@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kktalloc._certificate.certificate import Certificate
-from kktalloc._certificate.priced import cost_bound, judge_cost
+from kktalloc._certificate.priced import cost_bound, deadline_price, judge_cost
 from kktalloc._device.clocked import clocked_form
 from kktalloc._device.priced import Paid, cheapest, joules_per_heat, windows_s
 from kktalloc._device.reduced import invert
@@ -31,6 +31,7 @@ from kktalloc._questions.export import device_table, headline
 from kktalloc._questions.judgement import InfeasibleError, Judged, close
 
 SHORTEST_WAIT = -60.0  # logarithm of the time left after the longest computation, in deadlines
+_IMPLIED = ("total_energy_j", "lower_bound", "energy_price_per_j", "deadline_price_per_s")  # by the allocation
 ROUNDING = 1e-15  # of a round that ends with a computation: less might leave it no time
 
 
@@ -91,6 +92,7 @@ class LeastCost(Shown, Judged, Allotment):
         return judge_cost(
             variant(self.problem, deadline_s=taken), self, longest, self.energy_weight, self.time_weight,
             self.bandwidth_price_per_hz, self.cost,
+            {name: np.asarray(getattr(self, name)) for name in _IMPLIED},
         )  # fmt: skip
 
 
@@ -166,7 +168,7 @@ def least_cost(
     answer = LeastCost(
         **{f.name: getattr(allotment, f.name) for f in fields(Allotment)},
         problem=problem, deadline_s=taken, total_energy_j=allotment.energy_j.sum(axis=-1), cost=cost,
-        bandwidth_price_per_hz=per_hz, deadline_price_per_s=np.where(taken < longest, 0.0, np.maximum(-rest, 0.0)),
+        bandwidth_price_per_hz=per_hz, deadline_price_per_s=deadline_price(taken, longest, rest),
         energy_price_per_j=bound.joule, lower_bound=lower, energy_weight=per_j, time_weight=per_s,
         diagnosis=diagnosis,
     )  # fmt: skip

@@ -206,7 +206,7 @@ class LeastEnergy(Shown, Judged, Allotment):
             return judge_energy(self.problem, self, self.total_energy_j, *prices)
         longest, free = np.asarray(self.problem.cell.deadline_s)[..., 0], np.zeros(self.problem.batch_shape)
         each = np.ones(self.problem.shape)
-        return judge_cost(self.problem, self, longest, each, free, prices[0], self.total_energy_j)
+        return judge_cost(self.problem, self, longest, each, free, prices[0], self.total_energy_j, {})
 
 
 @speaks_arrays

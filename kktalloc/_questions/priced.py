@@ -91,6 +91,7 @@ class PricedSolution(Shown, Judged, Allotment):
         return judge_priced(
             self.problem, self, self.energy_price_per_j, self.bandwidth_price_per_hz, self.cost, self.objective,
             self.shared_energy_j, self.shared_price_per_j,
+            {"total_energy_j": self.total_energy_j, "lower_bound": self.lower_bound},
         )  # fmt: skip
 
 
