@@ -12,7 +12,7 @@ import pytest
 
 from validation.adaptive.tuned import BEST, CNN, CNN_CHOSEN, chosen
 from validation.config import STUDIES, to_dict
-from validation.drives.tuned import TUNING
+from validation.drives.tuned import CONFIG, TUNING
 from validation.measures import mean_interval
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -259,32 +259,29 @@ def drive_rows(entries: dict[str, Any]) -> list[str]:
 
 
 def drives_tried() -> dict[str, Any]:
-    """Settings tried on the tuning seed, those of the first results and of the later ones, which share a reference."""
-    first, more = _report("drives-tuning")["entries"], _report("drives-tuning-more")["entries"]
-    again = more["unpruned-rate3"]
-    assert {name: again[name] for name in first["unpruned-rate3"]} == first["unpruned-rate3"]
-    assert {of["reference"] for of in (*first.values(), *more.values())} == {"unpruned-rate3"}
-    found: dict[str, Any] = first | more
-    assert set(found) <= {entry.name for entry in TUNING.entries}
+    """Settings tried on the tuning seed."""
+    found: dict[str, Any] = _report("drives-tuning")["entries"]
+    assert {of["reference"] for of in found.values()} == {"unpruned-rate3"}
+    assert set(found) == {entry.name for entry in TUNING.entries}
     return found
 
 
 def drives_text() -> str:
-    """What the page says of settings that leave out the slowest phone, and of short rounds."""
+    """What the page says of the settings tried, of those that leave out the slowest phone, and of short rounds."""
     tried = drives_tried()
     short, few = tried["joint-covered-sparse-rate2-0.62"], tried["joint-covered-sparse-steps4and3-rate3"]
-    planned = [tried[f"joint-{name}"] for name in ("covered-sparse-rate1", "covered-sparse-rate2", "fill-sparse-rate2")]
-    best = min(of["tuned"][0] for of in tried.values() if of["tuned"][0] is not None)
-    assert best == tried["joint-fill-sparse-rate2-0.66"]["tuned"][0]
+    took = {name: of["tuned"][0] or np.inf for name, of in tried.items()}
+    best = {means: min((n for n in took if f"-{means}-" in n), key=lambda n: took[n]) for means in ("covered", "fill")}
+    assert best == {"covered": "joint-covered-sparse-rate2", "fill": "joint-fill-sparse-rate2-0.66"}
+    assert {entry.name for entry in CONFIG.entries} == {"unpruned-rate3", *best.values()}
     (worst,), (usual,) = short["worst"], tried["unpruned-rate3"]["worst"]
     return (
-        f"The best of these takes {best:.0f} %. As the planner runs them, rounds take "
-        f"{min(of['round'][0] for of in planned):.0f} % of an unpruned one, and they make about as much progress each. "
-        f"A deadline of 0.62 is shorter than the slowest phone can train: it is left out of every round "
+        f"The best takes {took[best['covered']]:.0f} % with covered means and {took[best['fill']]:.0f} % with means "
+        f"over all. A deadline of 0.62 is shorter than the slowest phone can train: it is left out of every round "
         f"({short['participants'][0]:.1f} phones take part on the mean), its head never learns, and it ends at "
-        f"{worst:.0f} % accuracy, where the worst phone of unpruned training has {usual:.0f} %. That, not error "
-        "feedback, is what costs points there. Rounds of fewer steps are half as long and need twice as many: "
-        f"{few['tuned'][0]:.0f} %."
+        f"{worst:.0f} % accuracy, where the worst phone of unpruned training has {usual:.0f} %. That, and not error "
+        "feedback, costs the points there. Frozen rounds of 0.6 leave it out alike. Rounds of fewer steps are half as "
+        f"long and need twice as many: {few['tuned'][0]:.0f} %."
     )
 
 
@@ -314,7 +311,11 @@ def drive_title(entry: str) -> str:
 
 
 def test_planned_rounds_on_drives() -> None:
-    _says(*drive_rows(drives_tried()), drives_text(), *drive_rows(_report("drives")["entries"]))
+    found = _report("drives")["entries"]
+    _says(*drive_rows(drives_tried()), drives_text(), *drive_rows(found))
+    late = found["joint-fill-sparse-rate2-0.66"]
+    assert [share > 66 for share in late["floor"]] == [value is None for value in late["tuned"]] == [False, True, False]
+    _says(f"On seed 671 the slowest phone trains for {late['floor'][1]:.0f} % of an unpruned round")
 
 
 ORDERS = {"digits": "ordering", "mnist": "ordering-mnist", "fashion_mnist": "ordering-fashion_mnist"}
