@@ -236,6 +236,20 @@ def test_who_only_computes_may_be_the_last(time_weight: float, last: dict[str, o
     assert float(least.gap) <= 1e-11 * float(least.cost)
 
 
+@pytest.mark.parametrize("kept", [1e-12, 1e-13, 1e-14])
+def test_who_keeps_next_to_nothing_rests_its_clock(kept: float) -> None:
+    """What is left of the window tells its clock to few digits: noise, not a clock that moves and has its price."""
+    devices = ka.Devices(
+        [4e-11, 2e-11, 1e-11], 0.2, 8e5, [0.05, 0.016, 0.04], pruned_compute_j=[0.02, 0.05, 0.01],
+        clock_min=[0.01, 1.9, 0.01], clock_max=4.0, pruning_ratio_max=[0.7, 1.0 - kept, 0.9],
+        bandwidth_max_hz=[np.inf, np.inf, 2e4],
+    )  # fmt: skip
+    problem = ka.Problem(ka.Cell(1e6, 4e-21, 1.0), devices)
+    for time_weight in (0.03, 0.3, 3.0):
+        least = ka.least_cost(problem, time_weight=time_weight)
+        assert abs(float(least.gap)) <= 1e-9 * float(least.cost)
+
+
 def test_bad_weights_and_binding_caps_are_named() -> None:
     problem = small_cell()
     with pytest.raises(ValueError, match=r"^time_weight = -1\.0: must be >= 0"):

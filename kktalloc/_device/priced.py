@@ -129,7 +129,9 @@ def cheapest(form: Clocked, q: FloatArray, price: FloatArray, worth: FloatArray)
     full = at.at_energy | at.at_peak
     own = np.where(full, lam, np.maximum(lam, worth * t / per_joule))  # at its own limit it would pay more for a Hz
     A = own * per_joule / t
-    moving = at.clock > form.slow * (1.0 + ON_LIMIT)
+    # Of next to no work the time left of the window tells the clock to few digits: within them it rests.
+    told = np.where(w > 0.0, 4.0 * np.finfo(np.float64).eps * at.clock**2 / w, 0.0)
+    moving = at.clock > form.slow * (1.0 + ON_LIMIT) + told
     clock = np.where(moving, 2.0 * kappa * at.clock**3, 0.0)
     # Where peak and budget bind at once both have a price.
     slack = form.energy - form.circuit * t - h * at.clock**2 - at.e
