@@ -265,11 +265,12 @@ class Clock:
         shortest = np.asarray(least_deadline(dense.problem(work, channel_gain)))
         # A hair later: at the very edge of feasibility rounding decides. Where none will do, one that is long for all
         # that could, so that what is missing is told of nobody else.
-        longest = 1e3 * np.where(np.isfinite(shortest), shortest, np.asarray(self.cell.deadline_s)).max()
+        longest = np.maximum(_FOREVER_S, 1e3 * np.max(shortest, where=np.isfinite(shortest), initial=0.0))
         later = replace(self.cell, deadline_s=np.where(np.isfinite(shortest), shortest * (1.0 + 1e-9), longest))
         return _cost(solve(replace(dense, cell=later).problem(work, channel_gain)))
 
 
+_FOREVER_S = 1e9
 # Least, whether it is excluded, and most, of every field.
 _AT_LEAST_0, _POSITIVE = (0.0, False, FINITE), (0.0, True, FINITE)
 _LIMITS = {

@@ -76,6 +76,14 @@ def test_what_cannot_be_is_named() -> None:
     poor = replace(CLOCK, phones=replace(PHONES, energy_budget_j=[np.inf, 0.05, np.inf]))
     with pytest.raises(ka.InfeasibleError, match=r"device 1 cannot .*energy.* no deadline would do$"):
         poor.unpruned(WORK, GAIN)
+
+
+@pytest.mark.parametrize("deadline_s", [1e-5, 0.05, 1.0])
+def test_who_cannot_take_part_is_named_whatever_the_deadline_that_is_not_asked_for(deadline_s: float) -> None:
+    phones = radio.Phones(flop_per_s=1e9, joule_per_flop=1e-10, tx_power_max_w=0.2)
+    clock = radio.Clock(ka.Cell(1.5e6, 4e-21, deadline_s), phones)
+    with pytest.raises(ka.InfeasibleError, match=r"^infeasible: device 2 "):
+        clock.unpruned(radio.Work(pruned_flops=6e10, payload_bits=2e6), [3e-11, 1e-11, 0.0])
     part = radio.served(PHONES, np.array([True, False, True]))
     assert np.asarray(part.flop_per_s).tolist() == [1e8, 4e8]
 
