@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kktalloc._problem.arrays import first_wrong
 from kktalloc._problem.curves import PruningError
 from kktalloc._problem.problem import _CLOCKED, Cell, Devices, Problem
 
@@ -53,8 +54,8 @@ def refuse_clocks(problem: Problem, name: str, why: str) -> None:
     if problem.clocked:
         fields_given = {n: np.asarray(getattr(problem.devices, n)) for n in _CLOCKED}
         field = next(n for n, plain in _CLOCKED.items() if (fields_given[n] != plain).any())
-        index = tuple(int(i) for i in np.argwhere(fields_given[field] != _CLOCKED[field])[0])
-        raise ValueError(f"devices.{field}{list(index)} = {fields_given[field][index]!s}: {name} {why}")
+        values = fields_given[field]
+        raise ValueError(f"{first_wrong(f'devices.{field}', values, values == _CLOCKED[field])}: {name} {why}")
 
 
 def rows(problem: Problem, keep: np.ndarray) -> Problem:

@@ -201,12 +201,12 @@ def _offered(menu: Problem, log_price: float) -> _Offers:
 def _one_price(menu: Problem) -> tuple[FloatArray, list[np.ndarray]]:
     """The price of a Hz at which the bandwidth is used up, and choices there."""
     every = np.arange(menu.shape[-1])
-    dear: dict[bool, np.ndarray] = {}  # the offers taken at the cheapest price that is too cheap, and at the answer
+    taken: dict[bool, np.ndarray] = {}  # the last offers that did not fit the band, and that did
 
     def excess(log_price: FloatArray, part: np.ndarray) -> FloatArray:
         at = _offered(menu, float(log_price[0]))
         used = float(at.b[at.pick, every].sum())
-        dear[used <= 1.0 + FEASIBLE] = at.pick
+        taken[used <= 1.0 + FEASIBLE] = at.pick
         with np.errstate(divide="ignore"):
             return np.log(np.array([used]))
 
@@ -214,7 +214,7 @@ def _one_price(menu: Problem) -> tuple[FloatArray, list[np.ndarray]]:
     at = _offered(menu, log_price)
     per_hz = np.asarray(np.exp(log_price) / _band_hz(menu))
     before = at.pick
-    after = dear.get(False, before)
+    after = taken.get(False, before)
     # Who is indifferent at this price, which devices that are alike are together, changes one after the other as long
     # as there is bandwidth. The next one may do better yet with less of it than it would take.
     pick, left = before.copy(), 1.0 - at.b[before, every].sum()

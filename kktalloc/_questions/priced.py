@@ -21,7 +21,7 @@ from kktalloc._device.reduced import invert, scatter
 from kktalloc._device.roots import crossing
 from kktalloc._engine.priced_engine import DEAREST, cleared
 from kktalloc._problem.allocation import Allotment
-from kktalloc._problem.arrays import FloatArray, speaks_arrays
+from kktalloc._problem.arrays import FloatArray, first_wrong, speaks_arrays
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown, span
 from kktalloc._problem.stats import measured
@@ -246,6 +246,5 @@ def _refuse(problem: Problem) -> None:
         ("clock_max", fast > slow, "with a choice of clock nothing is known to be exact; clock_min must be the same"),
     ):
         if bad.any():
-            index = tuple(int(i) for i in np.argwhere(bad)[0])
-            value = np.asarray(getattr(d, name))[index]
-            raise ValueError(f"devices.{name}{list(index)} = {value!s}: energy has no price, {why}")
+            entry = first_wrong(f"devices.{name}", np.asarray(getattr(d, name)), ~bad)
+            raise ValueError(f"{entry}: energy has no price, {why}")
