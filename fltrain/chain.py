@@ -1,4 +1,4 @@
-"""Training of plain networks in compiled code: linear layers, convolutions, ReLU and max-pooling in a row.
+"""Training of plain networks in compiled code: linear layers, convolutions over rows or images, ReLU, max-pooling.
 
 Autograd spends much of a step on networks this small outside matrix products, and products with 32 samples are far
 from the processor's peak in the usual libraries. The compiled module ``_chain`` (see ``kernel/chain.h``) takes all
@@ -19,9 +19,9 @@ from torch import nn
 
 from kktalloc._extension import load
 
-_chain, _ = load("fltrain._chain", interface=1)  # the number in kernel/module.c; None where there was no compiler
+_chain, _ = load("fltrain._chain", interface=2)  # the number in kernel/module.c; None where there was no compiler
 
-_MOST_LINKS, _MOST_POOL, _MOST_VALUES, _MOST_WEIGHTS = 64, 11, 1 << 24, 1 << 30  # as in kernel/chain.h and module.c
+_MOST_LINKS, _MOST_TAPS, _MOST_VALUES, _MOST_WEIGHTS = 64, 127, 1 << 24, 1 << 30  # as in kernel/chain.h and module.c
 
 
 class Update(NamedTuple):
@@ -32,16 +32,22 @@ class Update(NamedTuple):
     mask: torch.Tensor | None = None
 
 
+_Layer = nn.Linear | nn.Conv1d | nn.Conv2d
+_Pool = nn.MaxPool1d | nn.MaxPool2d
+_DIMENSIONS: dict[type[nn.Module], int] = {nn.Linear: 0, nn.Conv1d: 1, nn.Conv2d: 2}
+_POOLED: dict[type[nn.Module], int] = {nn.MaxPool1d: 1, nn.MaxPool2d: 2}
+
+
 @dataclass(frozen=True)
 class Link:
     """A linear layer or convolution, with what comes just before it and after it."""
 
-    layer: nn.Linear | nn.Conv2d
+    layer: _Layer
     flattened: bool
     """Whether it reads images flattened to vectors."""
     relu: bool = False
-    pool: int = 1
-    """Side of the squares whose greatest value is kept."""
+    pool: tuple[int, int] = (1, 1)
+    """Rows and columns of the rectangles whose greatest value is kept."""
 
 
 _Layers = tuple[tuple[Any, ...], ...]
@@ -101,13 +107,12 @@ class Chain:
     def _for_kernel(self, x: torch.Tensor, updates: Sequence[Update]) -> tuple[_Layers, tuple[int, ...]] | str:
         """The layers as `_chain` reads them, and the shape of an output; else why it cannot."""
         given = {id(update.parameter): update for update in updates}
-        own = [p for link in self.links for p in (link.layer.weight, link.layer.bias) if p is not None]
+        own = [p for link in self.links for p in link.layer.parameters()]
         masks = [update.mask for update in updates if update.mask is not None]
         if not all(_is_plain(t) for t in (x.contiguous(), *own, *masks)) or not given.keys() <= {id(p) for p in own}:
             return f"inputs are {x.dtype} or weights no plain float32 tensors of the model's own layers"
 
-        def of(p: torch.Tensor | None) -> tuple[Any, ...]:
-            assert p is not None
+        def of(p: torch.Tensor) -> tuple[Any, ...]:
             _, rate, mask = given.get(id(p), Update(p, 0.0))
             return p.detach().numpy(), rate, None if mask is None else mask.numpy()
 
@@ -116,22 +121,25 @@ class Chain:
             layer = link.layer
             if link.flattened:
                 shape = (math.prod(shape),)
-            image: tuple[int, ...] = (*shape, 1, 1)
-            kernel, padding = (1, 1), (0, 0)
-            if isinstance(layer, nn.Conv2d):
-                image, kernel, padding = shape, _pair(layer.kernel_size), _pair(layer.padding)
             outputs, inputs = layer.weight.shape[:2]
-            if len(image) != 3 or image[0] != inputs:
+            dimensions = _DIMENSIONS[type(layer)]
+            if len(shape) != 1 + dimensions or shape[0] != inputs:
                 return f"a {type(layer).__name__} is asked with samples of shape {shape}"
-            high, wide = (n + 2 * p for n, p in zip(image[1:], padding, strict=True))
-            ends = (high - kernel[0] + 1) // link.pool, (wide - kernel[1] + 1) // link.pool
+            # A row of samples is an image of one row, a vector one of a single pixel.
+            image, kernel, padding = _sides(shape[1:], dimensions, 1), (1, 1), (0, 0)
+            if not isinstance(layer, nn.Linear):
+                kernel, padding = _sides(layer.kernel_size, dimensions, 1), _sides(layer.padding, dimensions, 0)
+            high, wide = (n + 2 * p for n, p in zip(image, padding, strict=True))
+            ends = (high - kernel[0] + 1) // link.pool[0], (wide - kernel[1] + 1) // link.pool[1]
             too_large = max(inputs, outputs) * high * wide > _MOST_VALUES or layer.weight.numel() > _MOST_WEIGHTS
             if min(ends) < 1 or too_large:
                 what = "too large" if too_large else "smaller than what passes over them"
                 return f"samples or weights of a {type(layer).__name__} are {what}: {shape}"
-            sizes = inputs, outputs, *image[1:], *kernel, *padding, link.pool, link.relu
-            layers.append((*sizes, of(layer.weight), of(layer.bias)))
-            shape = (outputs, *ends) if isinstance(layer, nn.Conv2d) else (outputs,)
+            sizes = inputs, outputs, *image, *kernel, *padding, *link.pool, link.relu
+            # A layer without a bias is one whose bias is zero and never trained.
+            bias = layer.weight.new_zeros(outputs) if layer.bias is None else layer.bias
+            layers.append((*sizes, of(layer.weight), of(bias)))
+            shape = (outputs, *ends[2 - dimensions :])
         return tuple(layers), shape
 
 
@@ -161,11 +169,13 @@ def chain_or_reason(model: nn.Module) -> Chain | str:
             flattened = True
         elif type(child) is nn.ReLU and last and not last.relu:
             links[-1] = replace(last, relu=True)  # above or below the pooling: the values and slopes are the same
-        elif _pools(child) and last and isinstance(last.layer, nn.Conv2d) and last.pool == 1 and not flattened:
-            links[-1] = replace(last, pool=_pair(child.kernel_size)[0])
+        elif _pools(child, last) and not flattened:
+            links[-1] = replace(links[-1], pool=_sides(child.kernel_size, _POOLED[type(child)], 1))
         else:
-            return f"compiled code has no {type(child).__name__} like {name}{_odd(child)}"
-    if len({id(p) for link in links for p in link.layer.parameters()}) < 2 * len(links):
+            settings = f" ({', '.join(odd)})" if (odd := _odd(child)) else ""
+            return f"compiled code has no {type(child).__name__} like {name}{settings}"
+    parameters = [id(p) for link in links for p in link.layer.parameters()]
+    if len(set(parameters)) < len(parameters):
         return "layers share parameters"
     return Chain(links, flattened) if 1 <= len(links) <= _MOST_LINKS else f"the model has {len(links)} layers"
 
@@ -176,47 +186,41 @@ def hooked(module: nn.Module) -> bool:
     return bool(hooks) or "forward" in vars(module)
 
 
-def _trains(module: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
-    if type(module) is nn.Linear:
-        return module.bias is not None
-    if type(module) is not nn.Conv2d or module.bias is None or isinstance(module.padding, str):
-        return False
-    return (module.stride, module.dilation, module.groups, module.padding_mode) == ((1, 1), (1, 1), 1, "zeros")
+def _trains(module: nn.Module) -> TypeGuard[_Layer]:
+    return type(module) in _DIMENSIONS and not _odd(module)
 
 
-def _pools(module: nn.Module) -> TypeGuard[nn.MaxPool2d]:
-    if type(module) is not nn.MaxPool2d or module.ceil_mode or module.return_indices:
-        return False
-    sides = {*_pair(module.kernel_size), *_pair(module.stride)}
-    return (
-        len(sides) == 1
-        and max(sides) <= _MOST_POOL
-        and _pair(module.padding) == (0, 0)
-        and _pair(module.dilation) == (1, 1)
-    )
+def _pools(module: nn.Module, last: Link | None) -> TypeGuard[_Pool]:
+    """Whether it can be taken with the layer below it: the first pool above a convolution of as many dimensions."""
+    dimensions = _POOLED.get(type(module))
+    below = last is not None and last.pool == (1, 1) and _DIMENSIONS[type(last.layer)] == dimensions
+    return below and not _odd(module)
 
 
-def _odd(module: nn.Module) -> str:
+def _odd(module: nn.Module) -> list[str]:
     """The settings of a layer of a known type that compiled code does not take."""
     plain: dict[str, Any] = {}
-    if type(module) is nn.Linear or type(module) is nn.Conv2d:
-        plain = {"stride": (1, 1), "dilation": (1, 1), "groups": 1, "padding_mode": "zeros"}
-    elif type(module) is nn.MaxPool2d:
+    if _DIMENSIONS.get(type(module)):
+        plain = {"stride": 1, "dilation": 1, "groups": 1, "padding_mode": "zeros"}
+    elif type(module) in _POOLED:
         plain = {"padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False}
-    odd = [f"{name}={getattr(module, name)}" for name, usual in plain.items() if getattr(module, name, usual) != usual]
+    given = {name: getattr(module, name) for name in plain}
+    odd = [
+        name for name, value in given.items() if {*(value if isinstance(value, tuple) else [value])} != {plain[name]}
+    ]
     if isinstance(getattr(module, "padding", None), str):
-        odd.append(f"padding={module.padding!r}")
-    if plain and getattr(module, "bias", plain) is None:
-        odd.append("bias=False")
-    if type(module) is nn.MaxPool2d and not odd:
-        sides = {*_pair(module.kernel_size), *_pair(module.stride)}
-        if len(sides) > 1 or max(sides) > _MOST_POOL:
-            odd = [f"kernel_size={module.kernel_size}", f"stride={module.stride}"]
-    return f" ({', '.join(odd)})" if odd else ""
+        odd.append("padding")
+    elif isinstance(module, _Pool) and not odd:
+        kernel, stride = (_sides(size, _POOLED[type(module)], 1) for size in (module.kernel_size, module.stride))
+        if kernel != stride or math.prod(kernel) > _MOST_TAPS:
+            odd = ["kernel_size", "stride"]
+    return [f"{name}={getattr(module, name)!r}" for name in odd]
 
 
-def _pair(size: Any) -> tuple[int, int]:
-    rows, columns = (size, size) if isinstance(size, int) else size
+def _sides(sizes: Any, dimensions: int, missing: int) -> tuple[int, int]:
+    """Rows and columns of what a layer of so many dimensions names once for all, or one by one."""
+    named = dimensions * (sizes,) if isinstance(sizes, int) else tuple(sizes)
+    rows, columns = (2 - dimensions) * (missing,) + named
     return rows, columns
 
 

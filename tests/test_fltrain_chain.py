@@ -43,12 +43,34 @@ def padded() -> nn.Sequential:
     return nn.Sequential(*first, nn.Conv2d(4, 6, (1, 3), padding=(0, 1)), nn.Flatten(), nn.ReLU(), nn.Linear(90, 5))
 
 
+def unbiased() -> nn.Sequential:
+    """No convolution and no linear layer but the last has a bias."""
+    first = [nn.Conv2d(2, 5, 3, bias=False), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(5, 4, (2, 3), bias=False)]
+    return nn.Sequential(*first, nn.ReLU(), nn.Flatten(), nn.Linear(32, 7, bias=False), nn.ReLU(), nn.Linear(7, 5))
+
+
+def oblong() -> nn.Sequential:
+    """Pools of three by two, one row, one column, edges dropped."""
+    first = [nn.Conv2d(2, 5, 2), nn.ReLU(), nn.MaxPool2d((3, 2)), nn.Conv2d(5, 4, (2, 1)), nn.MaxPool2d((1, 3))]
+    return nn.Sequential(*first, nn.ReLU(), nn.Conv2d(4, 6, 1), nn.MaxPool2d((2, 1)), nn.Flatten(), nn.Linear(6, 5))
+
+
+def rows() -> nn.Sequential:
+    """One-dimensional convolutions, padded and not, with and without bias, pooled and not."""
+    first = [nn.Conv1d(26, 7, 3, padding=2, bias=False), nn.ReLU(), nn.MaxPool1d(2), nn.Conv1d(7, 40, 2)]
+    return nn.Sequential(*first, nn.MaxPool1d((2,)), nn.Conv1d(40, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 5))
+
+
 MODELS: dict[str, Callable[[], nn.Sequential]] = {
     "linear": lambda: dense(286, 5),
     "mlp": lambda: dense(286, 45, 33, 5),
     "lenet": lenet,
     "padded": padded,
+    "unbiased": unbiased,
+    "oblong": oblong,
+    "rows": rows,
 }
+SHAPES = {name: (26, 11) if name == "rows" else (2, 13, 11) for name in MODELS}
 
 
 def autograd(
@@ -76,9 +98,11 @@ def distance_to_a_tie(model: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
     for layer in model:
         if isinstance(layer, nn.ReLU):
             nearest = torch.minimum(nearest, x.abs().flatten(1).amin(1))
-        if isinstance(layer, nn.MaxPool2d):
-            high, wide = layer.kernel_size if isinstance(layer.kernel_size, tuple) else 2 * (layer.kernel_size,)
-            squares = x.unfold(2, high, high).unfold(3, wide, wide).flatten(4)
+        if isinstance(layer, (nn.MaxPool1d, nn.MaxPool2d)):
+            high, wide = np.broadcast_to(layer.kernel_size, 2)
+            image = x.unsqueeze(2) if x.ndim == 3 else x
+            high = min(high, image.shape[2])
+            squares = image.unfold(2, high, high).unfold(3, wide, wide).flatten(4)
             first, second = squares.topk(2).values.unbind(-1)
             gap = torch.where(first > second, first - second, torch.inf)
             nearest = torch.minimum(nearest, gap.flatten(1).amin(1))
@@ -113,7 +137,7 @@ def test_against_autograd(
     monkeypatch.setattr(chain._chain, "sets", lambda: instructions)
     torch.manual_seed(0)
     model = MODELS[name]()
-    x, y = torch.randn(90, 2, 13, 11), torch.randint(5, (90,))
+    x, y = torch.randn(90, *SHAPES[name]), torch.randint(5, (90,))
     rng = np.random.default_rng(0)
     at_once, batches, losses = copy.deepcopy(model), [], []
     found = chain_of(model)
@@ -192,7 +216,7 @@ def test_divergence_shows(name: str, value: float) -> None:
     found = chain_of(model)
     assert found is not None
     next(model.parameters()).data.flatten()[0] = value
-    losses = found.sgd([], torch.randn(32, 2, 13, 11), torch.zeros(32).long(), np.arange(32)[None])
+    losses = found.sgd([], torch.randn(32, *SHAPES[name]), torch.zeros(32).long(), np.arange(32)[None])
     assert losses is not None
     assert not np.isfinite(losses).any()
 
@@ -234,15 +258,15 @@ def test_what_is_a_chain() -> None:
     assert of_mlp is not None
     assert of_cnn is not None
     assert [(link.layer, link.flattened, link.relu, link.pool) for link in of_mlp.links] == [
-        (mlp.fc1, True, True, 1),
-        (mlp.fc2, False, True, 1),
-        (mlp.head, False, False, 1),
+        (mlp.fc1, True, True, (1, 1)),
+        (mlp.fc2, False, True, (1, 1)),
+        (mlp.head, False, False, (1, 1)),
     ]
     assert [(link.layer, link.flattened, link.relu, link.pool) for link in of_cnn.links] == [
-        (cnn.conv1, False, True, 2),
-        (cnn.conv2, False, True, 2),
-        (cnn.fc1, True, True, 1),
-        (cnn.head, False, False, 1),
+        (cnn.conv1, False, True, (2, 2)),
+        (cnn.conv2, False, True, (2, 2)),
+        (cnn.fc1, True, True, (1, 1)),
+        (cnn.head, False, False, (1, 1)),
     ]
     body = chain_of(cnn[:7])
     assert body is not None
@@ -290,7 +314,6 @@ SHARED = nn.Linear(4, 4)
         nn.Sequential(nn.Linear(4, 4), nn.Dropout(), nn.Linear(4, 4)),
         nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4)),
         nn.Sequential(nn.Linear(4, 4), nn.MaxPool2d(2)),
-        nn.Sequential(nn.Linear(4, 4, bias=False)),
         nn.Sequential(nn.Flatten(0), nn.Linear(4, 4)),
         nn.Sequential(nn.Flatten(1, 2), nn.Linear(4, 4)),
         nn.Sequential(SHARED, nn.ReLU(), SHARED),
@@ -300,19 +323,23 @@ SHARED = nn.Linear(4, 4)
         nn.Sequential(forward_replaced()),
         nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))),
         Custom(nn.Linear(4, 4)),
-        nn.Sequential(nn.Conv2d(1, 1, 2, bias=False)),
         nn.Sequential(nn.Conv2d(1, 1, 2, stride=2)),
         nn.Sequential(nn.Conv2d(1, 1, 2, dilation=2)),
         nn.Sequential(nn.Conv2d(2, 2, 2, groups=2)),
         nn.Sequential(nn.Conv2d(1, 1, 2, padding="same")),
         nn.Sequential(nn.Conv2d(1, 1, 2, padding=1, padding_mode="circular")),
-        nn.Sequential(nn.Conv1d(1, 1, 2)),
+        nn.Sequential(nn.Conv1d(1, 1, 2, stride=2)),
+        nn.Sequential(nn.Conv1d(1, 1, 2, padding="same")),
+        nn.Sequential(nn.Conv1d(1, 1, 2), nn.MaxPool2d(2)),
+        nn.Sequential(nn.Conv1d(1, 1, 2), nn.MaxPool1d(2, stride=1)),
+        nn.Sequential(nn.Conv1d(1, 1, 2), nn.MaxPool1d(128)),
+        nn.Sequential(nn.Conv2d(1, 1, 2), nn.MaxPool1d(2)),
         nn.Sequential(nn.Conv2d(1, 1, 2), nn.Flatten(), nn.MaxPool2d(2)),
         *(
             nn.Sequential(nn.Conv2d(1, 1, 2), pool)
             for pool in (
                 nn.AvgPool2d(2),
-                nn.MaxPool2d((2, 3)),
+                nn.MaxPool2d((2, 3), stride=(3, 2)),
                 nn.MaxPool2d(3, stride=2),
                 nn.MaxPool2d(2, padding=1),
                 nn.MaxPool2d(2, dilation=2),
@@ -342,6 +369,9 @@ def cnn_on_vectors() -> nn.Sequential:
         (nn.Sequential(nn.Linear(4, 4)), torch.zeros(3, 5)),
         (nn.Sequential(nn.Linear(4, 4)), torch.zeros(3, 2, 4)),
         (cnn_on_vectors(), torch.zeros(3, 9)),
+        (nn.Sequential(nn.Conv1d(2, 1, 3)), torch.zeros(3, 2, 5, 5)),
+        (nn.Sequential(nn.Conv1d(2, 1, 3)), torch.zeros(3, 1, 5)),
+        (nn.Sequential(nn.Conv1d(2, 1, 3)), torch.zeros(3, 2, 2)),
         (cnn_on_vectors(), torch.zeros(3, 2, 5, 5)),
         (cnn_on_vectors(), torch.zeros(3, 1, 5, 2)),
         (nn.Sequential(nn.Conv2d(1, 1, 3), nn.Linear(9, 4)), torch.zeros(3, 1, 5, 5)),
@@ -379,7 +409,7 @@ def test_strided_inputs() -> None:
 
 
 def arguments(**changes: Any) -> tuple[Any, ...]:
-    layer = [4, 3, 1, 1, 1, 1, 0, 0, 1, False]
+    layer = [4, 3, 1, 1, 1, 1, 0, 0, 1, 1, False]
     for i, value in changes.pop("layer", {}).items():
         layer[i] = value
     f = {
@@ -399,12 +429,13 @@ def arguments(**changes: Any) -> tuple[Any, ...]:
         {"layers": 65 * arguments()[0]},
         {"layers": 2 * arguments()[0]},
         {"layers": list(arguments()[0])},
-        *({"layer": {i: 0}} for i in (0, 1, 2, 3, 4, 5, 8)),
+        *({"layer": {i: 0}} for i in (0, 1, 2, 3, 4, 5, 8, 9)),
         *({"layer": {i: -1}} for i in (6, 7)),
         {"layer": {4: 2}},
         {"layer": {5: 2}},
         {"layer": {8: 2}},
-        {"layer": {6: 5, 8: 12}},
+        {"layer": {9: 2}},
+        {"layer": {6: 5, 7: 50, 8: 8, 9: 16}},
         {"layer": {0: 1 << 25}},
         {"weight": np.zeros((3, 5), np.float32)},
         {"weight": np.zeros((3, 4))},
@@ -466,6 +497,7 @@ def test_images_out_are_refused_as_classes() -> None:
         0,
         0,
         1,
+        1,
         False,
         (np.zeros((3, 1, 2, 2), np.float32), 0.1, None),
         (np.zeros(3, np.float32), 0.1, None),
@@ -504,11 +536,11 @@ def test_a_chain_knows_nothing_of_the_values_it_saw() -> None:
     ("layer", "setting"),
     [
         (nn.Conv2d(1, 2, 3, stride=2), r"0 \(stride=\(2, 2\)\)"),
-        (nn.Conv2d(1, 2, 3, bias=False), r"0 \(bias=False\)"),
         (nn.Conv2d(1, 2, 3, padding="same"), r"0 \(padding='same'\)"),
-        (nn.Conv2d(2, 2, 3, groups=2, bias=False), r"0 \(groups=2, bias=False\)"),
-        (nn.Linear(3, 2, bias=False), r"0 \(bias=False\)"),
-        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d((2, 3))), r"1 \(kernel_size=\(2, 3\), stride=\(2, 3\)\)"),
+        (nn.Conv2d(2, 2, 3, groups=2, bias=False), r"0 \(groups=2\)"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d((2, 3), 2)), r"1 \(kernel_size=\(2, 3\), stride=2\)"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(12)), r"1 \(kernel_size=12, stride=12\)"),
+        (nn.Conv1d(1, 2, 3, dilation=2, padding_mode="circular"), r"0 \(dilation=\(2,\), padding_mode='circular'\)"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, ceil_mode=True)), r"1 \(ceil_mode=True\)"),
     ],
 )

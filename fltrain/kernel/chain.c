@@ -30,9 +30,11 @@ static int zero_row(ptrdiff_t n) { return (int)(panels_of(n) * PANEL); }
 static ptrdiff_t layer_inputs(const Layer *l) { return (ptrdiff_t)l->inputs * l->height * l->width; }
 static ptrdiff_t layer_outputs(const Layer *l) { return (ptrdiff_t)l->outputs * l->rows * l->columns; }
 
+static int pool_taps(const Layer *l) { return l->pool[0] * l->pool[1]; }
+
 static int is_linear(const Layer *l)
 {
-    return l->height == 1 && l->width == 1 && l->kernel[0] == 1 && l->kernel[1] == 1 && l->pool == 1
+    return l->height == 1 && l->width == 1 && l->kernel[0] == 1 && l->kernel[1] == 1 && pool_taps(l) == 1
         && !l->padding[0] && !l->padding[1];
 }
 
@@ -123,10 +125,10 @@ static size_t lay_out(const Chain *chain, int lowest, Space *space, char *memory
     for (int i = 0; i < chain->layers; i++) {
         const Layer *l = &chain->layer[i];
         const ptrdiff_t outputs = panels_of(l->outputs) * PANEL, taps = (ptrdiff_t)l->kernel[0] * l->kernel[1];
-        const ptrdiff_t squares = (ptrdiff_t)l->pool * l->pool * l->columns;
-        turned = most(turned, (is_linear(l) ? panels_of(l->inputs) : squares) * PANEL * PANEL);
+        const ptrdiff_t pooled = (ptrdiff_t)pool_taps(l) * l->columns;
+        turned = most(turned, (is_linear(l) ? panels_of(l->inputs) : pooled) * PANEL * PANEL);
         if (is_linear(l)) continue;
-        band = most(band, outputs * squares * PANEL);
+        band = most(band, outputs * pooled * PANEL);
         table = most(table, most(l->inputs * taps, l->outputs));
         if (i >= lowest) gradient = most(gradient, outputs * l->inputs * taps);
     }

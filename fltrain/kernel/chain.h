@@ -19,12 +19,12 @@ typedef struct {
 } Parameter;
 
 /* A linear layer is a 1 x 1 convolution of a 1 x 1 image. Stride 1; then ReLU if asked; then the greatest value of
- * each pool x pool square, what is left over at the edges dropped. */
+ * each rectangle of the pool, what is left over at the edges dropped. */
 typedef struct {
     int inputs, outputs;        /* channels */
     int height, width;          /* of the input */
     int kernel[2], padding[2];  /* rows, columns */
-    int pool, relu;
+    int pool[2], relu;          /* rows, columns */
     int rows, columns;          /* of the output, after pooling */
     Parameter weight, bias;     /* weight: [outputs][inputs][kernel rows][kernel columns] */
 } Layer;

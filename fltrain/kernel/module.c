@@ -6,7 +6,7 @@
 
 /* Of what the functions take and return: raised with every change of it, here and in fltrain/chain.py, so that a module of older
  * sources is refused. */
-enum { INTERFACE = 1 };
+enum { INTERFACE = 2 };
 
 /* PANEL values each can be counted in 32 bits, MOST_COUNT things of MOST_VALUES values in what a size is counted in. */
 enum { MOST_BUFFERS = 4 * MOST_LAYERS + 4, MOST_VALUES = 1 << 24, MOST_WEIGHTS = 1 << 30 };
@@ -48,23 +48,26 @@ static int parameter_of(Buffers *buffers, PyObject *given, ptrdiff_t size, Param
         && (mask == Py_None || (out->mask = memory(buffers, mask, 0, 'f', size)));
 }
 
-/* (inputs, outputs, height, width, kernel rows, columns, padding rows, columns, pool, relu, weight, bias) */
+/* (inputs, outputs, height, width, kernel rows, columns, padding rows, columns, pool rows, columns, relu, weight,
+ * bias) */
 static int layer_of(Buffers *buffers, PyObject *given, Layer *out)
 {
     PyObject *weight, *bias;
-    if (!PyArg_ParseTuple(given, "iiiiiiiiipOO", &out->inputs, &out->outputs, &out->height, &out->width, &out->kernel[0],
-                          &out->kernel[1], &out->padding[0], &out->padding[1], &out->pool, &out->relu, &weight, &bias))
+    if (!PyArg_ParseTuple(given, "iiiiiiiiiipOO", &out->inputs, &out->outputs, &out->height, &out->width, &out->kernel[0],
+                          &out->kernel[1], &out->padding[0], &out->padding[1], &out->pool[0], &out->pool[1],
+                          &out->relu, &weight, &bias))
         return 0;
-    const int sizes[] = {out->inputs, out->outputs, out->height, out->width, out->kernel[0], out->kernel[1], out->pool,
-                         out->padding[0] + 1, out->padding[1] + 1};
-    int sane = out->pool <= 11;  /* a tap of the pool must fit a signed byte */
-    for (int i = 0; i < 9; i++) sane &= sizes[i] >= 1 && sizes[i] <= MOST_VALUES;
+    const int sizes[] = {out->inputs, out->outputs, out->height, out->width, out->kernel[0], out->kernel[1], out->pool[0],
+                         out->pool[1], out->padding[0] + 1, out->padding[1] + 1};
+    int sane = 1;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) sane &= sizes[i] >= 1 && sizes[i] <= MOST_VALUES;
     if (sane) {
         const int high = out->height + 2 * out->padding[0], wide = out->width + 2 * out->padding[1];
-        out->rows = (high - out->kernel[0] + 1) / out->pool;
-        out->columns = (wide - out->kernel[1] + 1) / out->pool;
+        out->rows = (high - out->kernel[0] + 1) / out->pool[0];
+        out->columns = (wide - out->kernel[1] + 1) / out->pool[1];
         const int channels = out->inputs > out->outputs ? out->inputs : out->outputs;
-        sane = out->rows >= 1 && out->columns >= 1 && (double)channels * high * wide <= MOST_VALUES
+        sane = (double)out->pool[0] * out->pool[1] <= INT8_MAX  /* a tap of the pool must fit a signed byte */
+            && out->rows >= 1 && out->columns >= 1 && (double)channels * high * wide <= MOST_VALUES
             && (double)out->inputs * out->outputs * out->kernel[0] * out->kernel[1] <= MOST_WEIGHTS;
     }
     if (!sane) {

@@ -24,19 +24,19 @@ static void NAME(tap_offsets)(const Layer *l, int y, int x, int32_t *table)
             }
 }
 
-/* The greatest of each pool x pool square, from one band of rows, and where it was: -1 if ReLU stopped it. */
+/* The greatest of each rectangle of the pool, from one band of rows, and where it was: -1 if ReLU stopped it. */
 static void NAME(pool)(const Layer *l, const float *band, int row, float *out, int8_t *argmax)
 {
-    const int s = l->pool, across = l->columns * s;
+    const int s = l->pool[0], across = l->columns * l->pool[1];
     for (int o = 0; o < l->outputs; o++)
         for (int x = 0; x < l->columns; x++) {
             const ptrdiff_t at = (((ptrdiff_t)o * l->rows + row) * l->columns + x) * PANEL;
-            const float *first = band + ((ptrdiff_t)o * s * across + x * s) * PANEL;
+            const float *first = band + ((ptrdiff_t)o * s * across + x * l->pool[1]) * PANEL;
             EACH(b) {
                 V best = FROM(first + b);
                 NAME(Order) tap = {0};
-                for (int t = 1; t < s * s; t++) {
-                    const V other = FROM(first + (t / s * across + t % s) * PANEL + b);
+                for (int t = 1; t < pool_taps(l); t++) {
+                    const V other = FROM(first + (t / l->pool[1] * across + t % l->pool[1]) * PANEL + b);
                     const NAME(Order) more = (other > best) | (other != other);
                     best = (V)(((NAME(Order))best & ~more) | ((NAME(Order))other & more));
                     tap = (tap & ~more) | (more & t);
@@ -53,7 +53,7 @@ static void NAME(pool)(const Layer *l, const float *band, int row, float *out, i
 
 static void NAME(convolution)(const Layer *l, const Scratch *w, const float *in, float *out, int8_t *argmax)
 {
-    const int s = l->pool, across = l->columns * s, padded = l->padding[0] || l->padding[1];
+    const int s = l->pool[0], across = l->columns * l->pool[1], padded = l->padding[0] || l->padding[1];
     const int k = l->inputs * l->kernel[0] * l->kernel[1];
     NAME(tap_offsets)(l, 0, 0, w->table);
     for (int row = 0; row < l->rows; row++) {
@@ -74,15 +74,16 @@ static void NAME(convolution)(const Layer *l, const Scratch *w, const float *in,
 /* Slope of the values before pooling and ReLU, for one band of rows. */
 static void NAME(unpool)(const Layer *l, const float *slope, const int8_t *argmax, int row, float *band)
 {
-    const int s = l->pool, across = l->columns * s;
+    const int s = l->pool[0], across = l->columns * l->pool[1];
     for (int o = 0; o < l->outputs; o++)
         for (int x = 0; x < l->columns; x++) {
             const ptrdiff_t at = (((ptrdiff_t)o * l->rows + row) * l->columns + x) * PANEL;
-            float *first = band + ((ptrdiff_t)o * s * across + x * s) * PANEL;
+            float *first = band + ((ptrdiff_t)o * s * across + x * l->pool[1]) * PANEL;
             EACH(b) {
                 const NAME(Order) tap = __builtin_convertvector(*(const NAME(Taps) *)(argmax + at + b), NAME(Order));
-                for (int t = 0; t < s * s; t++)
-                    AT(first + (t / s * across + t % s) * PANEL + b) = NAME(masked)(tap == t, FROM(slope + at + b));
+                for (int t = 0; t < pool_taps(l); t++)
+                    AT(first + (t / l->pool[1] * across + t % l->pool[1]) * PANEL + b)
+                        = NAME(masked)(tap == t, FROM(slope + at + b));
             }
         }
 }
@@ -90,7 +91,8 @@ static void NAME(unpool)(const Layer *l, const float *slope, const int8_t *argma
 /* += slope of the weights, one band of rows: w->gradient is [outputs / PANEL][inputs][kernel][PANEL outputs]. */
 static void NAME(weight_gradient)(const Layer *l, const Scratch *w, const float *in, int row)
 {
-    const int s = l->pool, across = l->columns * s, rows = l->kernel[0], columns = l->kernel[1], taps = rows * columns;
+    const int s = l->pool[0], across = l->columns * l->pool[1];
+    const int rows = l->kernel[0], columns = l->kernel[1], taps = rows * columns;
     for (int panel = 0; panel * PANEL < l->outputs; panel++) {
         for (int i = 0; i < s * across; i++)  /* samples and channels change places */
             NAME(transpose_block)(w->band + ((ptrdiff_t)panel * PANEL * s * across + i) * PANEL, s * across * PANEL,
@@ -122,7 +124,7 @@ static void NAME(weight_gradient)(const Layer *l, const Scratch *w, const float 
 /* += slope of the inputs, one band of rows; w->packed is weight as [inputs][kernel][outputs]. */
 static void NAME(input_gradient)(const Layer *l, const Scratch *w, int row, float *below)
 {
-    const int s = l->pool, across = l->columns * s;
+    const int s = l->pool[0], across = l->columns * l->pool[1];
     for (int o = 0; o < l->outputs; o++) w->table[o] = o * s * across * PANEL;
     for (int i = 0; i < s * across; i++)
         for (int t = 0; t < l->kernel[0] * l->kernel[1]; t++) {
@@ -180,7 +182,7 @@ static void NAME(linear_backward)(const Layer *l, int first, const Space *space,
 static void NAME(convolution_backward)(const Layer *l, const Space *space, int index, int lowest, float size)
 {
     const Scratch *w = &space->scratch;
-    const int k = l->inputs * l->kernel[0] * l->kernel[1], per = l->pool * l->pool * l->columns * PANEL;
+    const int k = l->inputs * l->kernel[0] * l->kernel[1], per = pool_taps(l) * l->columns * PANEL;
     const float rate = l->weight.rate / size;
     memset(w->gradient, 0, sizeof(float) * panels_of(l->outputs) * PANEL * k);
     if (!lowest) NAME(transpose)(l->weight.value, l->outputs, k, k, w->packed);
