@@ -167,3 +167,25 @@ def test_a_common_ratio_that_energy_forbids_is_refused_by_name() -> None:
     build = of_phones(Radio(), draw_phones(Radio(), 10, 1, 1), np.full(10, 1e-9))
     with pytest.raises(ValueError, match=r"round 0 is possible at none of the common ratios \(0\.5,\)"):
         CommonPlanner(build, ratios=(0.5,)).choose(0, np.arange(10), counted)
+
+
+def test_the_first_possible_ratio_is_taken_even_where_a_higher_one_makes_more_progress() -> None:
+    import fltrain as ft
+    from validation.config import DATASETS, Radio, Training
+    from validation.radio import demand, draw_phones
+    from validation.schemes import SCHEMES
+    from validation.study import load_data, work
+
+    training = Training(**DATASETS["digits"])
+    data = load_data(training, None)
+    shares = ft.partition(data, 10, "shards", 1, classes_per_device=2)
+    split, config, _ = work(training, data, shares, SCHEMES["joint"], 1)
+    counted = ft.count_workload(split, replace(config, update="sparse"), shares)
+    phones = draw_phones(Radio(), 10, 1, 1)
+    need = demand(Radio(), phones, counted)
+    for sending_j, ratio in ((5e-4, 0.5), (1e-4, 0.9)):  # of the lesser budget nobody can send half
+        build = of_phones(Radio(), phones, need.local_j + need.pruned_j + sending_j)
+        common = CommonPlanner(build, ratios=(0.5, 0.9, 0.99), first_possible=True)
+        assert common.choose(0, np.arange(10), counted).pruning_ratio == pytest.approx(ratio, abs=1e-4)
+    likes = CommonPlanner(build, ratios=(0.5, 0.9, 0.95)).choose(0, np.arange(10), counted)
+    assert likes.pruning_ratio == pytest.approx(0.95, abs=1e-4)

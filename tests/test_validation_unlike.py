@@ -29,8 +29,13 @@ def test_a_small_ladder_from_cases_to_page(tmp_path: Path) -> None:
     assert "more progress per second" in difference_page.write(tmp_path).read_text(encoding="utf-8")
     found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     for rung in found["rungs"]:
-        assert min(rung["expected"]) > 0.0  # the best common ratio is among what the planner could choose
+        assert min(rung["expected"]) > 0.0  # that common ratio is among what the planner could choose
         assert set(rung["ahead"]) == {"common", "common-0.9"}
+    ids = {claim["id"]: claim["measured"]["per_seed"] for claim in found["claims"]}
+    assert {"upper-half", "lower-half", "upper-half-0.9", "lower-half-0.9"} < ids.keys()
+    lower, upper = found["rungs"]
+    assert ids["upper-half-0.9"] == upper["ahead"]["common-0.9"]
+    assert ids["lower-half-0.9"] == pytest.approx([np.mean(lower["ahead"]["common-0.9"])])
 
 
 def test_phones_of_a_rung() -> None:

@@ -32,10 +32,12 @@ class CommonPlanner(AdaptivePlanner):
     """One pruning ratio for all, chosen each round by the planner's own measure; band and power solved."""
 
     ratios: tuple[float, ...] = tuple(ft.ERROR_RATIOS)
-    """From which it chooses, those up to `pruning_ratio_max`; of one alone, every round has that ratio."""
+    """From which it chooses, those up to `pruning_ratio_max`."""
+    first_possible: bool = False
+    """Whether it takes the first of them that is possible instead of the one with the most progress per second."""
 
     def choose(self, round_index: int, asked: NDArray[np.int64], work: ft.Workload) -> Choice:
-        """The common ratio, of those at which devices report, with the most progress per second."""
+        """The common ratio with the most progress per second, or the first; the round is as short as it allows."""
         curve, weight = self._objective(work)
         ratios = np.array([ratio for ratio in self.ratios if ratio <= self.pruning_ratio_max])
         problems = []
@@ -45,10 +47,11 @@ class CommonPlanner(AdaptivePlanner):
             limited = replace(devices, pruning_ratio_max=np.full(len(asked), ratio), weight=weight)
             problems.append(ka.Problem(cell, limited, curve))
         least_s = np.array([float(ka.least_deadline(problem)) for problem in problems])
-        if not np.isfinite(least_s).any():
+        possible = np.flatnonzero(np.isfinite(least_s))
+        if not len(possible):
             raise ValueError(f"round {round_index} is possible at none of the common ratios {self.ratios}")
         share = weight / weight.sum()
         loss = np.array([share @ np.broadcast_to(curve.value(np.full(len(asked), r)), len(asked)) for r in ratios])
-        best = int(np.argmax((1.0 - loss) / least_s))
+        best = int(possible[0] if self.first_possible else np.argmax((1.0 - loss) / least_s))
         found = most_progress({"sparse": problems[best]}, deadline_s=float(least_s[best]))
         return replace(Choice.of("sparse", found.deadline_s, found.solution), loss=float(loss[best]))

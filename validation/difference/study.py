@@ -1,12 +1,13 @@
 """What is run: a ladder of cells whose phones differ more and more, each trained with own ratios and with common ones.
 
 On every rung the planner and the common ratio choose their own deadlines, by the same measure of progress per second.
-What the planner expects to gain is that measure's logarithm for its plan less that for the best common ratio, on the
-same reports. Both count what each phone keeps of its own change, as the accuracy counts each phone. Counted by all
-phones' squared change together, rounds that serve those with a large change first, up to 13 times the median, look as
-if they gained up to 12 %; nothing is seen of that in the accuracy, and training goes as well without (seeds 80 to 82;
-docs/results/earlier holds the study so counted, on seeds 400 to 407). The server takes the plain mean at one rate, so
-that the step does not depend on the masks.
+What the planner expects to gain is that measure's logarithm for its plan less that for the common ratio which the same
+measure likes best that round, on the same reports. Both count what each phone keeps of its own change, as the accuracy
+counts each phone. Counted by all phones' squared change together, rounds that serve those with a large change first, up
+to 13 times the median, look as if they gained up to 12 %; nothing is seen of that in the accuracy, and training goes as
+well without (seeds 80 to 82; docs/results/earlier holds the study so counted, on seeds 400 to 407). The server takes
+the plain mean at one rate, so that the step does not depend on the masks. Ratios that are fixed for all rounds are
+reported beside: the best of 0.8 to 0.99 on seed 80, and those about it.
 """
 
 from __future__ import annotations
@@ -64,15 +65,16 @@ class DifferenceStudy:
     """Digits, sparse uploads. Server rate, rounds, rungs and ratios were chosen on seeds below 100."""
 
     name: str = "difference"
-    seeds: tuple[int, ...] = tuple(range(430, 438))
+    seeds: tuple[int, ...] = tuple(range(710, 718))
     rungs: tuple[Rung, ...] = RUNGS
     distance_m: float = 300.0
     """Geometric mean of the distances."""
     radiated_share: float = 0.03
     """Budget of a phone whose energy binds: its computing, and this share of what it radiates in an unpruned round."""
-    common_ratios: tuple[float, ...] = ()
-    """Fixed ones, beside the common ratio that is chosen anew each round; where energy budgets bind, one that is too
-    low is impossible."""
+    common_ratios: tuple[float, ...] = (0.9, 0.95, 0.98)
+    """Fixed ones, beside the common ratio that is chosen anew each round. A round is as short as its ratio allows: at
+    one ratio no other length makes as much progress per second. Where energy budgets make it impossible, that round
+    takes the next at which devices report."""
     server_rate: float = 2.0
     rounds: int = 50
     personal_steps: int = 6
@@ -131,7 +133,7 @@ def unlike_phones(config: DifferenceStudy, rung: Rung, seed: int) -> tuple[Phone
 
 
 def run(config: DifferenceStudy, rung: Rung, scheme: str, seed: int) -> dict[str, Any]:
-    """Train one scheme on one rung; for the planner also what it expects to gain on the best common ratio."""
+    """Train one scheme on one rung; for the planner also what it expects to gain on the common ratio."""
     import torch
 
     import fltrain as ft
@@ -162,20 +164,22 @@ def run(config: DifferenceStudy, rung: Rung, scheme: str, seed: int) -> dict[str
 
     build = of_phones(config.radio, phones, budget_j)
     most = config.pruning_ratio_max
-    best_common = CommonPlanner(build, pruning_ratio_max=most, progress=config.progress)
+    chosen_common = CommonPlanner(build, pruning_ratio_max=most, progress=config.progress)
     planner: AdaptivePlanner
     if scheme == JOINT:
         planner = AdaptivePlanner(build, kinds=("sparse",), pruning_ratio_max=most, progress=config.progress)
     elif scheme == COMMON:
-        planner = best_common
+        planner = chosen_common
     else:
-        planner = replace(best_common, ratios=(float(scheme.removeprefix(f"{COMMON}-")),))
+        always = float(scheme.removeprefix(f"{COMMON}-"))
+        higher = tuple(ratio for ratio in chosen_common.ratios if ratio > always)
+        planner = replace(chosen_common, ratios=(always, *higher), first_possible=True)
     gains: list[float] = []
 
     def watched(round_index: int, workload: ft.Workload) -> ft.RoundPlan:
         if scheme == JOINT and workload.changes is not None:
             asked = planner.served(round_index, workload)
-            mine, other = (p.choose(round_index, asked, workload.of(asked)) for p in (planner, best_common))
+            mine, other = (p.choose(round_index, asked, workload.of(asked)) for p in (planner, chosen_common))
             gains.append(float(np.log(mine.progress_per_s / other.progress_per_s)))
         return planner(round_index, workload)
 
