@@ -581,6 +581,13 @@ def test_harder() -> None:
     )
 
 
+@pytest.mark.parametrize("path", sorted((DOCS / "results").rglob("*.json")), ids=lambda path: path.stem)
+def test_every_claim_has_an_id_of_its_own(path: Path) -> None:
+    ids = [claim["id"] for claim in json.loads(path.read_text(encoding="utf-8"))["claims"]]
+    assert all(ids)
+    assert len(set(ids)) == len(ids)
+
+
 def test_links_lead_somewhere() -> None:
     text = (DOCS / "report.md").read_text(encoding="utf-8")
     targets = re.findall(r"\]\(([^)#:]+)\)", text)

@@ -278,7 +278,7 @@ def test_studies_on_one_page(finished: Path, tmp_path: Path, capsys: pytest.Capt
 
 def test_cards_are_judged_and_no_two_say_the_same_number() -> None:
     def claim(value: float, verdict: str) -> Claim:
-        return Claim(f"{value} {verdict}", Spread((value,)), 1, "%", verdict, "")
+        return Claim(f"{value} {verdict}", Spread((value,)), 1, "%", verdict, "", id=f"{value}-{verdict}")
 
     found = [claim(1.0, "holds"), claim(1.0, "does not hold"), claim(2.0, "given"), claim(3.0, "holds"),
              claim(4.0, "does not hold"), claim(5.0, "holds")]  # fmt: skip

@@ -91,7 +91,7 @@ def _claim(stored: dict[str, Any]) -> Claim:
     measured = Spread(tuple(stored["measured"]["per_seed"]))
     return Claim(
         stored["statement"], measured, _digits(measured), stored["unit"], stored["verdict"], stored["note"],
-        id=stored.get("id", ""),
+        id=stored["id"],
     )  # fmt: skip
 
 

@@ -139,8 +139,12 @@ class Claim:
     verdict: str
     """"holds", "does not hold", "holds for 2 of 3 seeds", or "given" for what is an input."""
     note: str
-    id: str = ""
-    """By which texts and tests find it."""
+    id: str
+    """By which texts and tests find it; no two of a study are the same."""
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            raise ValueError(f"claim {self.statement!r:.60} has no id")
 
     def to_dict(self) -> dict[str, Any]:
         """For report.json."""

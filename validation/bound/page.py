@@ -67,6 +67,7 @@ def _page(finished: Finished) -> Page:
             f"({_span(ratios['q'])} from the 10th to the 90th percentile)",
             verdict(Spread((float(np.median(ratios["q"])),)), lambda v: v <= 10),
             "Holds if the median is at most 10. Where masks differ between devices, Gamma is a device's own weight.",
+            id="size-quadratics",
         ),
         Claim(
             "It is of the right size on a real network",
@@ -76,6 +77,7 @@ def _page(finished: Finished) -> Page:
             f"with masks that agree {_span(agreeing)}",
             verdict(Spread((float(np.median(ratios["d"])),)), lambda v: v <= 10),
             "Holds if the median is at most 10.",
+            id="size-digits",
         ),
         Claim(
             "Pruning by magnitude costs at most the share pruned: |u - m u|^2 <= rho |u|^2",
@@ -84,6 +86,7 @@ def _page(finished: Finished) -> Page:
             "largest |u - m u|^2 / (rho |u|^2) on digits",
             verdict(Spread((float(max(error["magnitude"])),)), lambda v: v <= 1 + 1e-6),
             f"By movement the same ratio reaches {max(error['movement']):.2f}: there D is measured, not |u|.",
+            id="magnitude-error",
         ),
         *hypotheses_page.claims(each_kind),
     ]
