@@ -17,6 +17,8 @@ enum { PRICE_STEPS = 200, KEEP_STEPS = 200, HALVINGS = 6 };
 #define ROUNDED 1e-13  /* of the logarithm of a slope */
 #define BLURRED 1e-11  /* the same at most, where a pruning ratio tells less */
 #define NARROW 1e-17   /* a pruning ratio cannot tell keep ratios so close */
+#define ROUGH 1e-3     /* of the same logarithm, far from the price that is looked for */
+#define OVERHEAD 1e3   /* where overhead is so much of the payload, what is sent hardly depends on what is kept */
 
 /* A device of the problem that is solved, with what it keeps at the price last asked for. */
 typedef struct {
@@ -25,66 +27,90 @@ typedef struct {
     double rho, q, less, more;  /* what it keeps lies between: known of prices too dear and too cheap */
     double above;          /* a keep ratio next to one at which its slope jumps across the price, else 0 */
     double pull;           /* by how much more bandwidth it asks as the log price falls, 0 where it does not move */
-    double level;          /* ln(B'/(alpha e')) there: less the log price, where it would start to move */
+    double seen;           /* the keep ratio that `at` and the next two are of */
+    double level, steep;   /* ln(B'/(alpha e')): less the log price, where it would start to move; and its slope along q */
+    double low, high;      /* between them is what it keeps at the price last asked for; q where that is known to rounding */
 } Phone;
 
 typedef struct {
     const ClockProblem *problem;
     ptrdiff_t row, count;
     Phone *phone;
-    double log_price, share;
+    double log_price, rough;  /* and how far from it, in the same logarithm, a device may be that moves */
     long asked;
     Team *team;
     Total *total;  /* of chunks: bandwidth, and pull */
 } Cell;
 
-/* ln(B'(q) / (alpha e'(1 - q))) and its slope: what is left of the log price where the device stays. */
-static double excess_of_keeping(const Cell *cell, ptrdiff_t k, double q, double *steep)
+/* The least bandwidth that keeps q, and what bandwidth is worth there; nothing is found twice. */
+static void look(const Cell *cell, ptrdiff_t k, double q)
 {
     Phone *f = &cell->phone[k];
     double bend;
+    if (f->seen == q) return;
     const double worth = f->own.weight * error_slope(&cell->problem->problem.curve, cell->row, k, 1.0 - q, &bend);
     f->at = least_bandwidth(&f->own, q, f->at.clock);
-    *steep = f->at.bend + bend;
-    return log(f->at.slope) - log(worth);
+    f->level = log(f->at.slope) - log(worth);
+    f->steep = f->at.bend + bend;
+    f->seen = q;
+}
+
+/* The keep ratio `less` below q along the tangent in the logarithm of what is sent: there a level is nearly straight where little
+ * is kept. */
+static double stride(const Clocked *d, double q, double less)
+{
+    const double sent = q + d->rate0 / d->rate1;
+    return sent > 0.0 && sent < OVERHEAD ? q + sent * expm1(-less / sent) : q - less;
+}
+
+/* Half way, in the same logarithm where the ends are far apart in it. */
+static double halfway(const Clocked *d, double low, double high)
+{
+    const double overhead = d->rate0 / d->rate1, one = low + overhead + NARROW, two = high + overhead + NARROW;
+    return two > 4.0 * one ? low + (sqrt(one * two) - one) : 0.5 * (low + high);
 }
 
 /* What a device keeps at the log price: Newton steps in a bracket whose ends are looked at when a step wants to go there. */
 static void keep(const Cell *cell, ptrdiff_t k)
 {
     Phone *f = &cell->phone[k];
-    double low = f->less, high = f->more, q = most(least(f->q, high), low), last = INFINITY, steep = NAN;
+    double low = f->less, high = f->more, q = most(least(f->q, high), low), last = INFINITY;
     int below = 0, above = 0, jumped = 0;  /* whether the ends are known to be on their sides of the root */
+    int known = 1;  /* to rounding */
     f->pull = 0.0;
     for (int n = 0; n < KEEP_STEPS; n++) {
-        f->level = excess_of_keeping(cell, k, q, &steep);
-        const double gain = cell->log_price + f->level;
-        const int rising = steep > 0.0 && steep < INFINITY;
+        look(cell, k, q);
+        const double gain = cell->log_price + f->level, steep = f->steep;
+        const int rising = steep > 0.0 && steep < INFINITY, slow = fabs(gain) > 0.5 * last && fabs(gain) < INFINITY;
         if (gain != gain) break;  /* worth nothing, and costs nothing */
-        /* An ulp of a pruning ratio may decide more than rounding does. */
-        if (fabs(gain) <= (rising ? most(ROUNDED, least(ULPS * steep, BLURRED)) : ROUNDED)) {
-            if (rising) f->pull = f->at.slope / steep;
-            break;
-        }
-        if ((gain < 0.0 && q >= high) || (gain > 0.0 && q <= low)) break;
+        /* An ulp of a pruning ratio may decide more than rounding does, and a step that does not help is rounding. */
+        const double rounding = rising ? slow ? BLURRED : most(ROUNDED, least(ULPS * steep, BLURRED)) : ROUNDED;
+        if (rising && fabs(gain) <= rounding) f->pull = f->at.slope / steep;
+        if (fabs(gain) <= rounding || (gain < 0.0 && q >= high) || (gain > 0.0 && q <= low)) break;
         if (gain < 0.0) low = q, below = 1;
         else high = q, above = 1;
+        if (rising && fabs(gain) <= cell->rough) {
+            f->pull = f->at.slope / steep;
+            known = 0;
+            break;
+        }
         if (below && above && high - low <= most(NARROW, nextafter(high, INFINITY) - high)) {
             f->above = high;
             if (q == low) break;
             q = low;
             continue;
         }
-        const double step = rising ? q - gain / steep : NAN;
-        const int slow = fabs(gain) > 0.5 * last && fabs(gain) < INFINITY;
+        const double step = rising ? stride(&f->own, q, gain / steep) : NAN;
         last = fabs(gain);
         if (!jumped && f->above > low && f->above < high && gain < 0.0) q = f->above, jumped = 1;
         else if (step > low && step < high && !(slow && below && above)) q = step;
         else if (gain < 0.0 && !above && !(step < high)) q = high, above = 1;
         else if (gain > 0.0 && !below && !(step > low)) q = low, below = 1;
-        else q = 0.5 * (low + high);
+        else q = halfway(&f->own, low, high);
     }
     f->q = q;
+    f->low = known ? q : low;
+    f->high = known ? q : high;
 }
 
 static void keep_chunk(void *context, ptrdiff_t item)
@@ -94,8 +120,9 @@ static void keep_chunk(void *context, ptrdiff_t item)
     Total bandwidth = {0.0, 0.0}, pull = {0.0, 0.0};
     for (ptrdiff_t k = item * CHUNK; k < end; k++) {
         keep(cell, k);
-        add(&bandwidth, cell->phone[k].at.b);
-        add(&pull, cell->phone[k].pull);
+        const Phone *f = &cell->phone[k];
+        add(&bandwidth, f->pull > 0.0 ? most(f->at.b - f->pull * (cell->log_price + f->level), 0.0) : f->at.b);
+        add(&pull, f->pull);
     }
     cell->total[2 * item] = bandwidth;
     cell->total[2 * item + 1] = pull;
@@ -109,11 +136,12 @@ static double sum_of(const Cell *cell, int which)
 }
 
 /* The most that a device keeps with a bandwidth that suffices for its floor. */
-static double most_kept(Phone *f, double b)
+static double most_kept(const Cell *cell, ptrdiff_t k, double b)
 {
+    Phone *f = &cell->phone[k];
     double low = f->own.q_min, high = 1.0, q = 1.0;
     for (int n = 0; n < KEEP_STEPS && high - low > NARROW; n++) {
-        f->at = least_bandwidth(&f->own, q, f->at.clock);
+        look(cell, k, q);
         const double gain = log(f->at.b / b), step = q - gain * f->at.b / f->at.slope;
         if (q == 1.0 && gain <= 0.0) return q;
         if (fabs(gain) <= ROUNDED) return q;
@@ -134,7 +162,7 @@ static double left_over(void *context, double share)
     for (ptrdiff_t k = 0; k < cell->count; k++) {
         Phone *f = &cell->phone[k];
         f->q = f->less + (1.0 - share) * (f->more - f->less);
-        f->at = least_bandwidth(&f->own, f->q, f->at.clock);
+        look(cell, k, f->q);
         add(&sum, f->at.b);
     }
     return log(value_of(sum));
@@ -143,14 +171,15 @@ static double left_over(void *context, double share)
 /* A log price from what bandwidth is worth to the devices half way between their bounds. */
 static double guess_of(Cell *cell)
 {
-    double sum = 0.0, known = 0.0, steep;
+    double sum = 0.0, known = 0.0;
     for (ptrdiff_t k = 0; k < cell->count; k++) {
         Phone *f = &cell->phone[k];
         double level = INFINITY;
         f->q = f->more;
         for (int n = 0; n < HALVINGS && !(level < INFINITY) && f->more > f->less; n++) {
             f->q = 0.5 * (f->q + f->less);
-            level = excess_of_keeping(cell, k, f->q, &steep);
+            look(cell, k, f->q);
+            level = f->level;
         }
         if (level < INFINITY && level > -INFINITY) {
             sum -= level;
@@ -180,12 +209,12 @@ static double settle(Cell *cell, double more, double *off)
     for (ptrdiff_t k = 0; k < cell->count; k++) {
         Phone *f = &cell->phone[k];
         const int moves = f->pull > 0.0;
-        const double steep = moves ? f->at.slope / f->pull : 0.0, q = moves ? f->q - more / steep : f->q;
-        double again;
+        const double steep = moves ? f->at.slope / f->pull : 0.0;
+        const double q = moves ? f->q - (cell->log_price + f->level + more) / steep : f->q;
         f->rho = pruned_to_keep(&f->own, most(least(q, f->more), f->less));
         f->q = 1.0 - f->rho;
-        if (moves) *off = most(*off, fabs(cell->log_price + more + excess_of_keeping(cell, k, f->q, &again)) - ULPS * steep);
-        else f->at = least_bandwidth(&f->own, f->q, f->at.clock);
+        look(cell, k, f->q);
+        if (moves) *off = most(*off, fabs(cell->log_price + more + f->level) - ULPS * steep);
         add(&sum, f->at.b);
     }
     return log(value_of(sum));
@@ -194,10 +223,12 @@ static double settle(Cell *cell, double more, double *off)
 /* The log price at which devices fill the cell: Newton's method in a bracket. Each is left with what it keeps. */
 static double fill(Cell *cell)
 {
-    double low = FREE, high = DEAREST, x = guess_of(cell), step = 2.0, last = INFINITY, off;
+    double low = FREE, high = DEAREST, x = guess_of(cell), before = INFINITY, step = 2.0, last = INFINITY, off;
     int below = 0, above = 0;
     for (int n = 0; n < PRICE_STEPS; n++) {
         cell->log_price = x;
+        cell->rough = least(ROUGH, 10.0 * ROUGH * (x - before) * (x - before));
+        before = x;
         in_parallel(cell->team, keep_chunk, cell, (cell->count + CHUNK - 1) / CHUNK);
         cell->asked++;
         const double total = sum_of(cell, 0), pull = sum_of(cell, 1), gain = log(total);
@@ -205,8 +236,8 @@ static double fill(Cell *cell)
         const int cheap = total > 1.0, slow = fabs(gain) > 0.5 * last;
         for (ptrdiff_t k = 0; k < cell->count; k++) {
             Phone *f = &cell->phone[k];
-            if (cheap) f->more = f->q;
-            else f->less = f->q;
+            if (cheap) f->more = f->high;
+            else f->less = f->low;
         }
         if (cheap) low = x, below = 1;
         else high = x, above = 1;
@@ -217,11 +248,13 @@ static double fill(Cell *cell)
         }
         if (high - low <= 2e-16 * most(1.0, fabs(x))) break;
         last = fabs(gain);
-        const double newton = x + most(least(more, step), -step);
-        if (more != 0.0 && newton > low && newton < high && !(slow && below && above)) x = newton;
+        const double newton = x + more;
+        if (more != 0.0 && fabs(more) <= step && newton > low && newton < high && !(slow && below && above)) x = newton;
         else if (below && above) x = 0.5 * (low + high);
-        else x = most(least(cheap ? x + step : x - step, DEAREST), FREE);
-        if (!(below && above)) step *= 2.0;
+        else {
+            x = most(least(cheap ? x + step : x - step, DEAREST), FREE);
+            step *= 2.0;
+        }
     }
     left_over(cell, find_root(left_over, cell, 0.5, 0.0, 1.0, FILLED, 0.0).at);
     settle(cell, 0.0, &off);
@@ -262,17 +295,17 @@ static int solve_one(Cell *cell, const ClockAnswer *out)
     Total floors = {0.0, 0.0}, tops = {0.0, 0.0};
     for (ptrdiff_t k = 0; k < K; k++) {
         Phone *f = &cell->phone[k];
-        *f = (Phone){.own = clocked_form(cell->problem, row, k)};
+        *f = (Phone){.own = clocked_form(cell->problem, row, k), .seen = NAN};
         f->less = f->own.q_min;
-        f->at = least_bandwidth(&f->own, f->less, 0.0);
+        look(cell, k, f->less);
         if (!(f->at.b < INFINITY) || f->at.b > f->own.b_max * (1.0 + WITHIN)) return 0;
         add(&floors, least(f->at.b, f->own.b_max));
     }
     if (!(value_of(floors) <= 1.0 + WITHIN)) return 0;
     for (ptrdiff_t k = 0; k < K; k++) {
         Phone *f = &cell->phone[k];
-        f->q = f->more = f->own.b_max < INFINITY ? most_kept(f, f->own.b_max) : 1.0;
-        f->at = least_bandwidth(&f->own, f->q, f->at.clock);
+        f->q = f->more = f->own.b_max < INFINITY ? most_kept(cell, k, f->own.b_max) : 1.0;
+        look(cell, k, f->q);
         add(&tops, f->at.b);
     }
     cell->asked = 2;

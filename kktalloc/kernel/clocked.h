@@ -62,10 +62,10 @@ INLINE double psi_at(double y)
     return fabs(y) < 1e-2 ? y * (0.5 + y * (1.0 / 12.0 - y * y / 720.0)) : y / -expm1(-y) - 1.0;
 }
 
-/* d ln((e^y - 1) / y) / dy for any real y, given e^y - 1. */
+/* d ln((e^y - 1) / y) / dy for any real y, given e^y - 1, which may be infinite. */
 INLINE double growth_slope(double y, double grown)
 {
-    return fabs(y) < 1e-2 ? 0.5 + y * (1.0 / 12.0 - y * y / 720.0) : (1.0 + grown) / grown - 1.0 / y;
+    return fabs(y) < 1e-2 ? 0.5 + y * (1.0 / 12.0 - y * y / 720.0) : 1.0 + 1.0 / grown - 1.0 / y;
 }
 
 /* Log of the energy that the power balance asks for at clock s and time t over what the budget leaves; its slopes along s, with
