@@ -181,6 +181,22 @@ def test_bad_fields_are_refused_by_name(changes: dict[str, float], message: str)
         ka.Problem(ka.Cell(1e6, 1e-20, 1.0), ka.Devices(**usual | {"pruned_compute_j": 0.1} | changes))
 
 
+@pytest.mark.filterwarnings("ignore:devices.channel_gain")
+@pytest.mark.parametrize("energy_budget_j", [0.02, 0.05, 10.0])
+@pytest.mark.parametrize("circuit_power_w", [0.01, 0.5])
+def test_least_budgets_are_proved_in_any_unit_of_bandwidth(circuit_power_w: float, energy_budget_j: float) -> None:
+    """What a Hz is worth beside the pruning error has no say in how little bandwidth will do."""
+    found = []
+    for hz in (1.0, 1e-9, 1e-18):
+        devices = ka.Devices(
+            2e-12 * np.ones(2), 0.1, 1e6 * hz, 0.2, energy_budget_j=[0.05, energy_budget_j], pruned_compute_j=1e-3,
+            circuit_power_w=[0.01, circuit_power_w], clock_min=0.5, clock_max=2.0, pruning_ratio_max=0.5,
+        )  # fmt: skip
+        problem = ka.Problem(ka.Cell(5e6 * hz, 4e-21 / hz, 2.0), devices)
+        found.append([float(ka.least_bandwidth(problem)) / hz, float(ka.least_deadline(problem))])
+    np.testing.assert_allclose(found, [found[0]] * 3, rtol=1e-11)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_least_budgets_are_those_at_which_the_floors_just_fit(seed: int) -> None:
     problem = clock_cell(np.random.default_rng(2000 + seed), 4, roomy=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from itertools import product
 
 import cvxpy as cp
 import numpy as np
@@ -12,7 +13,7 @@ from clock_cases import clock_cell
 from problems import REGIMES, random_problem
 
 import kktalloc as ka
-from kktalloc._certificate.priced import level_bound
+from kktalloc._certificate.priced import Bound, _balanced, level_bound
 from kktalloc._device.clocked import clocked_form
 from kktalloc._device.priced import cheapest
 from kktalloc._problem.variant import variant
@@ -316,6 +317,79 @@ def test_an_upload_that_cannot_be_shorter_pays_for_all_seconds(limit: dict, budg
     assert float(least.deadline_s) == pytest.approx(float(ka.least_deadline(least.problem)), rel=1e-9)
 
 
+def test_a_clock_that_costs_next_to_nothing_pays_for_no_seconds() -> None:
+    """Own bandwidth, budget and the least round are all used up: prices a million times the answer's would pay for the
+    round too, and by rounding seemed as good."""
+    heat, fastest, electronics = np.array(list(product([1e-3, 1e-6, 1e-12], [1.0, 3.0], [0.0, 0.01]))).T[:, :, None]
+    devices = ka.Devices(
+        2e-12 * np.ones((12, 2)), 0.1, 1e6, 0.2, energy_budget_j=0.05, pruned_compute_j=heat, pruning_ratio_max=0.5,
+        bandwidth_max_hz=1e5, clock_max=fastest, circuit_power_w=electronics,
+    )  # fmt: skip
+    least = ka.least_cost(ka.Problem(ka.Cell(5e6 * np.ones(12), 4e-21, 20.0), devices), time_weight=5.0)
+    np.testing.assert_allclose(least.deadline_s, ka.least_deadline(least.problem), rtol=1e-9)
+    assert (np.abs(least.gap) <= 1e-10 * least.cost).all()
+    assert (least.energy_price_per_j < 1e3).all()
+
+
+def test_what_devices_pay_for_a_second_adds_up() -> None:
+    """Of values 0, 1, 1.5 at 0, 1, 2 a second, and 0, 3 at 0, 2, the steepest pieces are taken until 2.5 is paid."""
+    points = [((0.0, 0.0), (0.0, 0.0)), ((1.0, 1.0), (-1.0, 1.0)), ((1.5, 2.0), (3.0, 2.0)), ((-np.inf, 0.0),) * 2]
+    bounds = [
+        Bound(*(np.array([p[i] for p in each]) for i in (0, 1)), *2 * [np.array([p[1] for p in each])])
+        for each in points
+    ]
+    for per_s, most_s, value, second in (
+        (2.5, 9.0, [0.5, 3.0], [0.5, 2.0]),
+        (1.0, 9.0, [0.0, 1.5], [0.0, 1.0]),
+        (9.0, 9.0, [1.5, 3.0], [2.0, 2.0]),
+        (0.0, 1.2, [0.0, 3.0], [0.0, 2.0]),  # a second is worth more than it costs: nothing later is left
+    ):
+        mixed = _balanced(bounds, np.asarray(per_s), np.asarray(most_s))
+        np.testing.assert_allclose(mixed.value, value, atol=1e-15)
+        np.testing.assert_allclose(mixed.second, second, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"bandwidth_max_hz": 1e6},
+        {"bandwidth_max_hz": 1e6, "tx_power_max_w": 0.01},
+        {"energy_budget_j": 0.0078},
+        {"circuit_power_w": 1.0},  # ends early at peak power
+        {"circuit_power_w": 1.0, "bandwidth_max_hz": 1e6},
+        {"circuit_power_w": [1.0, 0.01], "clock_min": 0.5, "clock_max": 2.0, "pruned_compute_j": 1e-3},
+        {"circuit_power_w": [1.0, 0.01], "clock_min": 1e-3, "clock_max": 2.0, "pruned_compute_j": 1e-12},
+    ],
+)
+def test_electronics_end_an_upload_however_long_the_round_may_be(fields: dict) -> None:
+    """A later deadline changes nothing, but for the last joules that a slow clock saves."""
+    usual = {"tx_power_max_w": 0.1, "circuit_power_w": 0.01, "pruned_compute_s": 0.1, "pruning_ratio_max": 0.5}
+    devices = ka.Devices(2e-12 * np.ones((4, 2)), payload_bits=1e6, **(usual | fields))
+    least = ka.least_energy(ka.Problem(ka.Cell(5e6, 4e-21, np.array([10.0, 1e5, 1e9, 1e15])), devices))
+    assert (np.abs(least.gap_j) <= 1e-11 * least.total_energy_j).all()
+    np.testing.assert_allclose(least.total_energy_j, least.total_energy_j[0], rtol=1e-9)
+
+
+def test_a_short_upload_beside_one_that_never_ends() -> None:
+    """Next to the wideband limit all lengths cost the first device the same, within rounding: it takes the longest."""
+    deadline_s, gain = np.array([1e3, 1e6, 1e9, 1e12]), 2e-12 * np.ones((4, 2))
+    devices = ka.Devices(gain, 0.1, 1e6, 0.1, pruning_ratio_max=0.5, circuit_power_w=[0.0, 0.01])
+    least = ka.least_energy(ka.Problem(ka.Cell(5e6, 4e-21, deadline_s), devices))
+    np.testing.assert_allclose(least.bandwidth_hz.sum(axis=-1), 5e6, rtol=1e-9)
+    np.testing.assert_allclose(least.latency_s[:, 0], deadline_s, rtol=1e-9)
+
+
+def test_electronics_of_next_to_no_power_end_an_upload_too() -> None:
+    """A millionth of a millionth of the peak: in 1e11 s it would take more than the radio."""
+    devices = ka.Devices(
+        [1e-3, 2e-12], [1e10, 0.1], [1e6, 1e5], 0.0, circuit_power_w=[0.01, 0.0], pruning_ratio_max=0.5
+    )
+    least = ka.least_energy(ka.Problem(ka.Cell(5e6, 4e-21, 1e11), devices))
+    assert abs(float(least.gap_j)) <= 1e-11 * float(least.total_energy_j)
+    assert float(least.bandwidth_hz.sum()) == pytest.approx(5e6, rel=1e-9)
+
+
 def test_the_shortest_upload_in_the_own_bandwidth_counts_as_served() -> None:
     """At peak power in all of its own bandwidth: the search ends beside that corner, within rounding, and the round was
     0.5 % too long."""
@@ -336,9 +410,7 @@ def test_any_prices_give_a_lower_bound() -> None:
         least = ka.least_cost(ka.Problem(ka.Cell(5e6, 4e-21, 2.0), devices), time_weight=per_s, pruning_ratio=level)
         other = ka.least_cost(least.problem, time_weight=10 ** rng.uniform(-2, 2), energy_weight=[0.1, 1.0, 9.0])
         for price in 10 ** rng.uniform(-12, -4, 20):
-            bound = level_bound(
-                least.problem, other, np.asarray(price), np.ones(3), np.asarray(per_s), np.asarray(other.deadline_s)
-            )
+            bound = level_bound(least.problem, other, np.asarray(price), np.ones(3), np.asarray(per_s))
             rest = per_s - bound.second.sum()
             lower = bound.value.sum() - price * 5e6 + min(rest, 0.0) * 2.0
             assert lower <= float(least.cost) * (1 + 1e-12)

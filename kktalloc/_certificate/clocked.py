@@ -16,7 +16,7 @@ its value at q less what its slope is worth up to the end of the range.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -153,6 +153,8 @@ def terms(
     idle = np.where(mute | (steep == 0.0) | (longest <= 0.0), 0.0, steep * np.nan_to_num(kept, nan=1.0))
     best = Terms(np.where(mute | ~sends, alpha * error.value(rho) - idle, -np.inf), none, np.where(sends, 0.0, idle),
                  lam + none, *(none for _ in range(7)))  # fmt: skip
+    # What is best at the price, where moving along q counts too, need not be the best bound at this q.
+    most_least = np.where(sends & ~mute, -np.inf, 0.0)
     per_c = c / clock
     worth = np.where(at_own_limit(none), np.maximum(flat, lam * slope(none)), steep)
     candidates = (
@@ -172,6 +174,7 @@ def terms(
         off = np.maximum(np.maximum(down * (q - q_min), up * room), 0.0)
         for shift, less in SHIFTS:
             bound = least(y * shift, omega * less)
+            most_least = np.fmax(most_least, np.where(sends & ~mute, bound, 0.0))
             paid = np.where(price > 0.0, price * bound, 0.0)
             value = alpha * error.value(rho) + paid - off - np.where(price > lam, (price - lam) * most, 0.0)
             better = (value > best.value) & ~mute & sends
@@ -186,4 +189,4 @@ def terms(
             best = Terms(
                 *(np.where(better, n, o) for n, o in zip(vars(new).values(), vars(best).values(), strict=True))
             )
-    return best
+    return replace(best, least=most_least)

@@ -14,7 +14,7 @@ a bound for any prices, which is tight where the tangent is flat. Nothing here k
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,8 +28,10 @@ from kktalloc._problem.tolerances import CERTIFIED, KEEP_RATIO
 from kktalloc._problem.variant import variant
 
 _AT_LIMIT = 1e-9
-_AS_GOOD = 1e-10
 _AT_CLOCK = 1e-9
+_AT_REST = 1e-9
+_RESTED = 1e-12
+_ROUNDED = 1e-15
 _NO_TIME = 1e-15  # of the longest round
 
 
@@ -78,7 +80,7 @@ def cost_bound(
     """
     B, longest = (np.asarray(v)[..., 0] for v in (problem.cell.bandwidth_hz, problem.cell.deadline_s))
     most_s = np.fmin(longest, np.fmax(cost / per_s, round_s))
-    bound = level_bound(variant(problem, deadline_s=most_s), found, per_hz, per_j, per_s, round_s)
+    bound = level_bound(variant(problem, deadline_s=most_s), found, per_hz, per_j, per_s)
     rest = per_s - bound.second.sum(axis=-1)
     return bound, rest, bound.value.sum(axis=-1) - per_hz * B + np.minimum(rest, 0.0) * most_s, most_s
 
@@ -184,6 +186,19 @@ def _at(problem: Problem, found: Allotment) -> _Device:
     )  # fmt: skip
 
 
+def _rested(problem: Problem, x: _Device) -> _Device:
+    """The same with uploads that electronics end early a hair longer, so that yet longer ones are worth nothing.
+
+    By rounding they would be worth a little, and there may be any number of seconds to spare.
+    """
+    worth = np.asarray(problem.devices.circuit_power_w) * np.asarray(problem.devices.pa_efficiency) * x.g / x.b
+    m = np.exp(x.y) * phi(x.y)
+    early = (x.nats > 0.0) & (np.abs(m - worth) <= _AT_REST * worth)
+    y = np.where(early, x.y + (worth * (1.0 - _RESTED) - m) / (x.y * np.exp(x.y)), x.y)
+    t = np.where(early, x.nats / (x.b * y), x.t)
+    return replace(x, y=y, t=t, e=np.where(early, t * x.b * np.expm1(y) / x.g, x.e))
+
+
 def _least_tangent(slope: FloatArray, at: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
     """The least of ``slope (x - at)`` over ``[low, high]``."""
     return np.minimum(slope * (low - at), slope * (high - at))
@@ -194,13 +209,11 @@ def _better(best: Bound | None, new: Bound) -> Bound:
 
 
 @np.errstate(all="ignore")
-def level_bound(
-    problem: Problem, found: Allotment, per_hz: FloatArray, per_j: FloatArray, per_s: FloatArray, round_s: FloatArray
-) -> Bound:
+def level_bound(problem: Problem, found: Allotment, per_hz: FloatArray, per_j: FloatArray, per_s: FloatArray) -> Bound:
     """The least ``per_j E + per_hz b + second (its time)`` of each device that keeps what `found` keeps.
 
-    Its time is that up to the last bit, by the deadline. `per_hz` has shape ``(...)``, `per_j` ``(..., K)``. Of the
-    prices of a second the best are chosen for a round of `round_s` seconds at `per_s` each.
+    Its time is that up to the last bit, by the deadline. `per_hz` has shape ``(...)``, `per_j` ``(..., K)``. The
+    prices of a second are the best for all together, where a second of the round costs `per_s`.
 
     Any prices >= 0 give a bound: for an allocation that keeps to the limits each price multiplies something <= 0, so
     the Lagrangian is not above its cost, and its tangent is not above the Lagrangian, which is convex. How a candidate
@@ -215,7 +228,7 @@ def level_bound(
     # that the payments do not add up to a second's price. Each device then tries to pay what the others leave.
     for _ in range(2):
         candidates += _candidates(problem, found, per_hz, per_j, seconds)
-        bound = _balanced(candidates, per_s, round_s)
+        bound = _balanced(candidates, per_s, longest_s)
         left = per_s - bound.second.sum(axis=-1)
         total = bound.value.sum(axis=-1) + np.minimum(left, 0.0) * longest_s
         best = bound if best is None else _chosen((total > most)[..., None], bound, best)
@@ -229,7 +242,7 @@ def _candidates(
     problem: Problem, found: Allotment, per_hz: FloatArray, per_j: FloatArray, seconds: FloatArray
 ) -> list[Bound]:
     """Bounds of `level_bound`; `seconds` is what some of them would pay for a second, shape ``(..., K)``."""
-    d, x = problem.devices, _at(problem, found)
+    d, x = problem.devices, _rested(problem, _at(problem, found))
     lam, w = np.asarray(per_hz)[..., None] + np.zeros(problem.shape), np.asarray(per_j)
     P, eta, p_c = (np.asarray(v) for v in (d.tx_power_max_w, d.pa_efficiency, d.circuit_power_w))
     low, high = np.asarray(d.clock_min), np.asarray(d.clock_max)
@@ -242,24 +255,25 @@ def _candidates(
     A = lam * x.g / (x.t * m)
     full = (x.b >= x.own * (1.0 - _AT_LIMIT)) & (x.own > 0.0)
     limited = np.isfinite(x.budget)
-    both = lam * x.b / x.t + P * A
     per_watt = x.b * m / x.g
-
-    def at_peak(W: FloatArray) -> FloatArray:
-        """The price of what is radiated at which the upload, at peak power, pays for a second all that it costs."""
-        return (seconds + W * (p_c + P / eta)) / (per_watt + P)
-
+    # An upload that takes a second longer saves `a (per_watt + P) - W lasting` at a price W of a joule and a of what is
+    # radiated. What may make the Lagrangian flat at the allocation is a polygon of W and a: bounded by what they are
+    # where the budget, peak power or the own bandwidth limit doesn't bind, where waiting is worth nothing, or what the
+    # clock makes of it, or all of `seconds`. Its corners pay the least and the most for a second. What is worth nothing
+    # has to be no more than that by rounding either, for there may be any number of seconds to spare.
+    lasting, shorter = p_c + P / eta, per_watt + P
     by_clock, by_budget = seconds / clock, seconds / (per_watt / eta - p_c)
-    # Prices of a joule that the budget and peak power leave open: neither binds, either, or both. Last those with which
-    # an upload that can't be shorter, for lack of power, energy or own bandwidth, pays all of `seconds`.
     uploads = (
         (w, np.where(full, np.maximum(A, w / eta), w / eta)),
         (eta * A, A),
         (w, A),
-        (both / (P / eta + p_c + clock), A),
-        (both / (P / eta + p_c), A),
-        (w, at_peak(w)),
-        (by_clock, at_peak(by_clock)),
+        (A * shorter / (lasting + clock), A),
+        (A * shorter / lasting * (1.0 + _ROUNDED), A),
+        ((A * shorter - seconds) / lasting, A),
+        (w, w * (lasting + clock) / shorter),
+        (w, w * lasting / shorter * (1.0 - _ROUNDED)),
+        (w, (w * lasting + seconds) / shorter),
+        (by_clock, (by_clock * lasting + seconds) / shorter),
         (by_budget, by_budget / eta),
     )
     # Who sends nothing pays what its clock can save, or nothing where that may not be slower. One that can't be faster
@@ -303,28 +317,56 @@ def _candidates(
     return bounds
 
 
-def _balanced(bounds: list[Bound], per_s: FloatArray, round_s: FloatArray) -> Bound:
-    """The best of several bounds per device, given that the seconds of the round are paid for by all of them together.
+@np.errstate(all="ignore")
+def _balanced(bounds: list[Bound], per_s: FloatArray, longest_s: FloatArray) -> Bound:
+    """The best mixture of several bounds per device; beyond `per_s` all together pay `longest_s` for a second's price.
 
-    Where a device's budget and peak bind at once it may pay more or less for a second, and the bounds are as good: they
-    are mixed so that the payments add up. The dual function is concave, so the mixture is a bound.
+    The dual function is concave, so a mixture of bounds is a bound. Of each device those count that are on the upper
+    envelope of value over what it pays for a second. All devices together go along theirs, the steepest piece first,
+    until the seconds of the round are paid for.
     """
-    worth = [bound.value - bound.second * round_s[..., None] for bound in bounds]
-    best = np.max(worth, axis=0)
-    ends = []
-    for sign in (1.0, -1.0):
-        end: Bound | None = None
-        seconds = np.full(best.shape, np.inf)
-        for bound, each in zip(bounds, worth, strict=True):
-            take = (each >= best - _AS_GOOD * bound.worth) & (sign * bound.second < seconds)
-            seconds = np.where(take, sign * bound.second, seconds)
-            end = bound if end is None else _chosen(take, bound, end)
-        assert end is not None
-        ends.append(end)
-    few, many = ends
-    low, high = few.second.sum(axis=-1), many.second.sum(axis=-1)
-    share = np.clip(np.where(high > low, (per_s - low) / (high - low), 1.0), 0.0, 1.0)[..., None]
-    return Bound(*((1.0 - share) * f + share * m for f, m in zip(vars(few).values(), vars(many).values(), strict=True)))
+    value, second = (np.array([getattr(bound, name) for bound in bounds]) for name in ("value", "second"))
+    last = np.where(np.isfinite(value), second, np.inf)
+    at = np.lexsort((-value, last), axis=0)[:1]
+    corners, slopes, steps = [at], [], []
+    while True:
+        here_v, here_s = (np.take_along_axis(x, at, axis=0) for x in (value, second))
+        rise = np.where(second > here_s, (value - here_v) / (second - here_s), -np.inf)
+        rise = np.where(np.isnan(rise), -np.inf, rise)
+        slope = rise.max(axis=0, keepdims=True)
+        further = slope > 0.0
+        if not further.any():
+            break
+        to = np.where(further, np.where(rise >= slope, second, -np.inf).argmax(axis=0)[None], at)
+        slopes.append(np.where(further, slope, -np.inf)[0])
+        steps.append((np.take_along_axis(second, to, axis=0) - here_s)[0])
+        corners.append(to)
+        at = to
+    taken = _taken(slopes, steps, per_s - np.take_along_axis(second, corners[0], axis=0)[0].sum(axis=-1), longest_s)
+    shares = -np.diff([np.ones(value.shape[1:]), *taken, np.zeros(value.shape[1:])], axis=0)
+    mixed = []
+    for name in vars(bounds[0]):
+        each = np.array([getattr(bound, name) for bound in bounds])
+        each = np.concatenate([np.take_along_axis(each, corner, axis=0) for corner in corners])
+        mixed.append(np.where(shares > 0.0, shares * each, 0.0).sum(axis=0))
+    return Bound(*mixed)
+
+
+def _taken(slopes: list[FloatArray], steps: list[FloatArray], left: FloatArray, longest_s: FloatArray) -> FloatArray:
+    """How much of each piece is taken, in [0, 1], shape ``(pieces, ..., K)``, for `left` to be used up."""
+    if not slopes:
+        return np.empty(0)
+    # Pieces of a cell side by side, those of a device in their order.
+    slope, step = (np.moveaxis(np.array(x), 0, -2) for x in (slopes, steps))
+    flat_slope, flat_step = (x.reshape(*left.shape, -1) for x in (slope, step))
+    order = np.argsort(-flat_slope, axis=-1, kind="stable")
+    sorted_slope, sorted_step = (np.take_along_axis(x, order, axis=-1) for x in (flat_slope, flat_step))
+    before = np.cumsum(sorted_step, axis=-1) - sorted_step
+    share = np.where(sorted_step > 0.0, np.clip((left[..., None] - before) / sorted_step, 0.0, 1.0), 0.0)
+    share = np.where((sorted_slope > longest_s[..., None]) & (sorted_step > 0.0), 1.0, share)
+    taken = np.empty_like(share)
+    np.put_along_axis(taken, order, share, axis=-1)
+    return np.moveaxis(taken.reshape(slope.shape), -2, 0)
 
 
 def _chosen(take: np.ndarray, new: Bound, old: Bound) -> Bound:

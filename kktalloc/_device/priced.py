@@ -29,7 +29,7 @@ from kktalloc._device.efficiency import EFFICIENCY_MAX, efficiency_at_power_pric
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
 
-SHORTEST = 1e-9  # an upload, in windows: no shorter one is looked for
+LEAST_TIME = 1e-300  # windows
 ON_LIMIT = 1e-12
 CORNER = 1e-9
 NOTHING = 1e-200  # nats
@@ -93,8 +93,9 @@ def cheapest(form: Clocked, q: FloatArray, price: FloatArray, worth: FloatArray)
         per_joule = form.snr * np.exp(-y) / phi(y)  # fall of t b per unit radiated
         b = L / (t * y)
         e = np.where(full, limit, L * np.expm1(y) / (form.snr * y))
-        # The slope of e in t, along its limit or at the own bandwidth; where neither binds it does not count.
-        along = np.where(full | (wide <= free), rise, -b / per_joule)
+        # The slope of e in t, along its limit or at the own bandwidth. Where neither binds it does not count, and would
+        # drown electronics of next to no power.
+        along = np.select([full, wide > free], [rise, -b / per_joule], 0.0)
         gain, loss = lam * (b + per_joule * along) / t, worth * (along + form.circuit + clock)
         steep = (loss - gain) / (np.abs(gain) + np.abs(loss))
         sends = (left > 0.0) & (form.snr * limit > L)
@@ -105,11 +106,12 @@ def cheapest(form: Clocked, q: FloatArray, price: FloatArray, worth: FloatArray)
         steep = np.where(served, np.nan_to_num(steep), aim)
         return _Upload(y, b, e, s, steep, by_energy & full, ~by_energy & full, served)
 
-    longest = np.maximum(1.0 - w / fast, SHORTEST)
+    longest = _longest(w, fast)
     slowest_end = 1.0 - w / form.slow
 
     def best_length() -> FloatArray:
-        low, high = SHORTEST * longest, longest
+        # No shorter one serves, however much bandwidth there is: that may be by any number of decades.
+        low, high = np.clip(L / form.snr, LEAST_TIME, longest), longest
         # The slope jumps where peak and budget meet, and where the clock leaves its lower end.
         for corner_t, sides in (
             (_peak_meets_budget(form, w, h), ({"poor": False}, {"poor": True})),
@@ -120,7 +122,9 @@ def cheapest(form: Clocked, q: FloatArray, price: FloatArray, worth: FloatArray)
             before, after = (upload(there, **side).steep for side in sides)
             low = np.where(inside & (before < 0.0), there, low)
             high = np.where(inside & (after > 0.0), there, high)
-        return rising_root(lambda t: upload(t).steep, low, high)
+        start, end = np.log(low), np.log(high)
+        found = rising_root(lambda log_t: upload(np.exp(log_t)).steep, start, end)
+        return np.select([found <= start, found >= end], [low, high], np.clip(np.exp(found), low, high))
 
     # Without electronics and with a clock that stands still a longer upload takes less of everything.
     t = longest if (form.circuit == 0.0).all() and (fast == form.slow).all() else best_length()
@@ -165,9 +169,14 @@ def radiated(form: Clocked, q: FloatArray, b: FloatArray) -> tuple[FloatArray, F
     """
     works = form.work0 + form.work1 > 0.0
     s = np.where(works, form.fast, form.slow)
-    nats, t = form.rate0 + form.rate1 * q, np.maximum(1.0 - (form.work0 + form.work1 * q) / s, SHORTEST)
+    nats, t = form.rate0 + form.rate1 * q, _longest(form.work0 + form.work1 * q, s)
     e = np.where(nats > 0.0, t * b * np.expm1(nats / (t * b)) / form.snr, 0.0)
     return np.minimum(e / t, 1.0), e + (form.heat0 + form.heat1 * q) * s * s
+
+
+def _longest(w: FloatArray, fast: FloatArray) -> FloatArray:
+    """What the fastest clock leaves of the window for the upload; an ulp where that would be nothing."""
+    return np.maximum(1.0 - w / fast, np.finfo(np.float64).epsneg)
 
 
 def _peak_meets_budget(form: Clocked, w: FloatArray, h: FloatArray) -> FloatArray:
