@@ -5,45 +5,77 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from validation.cases import Finished, run_cases
+from validation.cases import run_cases
 from validation.config import to_dict
 from validation.tradeoff import page
 from validation.tradeoff.study import CONFIG, MODULES, cases
 
 
 def test_a_small_study_from_cases_to_page(tmp_path: Path) -> None:
-    chosen = tuple(s for s in CONFIG.settings if s.name in ("base", "deadline0.85", "bandwidth2MHz", "energy0.5"))
-    tiny = replace(CONFIG, seeds=(1, 2), settings=chosen, rounds=3, last=1)
+    chosen = tuple(s for s in CONFIG.settings if s.name in ("base", "deadline0.6", "energy0.01"))
+    tiny = replace(
+        CONFIG, seeds=(1,), settings=chosen, allocations=("equal", "linear", "measured"), rounds=10,
+        unpruned_rounds=2.0, pilot_rounds=2,
+    )  # fmt: skip
     run_cases(tmp_path, to_dict(tiny), cases(tiny), MODULES)
-    assert "4 settings" in page.write(tmp_path).read_text(encoding="utf-8")
+    assert "3 settings" in page.write(tmp_path).read_text(encoding="utf-8")
     found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    by_name = {(run["setting"], run["seed"]): run for run in found["runs"]}
-    assert len(by_name) == 8
-    for seed in (1, 2):
-        order = [by_name[name, seed]["predicted"] for name in ("deadline0.85", "base", "bandwidth2MHz")]
-        assert order == sorted(order)
-        assert by_name["energy0.5", seed]["predicted"] >= by_name["base", seed]["predicted"]
-    assert all(run["gradient_sq"] > 0 and run["worst_residual"] <= 1e-9 for run in found["runs"])
+    runs = {(run["setting"], run["allocation"], run["seed"]): run for run in found["runs"]}
+    assert len(runs) == 9
+    assert {claim["id"] for claim in found["claims"]} == {f"{g}-{o}" for g in page.GROUPS for o in page.OBJECTIVES}
+    assert all(run["worst_residual"] <= 1e-9 for run in found["runs"])
+    for (setting, allocation, seed), run in runs.items():
+        # Each objective has its optimum, and a later deadline prunes less.
+        assert runs[setting, "linear", seed]["loss_linear"] <= run["loss_linear"] + 1e-9
+        assert runs[setting, "measured", seed]["loss_measured"] <= run["loss_measured"] + 1e-9
+        base = runs["base", allocation, seed]
+        assert run["round"] == pytest.approx(0.6 if setting == "deadline0.6" else 0.25, abs=0.01)
+        if setting == "deadline0.6":
+            assert run["loss_linear"] < base["loss_linear"]
+        if setting == "energy0.01" and allocation == "linear":
+            assert run["loss_linear"] > base["loss_linear"]
 
 
-def _made_up(loss: list[list[float]]) -> dict[int, list[dict[str, float | str]]]:
+def _made_up(outcomes: list[list[float]], losses: list[float] | None = None) -> page.Runs:
+    """Runs of two settings, two allocations each, in the order in which their loss grows."""
+    losses = losses or [0.1, 0.2, 0.3, 0.4]
+    names = [("base", "none"), ("base", "none"), ("deadline0.3", "deadline"), ("deadline0.3", "deadline")]
     return {
         seed: [
-            {"setting": str(i), "varied": "deadline", "predicted": 0.1 * i, "loss": value}
-            for i, value in enumerate(values)
+            {
+                "setting": name, "varied": varied, "allocation": str(i % 2), "seed": seed, "loss_measured": loss,
+                "progress_measured": 1.0 - loss, "accuracy_rounds": value, "accuracy_time": value,
+            }
+            for i, ((name, varied), loss, value) in enumerate(zip(names, losses, values, strict=True))
         ]
-        for seed, values in enumerate(loss)
-    }
+        for seed, values in enumerate(outcomes)
+    }  # fmt: skip
 
 
 def test_rank_correlations() -> None:
-    runs = _made_up([[1, 2, 3, 4], [1, 3, 2, 4], [4, 3, 2, 1]])
+    runs = _made_up([[0.4, 0.3, 0.2, 0.1], [0.4, 0.2, 0.3, 0.1], [0.1, 0.2, 0.3, 0.4], [0.3, 0.4, 0.2, 0.1]])
     # 1 - 6 sum d^2 / (n (n^2 - 1)): one swapped pair gives 1 - 12/60.
-    assert page.correlations(runs, "loss") == pytest.approx([1.0, 0.8, -1.0])
+    for name in ("rounds", "time"):
+        assert page.correlations(runs, page.GROUPS[name], "measured") == pytest.approx([1.0, 0.8, -1.0, 0.8])
+    # Within each setting two runs are in order or not.
+    assert page.correlations(runs, page.GROUPS["within"], "measured") == pytest.approx([1.0, 1.0, -1.0, 0.0])
+    # Of the cells at the base's deadline only the base is there.
+    assert page.correlations(runs, page.GROUPS["cells"], "measured") == pytest.approx([1.0, 1.0, -1.0, -1.0])
+    (first, *_, last) = page.over_seeds(runs)
+    assert (first["setting"], last["setting"]) == ("base", "deadline0.3")
+    assert first["accuracy_rounds"] == pytest.approx(0.3)
+
+
+def test_what_an_objective_gives_away() -> None:
+    runs = _made_up([[0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4]])
+    assert page.given_away(runs, page.GROUPS["time"], "measured") == pytest.approx([0.0, 30.0])
+    swapped = _made_up([[0.4, 0.3, 0.2, 0.1]], [0.4, 0.1, 0.2, 0.3])
+    assert page.given_away(swapped, page.GROUPS["time"], "measured") == pytest.approx([10.0])
 
 
 def test_the_interval_over_seeds() -> None:
@@ -56,12 +88,13 @@ def test_the_interval_over_seeds() -> None:
 
 
 def test_runs_are_grouped_by_seed() -> None:
-    runs = {f"{s}-{k}": {"setting": s, "seed": k} for k in (1, 2) for s in "ab"}
-    grouped = page.by_seed(Finished({}, runs, {}, False))
+    runs: list[dict[str, Any]] = [{"setting": s, "seed": k} for k in (1, 2) for s in "ab"]
+    grouped = page.by_seed(runs)
     assert {seed: [r["setting"] for r in each] for seed, each in grouped.items()} == {1: ["a", "b"], 2: ["a", "b"]}
 
 
-def test_the_default_has_enough_settings() -> None:
-    assert len(CONFIG.settings) >= 20
+def test_every_group_has_enough_settings() -> None:
     assert len({s.name for s in CONFIG.settings}) == len(CONFIG.settings)
-    assert {s.varied for s in CONFIG.settings} >= {"deadline", "bandwidth", "power", "energy"}
+    for group in page.GROUPS.values():
+        assert sum(s.varied in group.varied for s in CONFIG.settings) >= 5
+    assert CONFIG.training.personal_steps > CONFIG.training.pruned_steps

@@ -48,14 +48,16 @@ def time_averages(mine: Curve, other: Curve) -> tuple[float, float] | None:
     """Accuracy of both, averaged over time from when both have one until the first is finished; None if never."""
     begin = max(float(np.asarray(time_s)[0]) for _, time_s in (mine, other))
     end = min(float(np.asarray(time_s)[-1]) for _, time_s in (mine, other))
-    if begin >= end:
-        return None
+    return None if begin >= end else (time_average(mine, begin, end), time_average(other, begin, end))
 
-    def average(curve: Curve) -> float:
-        edges = np.clip(np.append(np.asarray(curve[1], dtype=float), np.inf), begin, end)
-        return float(np.asarray(curve[0], dtype=float) @ np.diff(edges) / (end - begin))
 
-    return average(mine), average(other)
+def time_average(curve: Curve, begin_s: float, end_s: float) -> float:
+    """Accuracy averaged over this span of time; the first round must be finished by `begin_s`."""
+    edges = np.asarray(curve[1], dtype=float)
+    if edges[0] > begin_s:
+        raise ValueError(f"begin_s = {begin_s:g}: there is no accuracy before the first round's end at {edges[0]:g}")
+    lasts = np.diff(np.clip(np.append(edges, np.inf), begin_s, end_s))
+    return float(np.asarray(curve[0], dtype=float) @ lasts / (end_s - begin_s))
 
 
 def mean_interval(values: Sequence[float | None]) -> tuple[float, float] | None:

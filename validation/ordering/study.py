@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from ..cases import Case
 from ..config import DATASETS, Radio, Training
 
 FloatArray = NDArray[np.float64]
-MODULES = ("config", "radio", "schemes", "study", "ordering/study")
+MODULES = ("config", "radio", "schemes", "study", "ordering/allocations", "ordering/study")
 """Modules that make the numbers."""
 
 FIRST_SEED = 720
@@ -73,12 +72,11 @@ def cases(config: OrderingStudy, data_dir: Path | None = None) -> dict[str, Case
 def run(config: OrderingStudy, seed: int, data_dir: Path | None = None) -> list[dict[str, Any]]:
     """Measure the tail sums, allocate in each way, predict and train."""
     import fltrain as ft
-    import kktalloc as ka
-    from kktalloc.bound import objective
 
     from .. import schemes
     from ..radio import demand, draw_phones
     from ..study import load_data, work
+    from .allocations import allocate, lost, measure, train
 
     training = replace(config.training, rounds=config.rounds)
     data = load_data(training, data_dir)
@@ -92,61 +90,26 @@ def run(config: OrderingStudy, seed: int, data_dir: Path | None = None) -> list[
     asked_s = config.deadline_fraction * float(schemes.unpruned_round_s(config.radio, phones, unpruned).mean())
     split, base, _ = work(training, data, shares, schemes.SCHEMES["joint"], seed)
     sparse = replace(base, update="sparse", averaging="fill", server_rate=config.server_rate)
-    workload = ft.count_workload(split, sparse, shares)
-    need = demand(config.radio, phones, workload)
+    need = demand(config.radio, phones, ft.count_workload(split, sparse, shares))
     equal = schemes.equal(config.radio, phones, need, asked_s)
-    deadline_s: Any = equal.deadline_s  # (rounds,), which the schemes take as well
+    curves = measure(split, sparse, shares, config.pilot_rounds, need.weight)
 
     def accuracies(ratio: FloatArray) -> FloatArray:
         """(repeats, rounds)"""
-        return np.array([[r["accuracy"] for r in train(ratio, n).records] for n in range(config.repeats)])
+        draws = [replace(sparse, seed=seed + _APART * repeat) for repeat in range(config.repeats)]
+        return np.array([[r["accuracy"] for r in train(split, draw, shares, ratio).records] for draw in draws])
 
-    def train(ratio: FloatArray, repeat: int) -> ft.History:
-        def planner(round_index: int, workload: ft.Workload) -> ft.RoundPlan:
-            nothing = np.zeros(training.devices)
-            return ft.RoundPlan(ratio[round_index], nothing, nothing, np.ones(training.devices, dtype=bool))
-
-        draws = replace(sparse, rounds=len(ratio), seed=seed + _APART * repeat)
-        return ft.train(split, shares, draws, planner, progress=False)
-
-    changes: list[ft.Changes] = []
-    pilot = replace(sparse, rounds=config.pilot_rounds)
-
-    def watch(round_index: int, workload: ft.Workload) -> ft.RoundPlan:
-        if workload.changes is not None:
-            changes.append(workload.changes)
-        nothing = np.zeros(training.devices)
-        return ft.RoundPlan(nothing, nothing, nothing, np.ones(training.devices, dtype=bool))
-
-    ft.train(split, shares, pilot, watch, progress=False)
-    squares = np.mean([c.change_sq[:, None] * c.error for c in changes if np.isfinite(c.change_sq).all()], axis=0)
-    curves = objective("sparse", ft.ERROR_RATIOS, squares, need.weight, hull="minorant")
-
-    def joint(curve: Any, weight: FloatArray | None = None) -> schemes.Allocation:
-        asked = need if weight is None else replace(need, weight=weight)
-        return schemes.joint(config.radio, phones, asked, deadline_s, pruning_error=curve)
-
-    ways: dict[str, Callable[[], schemes.Allocation]] = {
-        "equal": lambda: equal,
-        "common": lambda: schemes.allocation_only(config.radio, phones, need, deadline_s),
-        "linear": lambda: joint(None),
-        "power2": lambda: joint(ka.PowerLaw(2.0)),
-        "power4": lambda: joint(ka.PowerLaw(4.0)),
-        "power8": lambda: joint(ka.PowerLaw(8.0)),
-        "measured": lambda: joint(curves.pruning_error, curves.weight),
-    }
     found = []
     for name in config.allocations:
-        plan = ways[name]()
-        if not np.allclose(plan.latency_s.max(axis=1), deadline_s, rtol=1e-4):
+        plan = allocate(name, config.radio, phones, need, equal.deadline_s, curves)
+        if not np.allclose(plan.latency_s.max(axis=1), equal.deadline_s, rtol=1e-4):
             raise ValueError(f"seed {seed}: {name} does not keep the deadline")
         accuracy = accuracies(plan.pruning_ratio)
-        lost = [curves.pruning_error.value(ratio) @ curves.weight for ratio in plan.pruning_ratio]
         found.append(
             {
                 "allocation": name,
                 "seed": seed,
-                "predicted": float(np.mean(lost)),
+                "predicted": float(lost(curves, plan.pruning_ratio).mean()),
                 "predicted_linear": float((plan.pruning_ratio @ need.weight).mean()),
                 "accuracy_averaged": float(accuracy.mean()),
                 "accuracy_averaged_each": accuracy.mean(axis=1).tolist(),
