@@ -22,10 +22,11 @@ from kktalloc._problem.scenario import load_scenario
 from kktalloc.bound import Constants, Schedule
 from kktalloc.plan import plan
 from validation.measures import smooth
+from validation.ordering.page import TITLES as ALLOCATIONS
 from validation.summary import SAVING
-from validation.tradeoff.page import OUTCOMES
+from validation.tradeoff.page import GROUPS, OBJECTIVES, STYLES, by_seed, over_seeds, points
 
-from .numbers import FASTER, runs_by_seed
+from .numbers import FASTER
 from .results import ROOT, Results, complete, scheme, t_interval, time_percent
 
 COLUMN, PAGE = 3.45, 7.1
@@ -203,28 +204,27 @@ def _medians(runs: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
 
 
 def _tradeoff(path: Path, results: Results) -> None:
-    """Outcome of training against the predicted pruning ratio, one point per setting."""
-    runs = runs_by_seed(results.tradeoff)
-    styles = {
-        "none": ("#000000", "D", "base"), "deadline": ("#0072B2", "o", "deadline"),
-        "bandwidth": ("#D55E00", "s", "bandwidth"), "power": ("#009E73", "^", "power"),
-        "energy": ("#CC79A7", "v", "energy"), "several": ("#E69F00", "P", "several"),
-    }  # fmt: skip
+    """Accuracy of one cell across deadlines against what the objectives say, one point per deadline and allocation."""
+    means = over_seeds(by_seed(results.tradeoff["runs"]))
     with drawing(PAGE, 2.3, columns=3) as (figure, panels):
-        for axes, outcome in zip(panels, ("accuracy_averaged", "accuracy", "loss"), strict=True):
-            percent = outcome.startswith("accuracy")
-            for varied, (colour, marker, label) in styles.items():
-                first = next(iter(runs.values()))
-                index = [i for i, run in enumerate(first) if run["varied"] == varied]
-                x = [np.mean([each[i]["predicted"] for each in runs.values()]) for i in index]
-                y = (100 if percent else 1) * np.array([[each[i][outcome] for each in runs.values()] for i in index])
-                spread = np.abs(np.stack([y.min(axis=1), y.max(axis=1)]) - y.mean(axis=1))
-                axes.errorbar(x, y.mean(axis=1), spread, fmt=marker, color=colour, lw=0.6, label=label)
-            axes.set(xlabel="mean pruning ratio (predicted)", ylabel=OUTCOMES[outcome][0] + (" (%)" if percent else ""))
-            if not percent:
-                axes.set(yscale="log", ylabel="training loss at the end (nats)")
-                _plain_ticks(axes)
-        _legend_above(figure, panels[0], 6)
+        for axes, (name, of) in zip(
+            panels, (("rounds", "linear"), ("rounds", "measured"), ("time", "measured")), strict=True
+        ):
+            group = GROUPS[name]
+            for allocation, (colour, marker) in STYLES.items():
+                x, y = points(means, group, of, allocation)
+                axes.plot(
+                    x,
+                    y,
+                    marker,
+                    color=colour,
+                    label=ALLOCATIONS[allocation].replace("rho^8", r"$\rho^8$"),
+                )
+            axes.set(
+                xlabel="progress per second (predicted)" if group.per_second else f"{OBJECTIVES[of]}, loss (predicted)",
+                ylabel=f"accuracy over equal {'time' if group.per_second else 'rounds'} (%)",
+            )
+        _legend_above(figure, panels[0], 5)
         _apart(figure)
         _save(figure, path)
 

@@ -13,7 +13,7 @@ from validation.bound import counterexample, hypotheses_page
 from validation.measures import MARGIN, WINDOW
 from validation.ordering.page import correlation
 from validation.summary import AIM, SAVING
-from validation.tradeoff.page import OUTCOMES, correlations, interval
+from validation.tradeoff.page import GROUPS, OBJECTIVES, by_seed, correlations, given_away, interval
 
 from .results import (
     CONFIDENCE,
@@ -300,38 +300,23 @@ def _first_number(text: str, noun: str) -> int:
     return int(found[1].replace(",", ""))
 
 
-def runs_by_seed(report: Report) -> dict[int, list[dict[str, Any]]]:
-    """Runs of the trade-off study by seed, in the order of the settings."""
-    found: dict[int, list[dict[str, Any]]] = {}
-    for run in report["runs"]:
-        found.setdefault(run["seed"], []).append(run)
-    return found
-
-
 def _tradeoff(macros: Macros, report: Report) -> None:
-    runs = runs_by_seed(report)
+    """How both objectives order settings and allocations, within a deadline and across."""
+    runs, study = by_seed(report["runs"]), report["study"]
     texts = {
-        "Settings": fixed(len(report["study"]["settings"])),
+        "Settings": fixed(len(study["settings"])),
+        "Allocations": fixed(len(study["allocations"])),
         "Seeds": fixed(len(runs)),
-        "Rounds": fixed(report["study"]["rounds"]),
+        "Rounds": fixed(study["rounds"]),
+        "Time": f"{study['unpruned_rounds']:g}",
     }
-    for outcome in OUTCOMES:
-        found = correlations(runs, outcome)
-        low, high = interval(found)
-        key = "".join(word.capitalize() for word in outcome.split("_"))
-        texts[key] = fixed(float(found.mean()), 2)
-        texts[f"{key}Ci"] = between(fixed(low, 2), fixed(high, 2))
-        if outcome == "accuracy":
-            texts["AccuracyLeast"] = fixed(float(found.min()), 2)
-    for varied in ("deadline", "bandwidth", "power", "energy"):
-        found = correlations(runs, "accuracy_averaged", varied)
-        texts[f"Alone{varied.capitalize()}"] = fixed(float(found.mean()), 2)
-    by_setting: dict[str, list[float]] = {}
-    for run in report["runs"]:
-        if run["varied"] in ("energy", "none"):
-            by_setting.setdefault(run["setting"], []).append(run["predicted"])
-    means = [float(np.mean(values)) for values in by_setting.values()]
-    texts["EnergySpread"] = fixed(max(means) - min(means), 2)
+    for of in OBJECTIVES:
+        for name, group in GROUPS.items():
+            found = correlations(runs, group, of)
+            key = f"{name.capitalize()}{of.capitalize()}"
+            texts[key] = fixed(float(found.mean()), 2)
+            texts[f"{key}Ci"] = between(*(fixed(end, 2) for end in interval(found)))
+        texts[f"Given{of.capitalize()}"] = fixed(float(given_away(runs, GROUPS["time"], of).mean()), 1)
     macros.update("Tradeoff", texts)
 
 
@@ -397,6 +382,7 @@ def _plan(macros: Macros, reports: dict[str, Report]) -> None:
     paper = [value for report in reports.values() for value in entry(report, "paper-covered-zeroed")["wide"]]
     macros.update("Plan", {
         "Needed": fixed(NEEDED["tuned"]),
+        "PersonalSteps": fixed(reports["digits"]["study"]["personal_steps"]),
         "MarginPp": f"{100 * MARGINS[1]:g}",
         "FillSpan": span("joint-fill-chosen"),
         "CoveredSpan": span("joint-covered-chosen"),
@@ -422,15 +408,31 @@ def _ladder(macros: Macros, report: Report, earlier: Report) -> None:
         "EarlierOrder": fixed(earlier["order"][what], 2),
         "Upper": fixed(float(upper.mean()), 2),
         "UpperCi": between(*(fixed(end, 2) for end in t_interval(upper))),
-        "Behind": fixed(-lower.min(), 2),
-        "Ahead": fixed(lower.max(), 2),
+        "Lower": between(fixed(lower.min(), 2), fixed(lower.max(), 2)),
         "Order": fixed(report["order"][what], 2),
         "OrderCi": between(*(fixed(end, 2) for end in report["order_interval"][what])),
         "OrderTime": fixed(report["order"][time], 2),
         "OrderTimeCi": between(*(fixed(end, 2) for end in report["order_interval"][time])),
+        **_fixed_ratios(report),
         "Ceiling": fixed(report["order_ceiling"][what], 2),
         "CeilingTime": fixed(report["order_ceiling"][time], 2),
     })  # fmt: skip
+
+
+def _fixed_ratios(report: Report) -> dict[str, str]:
+    """Own ratios ahead of those that are fixed for all rounds, on the upper part of the ladder."""
+    start = "upper-half-"
+    ratios = [each["id"].removeprefix(start) for each in report["claims"] if each["id"].startswith(start)]
+    gaps = {ratio: complete(claim(report, f"{start}{ratio}")["measured"]) for ratio in ratios}
+    nearest = min(ratios, key=lambda ratio: float(gaps[ratio].mean()))
+    lower = np.concatenate([complete(claim(report, f"lower-half-{ratio}")["measured"]) for ratio in ratios])
+    return {
+        "Ratios": f"{', '.join(ratios[:-1])} and {ratios[-1]}",
+        "Nearest": nearest,
+        "OverNearest": fixed(float(gaps[nearest].mean()), 2),
+        "OverNearestCi": between(*(fixed(end, 2) for end in t_interval(gaps[nearest]))),
+        "FixedLower": between(fixed(lower.min(), 2), fixed(lower.max(), 2)),
+    }
 
 
 NEAR = 0.1

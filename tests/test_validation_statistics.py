@@ -75,6 +75,12 @@ def test_averages_over_time_weigh_rounds_by_their_length() -> None:
     assert other == pytest.approx((2.0 * 0.1 + 2.0 * 0.5) / 4.0)
     late = run(time_s=np.cumsum(run().latency_s) + 50.0)
     assert measures.time_averages(curves[0], (late.accuracy, late.time_s)) is None
+    # Of a span that outlasts the run the last accuracy stays: rounds end at 2, 4, 6, 10 and 12 s.
+    assert measures.time_average(curves[1], 5.0, 14.0) == pytest.approx(
+        (1.0 * 0.5 + 4.0 * 0.3 + 2.0 * 0.7 + 2.0 * 0.9) / 9
+    )
+    with pytest.raises(ValueError, match="begin_s = 1: there is no accuracy before the first round's end at 2"):
+        measures.time_average(curves[1], 1.0, 14.0)
 
 
 def test_a_spread_is_never_of_the_lucky_seeds() -> None:

@@ -92,13 +92,24 @@ def test_order_of_allocations() -> None:
                 f"| {objective} | {when} | {means:.2f} | {np.mean(each):.2f} | {', '.join(f'{e:.2f}' for e in each)} |"
             )
             assert row in text, row
-    assert sum(e < 0 for e in found["predicted", "at the end"][2]) == 2  # "in two of eight seeds"
-    longer = dict(zip(report["study"]["seeds"], 100 * table["longer"][:, 0], strict=True))
+    assert sum(e < 0 for e in found["predicted", "at the end"][2]) == 1  # "in one of eight seeds"
+    seeds = report["study"]["seeds"]
+    least, within = min(zip(found["predicted", "over training"][2], seeds, strict=True))
+    (apart,) = 100 * np.ptp(table["accuracy_averaged"][[seeds.index(within)]], axis=1)
+    assert f"{found['predicted', 'over training'][1]:.2f} on average: on seed {within} it is {least:.2f}, where" in text
+    assert f"within {apart:.1f} points" in text
+    assert np.ptp(np.sort(100 * table["accuracy_averaged"].mean(axis=0))[-4:]) < 0.2  # "the four best"
+    longer = dict(zip(seeds, 100 * table["longer"][:, 0], strict=True))
     assert np.all(table["longer"] == table["longer"][:, :1])  # alike for all allocations
-    assert f"{longer[326]:.0f} % of the rounds of seed 326, {longer[321]:.0f} % of seed 321" in text
-    assert f"{longer[324]:.0f} % of seeds 324 and 327, none of the others" in text
-    assert longer[324] == longer[327]
-    assert sum(share > 0 for share in longer.values()) == 4
+    often = [longer.pop(seed) for seed in (720, 727, 723, 726)]
+    assert often[-1] == 0.0
+    assert (
+        "{:.0f} % of the rounds of seed 720, {:.0f} % of seed 727, {:.0f} % of seed 723, none of seed 726 and ".format(
+            *often[:-1]
+        )
+        + f"{min(longer.values()):.0f} to {max(longer.values()):.0f} % of the others"
+        in text
+    )
     single = float(np.mean(report["spearman_of_single_trainings"]))
     assert f"With one training instead of four it is {single:.2f} within a seed" in text
     (means, within, _), (end, within_end, each) = found["predicted", "over training"], found["predicted", "at the end"]

@@ -79,7 +79,8 @@ class Training:
     rounds: int = 100
     """Rounds of the unpruned reference; their simulated time is the budget from which the others get theirs."""
     personal_steps: int = 5
-    """On the personal part; studies of sparse uploads take six, more than the pruned ones, as LocalAlt does."""
+    """On the personal part. Studies of the scheme as it was published keep as many as pruned ones; those of sparse
+    uploads take six, more than pruned ones, as in LocalAlt."""
     probe_steps: int = 1
     pruned_steps: int = 5
     batch_size: int = 32
