@@ -45,6 +45,21 @@ BASELINES = (
 """On digits: every scheme that prunes with every kind of round, by means over all."""
 
 
+_CNN_COVERED = tuple(Entry("joint", rate, "covered", "chosen") for rate in (1.0, 1.5))
+_CNN_IMAGES = AdaptiveStudy(
+    "tuning",
+    "fashion_mnist",
+    "cnn",
+    (74, 75),
+    (
+        *(Entry("unpruned", rate) for rate in (0.5, 1.0, 1.5, 2.0, 4.0)),
+        *(Entry("joint", rate, kind="chosen") for rate in (1.0, 1.5, 2.0)),
+        *_CNN_COVERED,
+        *(replace(PAPER, server_rate=rate) for rate in (1.0, 1.5)),
+    ),
+    rounds=24,
+    pruned_rounds=36,
+)
 CNN: dict[Dataset, AdaptiveStudy] = {
     "digits": AdaptiveStudy(
         "tuning",
@@ -54,22 +69,15 @@ CNN: dict[Dataset, AdaptiveStudy] = {
         (
             *(Entry("unpruned", rate) for rate in (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)),
             *(Entry("joint", rate, kind="chosen") for rate in (1.0, 2.0, 3.0, 4.0)),
-            *(Entry("joint", rate, "covered", "chosen") for rate in (1.0, 1.5)),
+            *_CNN_COVERED,
         ),
     ),
-    "fashion_mnist": AdaptiveStudy(
-        "tuning",
-        "fashion_mnist",
-        "cnn",
-        (74, 75),
-        (Entry("unpruned", 2.0), Entry("unpruned", 4.0)),
-        rounds=24,
-        pruned_rounds=36,
-    ),
+    "fashion_mnist": _CNN_IMAGES,
+    "mnist": replace(_CNN_IMAGES, dataset="mnist", seeds=(76, 77)),
 }
 """What is tried with the CNN, on cells of its own. Planned rounds may be frozen, too: training takes half of an
-unpruned round, which sparse uploads do not shorten. On Fashion-MNIST a round takes a hundred times the perceptron's
-work, so that there are fewer of them, and planned rounds take a rate that was not tuned for them: the perceptron's."""
+unpruned round, which sparse uploads do not shorten. On MNIST and Fashion-MNIST a round takes a hundred times the
+perceptron's work, so that there are fewer of them."""
 
 
 def tuning(dataset: Dataset, model: Model = "mlp") -> AdaptiveStudy:
