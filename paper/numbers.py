@@ -473,12 +473,13 @@ def _drives(macros: Macros, report: Report) -> None:
 
 
 def _cnn(macros: Macros, reports: dict[str, Report]) -> None:
-    """The convolutional network in planned rounds with covered means, and over all devices on digits."""
-    covered = [entry(report, "joint-covered-chosen") for report in reports.values()]
-    for name, column in (("Covered", "wide"), ("Floor", "floor")):
-        means = [complete({"per_seed": of[column]}).mean() for of in covered]
+    """The convolutional network: planned rounds with both means, the scheme of Liu et al., and the floor."""
+    of = {"Covered": "joint-covered-chosen", "Fill": "joint-fill-chosen", "Paper": "paper-covered-zeroed"}
+    for name, family in of.items():
+        means = [complete({"per_seed": entry(report, family)["wide"]}).mean() for report in reports.values()]
         macros.add(f"Cnn{name}", between(fixed(min(means)), fixed(max(means))))
-    macros.add("CnnFill", fixed(complete({"per_seed": entry(reports["digits"], "joint-fill-chosen")["wide"]}).mean()))
+    floors = [np.mean(entry(report, "joint-covered-chosen")["floor"]) for report in reports.values()]
+    macros.add("CnnFloor", between(fixed(min(floors)), fixed(max(floors))))
 
 
 def _speed(macros: Macros, results: Results) -> None:

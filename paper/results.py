@@ -20,7 +20,7 @@ CONFIDENCE = 0.95
 
 
 ADAPTIVE = ("digits", "mnist", "fashion_mnist", "writers")
-CNN = ("digits", "fashion_mnist")
+CNN = ("digits", "mnist", "fashion_mnist")
 """Data sets of the planner's study."""
 
 

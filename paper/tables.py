@@ -51,7 +51,7 @@ def scheme_rows(report: Report) -> list[list[str]]:
 
 
 _SETS = {"digits": "Digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "writers": "Synthetic hands"}
-_CNN = {"digits": "CNN, digits", "fashion_mnist": "CNN, Fashion"}
+_CNN = {"digits": "CNN, digits", "mnist": "CNN, MNIST", "fashion_mnist": "CNN, Fashion"}
 
 
 def _mean_or_reached(time: list[float | None]) -> str:
