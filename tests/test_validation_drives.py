@@ -13,7 +13,7 @@ from test_validation_harder import TINY, synthetic_drives
 
 from validation.__main__ import main
 from validation.cases import run_cases
-from validation.drives import left_out, page, study, tuned
+from validation.drives import left_out, page, steps, study, tuned
 
 
 def test_a_small_study_from_files_to_page(tmp_path: Path) -> None:
@@ -68,6 +68,14 @@ def test_known_runs() -> None:
     assert page.measured(runs)["joint-fill-steps3and3-rate2"]["tuned"] == pytest.approx((100 * 30 * 1.0 / (30 * 2.0),))
 
 
+def test_more_steps_a_round_train_further(tmp_path: Path) -> None:
+    config = replace(tuned.CONFIG, cell=replace(TINY, personal_steps=1, importance="movement"))
+    data_dir = synthetic_drives(tmp_path / "data")
+    one, many = (steps.trained(config, data_dir, 1, count, after=(2, 6)) for count in (1, 12))
+    assert set(one) == {2, 6}
+    assert many[6] > one[6]
+
+
 def test_the_command_needs_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["drives", "--out", str(tmp_path / "out")]) == 2
     assert "--data-dir is needed for drives" in capsys.readouterr().err
@@ -96,3 +104,28 @@ def test_fewer_steps_a_round_are_more_rounds() -> None:
     assert replace(half, deadline=0.6).family == study.Entry("joint", 3.0).family == "joint-fill"
     names = [entry.name for entry in tuned.TUNING.entries]
     assert len(set(names)) == len(names)
+
+
+def test_steps_of_ones_own_are_judged_by_progress_per_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data_dir = synthetic_drives(tmp_path / "data")
+    cell = replace(TINY, personal_steps=3, pruned_steps=2, importance="movement")
+    config = replace(tuned.CONFIG, cell=cell)
+    seed = next(s for s in range(50) if study.on_drives(cell, data_dir, s).link.gain(0, 0.0).all())  # all in service
+    whole = study.on_drives(cell, data_dir, seed)
+
+    def worth(slower: float, power: float = 1.0) -> dict[str, float]:
+        """With phones as slow as the uplink or slower, the first of them slower still."""
+        speed = 1e-4 * np.asarray(whole.phones.flop_per_s) / np.array([slower] + [1.0] * (cell.devices - 1))
+        slow = replace(whole, phones=replace(whole.phones, flop_per_s=speed))
+        monkeypatch.setattr(steps, "on_drives", lambda *_: slow)
+        return steps.worth(config, data_dir, seed, power, rounds=1, tried=4)
+
+    found = worth(1.0)
+    assert set(found) == {"planned", "busy", "fewer", "fewer or more"}
+    # All that is configured is among what is tried, and nobody is busier than always.
+    assert found["busy"] < found["fewer or more"] <= found["fewer"] <= found["planned"] < 1.0
+    # One step of two brings nearly all of a whole round's progress, or next to nothing.
+    assert worth(1.0, 0.01)["fewer"] < 0.9 * found["planned"]
+    assert worth(1.0, 9.0)["fewer"] == pytest.approx(found["planned"])
+    # A phone a hundred times as slow as the others makes fewer steps, and costs little more than its share.
+    assert worth(100.0)["fewer"] < 0.1
