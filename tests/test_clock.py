@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import kktalloc as ka
 from kktalloc.__main__ import main as command
 from kktalloc._device.clocked import Clocked, clocked_form, least_bandwidth
+from kktalloc._engine import clock_engine, compiled_clocks
 
 FloatArray = NDArray[np.float64]
 
@@ -444,10 +445,8 @@ def test_the_certificate_refuses_other_prices(name: str) -> None:
     assert tried
 
 
-@pytest.mark.skipif(ka.engine() != "compiled", reason="the kernel is not built")
-@pytest.mark.parametrize("kind", ["linear", "power law", "table", "own bandwidth"])
-def test_kernel_and_numpy_agree(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Objectives and the verdicts of both judges, each on the kernel's own allocation."""
+def of_kind(kind: str) -> ka.Problem:
+    """Twelve cells with a curve, or with a limit on each device's own bandwidth."""
     problem = clock_cells(np.random.default_rng(77), 12, 4, roomy=True)
     ratio = np.linspace(0.0, 1.0, 9)
     curve = {"power law": ka.PowerLaw(2.0), "table": ka.Table(ratio, ratio**2)}.get(kind)
@@ -455,7 +454,31 @@ def test_kernel_and_numpy_agree(kind: str, monkeypatch: pytest.MonkeyPatch) -> N
     cell = [np.asarray(v)[:, 0] for v in vars(problem.cell).values() if v is not None]
     if kind == "own bandwidth":
         d["bandwidth_max_hz"] = 0.3 * cell[0][:, None] * np.ones(4)
-    problem = ka.Problem(ka.Cell(*cell), ka.Devices(**d), curve)
+    return ka.Problem(ka.Cell(*cell), ka.Devices(**d), curve)
+
+
+KINDS = ["linear", "power law", "table", "own bandwidth"]
+
+
+@pytest.mark.skipif(ka.engine() != "compiled", reason="the kernel is not built")
+@pytest.mark.parametrize("kind", KINDS)
+def test_kernel_and_numpy_keep_the_same_at_a_price(kind: str) -> None:
+    problem = of_kind(kind)
+    for log_price in (-4.0, -1.0, 0.0, 2.0, 60.0):
+        ours, theirs = compiled_clocks.kept(problem, log_price), clock_engine.kept(problem, log_price)
+        assert ours is not None
+        served = np.isfinite(theirs[1])
+        assert (np.isfinite(ours[1]) == served).all()
+        for one, other, within in zip(ours, theirs, (1e-9, 1e-9, 1e-6, 1e-6), strict=True):
+            np.testing.assert_allclose(one[served], other[served], rtol=1e-6, atol=within)
+    assert theirs[0][served].max() > 0.0
+
+
+@pytest.mark.skipif(ka.engine() != "compiled", reason="the kernel is not built")
+@pytest.mark.parametrize("kind", KINDS)
+def test_kernel_and_numpy_agree(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objectives and the verdicts of both judges, each on the kernel's own allocation."""
+    problem = of_kind(kind)
     ours = ka.solve(problem, throw=False)
     monkeypatch.setenv("KKTALLOC_ENGINE", "numpy")
     theirs = ka.solve(problem, throw=False)

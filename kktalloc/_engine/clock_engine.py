@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from kktalloc._device.clocked import Clocked, least_bandwidth, most_kept, rising_root
+from kktalloc._device.clocked import Clocked, clocked_form, least_bandwidth, most_kept, rising_root
 from kktalloc._device.reduced import invert, scatter
 from kktalloc._device.roots import crossing
 from kktalloc._problem.allocation import Allocation
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
 from kktalloc._problem.regime import Regime
+from kktalloc._problem.stats import enter
 from kktalloc._problem.tolerances import FEASIBLE, FILLED
 
 FREE = -800.0  # the logarithm of a price that is 0
@@ -79,6 +80,23 @@ def _cleared(form: Clocked) -> tuple[FloatArray, FloatArray]:
     share = crossing(left_over, np.full(rows.size, 0.5), 0.0, 1.0, FILLED, 0.0).at
     kept[rows], price[rows] = less + (1.0 - share[:, None]) * (more - less), np.exp(root.at)
     return kept, price
+
+
+def kept(problem: Problem, log_price: float) -> FloatArray:
+    """What devices keep at a price per cell of bandwidth, and how, shape ``(4, N, K)``.
+
+    Pruning ratio, least bandwidth in cells, power in peaks and clock; the bandwidth is infinite where none serves a
+    device's floor.
+    """
+    form = clocked_form(problem)
+    enter("numpy", form.weight.shape[0])
+    served = least_bandwidth(form, form.q_min).b < form.b_max
+    top = np.where(served, most_kept(form, form.b_max), form.q_min)
+    q = _kept_at(form, np.full(form.weight.shape[0], log_price), form.q_min, top)
+    # A keep ratio that its pruning ratio does not tell from 0 sends nothing.
+    q = np.where((1.0 - q == 1.0) & (form.rate0 == 0.0), 0.0, q)
+    at = least_bandwidth(form, q)
+    return np.stack([1.0 - q, at.b, at.p, at.clock])
 
 
 def _kept_at(form: Clocked, log_price: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:

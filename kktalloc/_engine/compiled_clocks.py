@@ -13,7 +13,7 @@ import numpy as np
 from kktalloc._problem.allocation import Allocation
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem
-from kktalloc._problem.served import CLOCK_TABLES, curve_columns, serving_clocks
+from kktalloc._problem.served import CLOCK_TABLES, curve_columns, serving_clocks, serving_prices
 from kktalloc._problem.stats import enter
 from kktalloc._problem.threads import threads_for
 
@@ -80,3 +80,16 @@ def solve(problem: Problem, threads: int | None = None) -> ClockAnswer | None:
         codes[size:].reshape(shape[:-1]),
         bool(solved),
     )
+
+
+def kept(problem: Problem, log_price: float) -> FloatArray | None:
+    """As `clock_engine.kept`, or None where the kernel does not serve."""
+    module = serving_prices(problem)
+    if module is None:
+        return None
+    N, K = problem.sizes
+    out = np.empty((4, N, K))
+    cell, devices = problem.columns
+    module.keep_clocks(cell, devices, problem.clock_columns, curve_columns(problem), N, K, log_price, out)
+    enter("compiled", N)
+    return out

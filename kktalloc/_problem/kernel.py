@@ -13,7 +13,7 @@ from typing import Any
 
 from kktalloc._extension import load
 
-_KERNEL, _MISSING = load("kktalloc._kernel", interface=2)  # the number in kernel/module.c
+_KERNEL, _MISSING = load("kktalloc._kernel", interface=3)  # the number in kernel/module.c
 
 # NumPy takes about half a second from here on, the kernel a hundredth of that.
 _LARGE = 10_000

@@ -47,6 +47,11 @@ def _serving_curve(problem: Problem) -> Any:
     return module
 
 
+def serving_prices(problem: Problem) -> Any:
+    """The kernel if it can be asked what these devices keep at a price, else None."""
+    return _serving_curve(problem)
+
+
 def serving_floors(problem: Problem) -> Any:
     """The kernel if it takes what is asked of the floors alone, for which curves play no part, else None."""
     return None if problem.shape[-1] == 0 or problem.bandwidth_limited or problem.clocked else kernel()

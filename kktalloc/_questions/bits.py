@@ -19,10 +19,10 @@ from numpy.typing import ArrayLike
 
 from kktalloc._certificate.certificate import Certificate
 from kktalloc._certificate.clocked import terms
-from kktalloc._device.clocked import clocked_form, least_bandwidth, most_kept
 from kktalloc._device.reduced import invert
 from kktalloc._device.roots import crossing
-from kktalloc._engine.priced_engine import DEAREST, FREE, kept_at
+from kktalloc._engine import clock_engine, compiled_clocks
+from kktalloc._engine.priced_engine import DEAREST, FREE
 from kktalloc._problem.arrays import FloatArray, as_float64, first_wrong, speaks_arrays
 from kktalloc._problem.curves import Linear, Table
 from kktalloc._problem.problem import Problem
@@ -183,19 +183,12 @@ class _Offers:
 
 def _offered(menu: Problem, log_price: float) -> _Offers:
     """Offers at a price per cell of bandwidth."""
-    form = clocked_form(menu)
-    with np.errstate(all="ignore"):
-        served = np.isfinite(least_bandwidth(form, form.q_min).b)
-    top = np.where(served, most_kept(form, form.b_max), form.q_min)
-    price = np.full(form.q_min.shape[0], np.exp(log_price))
-    q = kept_at(form, price, np.zeros_like(form.q_min), form.q_min, top)
-    # A keep ratio that its pruning ratio does not tell from 0 sends nothing.
-    q = np.where((1.0 - q == 1.0) & (form.rate0 == 0.0), 0.0, q)
-    at = least_bandwidth(form, q)
+    found = compiled_clocks.kept(menu, log_price)
+    rho, b, p, clock = clock_engine.kept(menu, log_price) if found is None else found
+    error = np.asarray(menu.devices.weight) * menu.pruning_error.value(rho)
     with np.errstate(invalid="ignore"):
-        error = form.weight * form.error.value(1.0 - q)
-        total = np.where(np.isfinite(at.b), error + price[:, None] * at.b, np.inf)
-    return _Offers(1.0 - q, at.b, at.p, at.clock, total.argmin(axis=0))
+        total = np.where(np.isfinite(b), error + np.exp(log_price) * b, np.inf)
+    return _Offers(rho, b, p, clock, total.argmin(axis=0))
 
 
 def _one_price(menu: Problem) -> tuple[FloatArray, list[np.ndarray]]:

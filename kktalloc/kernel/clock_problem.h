@@ -34,6 +34,10 @@ typedef struct {
 /* 0 when memory ran out. The price of the cap on total power is not looked at. */
 int solve_clocks(const ClockProblem *problem, const ClockAnswer *out, int threads);
 
+/* What each device keeps at the logarithm of a price per cell of bandwidth, and how: pruning ratio, least bandwidth in cells, power in
+ * peaks and clock, (4, problems, devices). The bandwidth is infinite where none serves a device's floor. 0 when memory ran out. */
+int keep_clocks(const ClockProblem *problem, double log_price, double *out);
+
 enum {
     CLOCK_RATE, CLOCK_ENERGY, CLOCK_PEAK_POWER, CLOCK_BANDWIDTH, CLOCK_BANDWIDTH_MAX, CLOCK_TOTAL_POWER, CLOCK_PRUNING,
     CLOCK_RANGE, CLOCK_CONSISTENCY, CLOCK_DUAL, CLOCK_COMPLEMENTARITY, CLOCK_STATIONARITY, CLOCK_GAP, CLOCK_RESOLUTION,

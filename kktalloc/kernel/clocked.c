@@ -324,6 +324,35 @@ static int solve_one(Cell *cell, const ClockAnswer *out)
     return 1;
 }
 
+int keep_clocks(const ClockProblem *problem, double log_price, double *out)
+{
+    const ptrdiff_t K = problem->problem.devices, size = problem->problem.problems * K;
+    Phone *phone = malloc((size_t)K * sizeof *phone + 1);
+    if (!phone) return 0;
+    for (ptrdiff_t i = 0; i < size; i++) {
+        const Cell cell = {.problem = problem, .row = i / K, .count = K, .phone = phone, .log_price = log_price};
+        const ptrdiff_t k = i % K;
+        Phone *f = &phone[k];
+        *f = (Phone){.own = clocked_form(problem, cell.row, k), .seen = NAN};
+        f->less = f->more = f->own.q_min;
+        look(&cell, k, f->less);
+        if (f->at.b < f->own.b_max) {
+            f->more = f->own.b_max < INFINITY ? most_kept(&cell, k, f->own.b_max) : 1.0;
+            f->q = f->more;
+            keep(&cell, k);
+            /* A keep ratio that its pruning ratio does not tell from 0 sends nothing. */
+            if (1.0 - f->q == 1.0 && f->own.rate0 == 0.0) f->q = 0.0;
+            look(&cell, k, f->q);
+        } else f->q = f->less;
+        out[i] = 1.0 - f->q;
+        out[size + i] = f->at.b;
+        out[2 * size + i] = f->at.p;
+        out[3 * size + i] = f->at.clock;
+    }
+    free(phone);
+    return 1;
+}
+
 typedef struct {
     const ClockProblem *problem;
     const ClockAnswer *out;

@@ -10,7 +10,7 @@
 
 /* Of what the functions take and return: raised with every change of it, here and in _problem/kernel.py, so that a module of older
  * sources is refused. */
-enum { INTERFACE = 2 };
+enum { INTERFACE = 3 };
 
 enum { MOST_BUFFERS = 40 };
 
@@ -238,7 +238,21 @@ typedef struct {
     int threads;
 } ClockCall;
 
-/* What both calls are given: cell, devices, what clocks add, the curve, N, K, threads, block and codes. */
+/* Cell, devices, what clocks add, and the curve. */
+static int clock_problem_of(Buffers *buffers, PyObject *cell, PyObject *devices, PyObject *own, PyObject *curve, ptrdiff_t N, ptrdiff_t K,
+                            ClockProblem *out)
+{
+    if (PyTuple_Size(own) != CLOCK_FIELDS) {
+        PyErr_SetString(PyExc_ValueError, "a tuple with the fields that clocks add is due");
+        return 0;
+    }
+    if (!problem_of(buffers, cell, devices, curve, N, K, &out->problem)) return 0;
+    for (int i = 0; i < CLOCK_FIELDS; i++)
+        if (!column(buffers, PyTuple_GetItem(own, i), N, K, &out->own[i])) return 0;
+    return 1;
+}
+
+/* What both calls are given: the same, with N, K, threads, block and codes. */
 static int clock_call(Buffers *buffers, PyObject *args, ClockCall *out)
 {
     PyObject *cell, *devices, *own, *curve, *block, *codes;
@@ -247,13 +261,7 @@ static int clock_call(Buffers *buffers, PyObject *args, ClockCall *out)
     signed char *code;
     if (!PyArg_ParseTuple(args, "OOO!OnniOO", &cell, &devices, &PyTuple_Type, &own, &curve, &N, &K, &out->threads, &block, &codes))
         return 0;
-    if (PyTuple_Size(own) != CLOCK_FIELDS) {
-        PyErr_SetString(PyExc_ValueError, "a tuple with the fields that clocks add is due");
-        return 0;
-    }
-    if (!problem_of(buffers, cell, devices, curve, N, K, &out->problem.problem)) return 0;
-    for (int i = 0; i < CLOCK_FIELDS; i++)
-        if (!column(buffers, PyTuple_GetItem(own, i), N, K, &out->problem.own[i])) return 0;
+    if (!clock_problem_of(buffers, cell, devices, own, curve, N, K, &out->problem)) return 0;
     if (!(to = output(buffers, block, CLOCK_DEVICE_TABLES * N * K + CLOCK_PROBLEM_TABLES * N, 'd'))) return 0;
     if (!(code = output(buffers, codes, N * K + N, 'b'))) return 0;
     const ptrdiff_t size = N * K;
@@ -309,6 +317,27 @@ static PyObject *py_judge_clocks(PyObject *self, PyObject *args)
     }
     let_go(&buffers);
     if (!ready) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_keep_clocks(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *cell, *devices, *own, *curve, *out;
+    Py_ssize_t N, K;
+    double log_price, *to = NULL;
+    int enough = 1;
+    if (!PyArg_ParseTuple(args, "OOO!OnndO", &cell, &devices, &PyTuple_Type, &own, &curve, &N, &K, &log_price, &out)) return NULL;
+    Buffers buffers = {.count = 0};
+    ClockProblem problem;
+    if (clock_problem_of(&buffers, cell, devices, own, curve, N, K, &problem) && (to = output(&buffers, out, 4 * N * K, 'd'))) {
+        Py_BEGIN_ALLOW_THREADS
+        enough = keep_clocks(&problem, log_price, to);
+        Py_END_ALLOW_THREADS
+        if (!enough) PyErr_NoMemory();
+    }
+    let_go(&buffers);
+    if (!to || !enough) return NULL;
     Py_RETURN_NONE;
 }
 
@@ -496,6 +525,7 @@ static PyMethodDef methods[] = {
     {"solve", py_solve, METH_VARARGS, "Exact allocation of a batch of problems, judged: whether all are solved, and certified; how many prices were tried."},
     {"solve_clocks", py_solve_clocks, METH_VARARGS, "The same of devices with a clock and electronics, judged where all are solved."},
     {"judge_clocks", py_judge_clocks, METH_VARARGS, "The verdict on such an allocation, and its prices, written beside it."},
+    {"keep_clocks", py_keep_clocks, METH_VARARGS, "What each device keeps at a price per cell, and how."},
     {"least_cost", py_least_cost, METH_VARARGS, "A bound on what each upload costs at given prices."},
     {"least", py_least, METH_VARARGS, "What the floors of every device take, and the least that serves them."},
     {NULL, NULL, 0, NULL},
