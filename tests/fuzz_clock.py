@@ -18,20 +18,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import json
-import signal
 import sys
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from importlib import import_module
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from clock_cases import all_in_one, brute_bandwidth_hz, clock_cells
+from fuzz_report import report
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 import kktalloc as ka
 from kktalloc import _command
@@ -198,33 +194,15 @@ def main() -> int:
             line["chunk"]: line["best"] for line in kept if (line["seed"], line["starts"]) == (args.seed, args.starts)
         }
     chunks = range(args.first, args.first + -(-args.cells // CHUNK))
-    counts: Counter[str] = Counter()
-    worst: dict[str, float] = {}
-    wrong: list[str] = []
-    deaf = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # after Ctrl-C workers end what they have in hand
-    with (
-        ProcessPoolExecutor(args.workers, initializer=deaf) as pool,
-        tqdm(total=CHUNK * len(chunks), unit="cell") as bar,
-    ):
-        searched = [known.get(chunk) for chunk in chunks]
-        answers = pool.map(partial(judge, args.seed), chunks, repeat(args.starts), searched)
-        for chunk, found in zip(chunks, answers, strict=True):
-            if args.record and found[3] is not None and chunk not in known:
-                with args.record.open("a") as file:
-                    line = {"seed": args.seed, "starts": args.starts, "chunk": chunk, "best": found[3]}
-                    print(json.dumps(line), file=file)
-            counts += found[0]
-            worst = {n: max(v, worst.get(n, -np.inf)) for n, v in found[1].items()}
-            wrong += found[2]
-            for line in found[2]:
-                tqdm.write(line)
-            bar.update(CHUNK)
-    for name, number in counts.most_common():
-        print(f"{name:22s} {number}")
-    for name, value in sorted(worst.items()):
-        print(f"{name:22s} {value:.2e}")
-    print(f"{'wrong':22s} {len(wrong)}")
-    return 1 if wrong else 0
+
+    def ended(number: int, found: tuple[Any, ...]) -> None:
+        if args.record and found[3] is not None and chunks[number] not in known:
+            with args.record.open("a") as file:
+                line = {"seed": args.seed, "starts": args.starts, "chunk": chunks[number], "best": found[3]}
+                print(json.dumps(line), file=file)
+
+    jobs = [(args.seed, chunk, args.starts, known.get(chunk)) for chunk in chunks]
+    return report(judge, jobs, [CHUNK] * len(jobs), args.workers, ended)
 
 
 if __name__ == "__main__":

@@ -21,12 +21,10 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
-import signal
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib import import_module
 from itertools import pairwise, product
@@ -34,9 +32,9 @@ from typing import Any
 
 import numpy as np
 from clock_cases import GOLDEN, all_in_one, brute_bandwidth_hz, clock_cells, rows
+from fuzz_report import report
 from numpy.typing import NDArray
 from priced_cells import CURVES, NOISE, Units, bit_cell, one_cell, plain_cells, with_own_limits
-from tqdm import tqdm
 
 import kktalloc as ka
 from kktalloc import _command
@@ -438,31 +436,10 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help=f"number of the first chunk of {CHUNK} cells")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
-    chunks, cells = [], 0
-    while cells < args.cells:
-        chunks.append(args.first + len(chunks))
-        cells += _size(chunks[-1])
-    counts: Counter[str] = Counter()
-    worst: dict[str, float] = {}
-    wrong: list[str] = []
-    deaf = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # after Ctrl-C workers end what they have in hand
-    with (
-        ProcessPoolExecutor(args.workers, initializer=deaf) as pool,
-        tqdm(total=cells, unit="cell") as bar,
-    ):
-        for number, found in zip(chunks, pool.map(partial(judge, args.seed), chunks), strict=True):
-            counts += found[0]
-            worst = {n: max(found[1].get(n, -np.inf), worst.get(n, -np.inf)) for n in found[1] | worst}
-            wrong += found[2]
-            for line in found[2]:
-                tqdm.write(line)
-            bar.update(_size(number))
-    for name, number in sorted(counts.items()):
-        print(f"{name:46s} {number}")
-    for name, value in sorted(worst.items()):
-        print(f"{name:46s} {value:.2e}")
-    print(f"{'wrong':46s} {len(wrong)}")
-    return 1 if wrong else 0
+    cells: list[int] = []
+    while sum(cells) < args.cells:
+        cells.append(_size(args.first + len(cells)))
+    return report(judge, [(args.seed, args.first + i) for i in range(len(cells))], cells, args.workers)
 
 
 if __name__ == "__main__":
