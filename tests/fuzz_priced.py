@@ -88,6 +88,7 @@ def _outcomes(problem: ka.Problem, answer: Any) -> tuple[Counter[str], dict[str,
     gap = np.asarray(answer.certificate.duality_gap)
     wrong = [f"[{i}]: refused, gap {gap[i]:.1e}" for i in np.flatnonzero(status == "UNCERTIFIED")]
     wrong += [f"[{i}]: called infeasible" for i in np.flatnonzero(fits & (status == "INFEASIBLE"))]
+    wrong += [f"[{i}]: a bound above the cost, by {-gap[i]:.1e}" for i in np.flatnonzero(gap < -1e-9)]
     fine = status == "OPTIMAL"
     certificate = answer.certificate
     worst = {"gap": float(np.abs(certificate.duality_gap[fine]).max(initial=0.0))}

@@ -349,6 +349,21 @@ def test_what_devices_pay_for_a_second_adds_up() -> None:
         np.testing.assert_allclose(mixed.second, second, atol=1e-15)
 
 
+def test_pieces_that_rounding_makes_steeper_wait_for_those_before_them() -> None:
+    """A mixture has shares that add up to 1, or it is no bound."""
+    near = [
+        (3343.6279717737366, 307.85106850933107), (7509.173711661542, 696.5843779938857),
+        (7509.173711661552, 696.5843779938866),
+    ]  # fmt: skip
+    bounds = [Bound(*(np.array([v]) for v in (value, second, 0.0, 0.0))) for value, second in near]
+    slope = (near[1][0] - near[0][0]) / (near[1][1] - near[0][1])
+    for per_s, corner in ((0.0, 0), (307.0, 0), (500.0, None), (696.5843779938857, 1), (1e4, 1)):
+        mixed = _balanced(bounds, np.asarray(per_s), np.asarray(10.75633675688836))
+        second = per_s if corner is None else near[corner][1]
+        assert float(mixed.second[0]) == pytest.approx(second, rel=1e-12)
+        assert float(mixed.value[0]) == pytest.approx(near[0][0] + slope * (second - near[0][1]), rel=1e-9)
+
+
 @pytest.mark.parametrize(
     "fields",
     [

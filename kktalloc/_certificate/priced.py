@@ -328,7 +328,8 @@ def _balanced(bounds: list[Bound], per_s: FloatArray, longest_s: FloatArray) -> 
     value, second = (np.array([getattr(bound, name) for bound in bounds]) for name in ("value", "second"))
     last = np.where(np.isfinite(value), second, np.inf)
     at = np.lexsort((-value, last), axis=0)[:1]
-    corners, slopes, steps = [at], [], []
+    corners, steps = [at], []
+    slopes: list[FloatArray] = []
     while True:
         here_v, here_s = (np.take_along_axis(x, at, axis=0) for x in (value, second))
         rise = np.where(second > here_s, (value - here_v) / (second - here_s), -np.inf)
@@ -338,7 +339,9 @@ def _balanced(bounds: list[Bound], per_s: FloatArray, longest_s: FloatArray) -> 
         if not further.any():
             break
         to = np.where(further, np.where(rise >= slope, second, -np.inf).argmax(axis=0)[None], at)
-        slopes.append(np.where(further, slope, -np.inf)[0])
+        # Where corners differ by rounding alone a later piece may seem steeper: it must not be taken before an earlier.
+        steepest = slopes[-1] if slopes else np.inf
+        slopes.append(np.minimum(np.where(further, slope, -np.inf)[0], steepest))
         steps.append((np.take_along_axis(second, to, axis=0) - here_s)[0])
         corners.append(to)
         at = to
