@@ -364,6 +364,24 @@ def test_pieces_that_rounding_makes_steeper_wait_for_those_before_them() -> None
         assert float(mixed.value[0]) == pytest.approx(near[0][0] + slope * (second - near[0][1]), rel=1e-9)
 
 
+def test_a_tie_at_the_longest_round_leaves_prices_alone() -> None:
+    """Energy that costs nothing: the longest round worth a thought is the best, and any price of it seemed as good."""
+    T = 1.0089989787448006
+    points = [(0.0, 0.0), (0.2, 0.13), (0.2 + 3e3 * T * (1.0 + 4e-16), 3e3 + 0.13)]
+    bounds = [Bound(*(np.array([v]) for v in (value, second, second, 0.0))) for value, second in points]
+    mixed = _balanced(bounds, np.asarray(0.13), np.asarray(T))
+    assert float(mixed.joule[0]) == pytest.approx(0.13, rel=1e-12)
+    devices = ka.Devices(
+        2e-12 * np.ones(2), 0.1, 1e6, 0.2, energy_budget_j=0.05, pruned_compute_j=1e-6, pruning_ratio_max=0.5,
+        bandwidth_max_hz=1e5,
+    )  # fmt: skip
+    problem = ka.Problem(ka.Cell(5e6, 4e-21, 20.0), devices)
+    least = ka.least_cost(problem, time_weight=5.0, energy_weight=1e-9)
+    less = ka.least_cost(variant(problem, energy_budget_j=0.05 * (1.0 - 1e-5)), time_weight=5.0, energy_weight=1e-9)
+    slope = float(less.cost - least.cost) / (1e-5 * 0.05)
+    assert float(least.energy_price_per_j.sum()) == pytest.approx(slope, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     "fields",
     [

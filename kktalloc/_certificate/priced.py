@@ -32,6 +32,7 @@ _AT_CLOCK = 1e-9
 _AT_REST = 1e-9
 _RESTED = 1e-12
 _ROUNDED = 1e-15
+_BEYOND = 1e-12
 _NO_TIME = 1e-15  # of the longest round
 
 
@@ -366,7 +367,9 @@ def _taken(slopes: list[FloatArray], steps: list[FloatArray], left: FloatArray, 
     sorted_slope, sorted_step = (np.take_along_axis(x, order, axis=-1) for x in (flat_slope, flat_step))
     before = np.cumsum(sorted_step, axis=-1) - sorted_step
     share = np.where(sorted_step > 0.0, np.clip((left[..., None] - before) / sorted_step, 0.0, 1.0), 0.0)
-    share = np.where((sorted_slope > longest_s[..., None]) & (sorted_step > 0.0), 1.0, share)
+    # One that seems worth as many seconds as there can be, but for rounding, has no say beyond the price of a second.
+    beyond = sorted_slope > longest_s[..., None] * (1.0 + _BEYOND)
+    share = np.where(beyond & (sorted_step > 0.0), 1.0, share)
     taken = np.empty_like(share)
     np.put_along_axis(taken, order, share, axis=-1)
     return np.moveaxis(taken.reshape(slope.shape), -2, 0)
