@@ -1,7 +1,7 @@
 """The planner that asks `kktalloc` every round: kind of the round, deadline and allocation, from what devices reported.
 
-`kktalloc.plan.most_progress` chooses: the round that makes the most progress per second, (1 - E) / T, where E is the
-share of the devices' squared change that pruning loses. Here problems are made from workloads: weights are the devices'
+`kktalloc.plan.most_progress` chooses: the round that makes the most progress per second, (1 - E)^power / T, where E is
+the share of the devices' squared change that pruning loses. Here problems are made from workloads: weights are the devices'
 squared changes, curves their error curves, both as last reported, and masks are counted at the ratios that are found.
 A round in which nobody prunes, E = 0, is always among those it chooses from.
 """
@@ -23,6 +23,7 @@ from fltrain.config import UpdateKind
 from fltrain.curve import ERROR_RATIOS, FROZEN_POWER, Changes
 from fltrain.plan import RoundPlan
 from kktalloc._problem.shown import Rows, Shown, table
+from kktalloc._questions.progress import per_second
 from kktalloc.plan import most_progress
 from kktalloc.radio import audience
 
@@ -58,6 +59,8 @@ class Choice(Shown):
         As in `RoundPlan`.
     bandwidth_hz, tx_power_w, upload_s : float64 (S,)
         How each device sends, and how long.
+    power : float
+        Of the kept share, as progress counts it.
     """
 
     update: UpdateKind | None
@@ -69,6 +72,7 @@ class Choice(Shown):
     bandwidth_hz: NDArray[np.float64]
     tx_power_w: NDArray[np.float64]
     upload_s: NDArray[np.float64]
+    power: float = 1.0
 
     def _shown(self) -> tuple[str, Rows]:
         names = ("pruning_ratio", "latency_s", "energy_j", "bandwidth_hz", "tx_power_w", "upload_s")
@@ -77,16 +81,16 @@ class Choice(Shown):
         return line, table("asked", asked, {name: getattr(self, name) for name in names})
 
     @classmethod
-    def of(cls, update: UpdateKind | None, deadline_s: float, solution: ka.Solution) -> Choice:
+    def of(cls, update: UpdateKind | None, deadline_s: float, solution: ka.Solution, power: float = 1.0) -> Choice:
         """The round that a solution of one problem says."""
         names = ("pruning_ratio", "latency_s", "energy_j", "bandwidth_hz", "tx_power_w", "upload_s")
         arrays = (np.asarray(getattr(solution, name)) for name in names)
-        return cls(update, deadline_s, float(np.asarray(solution.objective)), *arrays)
+        return cls(update, deadline_s, float(np.asarray(solution.objective)), *arrays, power)
 
     @property
     def progress_per_s(self) -> float:
         """What the planner maximises: the kept share of a whole round's progress, per second."""
-        return (1.0 - self.loss) / self.deadline_s
+        return float(per_second(self.loss, self.deadline_s, self.power))
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,9 @@ class AdaptivePlanner:
     progress : str
         What a round keeps. ``"total"``: of all devices' squared change, so that whose change is large counts most.
         ``"each"``: of each device's own, averaged by weight.
+    progress_power : float
+        In (0, 1]: power of what a round keeps, in its progress. Less than 1 makes rounds shorter, see
+        `kktalloc.plan.most_progress`.
 
     Raises
     ------
@@ -136,6 +143,7 @@ class AdaptivePlanner:
     curve: ka.PruningError | None = None
     points: int = 24
     progress: Progress = "total"
+    progress_power: float = 1.0
 
     def __post_init__(self) -> None:  # noqa: D105
         if not callable(self.build):
@@ -152,6 +160,7 @@ class AdaptivePlanner:
             if not (callable(getattr(given, "value", None)) or (name == "curve" and given is None)):
                 raise ValueError(f"{name} must be a pruning-error curve, got {given!r:.200}")
         one_of("progress", self.progress, get_args(Progress))
+        real_number("progress_power", self.progress_power, "in (0, 1]", lambda value: 0.0 < value <= 1.0)
         whole_number("points", self.points, least=2)
 
     def __call__(self, round_index: int, workload: Workload) -> RoundPlan:
@@ -193,13 +202,16 @@ class AdaptivePlanner:
         elif not rounds or ka.least_deadline(whole) <= fixed_s:  # nothing is lost, and no time
             rounds, fixed_s = {_UNPRUNED: whole}, None
         try:
-            best = most_progress(rounds, deadline_s=fixed_s, points=self.points)
+            best = self._most_progress(rounds, fixed_s)
         except ka.InfeasibleError:
             if not refused:
                 raise
             raise refused[0] from None
         kind = kinds[0] if best.name == _UNPRUNED else cast(Kind, best.name)
-        return Choice.of(kind, best.deadline_s, best.solution)
+        return Choice.of(kind, best.deadline_s, best.solution, self.progress_power)
+
+    def _most_progress(self, rounds: dict[str, ka.Problem], fixed_s: float | None) -> ka.plan.Progress:
+        return most_progress(rounds, deadline_s=fixed_s, points=self.points, power=self.progress_power)
 
     def possible(self, round_index: int, asked: NDArray[np.int64], work: Workload) -> ka.Problem:
         """The easiest round that it may plan: a device that has no part in a solution of this one cannot be asked."""
@@ -240,7 +252,7 @@ class AdaptivePlanner:
         # so that after one more count it is nothing to speak of.
         hardest = built(work.as_round(kind, self._hardest(kind, built, work)))
         rough = self._problem(kind, hardest, work, self.pruning_ratio_max)
-        found = most_progress({kind: rough}, deadline_s=fixed_s, points=self.points)
+        found = self._most_progress({kind: rough}, fixed_s)
         there = built(work.as_round(kind, mask_keep(found.solution.pruning_ratio)))
         return self._problem(kind, there, work, self.pruning_ratio_max)
 

@@ -478,7 +478,7 @@ def _cnn(macros: Macros, reports: dict[str, Report]) -> None:
     for name, family in of.items():
         means = [complete({"per_seed": entry(report, family)["wide"]}).mean() for report in reports.values()]
         macros.add(f"Cnn{name}", between(fixed(min(means)), fixed(max(means))))
-    floors = [np.mean(entry(report, "joint-covered-chosen")["floor"]) for report in reports.values()]
+    floors = [float(np.mean(entry(report, "joint-covered-chosen")["floor"])) for report in reports.values()]
     macros.add("CnnFloor", between(fixed(min(floors)), fixed(max(floors))))
 
 

@@ -2,8 +2,9 @@
 
 A round that loses the share E of the squared change that training would have made keeps about the share 1 - E of the
 progress: half the squared length of the step less half that of its error, over the same without error. With the curves
-and weights of the problem that share is its objective, so a round of length T makes (1 - E(T)) / T per second. No round
-longer than T / (1 - E(T)) of any other can make more, since none keeps more than all: that ends the search.
+and weights of the problem that share is its objective, so a round of length T makes (1 - E(T)) / T per second, or
+(1 - E(T))^power / T where more of a round is worth less and less. No round longer than the inverse of what another
+makes per second can make more, since none keeps more than all: that ends the search.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kktalloc._problem.arrays import FloatArray
 from kktalloc._problem.problem import Problem, expect
@@ -37,11 +39,14 @@ class Progress(Shown):
         Its length.
     solution
         The optimal allocation at that deadline.
+    power
+        As it was asked for.
     """
 
     name: str
     deadline_s: float
     solution: Solution
+    power: float = 1.0
 
     @property
     def loss(self) -> float:
@@ -50,16 +55,23 @@ class Progress(Shown):
 
     @property
     def progress_per_s(self) -> float:
-        """(1 - E) / T: the kept share of a whole round's progress, per second."""
-        return (1.0 - self.loss) / self.deadline_s
+        """(1 - E)^power / T: the kept share of a whole round's progress, per second."""
+        return float(per_second(self.loss, self.deadline_s, self.power))
 
     def _shown(self) -> tuple[str, Rows]:
         line, rows = self.solution._shown()
         return f"{self.name}, deadline {self.deadline_s:.4g} s, {self.progress_per_s:.4g} per s; {line}", rows
 
 
-def most_progress(rounds: Mapping[str, Problem], *, deadline_s: float | None = None, points: int = 24) -> Progress:
-    """The deadline and the kind of round that make the most progress per second, (1 - E) / T.
+def per_second(loss: ArrayLike, deadline_s: ArrayLike, power: float) -> FloatArray:
+    """(1 - E)^power / T, shape of the arguments; a round that loses more than all makes none."""
+    return np.asarray(np.maximum(1.0 - np.asarray(loss), 0.0) ** power / np.asarray(deadline_s), dtype=np.float64)
+
+
+def most_progress(
+    rounds: Mapping[str, Problem], *, deadline_s: float | None = None, points: int = 24, power: float = 1.0
+) -> Progress:
+    """The deadline and the kind of round that make the most progress per second, (1 - E)^power / T.
 
     Parameters
     ----------
@@ -72,6 +84,9 @@ def most_progress(rounds: Mapping[str, Problem], *, deadline_s: float | None = N
     points
         Deadlines in the scan, evenly spaced in their logarithm between the least possible one and the longest that can
         be best, and again between the neighbours of the best of them; 2 or more.
+    power
+        In (0, 1]. 1: progress is in proportion to the kept share. Less: what a round loses is made up for in part by
+        the rounds after it, so that shorter ones are better. The allocation at a deadline does not hang on it.
 
     Raises
     ------
@@ -93,10 +108,12 @@ def most_progress(rounds: Mapping[str, Problem], *, deadline_s: float | None = N
         raise ValueError(f"deadline_s must be a finite number > 0, got {deadline_s!r}")
     if not isinstance(points, int) or points < 2:
         raise ValueError(f"points must be an integer >= 2, got {points!r}")
+    if not 0.0 < power <= 1.0:
+        raise ValueError(f"power must be a number in (0, 1], got {power!r}")
     found = [
-        Progress(name, *best)
+        Progress(name, *best, power)
         for name, problem in rounds.items()
-        if (best := _best(name, problem, deadline_s, points)) is not None
+        if (best := _best(name, problem, deadline_s, points, power)) is not None
     ]
     if not found:
         name, problem = next(iter(rounds.items()))
@@ -106,7 +123,9 @@ def most_progress(rounds: Mapping[str, Problem], *, deadline_s: float | None = N
     return max(found, key=lambda one: one.progress_per_s)
 
 
-def _best(name: str, problem: Problem, deadline_s: float | None, points: int) -> tuple[float, Solution] | None:
+def _best(
+    name: str, problem: Problem, deadline_s: float | None, points: int, power: float
+) -> tuple[float, Solution] | None:
     """Deadline and allocation of the round of this kind with the most progress per second, if any is possible."""
     least_s = float(least_deadline(problem)) * (1.0 + _SLACK)
     if not np.isfinite(least_s):
@@ -116,27 +135,27 @@ def _best(name: str, problem: Problem, deadline_s: float | None, points: int) ->
         raise ValueError(f"rounds[{name!r}] takes no time when all is pruned, so that none is the best: {remedy}")
     if deadline_s is None:
         prunes = np.any(problem.devices.pruning_ratio_max)
-        deadline_s = _searched(problem, least_s, points) if prunes else least_s
+        deadline_s = _searched(problem, least_s, points, power) if prunes else least_s
     at = max(deadline_s, least_s)
     solution = solve(variant(problem, deadline_s=at), throw=False)
     return (at, solution) if solution.certificate.passed else None
 
 
-def _searched(problem: Problem, least_s: float, points: int) -> float:
+def _searched(problem: Problem, least_s: float, points: int, power: float) -> float:
     tried_s: FloatArray = least_s * _LADDER
-    rate = _progress_per_s(problem, tried_s)
+    rate = _progress_per_s(problem, tried_s, power)
     longest_s = 1.0 / rate.max() if rate.max() > 0.0 else tried_s[-1]
     shortest_s = least_s
     for _ in range(2):
         tried_s = np.geomspace(shortest_s, max(longest_s, shortest_s), points, dtype=np.float64)
-        rate = _progress_per_s(problem, tried_s)
+        rate = _progress_per_s(problem, tried_s, power)
         best = int(np.argmax(rate))
         shortest_s, longest_s = tried_s[max(best - 1, 0)], tried_s[min(best + 1, points - 1)]
     return float(tried_s[best])
 
 
-def _progress_per_s(problem: Problem, deadline_s: FloatArray) -> FloatArray:
-    """(1 - E) / T at each of these deadlines (n,); 0 where there is no allocation."""
+def _progress_per_s(problem: Problem, deadline_s: FloatArray, power: float) -> FloatArray:
+    """Progress per second at each of these deadlines (n,); 0 where there is no allocation."""
     solution = solve(variant(problem, deadline_s=deadline_s), throw=False)
-    kept = np.where(solution.certificate.passed, 1.0 - solution.objective, 0.0)
-    return np.asarray(np.maximum(kept, 0.0) / deadline_s)
+    loss = np.where(solution.certificate.passed, solution.objective, 1.0)
+    return per_second(loss, deadline_s, power)

@@ -11,6 +11,7 @@ import fltrain as ft
 import kktalloc as ka
 from fltrain.accounting import mask_keep
 from fltrain.adapt import AdaptivePlanner, Build, Choice
+from kktalloc._questions.progress import per_second
 from kktalloc.plan import most_progress
 
 from ..config import Radio
@@ -52,6 +53,7 @@ class CommonPlanner(AdaptivePlanner):
             raise ValueError(f"round {round_index} is possible at none of the common ratios {self.ratios}")
         share = weight / weight.sum()
         loss = np.array([share @ np.broadcast_to(curve.value(np.full(len(asked), r)), len(asked)) for r in ratios])
-        best = int(possible[0] if self.first_possible else np.argmax((1.0 - loss) / least_s))
+        best = int(possible[0] if self.first_possible else np.argmax(per_second(loss, least_s, self.progress_power)))
         found = most_progress({"sparse": problems[best]}, deadline_s=float(least_s[best]))
-        return replace(Choice.of("sparse", found.deadline_s, found.solution), loss=float(loss[best]))
+        choice = Choice.of("sparse", found.deadline_s, found.solution, self.progress_power)
+        return replace(choice, loss=float(loss[best]))
