@@ -1,9 +1,9 @@
 """The planner that asks `kktalloc` every round: kind of the round, deadline and allocation, from what devices reported.
 
 `kktalloc.plan.most_progress` chooses: the round that makes the most progress per second, (1 - E)^power / T, where E is
-the share of the devices' squared change that pruning loses. Here problems are made from workloads: weights are the devices'
-squared changes, curves their error curves, both as last reported, and masks are counted at the ratios that are found.
-A round in which nobody prunes, E = 0, is always among those it chooses from.
+the share of the devices' squared change that pruning loses. Here problems are made from workloads: weights are the
+devices' squared changes, curves their error curves, both as last reported, and masks are counted at the ratios that are
+found. A round in which nobody prunes, E = 0, is always among those it chooses from.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class Choice(Shown):
     def of(cls, update: UpdateKind | None, deadline_s: float, solution: ka.Solution, power: float = 1.0) -> Choice:
         """The round that a solution of one problem says."""
         names = ("pruning_ratio", "latency_s", "energy_j", "bandwidth_hz", "tx_power_w", "upload_s")
-        arrays = (np.asarray(getattr(solution, name)) for name in names)
-        return cls(update, deadline_s, float(np.asarray(solution.objective)), *arrays, power)
+        arrays = {name: np.asarray(getattr(solution, name)) for name in names}
+        return cls(update, deadline_s, float(np.asarray(solution.objective)), power=power, **arrays)
 
     @property
     def progress_per_s(self) -> float:
