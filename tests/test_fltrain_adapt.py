@@ -86,6 +86,17 @@ def test_no_deadline_of_a_dense_sweep_makes_more_progress(bandwidth_hz: float) -
         assert AdaptivePlanner(build).choose(0, asked, work).progress_per_s >= best.progress_per_s
 
 
+def test_progress_to_a_power_makes_rounds_shorter_and_is_what_the_choice_says() -> None:
+    asked = np.arange(4)
+    plain, rooted = (
+        AdaptivePlanner(cell(bandwidth_hz=1e6), progress_power=power).choose(0, asked, WORK) for power in (1.0, 0.5)
+    )
+    assert rooted.deadline_s < 0.98 * plain.deadline_s
+    assert plain.progress_per_s == pytest.approx((1.0 - plain.loss) / plain.deadline_s)
+    assert rooted.progress_per_s == pytest.approx((1.0 - rooted.loss) ** 0.5 / rooted.deadline_s)
+    assert rooted.progress_per_s > (1.0 - plain.loss) ** 0.5 / plain.deadline_s
+
+
 def test_what_it_plans_is_what_the_round_takes() -> None:
     plan = AdaptivePlanner(cell())(0, reported())
     kept = np.round((1.0 - plan.pruning_ratio) * SPLIT.n_global)
@@ -225,6 +236,8 @@ def test_a_resumed_run_is_planned_alike(tmp_path: Path) -> None:
         ("first", 8.0),
         ("curve", "steep"),
         ("points", 0),
+        ("progress_power", 0.0),
+        ("progress_power", 1.1),
         ("points", 2.5),
         ("progress", "most"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import cvxpy as cp
 import numpy as np
@@ -13,10 +14,12 @@ from clock_cases import clock_cell
 from problems import REGIMES, random_problem
 
 import kktalloc as ka
+from kktalloc._certificate import priced
 from kktalloc._certificate.priced import Bound, _balanced, level_bound
 from kktalloc._device.clocked import clocked_form
 from kktalloc._device.priced import cheapest
 from kktalloc._problem.variant import variant
+from kktalloc._questions.judgement import UncertifiedError
 
 
 def levelled(rng: np.random.Generator, i: int, devices: int, clocks: bool = False) -> ka.Problem:
@@ -191,6 +194,20 @@ def test_a_wrong_answer_is_refused() -> None:
         replace(least, energy_price_per_j=least.energy_price_per_j + 1.0),
     ):
         assert not wrong.certificate.ok
+
+
+def test_a_bound_above_the_cost_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices' bounds that are too high, in question and certificate alike: as if their shares added up to more."""
+    least = ka.least_cost(small_cell(), time_weight=0.3)
+    plain = priced.level_bound
+
+    def too_high(*given: Any) -> priced.Bound:
+        bound = plain(*given)
+        return replace(bound, value=bound.value + 1e-3 * least.cost)
+
+    monkeypatch.setattr(priced, "level_bound", too_high)
+    with pytest.raises(UncertifiedError, match="dual"):
+        ka.least_cost(small_cell(), time_weight=0.3)
 
 
 def test_a_batch_is_its_problems() -> None:

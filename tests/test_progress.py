@@ -43,21 +43,26 @@ def test_one_device_has_the_deadline_of_calculus() -> None:
     assert found.loss == pytest.approx((1.0 - (found.deadline_s - fixed_s - overhead / rate) * rate / payload) ** 6)
 
 
-@pytest.mark.parametrize("power", [2.0, 8.0, 30.0])
+@pytest.mark.parametrize(("power", "counted"), [(2.0, 1.0), (8.0, 1.0), (8.0, 0.5), (30.0, 1.0), (30.0, 0.2)])
 @pytest.mark.parametrize("bandwidth_hz", [1e4, 1e6, 1e8])
-def test_no_deadline_of_a_dense_sweep_is_better(bandwidth_hz: float, power: float) -> None:
+def test_no_deadline_of_a_dense_sweep_is_better(bandwidth_hz: float, power: float, counted: float) -> None:
     asked = problem(bandwidth_hz, power)
-    found = most_progress({"pruned": asked})
+    found = most_progress({"pruned": asked}, power=counted)
     shortest_s = float(ka.least_deadline(asked))
     longest_s = 2.0 * float(ka.least_deadline(asked, 0.0))  # nobody prunes
     deadline_s = np.geomspace(shortest_s, longest_s, 400)
     solved = ka.solve(
         ka.Problem(replace(asked.cell, deadline_s=deadline_s), asked.devices, asked.pruning_error), throw=False
     )
-    rate = np.where(solved.certificate.passed, 1.0 - solved.objective, 0.0) / deadline_s
+    rate = np.where(solved.certificate.passed, 1.0 - solved.objective, 0.0) ** counted / deadline_s
     assert found.progress_per_s >= rate.max() * (1.0 - 1e-3)
     assert abs(np.log(found.deadline_s / deadline_s[rate.argmax()])) < 0.1
     np.testing.assert_array_less(found.solution.latency_s, found.deadline_s * (1.0 + 1e-9))
+
+
+def test_the_less_the_rest_of_a_round_is_worth_the_shorter_it_is() -> None:
+    deadline_s = [most_progress({"pruned": problem(3e6)}, power=power).deadline_s for power in (1.0, 0.7, 0.5, 0.3)]
+    assert all(np.diff(deadline_s) < -0.02 * np.array(deadline_s[1:]))
 
 
 def test_the_kind_with_the_most_is_taken_and_of_equals_the_first() -> None:
@@ -98,6 +103,9 @@ def test_kinds_that_are_not_possible_are_left_out_and_if_none_is_it_says_why() -
             r"rounds\['free'\] takes no time when all is pruned",
         ),
         ({"points": 1}, "points must be an integer >= 2, got 1"),
+        ({"power": 0.0}, r"power must be a number in \(0, 1\], got 0.0"),
+        ({"power": 1.5}, r"power must be a number in \(0, 1\], got 1.5"),
+        ({"power": float("nan")}, r"power must be a number in \(0, 1\], got nan"),
         ({"rounds": {"many": problem(channel_gain=np.full((2, 6), 1e-10))}}, r"rounds\['many'\] must be one problem"),
     ],
 )

@@ -27,12 +27,13 @@ from kktalloc._problem.problem import CLOCK_EXPONENT, Problem
 from kktalloc._problem.tolerances import CERTIFIED, KEEP_RATIO
 from kktalloc._problem.variant import variant
 
-_AT_LIMIT = 1e-9
-_AT_CLOCK = 1e-9
-_AT_REST = 1e-9
-_RESTED = 1e-12
-_ROUNDED = 1e-15
-_BEYOND = 1e-12
+# Relative. How near counts as at its own bandwidth, at its least clock, at a balance of power: the certificate's
+# tolerance, for nearer than that no answer is told apart.
+_AT_LIMIT = _AT_CLOCK = _AT_REST = 1e-9
+# Far above what rounding moves, far below the tolerance: by how much less than all a longer upload is taken to be
+# worth, and by how much a slope must be beyond the longest round.
+_RESTED = _BEYOND = 1e-12
+_ROUNDED = 1e-15  # a few last bits: candidates are moved to the safe side of a limit by so much
 _NO_TIME = 1e-15  # of the longest round
 
 
@@ -133,9 +134,11 @@ def _verdict(
     off = np.abs(cost - implied) / np.maximum(np.abs(implied), 1e-300)
     off = np.where(cost == implied, 0.0, np.where(np.isnan(off), np.inf, off))
     residuals["consistency"] = np.maximum(residuals["consistency"], off)
-    residuals["dual"] = np.maximum(residuals.get("dual", np.zeros_like(off)), np.maximum(-per_hz, 0.0))
     gap = np.where(scale > 0.0, (cost - lower) / scale, 0.0)
     gap = np.where(np.isnan(cost - lower), np.inf, gap)
+    # What no allocation costs less than cannot lie above the cost of this one: such prices prove nothing.
+    no_bound = np.maximum(-gap, 0.0)
+    residuals["dual"] = np.maximum(residuals.get("dual", np.zeros_like(off)), np.maximum(-per_hz, no_bound))
     return Certificate(residuals, gap, np.asarray(per_hz), np.zeros_like(gap), np.zeros_like(gap), CERTIFIED)
 
 
