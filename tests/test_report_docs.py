@@ -187,8 +187,8 @@ def fixed_text() -> str:
     assert {rung for rung, gap in worst.items() if gap > 0.1} == {"alike", "data", "energy"}
     assert all(of["common-0.98"] == min(of.values()) for rung, of in lower.items() if rung != "speed")
     return (
-        "So on the upper half own ratios are ahead of every common ratio, its interval above zero. On the lower half they "
-        f"are behind always pruning 0.98 by {worst['alike']:.2f} points where phones are alike, {worst['energy']:.2f} "
+        "So on the upper half own ratios are ahead of every common ratio, its interval above zero. On the lower half "
+        f"they are behind always pruning 0.98 by {worst['alike']:.2f} points where phones are alike, {worst['energy']:.2f} "
         f"where they differ in energy alone and {worst['data']:.2f} in data alone; no more than 0.1 was asked for."
     )
 
@@ -206,9 +206,9 @@ def rooted_text() -> str:
     (near,) = [c["measured"] for c in report["claims"] if c["id"] == "upper-half-0.95"]
     low, high = near["interval_95"]
     return (
-        f"Counted by what it keeps itself own ratios were ahead by {rows[0]} the rank correlations, on seeds 430 to 437, and by "
-        f"{rows[1]} on seeds 710 to 717; there they were up to {-worst:.2f} points behind a fixed ratio on the lower half, and "
-        f"{near['mean']:.2f} ({low:.2f} to {high:.2f}) ahead of always pruning 0.95 on the upper one"
+        f"Counted by what it keeps itself own ratios were ahead by {rows[0]} the rank correlations, on seeds 430 to "
+        f"437, and by {rows[1]} on seeds 710 to 717; there they were up to {-worst:.2f} points behind a fixed ratio on "
+        f"the lower half, and {near['mean']:.2f} ({low:.2f} to {high:.2f}) ahead of always pruning 0.95 on the upper one"
     )
 
 
