@@ -188,8 +188,8 @@ def fixed_text() -> str:
     assert all(of["common-0.98"] == min(of.values()) for rung, of in lower.items() if rung != "speed")
     return (
         "So on the upper half own ratios are ahead of every common ratio, its interval above zero. On the lower half "
-        f"they are behind always pruning 0.98 by {worst['alike']:.2f} points where phones are alike, {worst['energy']:.2f} "
-        f"where they differ in energy alone and {worst['data']:.2f} in data alone; no more than 0.1 was asked for."
+        f"they are behind always pruning 0.98 by {worst['alike']:.2f} points where phones are alike, "
+        f"{worst['energy']:.2f} where they differ in energy alone and {worst['data']:.2f} in data alone; no more than 0.1 was asked for."
     )
 
 
@@ -208,7 +208,8 @@ def rooted_text() -> str:
     return (
         f"Counted by what it keeps itself own ratios were ahead by {rows[0]} the rank correlations, on seeds 430 to "
         f"437, and by {rows[1]} on seeds 710 to 717; there they were up to {-worst:.2f} points behind a fixed ratio on "
-        f"the lower half, and {near['mean']:.2f} ({low:.2f} to {high:.2f}) ahead of always pruning 0.95 on the upper one"
+        f"the lower half, and {near['mean']:.2f} ({low:.2f} to {high:.2f}) ahead of always pruning 0.95 on the upper "
+        "one"
     )
 
 
