@@ -189,7 +189,8 @@ def fixed_text() -> str:
     return (
         "So on the upper half own ratios are ahead of every common ratio, its interval above zero. On the lower half "
         f"they are behind always pruning 0.98 by {worst['alike']:.2f} points where phones are alike, "
-        f"{worst['energy']:.2f} where they differ in energy alone and {worst['data']:.2f} in data alone; no more than 0.1 was asked for."
+        f"{worst['energy']:.2f} where they differ in energy alone and {worst['data']:.2f} in data alone; no more than "
+        "0.1 was asked for."
     )
 
 
