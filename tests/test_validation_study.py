@@ -221,8 +221,8 @@ def test_downloaded_images_are_those_of_the_training_files(monkeypatch: pytest.M
         (["ablation", "--data-dir", "/nowhere"], "--data-dir /nowhere does not apply to the digits dataset"),
         (["latency", "--model", "cnn"], "--model cnn does not apply to latency"),
         (
-            ["adaptive", "--dataset", "mnist", "--model", "cnn"],
-            "--model cnn does not apply to mnist: choose from digits",
+            ["adaptive", "--dataset", "writers", "--model", "cnn"],
+            "--model cnn does not apply to writers: choose from digits",
         ),
         (["overview", "--seeds", "3"], "--seeds 3 does not apply to overview"),
         (["--dataset", "cifar"], "argument --dataset: invalid choice: 'cifar'"),
