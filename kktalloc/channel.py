@@ -14,13 +14,13 @@ A scenario takes four lines::
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import chndtrix, digamma, gammaincinv, ndtri
 
 from kktalloc._problem.arrays import FloatArray, as_float64, first_wrong
+from kktalloc._problem.problem import FINITE, expect, expect_whole, in_range, one_number
 
 __all__ = [
     "HOTZONE_3GPP",
@@ -52,7 +52,7 @@ THERMAL_NOISE_DBM_PER_HZ = -174.0
 
 def db_to_linear(ratio_db: ArrayLike) -> FloatArray:
     """Power ratio from decibels, ``10**(x/10)``; any shape."""
-    return np.asarray(10.0 ** (np.asarray(ratio_db, dtype=np.float64) / 10.0))
+    return np.asarray(10.0 ** (as_float64("ratio_db", ratio_db) / 10.0))
 
 
 def linear_to_db(ratio: ArrayLike) -> FloatArray:
@@ -63,12 +63,12 @@ def linear_to_db(ratio: ArrayLike) -> FloatArray:
     ValueError
         If a ratio is not > 0.
     """
-    return np.asarray(10.0 * np.log10(_require("ratio", ratio, above=0.0)))
+    return np.asarray(10.0 * np.log10(_finite("ratio", ratio, open_low=True)))
 
 
 def dbm_to_w(power_dbm: ArrayLike) -> FloatArray:
     """Watts from dBm; any shape. Spectral densities convert alike: dBm/Hz to W/Hz."""
-    return db_to_linear(np.asarray(power_dbm, dtype=np.float64) - 30.0)
+    return db_to_linear(as_float64("power_dbm", power_dbm) - 30.0)
 
 
 def w_to_dbm(power_w: ArrayLike) -> FloatArray:
@@ -79,7 +79,7 @@ def w_to_dbm(power_w: ArrayLike) -> FloatArray:
     ValueError
         If a power is not > 0.
     """
-    return linear_to_db(_require("power_w", power_w, above=0.0)) + 30.0
+    return linear_to_db(_finite("power_w", power_w, open_low=True)) + 30.0
 
 
 def noise_psd_w_per_hz(density_dbm_per_hz: float = THERMAL_NOISE_DBM_PER_HZ, noise_figure_db: float = 0.0) -> float:
@@ -97,23 +97,14 @@ def noise_psd_w_per_hz(density_dbm_per_hz: float = THERMAL_NOISE_DBM_PER_HZ, noi
     ValueError
         If the noise figure is negative: a receiver does not remove thermal noise.
     """
-    _require("noise_figure_db", noise_figure_db, at_least=0.0)
-    return float(dbm_to_w(density_dbm_per_hz + noise_figure_db))
+    density_dbm_per_hz = one_number("density_dbm_per_hz", density_dbm_per_hz)
+    return float(dbm_to_w(density_dbm_per_hz + one_number("noise_figure_db", noise_figure_db, 0.0)))
 
 
-def _require(name: str, value: ArrayLike, *, above: float | None = None, at_least: float | None = None) -> FloatArray:
-    """`value` as finite floats within bounds, or one line that names it, the index and the value."""
+def _finite(name: str, value: ArrayLike, low: float = 0.0, *, open_low: bool = False) -> FloatArray:
+    """`value` as finite floats from `low` on, or one line that names it, the index and the value."""
     array = as_float64(name, value)
-    ok = np.isfinite(array)
-    bounds = ["finite"]
-    if above is not None:
-        ok &= array > above
-        bounds.append(f"> {above:g}")
-    if at_least is not None:
-        ok &= array >= at_least
-        bounds.append(f">= {at_least:g}")
-    if not ok.all():
-        raise ValueError(f"{first_wrong(name, array, ok)}: must be {' and '.join(bounds)}")
+    in_range(name, array, low, open_low, FINITE)
     return array
 
 
@@ -144,11 +135,10 @@ class PathLoss:
     min_distance_m: float = 0.0
 
     def __post_init__(self) -> None:  # noqa: D105
-        if not isfinite(self.intercept_db):
-            raise ValueError(f"intercept_db = {self.intercept_db}: must be finite")
-        _require("slope_db_per_decade", self.slope_db_per_decade, above=0.0)
-        _require("shadowing_std_db", self.shadowing_std_db, at_least=0.0)
-        _require("min_distance_m", self.min_distance_m, at_least=0.0)
+        one_number("intercept_db", self.intercept_db)
+        one_number("slope_db_per_decade", self.slope_db_per_decade, 0.0, True)
+        one_number("shadowing_std_db", self.shadowing_std_db, 0.0)
+        one_number("min_distance_m", self.min_distance_m, 0.0)
 
     def loss_db(self, distance_m: ArrayLike) -> FloatArray:
         """Path loss in dB at `distance_m` (metres, > 0, any shape), shadowing not included.
@@ -158,7 +148,7 @@ class PathLoss:
         ValueError
             If a distance is not positive, or below `min_distance_m`.
         """
-        distance = _require("distance_m", distance_m, above=0.0, at_least=self.min_distance_m)
+        distance = _finite("distance_m", distance_m, self.min_distance_m, open_low=self.min_distance_m == 0.0)
         return np.asarray(self.intercept_db + self.slope_db_per_decade * (np.log10(distance) - 3.0))
 
     def gain(self, distance_m: ArrayLike) -> FloatArray:
@@ -199,8 +189,9 @@ def place_in_annulus(rng: np.random.Generator, size: Size, outer_m: float, inner
     ValueError
         If the radii are not finite with ``0 <= inner_m < outer_m``.
     """
-    _require("inner_m", inner_m, at_least=0.0)
-    _require("outer_m", outer_m, above=inner_m)
+    _require_source(rng, size)
+    inner_m = one_number("inner_m", inner_m, 0.0)
+    outer_m = one_number("outer_m", outer_m, inner_m, True)
     return np.asarray(np.sqrt(inner_m**2 + rng.random(size) * (outer_m**2 - inner_m**2)))
 
 
@@ -221,7 +212,8 @@ def shadowing(rng: np.random.Generator, size: Size, std_db: float) -> FloatArray
     ValueError
         If `std_db` is negative or not finite.
     """
-    _require("std_db", std_db, at_least=0.0)
+    _require_source(rng, size)
+    std_db = one_number("std_db", std_db, 0.0)
     return db_to_linear(std_db * rng.standard_normal(size))
 
 
@@ -246,7 +238,8 @@ def rayleigh_mrc(rng: np.random.Generator, size: Size, antennas: int = 1) -> Flo
     ValueError
         If `antennas` is not an integer >= 1.
     """
-    _require_antennas(antennas)
+    _require_source(rng, size)
+    expect_whole("antennas", antennas, 1)
     return np.asarray(rng.standard_gamma(antennas, size))
 
 
@@ -272,10 +265,8 @@ def outage_gain(mean_gain: ArrayLike, outage: ArrayLike, antennas: int = 1) -> F
     ValueError
         One line that names the argument that is out of range.
     """
-    _require_antennas(antennas)
-    gain, share = _together(
-        mean_gain=_require("mean_gain", mean_gain, at_least=0.0), outage=_probability("outage", outage)
-    )
+    expect_whole("antennas", antennas, 1)
+    gain, share = _together(mean_gain=_finite("mean_gain", mean_gain), outage=_probability("outage", outage))
     return np.asarray(gain * gammaincinv(antennas, share))
 
 
@@ -306,9 +297,9 @@ def estimated_gain(estimate_gain: ArrayLike, error_gain: ArrayLike, outage: Arra
     ValueError
         One line that names the argument that is out of range.
     """
-    _require_antennas(antennas)
-    known = _require("estimate_gain", estimate_gain, at_least=0.0)
-    error = _require("error_gain", error_gain, at_least=0.0)
+    expect_whole("antennas", antennas, 1)
+    known = _finite("estimate_gain", estimate_gain)
+    error = _finite("error_gain", error_gain)
     known, error, share = _together(estimate_gain=known, error_gain=error, outage=_probability("outage", outage))
     with np.errstate(divide="ignore", invalid="ignore"):
         nearly_exact = ~(error > known * _NEARLY_EXACT)
@@ -340,12 +331,12 @@ def ergodic_gain(mean_gain: ArrayLike, antennas: int = 1) -> FloatArray:
     ValueError
         One line that names the argument that is out of range.
     """
-    _require_antennas(antennas)
-    return np.asarray(_require("mean_gain", mean_gain, at_least=0.0) * np.exp(digamma(antennas)))
+    expect_whole("antennas", antennas, 1)
+    return np.asarray(_finite("mean_gain", mean_gain) * np.exp(digamma(antennas)))
 
 
 def _probability(name: str, value: ArrayLike) -> FloatArray:
-    array = _require(name, value, above=0.0)
+    array = _finite(name, value, open_low=True)
     if not (array < 1.0).all():
         raise ValueError(f"{first_wrong(name, array, array < 1.0)}: must be < 1")
     return array
@@ -360,6 +351,8 @@ def _together(**arrays: FloatArray) -> tuple[FloatArray, ...]:
         raise ValueError(f"{shapes}: the shapes do not broadcast") from None
 
 
-def _require_antennas(antennas: int) -> None:
-    if isinstance(antennas, bool) or not isinstance(antennas, int | np.integer) or antennas < 1:
-        raise ValueError(f"antennas = {antennas!r:.60}: must be an integer >= 1")
+def _require_source(rng: np.random.Generator, size: Size) -> None:
+    """What draws, and a shape of it, or one line that names what is none."""
+    expect("rng", rng, np.random.Generator)
+    for length in size if isinstance(size, tuple | list) else (size,):
+        expect_whole("size", length, 0)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kktalloc._problem.arrays import as_float64
-from kktalloc._problem.problem import FINITE, expect, in_range
+from kktalloc._problem.problem import FINITE, expect, expect_whole, in_range, one_number
 from kktalloc.channel import rayleigh_mrc
 from kktalloc.traces import Trace
 
@@ -97,6 +97,10 @@ def receive(link: Link, sent: Sent, now_s: float, limit_s: float) -> Received:
     limit_s
         How long the server waits, since the round began.
     """
+    expect("sent", sent, Sent)
+    if not hasattr(link, "arrival_s"):
+        raise TypeError(f"link: expected a Link, got {type(link).__name__}")
+    now_s, limit_s = one_number("now_s", now_s), one_number("limit_s", limit_s, high=np.inf)
     done_s = link.arrival_s(sent) - now_s
     until_s = np.minimum(done_s, limit_s)
     return Received(until_s, done_s > limit_s, np.maximum(0.0, until_s - (sent.begin_s - now_s)))
@@ -151,9 +155,10 @@ class Fading:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Look at gains and antennas."""
+        """Look at every field."""
         _look_at_gains("path_gain", self.path_gain, (1,))
-        _look_at_antennas(self.antennas)
+        expect_whole("antennas", self.antennas, 1)
+        expect_whole("seed", self.seed, 0)
 
     def gain(self, round_index: int, time_s: float) -> FloatArray:
         """Path gain times the fading of this round."""
@@ -197,8 +202,8 @@ class Drives:
         if offset.shape not in ((), (len(self.traces),)):
             raise ValueError(f"offset_s: shape {offset.shape} for {len(self.traces)} traces; a number holds for all")
         in_range("offset_s", offset, 0.0, False, FINITE)
-        _look_at_antennas(self.antennas)
-        in_range("handover_s", as_float64("handover_s", self.handover_s), 0.0, False, FINITE)
+        expect_whole("antennas", self.antennas, 1)
+        one_number("handover_s", self.handover_s, 0.0)
 
     def gain(self, round_index: int, time_s: float) -> FloatArray:
         """What the drives say at this time; ValueError once one of them is over."""
@@ -264,13 +269,13 @@ class Downlink:
     def __post_init__(self) -> None:
         """Look at every field."""
         for name in ("tx_power_w", "bandwidth_hz", "noise_psd_w_per_hz"):
-            in_range(name, as_float64(name, getattr(self, name)), 0.0, True, FINITE)
-        _look_at_antennas(self.antennas)
+            one_number(name, getattr(self, name), 0.0, True)
+        expect_whole("antennas", self.antennas, 1)
 
     def bit_per_s(self, gain: ArrayLike) -> FloatArray:
         """Shannon rate to the worst of the phones with these uplink gains ``(..., K)``, shape ``(...)``."""
         noise_w = self.noise_psd_w_per_hz * self.bandwidth_hz
-        snr = self.tx_power_w * np.asarray(gain, dtype=np.float64) / self.antennas / noise_w
+        snr = self.tx_power_w * as_float64("gain", gain) / self.antennas / noise_w
         return np.asarray(self.bandwidth_hz * np.log2(1.0 + snr).min(axis=-1))
 
 
@@ -281,8 +286,3 @@ def _look_at_gains(name: str, gain: ArrayLike, dimensions: tuple[int, ...]) -> N
         shapes = " or ".join(("(K,)", "(R, K)")[d - 1] for d in dimensions)
         raise ValueError(f"{name}: shape {gains.shape}, must be {shapes}")
     in_range(name, np.where(np.isnan(gains), 0.0, gains), 0.0, False, FINITE)
-
-
-def _look_at_antennas(antennas: int) -> None:
-    if antennas < 1 or antennas != int(antennas):
-        raise ValueError(f"antennas = {antennas!r}: must be a whole number >= 1")

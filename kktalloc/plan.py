@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
-from kktalloc._problem.problem import Problem, expect
+from kktalloc._problem.problem import Problem, expect, one_number
 from kktalloc._problem.shown import Rows, Shown, table
 from kktalloc._problem.stats import measured
 from kktalloc._problem.variant import variant
@@ -118,7 +118,7 @@ def plan(
     """
     planner = Planner(problem, constants, schedule, young, scan, objective, errors)
     problem = planner.problem
-    total_time_s = _positive("total_time_s", total_time_s)
+    total_time_s = one_number("total_time_s", total_time_s, 0.0, True)
     shortest = float(least_deadline(problem))
     most = np.floor(total_time_s / shortest * (1.0 + 1e-12)) if shortest > 0.0 else np.inf
     if most < 1.0:
@@ -175,7 +175,7 @@ def time_to_target(
     TypeError
         As in `plan`.
     """
-    gradient_bound = _positive("gradient_bound", gradient_bound)
+    gradient_bound = one_number("gradient_bound", gradient_bound, 0.0, True)
     planner = Planner(problem, constants, schedule, young, scan, objective, errors)
     reach = Reach(planner.problem)
 
@@ -332,13 +332,3 @@ def choose_round(
         name: found.total_time_s if total_time_s is None else found.gradient_bound for name, found in plans.items()
     }
     return Choice(min(least, key=least.__getitem__), plans, refused)
-
-
-def _positive(name: str, value: float) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: expected a number, got {value!r:.60}") from None
-    if not 0.0 < number < np.inf:
-        raise ValueError(f"{name} = {value}: must be > 0 and finite")
-    return number

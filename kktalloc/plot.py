@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kktalloc._problem.problem import Problem
+from kktalloc._problem.arrays import as_float64
+from kktalloc._problem.problem import Problem, expect
 from kktalloc._problem.regime import Regime
 from kktalloc._problem.variant import variant
 from kktalloc._questions.solution import Solution, solve
@@ -89,6 +90,7 @@ def allocation(solution: Solution, axes: Sequence[Axes] | None = None) -> Figure
     ValueError
         A batch, an infeasible problem, or another number of axes.
     """
+    expect("solution", solution, Solution)
     if len(solution.problem.shape) != 1:
         raise ValueError(f"allocation draws one problem, got a batch of shape {solution.problem.shape[:-1]}")
     if not np.isfinite(np.asarray(solution.objective)):
@@ -224,12 +226,13 @@ def regimes(problem: Problem, ax: Axes | None = None, **budget: ArrayLike) -> Fi
 
 def _swept(problem: Problem, budget: dict[str, ArrayLike]) -> tuple[str, FloatArray, Problem]:
     """The budget's name, its values (n,) and the batch of n problems."""
+    expect("problem", problem, Problem)
     if len(problem.shape) != 1:
         raise ValueError(f"one problem is drawn, got a batch of shape {problem.shape[:-1]}")
     if len(budget) != 1 or next(iter(budget)) not in _AXIS:
         raise ValueError(f"give one budget of {', '.join(_AXIS)}, got {', '.join(budget) or 'none'}")
     name, given = next(iter(budget.items()))
-    values = np.atleast_1d(np.asarray(given, dtype=np.float64))
+    values = np.atleast_1d(as_float64(name, given))
     if (
         values.ndim != 1
         or len(values) < 2

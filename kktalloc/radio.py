@@ -308,6 +308,9 @@ def _cost(solution: Solution) -> RoundCost:
 
 def served(phones: Phones, of: NDArray[np.bool_] | NDArray[np.int64]) -> Phones:
     """The phones that take part in a round: those where `of` (K,) is True, or of these numbers (S,)."""
+    expect("phones", phones, Phones)
+    if np.asarray(of).dtype.kind not in "biu":
+        raise ValueError(f"of: expected numbers of phones, or True and False, got {of!r:.60}")
     changed: dict[str, Any] = {}
     for field in fields(phones):
         value = np.asarray(getattr(phones, field.name))
@@ -356,7 +359,11 @@ def audience(
         Whether the broadcast waits for the worst listener. Otherwise leaving somebody out helps nobody, and everybody
         is tried only.
     """
-    gain = np.asarray(channel_gain, dtype=np.float64)
+    gain = as_float64("channel_gain", channel_gain)
+    if gain.ndim != 1:
+        raise ValueError(f"channel_gain: shape {gain.shape}, must be (K,)")
+    if not callable(problem):
+        raise TypeError(f"problem: expected a function of the phones' numbers, got {type(problem).__name__}")
     there = np.flatnonzero(gain > 0)
     by_gain = there[np.argsort(-gain[there], kind="stable")]
     asked, missing = there[:0], np.where(gain > 0, "", NO_SERVICE).astype("<U24")

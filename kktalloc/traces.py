@@ -32,6 +32,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kktalloc._problem.arrays import as_float64
+from kktalloc._problem.problem import one_number
 from kktalloc._problem.shown import Rows, Shown, counted
 from kktalloc.channel import db_to_linear
 
@@ -101,8 +103,7 @@ class Trace(Shown):
         The phone is put back from the drive's end to its start at once, without a handover.
         ValueError if `until_s` is not finite.
         """
-        if not np.isfinite(until_s):
-            raise ValueError(f"until_s = {until_s:g}: must be finite")
+        until_s = one_number("until_s", until_s)
         times = max(1, int(np.ceil(until_s / self.duration_s)))
         start_s = self.duration_s * np.arange(times)
         return Trace(
@@ -174,8 +175,7 @@ def read_trace(path: str | Path, reference_signal_dbm: float) -> Trace:
         Names the file, and the row and value that cannot be read.
     """
     path = Path(path)
-    if not np.isfinite(reference_signal_dbm):
-        raise ValueError(f"reference_signal_dbm = {reference_signal_dbm:g}: must be finite")
+    reference_signal_dbm = one_number("reference_signal_dbm", reference_signal_dbm)
     time_s: list[float] = []
     gain_db, why, cells = [], [], []
     begin: datetime | None = None
@@ -223,6 +223,7 @@ def read_csv(
         these have a time zone all or none.
     """
     path = Path(path)
+    hold_s = one_number(f"{path}: hold_s", hold_s, 0.0, True, np.inf)
     times: list[float] = []
     gains, cells = [], []
     begin: datetime | float | None = None
@@ -239,7 +240,7 @@ def read_csv(
             loud = f"{row.where}: {gain_db} = {row.cells[gain_db]} dB"
     _warn_of_gain(loud)
     apart = float(np.median(np.diff(np.unique(times)))) if times and times[-1] > times[0] else 0.0
-    if apart > hold_s > 0:
+    if apart > hold_s:
         warnings.warn(
             f"{path}: samples are usually {apart:g} s apart and hold for hold_s = {hold_s:g} s: after each there is a "
             "gap. A longer hold_s, or times in seconds?",
@@ -290,9 +291,11 @@ def steps(
     ValueError
         Names the drive, the sample and the value that are wrong. A gain above 1 is only warned of.
     """
-    above = np.flatnonzero(np.ravel(np.asarray(gain, dtype=np.float64)) > 1)
-    _warn_of_gain(f"{name}: gain[{above[0]}] = {np.ravel(gain)[above[0]]:g}" if above.size else "")
-    return _steps(name, time_s, gain, cell, outage, hold_s, name)
+    times, gains = as_float64(f"{name}: time_s", time_s), as_float64(f"{name}: gain", gain)
+    above = np.flatnonzero(np.ravel(gains) > 1)
+    _warn_of_gain(f"{name}: gain[{above[0]}] = {np.ravel(gains)[above[0]]:g}" if above.size else "")
+    hold_s = one_number(f"{name}: hold_s", hold_s, 0.0, True, np.inf)
+    return _steps(name, times, gains, cell, outage, hold_s, name)
 
 
 def _warn_of_gain(where: str) -> None:
@@ -329,8 +332,6 @@ def _steps(
         raise ValueError(f"{said}: time_s[{odd[0] + 1}] = {times[odd[0] + 1]:g} is earlier than the sample before")
     if (odd := np.flatnonzero(~((gains >= 0) & np.isfinite(gains)))).size:
         raise ValueError(f"{said}: gain[{odd[0]}] = {gains[odd[0]]:g}: must be >= 0 and finite")
-    if not hold_s > 0:
-        raise ValueError(f"{said}: hold_s = {hold_s:g}: must be > 0")
     if len(times) == 0 or times[0] == times[-1]:
         raise ValueError(f"{said} has {len(np.unique(times))} time stamps; a drive needs 2 or more")
     cells = [None] * len(times) if cell is None else list(cell)
@@ -373,7 +374,10 @@ def path_gain(coefficients: ArrayLike, *, paths_axis: int = -2, antenna_axes: tu
     array
         Without the axes of paths and antennas; for Sionna (receivers, transmitters, times).
     """
-    power = np.abs(np.asarray(coefficients)) ** 2
+    amplitudes = np.asarray(coefficients)
+    if amplitudes.dtype.kind not in "iufc":
+        raise ValueError(f"coefficients: expected complex numbers, got {coefficients!r:.60}")
+    power = np.abs(amplitudes) ** 2
     axes = {axis % power.ndim for axis in antenna_axes}
     antennas = int(np.prod([power.shape[axis] for axis in axes])) if axes else 1
     return np.asarray(power.sum(axis=tuple(sorted(axes | {paths_axis % power.ndim}))) / antennas, dtype=np.float64)
@@ -397,10 +401,10 @@ def strongest_cell(gain: ArrayLike, hysteresis_db: float = 3.0) -> tuple[FloatAr
     gain, cell
         Each (N,), for `steps`.
     """
-    gains = np.asarray(gain, dtype=np.float64)
+    gains = as_float64("gain", gain)
     if gains.ndim != 2 or not gains.size or not (gains >= 0).all():
         raise ValueError(f"gain: expected (cells, samples) of numbers >= 0, got shape {gains.shape}")
-    margin = float(db_to_linear(hysteresis_db))
+    margin = float(db_to_linear(one_number("hysteresis_db", hysteresis_db)))
     cell = np.empty(gains.shape[1], dtype=np.int64)
     serving = int(gains[:, 0].argmax())
     for i, now in enumerate(gains.T):

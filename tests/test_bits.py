@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import product
 
@@ -134,16 +135,27 @@ def test_a_wrong_answer_is_refused() -> None:
         assert not wrong.certificate.ok
 
 
+def test_one_offer_takes_one_number_and_as_many_bits_as_there_are_are_no_rounding() -> None:
+    problem = phones(np.random.default_rng(4))
+    plain = ka.solve(problem)
+    whole = ka.solve_bits(problem, 32, 0.0)
+    assert whole.bits.tolist() == [32.0] * 3
+    np.testing.assert_allclose(whole.objective, plain.objective, rtol=1e-12)
+    same = ka.solve_bits(problem, [16, 32], np.tile([0.01, 0.0], (3, 1)))
+    assert same.objective == ka.solve_bits(problem, [16, 32], [0.01, 0.0]).objective
+
+
 def test_bad_input_is_named() -> None:
     problem = phones(np.random.default_rng(4))
     for bits, line in (
         ([2, 1], r"bits\[1\] = 1\.0: must be greater than the one before it"),
         ([1, -4], r"bits\[1\] = -4\.0: must be finite and > 0"),
         ([1, np.inf], r"bits\[1\] = inf: must be finite and > 0"),
+        ([16, 32, 64], r"bits\[2\] = 64\.0: must be at most full_bits = 32$"),
         ([], r"bits: shape \(0,\) instead of \(n,\)"),
     ):
         with pytest.raises(ValueError, match=f"^{line}"):
-            ka.solve_bits(problem, bits, 0.0)
+            ka.solve_bits(problem, bits, np.zeros(len(bits)))
     for errors, line in (
         ([0.0, 0.1], r"rounding_error\[1\] = 0\.1: must be no more than that of fewer bits"),
         ([0.1, np.nan], r"rounding_error\[1\] = nan: must be finite and >= 0"),
@@ -152,8 +164,14 @@ def test_bad_input_is_named() -> None:
     ):
         with pytest.raises(ValueError, match=f"^{line}"):
             ka.solve_bits(problem, [1, 2], errors)
-    with pytest.raises(ValueError, match=r"^rounding_error: shape \(3,\)"):
-        ka.solve_bits(problem, [1, 2], [0.2, 0.1, 0.0])
+    # One entry could be meant for every device, every number of bits, or a single offer; none is like another.
+    for shape in ((), (1,), (3,), (1, 2), (3, 1), (2, 2), (1, 3, 2), (2, 3)):
+        told = re.escape(str(shape or (1,)))
+        with pytest.raises(ValueError, match=rf"^rounding_error: shape {told}, must be \(2,\), one .* or \(3, 2\)$"):
+            ka.solve_bits(problem, [1, 2], np.full(shape, 0.1))
+    for full_bits, line in ((0.0, "full_bits = 0.0: must be > 0"), ([32.0], r"full_bits: shape \(1,\), must be one")):
+        with pytest.raises(ValueError, match=f"^{line}"):
+            ka.solve_bits(problem, BITS, ROUNDING, full_bits=full_bits)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="sample it as a Table"):
         ka.solve_bits(variant(problem, ka.PowerLaw(2.0)), BITS, ROUNDING)
     with pytest.raises(ValueError, match=r"^error_on = 'some'"):

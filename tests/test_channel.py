@@ -85,17 +85,17 @@ def test_all_randomness_comes_from_the_generator():
 @pytest.mark.parametrize(
     ("call", "line"),
     [
-        (lambda: channel.MACRO_3GPP.gain([100.0, 20.0]), r"distance_m\[1\] = 20.0: must be finite and > 0 and >= 35"),
-        (lambda: channel.MACRO_3GPP.gain(np.nan), r"distance_m = nan: must be finite"),
-        (lambda: channel.PathLoss(128.1, -3.0), r"slope_db_per_decade = -3.0: must be finite and > 0"),
+        (lambda: channel.MACRO_3GPP.gain([100.0, 20.0]), r"distance_m\[1\] = 20.0: must be >= 35 and finite"),
+        (lambda: channel.MACRO_3GPP.gain(np.nan), r"distance_m = nan: must be >= 35 and finite"),
+        (lambda: channel.PathLoss(128.1, -3.0), r"slope_db_per_decade = -3.0: must be > 0 and finite"),
         (lambda: channel.PathLoss(np.inf, 37.6), r"intercept_db = inf: must be finite"),
         (lambda: channel.noise_psd_w_per_hz(noise_figure_db=-1.0), r"noise_figure_db = -1.0: must be"),
-        (lambda: channel.linear_to_db([1.0, 0.0]), r"ratio\[1\] = 0.0: must be finite and > 0"),
-        (lambda: channel.w_to_dbm(-1.0), r"power_w = -1.0: must be finite and > 0"),
+        (lambda: channel.linear_to_db([1.0, 0.0]), r"ratio\[1\] = 0.0: must be > 0 and finite"),
+        (lambda: channel.w_to_dbm(-1.0), r"power_w = -1.0: must be > 0 and finite"),
         (lambda: channel.place_in_annulus(np.random.default_rng(0), 3, 10.0, 20.0), r"outer_m = 10.0: must be"),
-        (lambda: channel.rayleigh_mrc(np.random.default_rng(0), 3, 0), r"antennas = 0: must be an integer >= 1"),
-        (lambda: channel.rayleigh_mrc(np.random.default_rng(0), 3, 1.5), r"antennas = 1.5: must be an integer"),  # type: ignore[arg-type]
-        (lambda: channel.shadowing(np.random.default_rng(0), 3, -1.0), r"std_db = -1.0: must be finite and >= 0"),
+        (lambda: channel.rayleigh_mrc(np.random.default_rng(0), 3, 0), r"antennas = 0: must be a whole number >= 1"),
+        (lambda: channel.rayleigh_mrc(np.random.default_rng(0), 3, 1.5), r"antennas = 1.5: must be a whole number"),  # type: ignore[arg-type]
+        (lambda: channel.shadowing(np.random.default_rng(0), 3, -1.0), r"std_db = -1.0: must be >= 0 and finite"),
     ],
 )
 def test_bad_input_is_named_in_one_line(call, line: str):
@@ -167,9 +167,9 @@ def test_ergodic_gain_is_a_floor_that_high_snr_reaches(antennas: int):
     ("call", "message"),
     [
         (lambda: channel.outage_gain(1.0, [0.1, 1.0]), r"^outage\[1\] = 1\.0: must be < 1$"),
-        (lambda: channel.outage_gain(1.0, 0.0), r"^outage = 0\.0: must be finite and > 0$"),
-        (lambda: channel.outage_gain(-1.0, 0.1), r"^mean_gain = -1\.0: must be finite and >= 0$"),
-        (lambda: channel.outage_gain(1.0, 0.1, antennas=0), "^antennas = 0: must be an integer >= 1$"),
+        (lambda: channel.outage_gain(1.0, 0.0), r"^outage = 0\.0: must be > 0 and finite$"),
+        (lambda: channel.outage_gain(-1.0, 0.1), r"^mean_gain = -1\.0: must be >= 0 and finite$"),
+        (lambda: channel.outage_gain(1.0, 0.1, antennas=0), "^antennas = 0: must be a whole number >= 1$"),
         (lambda: channel.estimated_gain(1.0, -1.0, 0.1), r"^error_gain = -1\.0: must be"),
         (lambda: channel.estimated_gain(np.nan, 1.0, 0.1), "^estimate_gain = nan: must be"),
         (lambda: channel.outage_gain("a", 0.1), "^mean_gain"),
@@ -181,10 +181,10 @@ def test_ergodic_gain_is_a_floor_that_high_snr_reaches(antennas: int):
             lambda: channel.estimated_gain([1.0, 2.0], [1.0] * 3, 0.1),
             r"^estimate_gain \(2,\), error_gain \(3,\), outage",
         ),
-        (lambda: channel.outage_gain(1.0, 0.1, [1, 2]), r"^antennas = \[1, 2\]: must be an integer"),  # type: ignore[arg-type]
-        (lambda: channel.outage_gain(1.0, 0.1, np.nan), r"^antennas = nan: must be an integer"),  # type: ignore[arg-type]
-        (lambda: channel.outage_gain(1.0, 0.1, True), r"^antennas = True: must be an integer"),
-        (lambda: channel.ergodic_gain(1.0, antennas=1.5), r"^antennas = 1\.5: must be an integer >= 1$"),
+        (lambda: channel.outage_gain(1.0, 0.1, [1, 2]), r"^antennas = \[1, 2\]: must be a whole number"),  # type: ignore[arg-type]
+        (lambda: channel.outage_gain(1.0, 0.1, np.nan), r"^antennas = nan: must be a whole number"),  # type: ignore[arg-type]
+        (lambda: channel.outage_gain(1.0, 0.1, True), r"^antennas = True: must be a whole number"),
+        (lambda: channel.ergodic_gain(1.0, antennas=1.5), r"^antennas = 1\.5: must be a whole number >= 1$"),
     ],
 )
 def test_what_is_no_gain_or_probability_is_named(call: Callable[[], object], message: str):

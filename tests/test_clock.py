@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -339,6 +340,29 @@ def test_a_cap_on_total_power_is_refused_where_it_binds() -> None:
     np.testing.assert_allclose(loose.objective, free.objective, rtol=0, atol=1e-12)
     with pytest.raises(ValueError, match="total_power_w"):
         ka.solve(ka.Problem(ka.Cell(*cell, total_power_w=watts * 0.5), ka.Devices(**d)))
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"circuit_power_w": [0.0, 0.02]}, "devices.circuit_power_w[1] = 0.02"),
+        ({"clock_max": 2.0}, "devices.clock_max[0] = 2.0"),
+        (
+            {"circuit_power_w": 0.02, "clock_min": [1.0, 0.5], "clock_max": 2.0},
+            "devices.circuit_power_w[0] = 0.02, devices.clock_min[1] = 0.5, devices.clock_max[0] = 2.0",
+        ),
+    ],
+)
+def test_a_refused_cap_names_all_that_it_does_not_go_with(given: dict[str, object], named: str) -> None:
+    devices = ka.Devices([1e-11, 2e-11], 0.2, 1e7, 0.3, pruned_compute_j=0.01, **given)  # type: ignore[arg-type]
+    problem = ka.Problem(ka.Cell(1e6, 4e-21, 1.0, total_power_w=0.05), devices)
+    for ask in (ka.solve, ka.solve_minmax, ka.select, lambda p: ka.solve_bits(p, [8, 32], [0.1, 0.0])):
+        with pytest.raises(ValueError, match=rf"^cell\.total_power_w = 0\.05: .* with {re.escape(named)}, not known"):
+            ask(problem)
+    with pytest.raises(ValueError, match=rf"^cell\.total_power_w = 0\.05: a least budget with {re.escape(named)}, not"):
+        ka.least_bandwidth(problem, 0.1)
+    with pytest.raises(ValueError, match=rf"^{re.escape(named)}: solve_reference has no cone"):
+        ka.solve_reference(problem)
 
 
 @pytest.mark.parametrize(

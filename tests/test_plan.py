@@ -177,9 +177,9 @@ def test_refusals() -> None:
         plan(problem, CONSTANTS, SCHEDULE, 0.9 * shortest)
     with pytest.raises(ValueError, match=r"total_time_s = nan: must be > 0"):
         plan(problem, CONSTANTS, SCHEDULE, np.nan)
-    with pytest.raises(ValueError, match=r"total_time_s: expected a number, got 'long'"):
+    with pytest.raises(ValueError, match=r"total_time_s: expected numbers, got 'long'"):
         plan(problem, CONSTANTS, SCHEDULE, "long")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"scan = 2: must be a whole number, at least 3"):
+    with pytest.raises(ValueError, match=r"scan = 2: must be a whole number >= 3"):
         plan(problem, CONSTANTS, SCHEDULE, 1.0, scan=2)
     with pytest.raises(ValueError, match=r"one at a time, got a batch of shape \(2,\)"):
         plan(variant(problem, deadline_s=[1.0, 2.0]), CONSTANTS, SCHEDULE, 1.0)

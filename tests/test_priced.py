@@ -194,6 +194,11 @@ def test_what_is_not_convex_is_refused_by_name() -> None:
         ka.solve_priced(variant(problem, circuit_power_w=0.05), energy_price_per_j=1.0)
     with pytest.raises(ValueError, match=r"^devices\.clock_max\[0\] = 2\.0: energy has no price"):
         ka.solve_priced(variant(problem, clock_max=2.0), energy_price_per_j=1.0)
+    both = (
+        r"^devices\.circuit_power_w\[0\] = 0\.05: energy .* not convex; devices\.clock_max\[0\] = 2\.0: energy .*same$"
+    )
+    with pytest.raises(ValueError, match=both):
+        ka.solve_priced(variant(problem, circuit_power_w=0.05, clock_max=2.0), energy_price_per_j=1.0)
     with pytest.raises(ValueError, match="solve_priced"):
         ka.solve_priced(variant(problem, total_power_w=0.01), energy_price_per_j=1.0)
     with pytest.raises(ka.InfeasibleError, match="need more energy together than they share"):
@@ -247,7 +252,7 @@ TWO = ka.Problem(ka.Cell(1e6, 4e-21, 1.0), ka.Devices([2e-12, 4e-11], 0.1, 4e6, 
         (lambda: ka.EnergyQueue("much", 1.0), r"^average_j"),
         (lambda: ka.EnergyQueue(1.0, 0.0), r"^patience_j2 = 0\.0: must be > 0 and finite$"),
         (lambda: ka.EnergyQueue(1.0, np.inf), r"^patience_j2 = inf: must be > 0 and finite$"),
-        (lambda: ka.EnergyQueue(1.0, [1.0, 2.0]), r"^patience_j2: shape \(2,\), must be one number for all devices$"),
+        (lambda: ka.EnergyQueue(1.0, [1.0, 2.0]), r"^patience_j2: shape \(2,\), must be one number$"),
         (lambda: ka.EnergyQueue([1.0, 2.0], 1.0, [0.0, -3.0]), r"^backlog_j\[1\] = -3\.0: must be >= 0 and finite$"),
         (
             lambda: ka.EnergyQueue([1.0, 2.0], 1.0, [0.0] * 3),
@@ -268,6 +273,11 @@ TWO = ka.Problem(ka.Cell(1e6, 4e-21, 1.0), ka.Devices([2e-12, 4e-11], 0.1, 4e6, 
 def test_a_queue_says_what_is_wrong(ask: Callable[[], object], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         ask()
+
+
+def test_a_queue_takes_a_problem() -> None:
+    with pytest.raises(TypeError, match=r"^problem: expected Problem, got str$"):
+        ka.EnergyQueue(1.0, 1.0).solve("x")  # type: ignore[arg-type]
 
 
 LIMITS = {

@@ -97,15 +97,18 @@ def test_kinds_that_are_not_possible_are_left_out_and_if_none_is_it_says_why() -
     ("given", "line"),
     [
         ({"rounds": {}}, "rounds must name at least one kind of round, got none"),
-        ({"deadline_s": 0.0}, "deadline_s must be a finite number > 0, got 0.0"),
+        ({"deadline_s": 0.0}, "deadline_s = 0.0: must be > 0 and finite"),
         (
             {"rounds": {"free": problem(pruning_ratio_max=1.0, overhead_bits=0.0, fixed_latency_s=0.0)}},
             r"rounds\['free'\] takes no time when all is pruned",
         ),
-        ({"points": 1}, "points must be an integer >= 2, got 1"),
-        ({"power": 0.0}, r"power must be a number in \(0, 1\], got 0.0"),
-        ({"power": 1.5}, r"power must be a number in \(0, 1\], got 1.5"),
-        ({"power": float("nan")}, r"power must be a number in \(0, 1\], got nan"),
+        ({"points": 1}, "points = 1: must be a whole number >= 2"),
+        ({"power": "x"}, "power: expected numbers, got 'x'"),
+        ({"deadline_s": [1.0]}, r"deadline_s: shape \(1,\), must be one number"),
+        ({"points": True}, "points = True: must be a whole number >= 2"),
+        ({"power": 0.0}, "power = 0.0: must be > 0 and <= 1"),
+        ({"power": 1.5}, "power = 1.5: must be > 0 and <= 1"),
+        ({"power": float("nan")}, "power = nan: must be > 0 and <= 1"),
         ({"rounds": {"many": problem(channel_gain=np.full((2, 6), 1e-10))}}, r"rounds\['many'\] must be one problem"),
     ],
 )

@@ -227,7 +227,9 @@ def test_an_audience_says_why_the_others_are_not_asked() -> None:
 
 
 def test_late_uploads_are_paid_for_until_the_server_goes_on() -> None:
-    steady, gone = (traces.steps("walk", np.arange(20.0), gain) for gain in (np.full(20, 1.0), np.arange(20.0) < 4))
+    steady, gone = (
+        traces.steps("walk", np.arange(20.0), gain) for gain in (np.full(20, 1.0), 1.0 * (np.arange(20.0) < 4))
+    )
     link = links.Drives([steady, gone])
     one = np.ones(2)
     # 1 Hz at an SNR of 1: a bit a second. The second phone's channel ends at 4 s, with half of its bits sent.

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from kktalloc._bound.checks import Array, fit, hold, positive, weights, within
 from kktalloc._bound.inputs import FeedbackErrors, GradientErrors, UploadErrors
 from kktalloc._problem.curves import Table
-from kktalloc._problem.problem import Problem
+from kktalloc._problem.problem import Problem, expect
 from kktalloc._problem.variant import variant
 
 RoundKind = Literal["zeroed", "frozen", "sparse"]
@@ -49,6 +49,7 @@ class Objective:
 
     def problem(self, problem: Problem) -> Problem:
         """The same cell and devices, with these weights and curves for the allocator."""
+        expect("problem", problem, Problem)
         return variant(problem, pruning_error=self.pruning_error, weight=self.weight)
 
     def error(self, value: ArrayLike) -> Array:

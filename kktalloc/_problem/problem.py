@@ -185,9 +185,20 @@ def in_range(name: str, array: FloatArray, low: float, open_low: bool, high: flo
     """
     ok = (array > low if open_low else array >= low) & (array <= high)
     if not ok.all():
-        bound = f"{'> ' if open_low else '>= '}{low:g}"
-        bound += " and finite" if high == FINITE else "" if high == inf else f" and <= {high:g}"
-        raise ValueError(f"{first_wrong(name, array, ok)}: must be {bound}")
+        bounds = [] if low == -FINITE else [f"{'> ' if open_low else '>= '}{low:g}"]
+        bounds += ["finite"] if high == FINITE else [] if high == inf else [f"<= {high:g}"]
+        raise ValueError(f"{first_wrong(name, array, ok)}: must be {' and '.join(bounds)}")
+
+
+def one_number(
+    name: str, given: ArrayLike, low: float = -FINITE, open_low: bool = False, high: float = FINITE
+) -> float:
+    """An argument that is one real number within its limits, as `in_range` has them, or a ValueError that names it."""
+    array = as_float64(name, given)
+    if array.ndim:
+        raise ValueError(f"{name}: shape {array.shape}, must be one number")
+    in_range(name, array, low, open_low, high)
+    return float(array)
 
 
 def _as_float64(table: str, name: str, value: Any, homes: dict[str, Home]) -> FloatArray:
@@ -222,6 +233,12 @@ def expect(name: str, given: Any, kind: type) -> None:
     """Raise a TypeError that names an argument which is not of its kind."""
     if not isinstance(given, kind):
         raise TypeError(f"{name}: expected {kind.__name__}, got {type(given).__name__}")
+
+
+def expect_whole(name: str, given: Any, least: int) -> None:
+    """Raise a ValueError that names an argument which is no whole number, or below `least`."""
+    if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < least:
+        raise ValueError(f"{name} = {given!r:.60}: must be a whole number >= {least}")
 
 
 def unlimited(name: str) -> bool:

@@ -35,7 +35,8 @@ UNPROVED = "not known to be convex under a cap that binds"
 def refuse_total_power(problem: Problem, power_w: ArrayLike, name: str, why: str) -> None:
     """Raise where the cap on total power binds, shape ``(...)`` of the power that it would take without one.
 
-    `why` tells what keeps `name` from one: `WHOLE` or `UNPROVED`. What fits it all the same stays optimal.
+    `why` tells what keeps `name` from one: `WHOLE` or `UNPROVED`. What fits it all the same stays optimal. Where a
+    clock or electronics are the reason, `name` tells them (`clock_fields`): without them the cap may bind.
     """
     total = problem.cell.total_power_w
     if total is None:
@@ -49,13 +50,20 @@ def refuse_total_power(problem: Problem, power_w: ArrayLike, name: str, why: str
         raise ValueError(f"{field} = {value}: {name}, {why}, would take {needed:.6g} W")
 
 
+def clock_fields(problem: Problem) -> str:
+    """What says that devices have a clock or electronics: each such field at its first device that has one."""
+    given = {name: np.asarray(getattr(problem.devices, name)) for name in _CLOCKED}
+    return ", ".join(
+        first_wrong(f"devices.{name}", values, values == _CLOCKED[name])
+        for name, values in given.items()
+        if (values != _CLOCKED[name]).any()
+    )
+
+
 def refuse_clocks(problem: Problem, name: str, why: str) -> None:
-    """Raise where devices have a clock or electronics, which `name` can not take: the first field that says so."""
+    """Raise where devices have a clock or electronics, which `name` can not take: every field that says so."""
     if problem.clocked:
-        fields_given = {n: np.asarray(getattr(problem.devices, n)) for n in _CLOCKED}
-        field = next(n for n, plain in _CLOCKED.items() if (fields_given[n] != plain).any())
-        values = fields_given[field]
-        raise ValueError(f"{first_wrong(f'devices.{field}', values, values == _CLOCKED[field])}: {name} {why}")
+        raise ValueError(f"{clock_fields(problem)}: {name} {why}")
 
 
 def rows(problem: Problem, keep: np.ndarray) -> Problem:

@@ -25,7 +25,7 @@ from kktalloc._engine import clock_engine, compiled_clocks
 from kktalloc._engine.priced_engine import DEAREST, FREE
 from kktalloc._problem.arrays import FloatArray, as_float64, first_wrong, speaks_arrays
 from kktalloc._problem.curves import Linear, Table
-from kktalloc._problem.problem import Problem
+from kktalloc._problem.problem import Problem, one_number
 from kktalloc._problem.shown import Rows, Shown, span
 from kktalloc._problem.stats import measured
 from kktalloc._problem.tolerances import FEASIBLE
@@ -120,11 +120,12 @@ def solve_bits(
     problem
         One problem, with `Linear` or `Table` errors; ``payload_bits`` is that of `full_bits` per value.
     bits
-        What is offered, increasing, > 0, shape ``(n,)``; whole numbers or not.
+        What is offered, increasing, > 0 and at most `full_bits`, shape ``(n,)``; whole numbers or not.
     rounding_error
-        ``d`` at each, >= 0 and non-increasing, in the unit of the pruning error: shape ``(n,)``, or ``(K, n)``.
+        ``d`` at each, >= 0 and non-increasing, in the unit of the pruning error: shape ``(n,)`` for all devices alike,
+        or ``(K, n)``. Where K is n, one row stands for the bits, not for the devices.
     full_bits
-        Bits per value of the payload that the problem tells.
+        Bits per value of the payload that the problem tells, > 0: what is not rounded.
     error_on
         Whether rounding costs on what is kept, or on all values, as in LTFL (arXiv 2507.09546).
     throw
@@ -276,25 +277,23 @@ def _checked(
     if not isinstance(problem.pruning_error, Linear | Table):
         name = type(problem.pruning_error).__name__
         raise ValueError(f"pruning_error: solve_bits takes Linear and Table, got {name}; sample it as a Table")
-    offers, rounding = as_float64("bits", bits), as_float64("rounding_error", rounding_error)
-    full = as_float64("full_bits", full_bits)
-    offers = np.atleast_1d(offers)
+    offers, rounding = (
+        np.atleast_1d(as_float64(name, given)) for name, given in (("bits", bits), ("rounding_error", rounding_error))
+    )
+    full = one_number("full_bits", full_bits, 0.0, True)
     if offers.ndim != 1 or not offers.size:
         raise ValueError(f"bits: shape {offers.shape} instead of (n,), n >= 1")
     _require("bits", offers, np.isfinite(offers) & (offers > 0.0), "finite and > 0")
     _require("bits", offers, np.append(True, np.diff(offers) > 0.0), "greater than the one before it")
-    if full.ndim or not np.isfinite(full) or full <= 0.0:
-        raise ValueError(f"full_bits = {full_bits!r:.60}: must be one number > 0")
-    try:
-        wide = np.broadcast_to(rounding, (*problem.shape, offers.size))
-    except ValueError:
-        raise ValueError(
-            f"rounding_error: shape {rounding.shape} does not broadcast to {(*problem.shape, offers.size)}"
-        ) from None
+    # More than the values have is no rounding, and most likely full_bits is not what the payload was counted with.
+    _require("bits", offers, offers <= full, f"at most full_bits = {full:g}")
+    one, each = offers.shape, (*problem.shape, *offers.shape)
+    if rounding.shape not in (one, each):
+        raise ValueError(f"rounding_error: shape {rounding.shape}, must be {one}, one for each of bits, or {each}")
     _require("rounding_error", rounding, np.isfinite(rounding) & (rounding >= 0.0), "finite and >= 0")
-    rising = np.diff(np.atleast_1d(rounding), axis=-1, prepend=np.inf) > 0.0
-    _require("rounding_error", rounding, ~rising.reshape(rounding.shape), "no more than that of fewer bits")
-    return offers, np.ascontiguousarray(wide.T)
+    rising = np.diff(rounding, axis=-1, prepend=np.inf) > 0.0
+    _require("rounding_error", rounding, ~rising, "no more than that of fewer bits")
+    return offers, np.ascontiguousarray(np.broadcast_to(rounding, each).T)
 
 
 def _require(name: str, values: FloatArray, ok: np.ndarray, what: str) -> None:

@@ -32,7 +32,7 @@ from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown, span
 from kktalloc._problem.stats import enter, measured
 from kktalloc._problem.tolerances import FEASIBLE, FILLED, LEAST
-from kktalloc._problem.variant import UNPROVED, WHOLE, at_level, refuse_total_power, variant
+from kktalloc._problem.variant import UNPROVED, WHOLE, at_level, clock_fields, refuse_total_power, variant
 from kktalloc._questions.blocks import block_size
 from kktalloc._questions.cost import least_cost
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
@@ -155,9 +155,9 @@ def _at_clock_floors(problem: Problem) -> Allotment:
     with np.errstate(all="ignore"):
         found = invert(problem, np.ones(at.b.shape[0], dtype=bool), rho, at.b, at.p, at.clock)
     del found["objective"]
-    refuse_total_power(
-        problem, np.nansum(found["tx_power_w"], axis=-1), "a least budget with a clock or electronics", UNPROVED
-    )
+    if problem.capped:
+        with_them = f"a least budget with {clock_fields(problem)}"
+        refuse_total_power(problem, np.nansum(found["tx_power_w"], axis=-1), with_them, UNPROVED)
     return Allotment(**found)
 
 

@@ -134,6 +134,8 @@ def solve_minmax(problem: Problem, throw: bool = True) -> MinMaxSolution:
 
     Raises
     ------
+    ValueError
+        A cap on total power binds, and devices have a clock or electronics: names all of them.
     InfeasibleError
         Some device cannot meet its floor, or together they need more bandwidth or power than there is.
     """

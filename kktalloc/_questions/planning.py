@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from kktalloc._bound.checks import numbers
 from kktalloc._bound.objective import PRUNED
 from kktalloc._problem.arrays import FloatArray
-from kktalloc._problem.problem import Problem, expect
+from kktalloc._problem.problem import Problem, expect, expect_whole
 from kktalloc._problem.shown import Rows, Shown, counted, span
 from kktalloc._problem.stats import Stats
 from kktalloc._problem.variant import variant
@@ -160,8 +160,7 @@ class Planner:
             raise ValueError(f"problem: one at a time, got a batch of shape {problem.batch_shape}")
         if not problem.shape[-1]:
             raise ValueError("problem: has no devices to plan for")
-        if not isinstance(scan, int | np.integer) or scan < 3:
-            raise ValueError(f"scan = {scan!r:.60}: must be a whole number, at least 3")
+        expect_whole("scan", scan, 3)
         self.weight = problem.devices.weight  # of the aggregation
         self.problem = problem if objective is None else objective.problem(problem)
         self.constants, self.schedule, self.young = constants, schedule, young

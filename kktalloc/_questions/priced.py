@@ -241,10 +241,17 @@ def _refuse(problem: Problem) -> None:
         return
     d = problem.devices
     slow, fast = np.asarray(d.clock_min), np.asarray(d.clock_max)
-    for name, bad, why in (
-        ("circuit_power_w", np.asarray(d.circuit_power_w) > 0.0, "with electronics the problem is not convex"),
-        ("clock_max", fast > slow, "with a choice of clock nothing is known to be exact; clock_min must be the same"),
-    ):
-        if bad.any():
-            entry = first_wrong(f"devices.{name}", np.asarray(getattr(d, name)), ~bad)
-            raise ValueError(f"{entry}: energy has no price, {why}")
+    reasons = [
+        f"{first_wrong(f'devices.{name}', np.asarray(getattr(d, name)), ~bad)}: energy has no price, {why}"
+        for name, bad, why in (
+            ("circuit_power_w", np.asarray(d.circuit_power_w) > 0.0, "with electronics the problem is not convex"),
+            (
+                "clock_max",
+                fast > slow,
+                "with a choice of clock nothing is known to be exact, clock_min must be the same",
+            ),
+        )
+        if bad.any()
+    ]
+    if reasons:
+        raise ValueError("; ".join(reasons))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kktalloc._problem.arrays import FloatArray
-from kktalloc._problem.problem import Problem, expect
+from kktalloc._problem.problem import Problem, expect, expect_whole, one_number
 from kktalloc._problem.shown import Rows, Shown
 from kktalloc._problem.variant import variant
 from kktalloc._questions.least import least_deadline
@@ -104,12 +104,10 @@ def most_progress(
         expect(f"rounds[{name!r}]", problem, Problem)
         if problem.batch_shape or not problem.shape[-1]:
             raise ValueError(f"rounds[{name!r}] must be one problem with devices, got shape {problem.shape}")
-    if deadline_s is not None and not 0.0 < deadline_s < np.inf:
-        raise ValueError(f"deadline_s must be a finite number > 0, got {deadline_s!r}")
-    if not isinstance(points, int) or points < 2:
-        raise ValueError(f"points must be an integer >= 2, got {points!r}")
-    if not 0.0 < power <= 1.0:
-        raise ValueError(f"power must be a number in (0, 1], got {power!r}")
+    if deadline_s is not None:
+        deadline_s = one_number("deadline_s", deadline_s, 0.0, True)
+    expect_whole("points", points, 2)
+    power = one_number("power", power, 0.0, True, 1.0)
     found = [
         Progress(name, *best, power)
         for name, problem in rounds.items()

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kktalloc._problem.arrays import FloatArray, as_float64, first_wrong
-from kktalloc._problem.problem import Problem
+from kktalloc._problem.arrays import FloatArray, as_float64
+from kktalloc._problem.problem import FINITE, Problem, expect, in_range, one_number
 from kktalloc._problem.shown import Rows, Shown, counted, number, span, table
 from kktalloc._questions.priced import PricedSolution, solve_priced
 
@@ -48,8 +48,7 @@ class EnergyQueue(Shown):
     def __post_init__(self) -> None:
         _amounts("average_j", self.average_j)
         _amounts("backlog_j", self.backlog_j)
-        if _amounts("patience_j2", self.patience_j2, 5e-324, "> 0").ndim:
-            raise ValueError(f"patience_j2: shape {np.shape(self.patience_j2)}, must be one number for all devices")
+        one_number("patience_j2", self.patience_j2, 0.0, True)
         try:
             budget, backlog = np.broadcast_arrays(
                 as_float64("average_j", self.average_j), as_float64("backlog_j", self.backlog_j)
@@ -80,7 +79,10 @@ class EnergyQueue(Shown):
         ------
         ValueError
             The queue is of another number of devices than the problem; and what `kktalloc.solve_priced` raises.
+        TypeError
+            Something else than a problem.
         """
+        expect("problem", problem, Problem)
         price, devices = self.energy_price_per_j, problem.shape[-1]
         if price.ndim and price.shape[-1] not in (1, devices):
             raise ValueError(
@@ -104,10 +106,8 @@ class EnergyQueue(Shown):
         return replace(self, backlog_j=np.maximum(np.asarray(self.backlog_j) + spent - average, 0.0))
 
 
-def _amounts(name: str, value: ArrayLike, least: float = 0.0, rule: str = ">= 0") -> FloatArray:
-    """Finite amounts of at least `least`, or one line that names the first that is none."""
+def _amounts(name: str, value: ArrayLike) -> FloatArray:
+    """Finite amounts >= 0, or one line that names the first that is none."""
     values = as_float64(name, value)
-    ok = np.isfinite(values) & (values >= least)
-    if not ok.all():
-        raise ValueError(f"{first_wrong(name, values, ok)}: must be {rule} and finite")
+    in_range(name, values, 0.0, False, FINITE)
     return values

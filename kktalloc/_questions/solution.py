@@ -20,7 +20,7 @@ from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown
 from kktalloc._problem.stats import enter, measured
 from kktalloc._problem.threads import check_threads
-from kktalloc._problem.variant import UNPROVED, refuse_total_power, rows
+from kktalloc._problem.variant import UNPROVED, clock_fields, refuse_total_power, rows
 from kktalloc._questions.diagnosis import Diagnosis, diagnose
 from kktalloc._questions.export import device_table, headline, limits
 from kktalloc._questions.judgement import InfeasibleError, Judged, close, nothing_to_judge
@@ -129,7 +129,8 @@ def solve(problem: Problem, throw: bool = True, threads: int | None = None) -> S
     Raises
     ------
     ValueError, TypeError
-        `threads`, or what the environment says instead, is no whole number >= 1.
+        `threads`, or what the environment says instead, is no whole number >= 1; or a cap on total power binds, and
+        devices have a clock or electronics: names all of them.
     InfeasibleError
         Some device cannot meet its floor, or together they need more bandwidth than there is.
     UncertifiedError
@@ -196,9 +197,8 @@ def _with_clocks(problem: Problem, answer: compiled_clocks.ClockAnswer) -> Solut
 def _within_cap(problem: Problem, solution: Solution) -> Solution:
     """The same; with a clock or electronics a cap on total power may stand, but not bind."""
     if problem.clocked and problem.capped:
-        refuse_total_power(
-            problem, np.nansum(solution.tx_power_w, axis=-1), "solve with a clock or electronics", UNPROVED
-        )
+        with_them = f"an allocation with {clock_fields(problem)}"
+        refuse_total_power(problem, np.nansum(solution.tx_power_w, axis=-1), with_them, UNPROVED)
     return solution
 
 
