@@ -1,0 +1,118 @@
+"""What docs/report.md says of objectives that order allocations is what docs/results hold."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from report_docs import SETS, results_of, says
+
+from validation.measures import mean_interval
+from validation.tradeoff.page import (
+    GROUPS,
+    OBJECTIVES,
+    by_seed,
+    correlation,
+    correlations,
+    given_away,
+    interval_text,
+    over_seeds,
+)
+
+ORDERS = {"digits": "ordering", "mnist": "ordering-mnist", "fashion_mnist": "ordering-fashion_mnist"}
+
+
+def order_rows() -> list[str]:
+    """The table of rank correlations within one deadline, one data set a row."""
+    rows = []
+    for dataset, name in ORDERS.items():
+        report = results_of(name)
+        accuracy = np.array([a["accuracy_averaged"] for a in report["allocations"]]).T
+        assert len(accuracy) >= 5  # seeds
+        found, (low, high) = report["spearman"], report["interval_of_means"]
+        each, seeds = found["predicted"]["per_seed"], report["study"]["seeds"]
+        options = "" if dataset == "digits" else f" --dataset {dataset} --data-dir DIR"
+        options += "" if len(seeds) == 8 else f" --seeds {len(seeds)}"  # the study's own number
+        rows.append(
+            f"| {SETS[dataset]}, {seeds[0]} to {seeds[-1]} | {found['predicted']['of_means']:.2f} ({low:.2f} to "
+            f"{high:.2f}) | {np.mean(each):.2f} ({min(each):.2f} to {max(each):.2f}) | "
+            f"{found['predicted_linear']['of_means']:.2f} | {100 * np.ptp(accuracy.mean(axis=0)):.1f} | "
+            f"`python -m validation ordering{options}` |"
+        )
+    return rows
+
+
+def test_the_order_of_allocations() -> None:
+    says(*order_rows())
+    found = {dataset: results_of(name)["spearman"]["predicted"] for dataset, name in ORDERS.items()}
+    assert [of["of_means"] >= 0.9 for of in found.values()] == [True, True, False]
+    assert [np.mean(of["per_seed"]) >= 0.9 for of in found.values()] == [False, True, False]
+    report, each = results_of(ORDERS["fashion_mnist"]), found["fashion_mnist"]["per_seed"]
+    least = int(np.argmin(each))
+    outcome, predicted = (
+        {a["allocation"]: a[name][least] for a in report["allocations"]} for name in ("accuracy_averaged", "predicted")
+    )
+    assert max(outcome, key=lambda name: outcome[name]) == "equal"
+    assert sorted(predicted, key=lambda name: -predicted[name])[1] == "equal"  # "last but one"
+    before = [results_of(f"earlier/{name}")["spearman"]["predicted"]["of_means"] for name in ORDERS.values()]
+    says(
+        f"On Fashion-MNIST it is {found['fashion_mnist']['of_means']:.2f}: on seed {report['study']['seeds'][least]} "
+        f"({each[least]:.2f}) equal shares train best",
+        "on other seeds, it was {:.2f}, {:.2f} and {:.2f} as means over seeds".format(*before),
+    )
+
+
+def settings_rows() -> list[str]:
+    """The table of rank correlations by both objectives, within a deadline and across."""
+    runs, rows = by_seed(results_of("tradeoff")["runs"]), []
+    for group in GROUPS.values():
+        cells = [
+            f"{(found := correlations(runs, group, of)).mean():.2f} {interval_text(found).replace('−', '-')}; "
+            f"{correlation(over_seeds(runs), group, of):.2f}"
+            for of in OBJECTIVES
+        ]
+        rows.append(f"| {group.title} | {' | '.join(cells)} |")
+    return rows
+
+
+def settings_text() -> str:
+    """What the page says of the settings that are ordered, and of what each objective likes best."""
+    report = results_of("tradeoff")
+    runs, study = by_seed(report["runs"]), report["study"]
+    away = {of: given_away(runs, GROUPS["time"], of) for of in OBJECTIVES}
+    low, high = mean_interval(tuple(away["measured"])) or (np.nan, np.nan)
+    means = over_seeds(runs)
+    alone = {}  # by deadline, of means: rank correlation, and how far apart the allocations are in points
+    for setting in study["settings"]:
+        if setting["varied"] in ("none", "deadline"):
+            only = [run for run in means if run["setting"] == setting["name"]]
+            apart = 100 * np.ptp([run["accuracy_rounds"] for run in only])
+            alone[setting["deadline_fraction"]] = correlation(only, GROUPS["within"], "measured"), apart
+    deadlines = [f"{deadline:g}: {alone[deadline][0]:.2f} ({alone[deadline][1]:.1f})" for deadline in sorted(alone)]
+    return (
+        f"`tradeoff`, digits, seeds {study['seeds'][0]} to {study['seeds'][-1]}: {len(study['settings'])} settings of "
+        f"deadline, bandwidth, power and energy, each with {len(study['allocations'])} allocations, sparse uploads, "
+        "means over all devices at one server rate. Of means over seeds the tail sums order the allocations of one "
+        "cell, at deadlines of so many unpruned rounds, with rank correlations of "
+        f"{', '.join(deadlines)}; in brackets how many points the allocations are apart. The allocation and deadline "
+        f"that each objective likes best, by progress per second, end {away['measured'].mean():.1f} points (95 % "
+        f"interval {low:.1f} to {high:.1f}) of accuracy averaged over time below the best of all by the measured tail "
+        f"sums, {away['linear'].mean():.1f} by the mean "
+        "pruning ratio."
+    )
+
+
+def test_order_of_settings() -> None:
+    says(settings_text(), *settings_rows())
+
+
+def test_order_of_settings_in_zeroed_rounds() -> None:
+    claims = {c["id"].removeprefix("order-"): c for c in results_of("earlier/tradeoff")["claims"]}
+
+    def found(outcome: str) -> tuple[float, str]:
+        return claims[outcome]["measured"]["mean"], re.findall(r"\(.*\)", claims[outcome]["unit"])[0][1:-1]
+
+    (averaged, interval), (end, wide) = found("accuracy_averaged"), found("accuracy")
+    loss, gradient = found("loss")[0], found("gradient_sq")[0]
+    says(f"averaged over training: {averaged:.2f} (95 % interval {interval})", f"weaker, {end:.2f} ({wide})")
+    says(f"with loss and squared gradient it is {loss:.2f} and {gradient:.2f}")
