@@ -42,7 +42,8 @@ class Quadratics:
     def smoothness(self) -> tuple[float, float]:
         """L_u and L_v, exact."""
         blocks = self.hessian[:, :SHARED, :SHARED], self.hessian[:, SHARED:, SHARED:]
-        return tuple(float(np.linalg.eigvalsh(block).max()) for block in blocks)  # type: ignore[return-value]
+        shared, personal = (float(np.linalg.eigvalsh(block).max()) for block in blocks)
+        return shared, personal
 
     def least(self) -> float:
         """The least value of F over u and all v_k: one linear system."""

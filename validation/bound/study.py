@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from ..cases import Case
 
 MODULES = ("bound/terms", "bound/quadratics", "bound/walk", "bound/training", "bound/rounds", "bound/study")
 """Modules that make the numbers."""
+Masks = Literal["magnitude", "movement", "random"]
+Averaging = Literal["fill", "covered"]
+Update = Literal["zeroed", "frozen", "sparse"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class BoundStudy:
     """Of the quadratics; training, which takes longer, runs on the first."""
     ratios: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8)
     local_steps: tuple[int, ...] = (1, 2, 5, 10)
-    masks: tuple[str, ...] = ("magnitude", "movement", "random")
+    masks: tuple[Masks, ...] = ("magnitude", "movement", "random")
     noise_std: tuple[float, ...] = (0.0, 0.3)
     """Per coordinate, quadratics."""
     training_ratios: tuple[float, ...] = (0.0, 0.2, 0.5, 0.8)
@@ -33,11 +36,11 @@ class BoundStudy:
     """Of training; quadratics take 40."""
     kind_seeds: tuple[int, ...] = (310, 311, 312, 313, 314)
     """Of the runs in which every hypothesis of the theorems from measured errors is looked at."""
-    kinds: tuple[str, ...] = ("zeroed", "frozen", "sparse")
+    kinds: tuple[Update, ...] = ("zeroed", "frozen", "sparse")
     masked_ratios: tuple[float, ...] = (0.5, 0.8)
     """Of zeroed and frozen rounds, with each of `masks`."""
     sparse_ratios: tuple[float, ...] = (0.8, 0.95)
-    averaging: tuple[str, ...] = ("fill", "covered")
+    averaging: tuple[Averaging, ...] = ("fill", "covered")
     """Of sparse rounds."""
     kind_schedules: tuple[tuple[int, int | None], ...] = ((1, None), (5, 32))
     """Local steps and batch size."""
@@ -68,7 +71,7 @@ def cases(config: BoundStudy) -> dict[str, Case]:
     return found
 
 
-def _kinds(config: BoundStudy) -> Iterator[tuple[str, str, float]]:
+def _kinds(config: BoundStudy) -> Iterator[tuple[Update, Masks | Averaging, float]]:
     for update in config.kinds:
         rules, ratios = (
             (config.averaging, config.sparse_ratios) if update == "sparse" else (config.masks, config.masked_ratios)
@@ -94,7 +97,7 @@ def _quadratics(config: BoundStudy, ratio: float, local_steps: int) -> list[dict
     from .quadratics import run
 
     return [
-        run(seed, masks, ratio, local_steps, noise)  # type: ignore[arg-type]
+        run(seed, masks, ratio, local_steps, noise)
         for masks in config.masks
         for noise in config.noise_std
         for seed in config.seeds
@@ -102,23 +105,23 @@ def _quadratics(config: BoundStudy, ratio: float, local_steps: int) -> list[dict
 
 
 def _training(
-    config: BoundStudy, data: Callable[[], Any], masks: str, ratio: float, local_steps: int, batch: int | None
+    config: BoundStudy, data: Callable[[], Any], masks: Masks, ratio: float, local_steps: int, batch: int | None
 ) -> list[dict[str, Any]]:
     from .training import run
 
-    return [run(data(), config.seeds[0], masks, ratio, local_steps, batch, config.rounds)]  # type: ignore[arg-type]
+    return [run(data(), config.seeds[0], masks, ratio, local_steps, batch, config.rounds)]
 
 
 def _rounds(
     config: BoundStudy,
     data: Callable[[], Any],
     seed: int,
-    update: str,
-    kind: str,
+    update: Update,
+    kind: Masks | Averaging,
     ratio: float,
     local_steps: int,
     batch: int | None,
 ) -> dict[str, Any]:
     from .rounds import run
 
-    return run(data(), seed, update, kind, ratio, local_steps, batch, config.kind_rounds)  # type: ignore[arg-type]
+    return run(data(), seed, update, kind, ratio, local_steps, batch, config.kind_rounds)

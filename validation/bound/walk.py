@@ -290,5 +290,6 @@ def look(seen: Smoothness, devices: Sequence[Device], us: Sequence[torch.Tensor]
             device.curvature(*pair, part, torch.randn(pair[part].shape, generator=generator, dtype=torch.float64))
             for part in (0, 1)
         ]
-        seen.by_power_iteration = tuple(map(max, seen.by_power_iteration, found))  # type: ignore[assignment]
+        before = seen.by_power_iteration
+        seen.by_power_iteration = max(before[0], found[0]), max(before[1], found[1])
         seen.u, seen.v = max(seen.u, found[0]), max(seen.v, found[1])

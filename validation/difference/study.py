@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +97,14 @@ class DifferenceStudy:
 CONFIG = DifferenceStudy()
 
 
+class _Measure(TypedDict):
+    """How planners value a round, alike for own ratios and common ones."""
+
+    pruning_ratio_max: float
+    progress: Literal["total", "each"]
+    progress_power: float
+
+
 def run_config(config: DifferenceStudy) -> dict[str, Any]:
     """What one run's numbers depend on: more seeds or rungs leave finished runs valid."""
     return {name: value for name, value in to_dict(config).items() if name not in ("seeds", "rungs", "common_ratios")}
@@ -167,12 +175,15 @@ def run(config: DifferenceStudy, rung: Rung, scheme: str, seed: int) -> dict[str
     budget_j = np.where(binds, computing_j + config.radiated_share * radiated_j, np.inf)
 
     build = of_phones(config.radio, phones, budget_j)
-    most = config.pruning_ratio_max
-    by = {"pruning_ratio_max": most, "progress": config.progress, "progress_power": config.progress_power}
-    chosen_common = CommonPlanner(build, **by)  # type: ignore[arg-type]
+    by: _Measure = {
+        "pruning_ratio_max": config.pruning_ratio_max,
+        "progress": config.progress,
+        "progress_power": config.progress_power,
+    }
+    chosen_common = CommonPlanner(build, **by)
     planner: AdaptivePlanner
     if scheme == JOINT:
-        planner = AdaptivePlanner(build, kinds=("sparse",), **by)  # type: ignore[arg-type]
+        planner = AdaptivePlanner(build, kinds=("sparse",), **by)
     elif scheme == COMMON:
         planner = chosen_common
     else:
