@@ -24,7 +24,7 @@ from ..schemes import Allocator
 
 if TYPE_CHECKING:
     import fltrain as ft
-    from fltrain.config import UpdateKind
+    from fltrain.config import Broadcast, UpdateKind
 
 MODULES = ("config", "radio", "schemes", "study", "adaptive/study", "adaptive/planners", "adaptive/writers")
 """Modules that make the numbers."""
@@ -52,10 +52,14 @@ class Entry:
     kind: Kind = "sparse"
     deadline: float | None = None
     """Over the mean unpruned round; None: the planner's choice, or a scheme that has none."""
+    ratio: float = 0.9
+    """Of the scheme that always prunes as much: 0.9 is near the knee of the error curve."""
+    batch_size: int = 32
+    """Samples of a training step: fewer make rounds shorter, and more of them are needed."""
 
     @property
     def family(self) -> str:
-        """What is tuned: all but rate and deadline."""
+        """What is tuned: all but rate, deadline, ratio and batch size."""
         if self.scheme == "unpruned":
             return self.scheme
         return f"{self.scheme}-{self.averaging}" + ("" if self.kind == "sparse" else f"-{self.kind}")
@@ -64,7 +68,9 @@ class Entry:
     def name(self) -> str:
         """For files and tables."""
         deadline = "" if self.deadline is None else f"-deadline{self.deadline:g}"
-        return f"{self.family}-rate{self.server_rate:g}{deadline}"
+        ratio = "" if self.ratio == Entry.ratio else f"-ratio{self.ratio:g}"
+        batch = "" if self.batch_size == Entry.batch_size else f"-batch{self.batch_size}"
+        return f"{self.family}-rate{self.server_rate:g}{deadline}{ratio}{batch}"
 
 
 UNTUNED = Entry("unpruned", 1.0)
@@ -83,13 +89,13 @@ class AdaptiveStudy:
     entries: tuple[Entry, ...] = ()
     rounds: int = 60
     """Of the unpruned schemes."""
-    pruned_rounds: int = 90
+    pruned_rounds: int = 120
     """Of the others, whose rounds are shorter: all of them together take less time."""
     personal_steps: int = 6
     """More than the pruned ones, five: the LocalAlt schedule."""
     pruning_ratio_max: float = 0.99
-    fixed_ratio: float = 0.9
-    """Of the scheme that always prunes as much: near the knee of the error curve."""
+    broadcast: Broadcast = "moved"
+    """What devices receive, in every scheme, see `fltrain.TrainConfig`."""
     radio: Radio = field(default_factory=Radio)
 
 
@@ -148,18 +154,22 @@ def run(config: AdaptiveStudy, entry: Entry, seed: int, data_dir: Path | None) -
     rounds = config.rounds if entry.scheme == "unpruned" else config.pruned_rounds
     source = loaded(config.dataset)
     training = Training(dataset=source, model=config.model, rounds=rounds, personal_steps=config.personal_steps)
-    training = replace(training, **DATASETS[source])
+    training = replace(training, **DATASETS[source], batch_size=entry.batch_size)
     data = _data(source, data_dir)
     shares = _shares(config, training, data, seed)
     phones = draw_phones(config.radio, training.devices, config.pruned_rounds, seed)
     reference = demand(config.radio, phones, work(training, data, shares, SCHEMES["partial"], seed)[2])
     unpruned_s = unpruned_round_s(config.radio, phones, reference)
-    # What no pruning shortens: the broadcast and the slowest phone's training, all of it dense.
-    floor_s = reference.broadcast_s[:, 0] + float((reference.local_s + reference.pruned_s).max())
+    # What no pruning of uploads shortens: the slowest phone's training, all of it dense. Broadcasts shrink with uploads.
+    floor_s = float((reference.local_s + reference.pruned_s).max())
+    if config.broadcast == "whole":
+        floor_s = floor_s + reference.broadcast_s[:, 0]
 
     pruned = entry.scheme != "unpruned"
     split, train_config, workload = work(training, data, shares, SCHEMES["joint" if pruned else "partial"], seed)
-    train_config = replace(train_config, server_rate=entry.server_rate, averaging=entry.averaging)
+    train_config = replace(
+        train_config, server_rate=entry.server_rate, averaging=entry.averaging, broadcast=config.broadcast
+    )
     mean_s = float(unpruned_s.mean())
     kinds: tuple[UpdateKind, ...] = ("sparse", "frozen") if entry.kind == "chosen" else (entry.kind,)
     if pruned:
@@ -176,11 +186,15 @@ def run(config: AdaptiveStudy, entry: Entry, seed: int, data_dir: Path | None) -
         if pruned:
             workload = workload.as_round(kinds[0], KEEP)
         need = demand(radio, phones, workload)
-        plan = allocator(entry, config)(radio, phones, need, (entry.deadline or 1.0) * mean_s)
+        plan = allocator(entry)(radio, phones, need, (entry.deadline or 1.0) * mean_s)
+        whole_bits = workload.broadcast_bits.max()
 
         def planner(round_index: int, workload: ft.Workload) -> ft.RoundPlan:
+            # Allocated for broadcasts of the whole global part: a shorter one brings everything forward.
             t = round_index
-            return ft.RoundPlan(plan.pruning_ratio[t], plan.latency_s[t], plan.energy_j[t], workload.selected)
+            sooner_s = need.broadcast_s[t] * (1.0 - workload.broadcast_bits.max() / whole_bits)
+            latency_s = plan.latency_s[t] - sooner_s
+            return ft.RoundPlan(plan.pruning_ratio[t], latency_s, plan.energy_j[t], workload.selected)
 
     history = ft.train(split, shares, train_config, planner, progress=False)
     records = history.records
@@ -214,7 +228,7 @@ def constant(seconds: float) -> Callable[[int], float]:
     return lambda round_index: seconds
 
 
-def allocator(entry: Entry, config: AdaptiveStudy) -> Allocator:
+def allocator(entry: Entry) -> Allocator:
     """What allocates the rounds of a scheme that is not planned round by round."""
     import kktalloc as ka
 
@@ -226,6 +240,6 @@ def allocator(entry: Entry, config: AdaptiveStudy) -> Allocator:
         "common": schemes.allocation_only,
         "equal": schemes.equal,
         "pruning_only": schemes.pruning_only,
-        "fixed": partial(schemes.earliest, pruning_ratio=config.fixed_ratio),
+        "fixed": partial(schemes.earliest, pruning_ratio=entry.ratio),
     }
     return by_scheme[entry.scheme]
