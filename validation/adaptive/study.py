@@ -160,10 +160,9 @@ def run(config: AdaptiveStudy, entry: Entry, seed: int, data_dir: Path | None) -
     phones = draw_phones(config.radio, training.devices, config.pruned_rounds, seed)
     reference = demand(config.radio, phones, work(training, data, shares, SCHEMES["partial"], seed)[2])
     unpruned_s = unpruned_round_s(config.radio, phones, reference)
-    # What no pruning of uploads shortens: the slowest phone's training, all of it dense. Broadcasts shrink with uploads.
-    floor_s = float((reference.local_s + reference.pruned_s).max())
-    if config.broadcast == "whole":
-        floor_s = floor_s + reference.broadcast_s[:, 0]
+    # What pruned uploads do not shorten: the slowest phone's training, and a whole broadcast.
+    broadcast_s = reference.broadcast_s[:, 0] * (config.broadcast == "whole")
+    floor_s = broadcast_s + float((reference.local_s + reference.pruned_s).max())
 
     pruned = entry.scheme != "unpruned"
     split, train_config, workload = work(training, data, shares, SCHEMES["joint" if pruned else "partial"], seed)

@@ -53,13 +53,14 @@ BASELINES = (
 
 _BATCHES = (8, 16)
 _CNN_PLANNED = tuple(
-    Entry(scheme, rate, averaging, "chosen", batch_size=batch)
-    for scheme, averaging, rates in (
-        ("joint", "fill", (1.0, 1.5, 2.0)), ("joint", "covered", (1.0, 1.5)), ("common", "fill", (1.0, 1.5)),
-    )
-    for rate in rates
+    replace(entry, kind="chosen", batch_size=batch)
     for batch in _BATCHES
-)  # fmt: skip
+    for entry in (
+        *(Entry("joint", rate) for rate in (1.0, 1.5, 2.0)),
+        *(Entry("joint", rate, "covered") for rate in (1.0, 1.5)),
+        *(Entry("common", rate) for rate in (1.0, 1.5)),
+    )
+)
 _CNN_DIGITS = AdaptiveStudy(
     "tuning",
     "digits",
@@ -89,8 +90,8 @@ CNN: dict[Dataset, AdaptiveStudy] = {
     "fashion_mnist": replace(_CNN_IMAGES, dataset="fashion_mnist", seeds=(74, 75)),
 }
 """What is tried with the CNN, on cells of its own: batch size and rate. Training takes half of an unpruned round with
-batches of 32, which sparse uploads do not shorten; planned rounds may be frozen, too. On MNIST and Fashion-MNIST a round
-takes a hundred times the perceptron's work, so that there are fewer of them, and fewer settings."""
+batches of 32, which sparse uploads do not shorten; planned rounds may be frozen, too. On MNIST and Fashion-MNIST
+a round takes a hundred times the perceptron's work, so that there are fewer of them, and fewer settings."""
 
 
 def tuning(dataset: Dataset, model: Model = "mlp") -> AdaptiveStudy:
