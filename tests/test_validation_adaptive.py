@@ -37,7 +37,8 @@ def test_a_small_study_from_cases_to_page(tmp_path: Path) -> None:
     for entry in tiny.entries:
         of = entries[entry.name]
         if entry.deadline is not None:
-            assert of["round"][0] == pytest.approx(100 * entry.deadline, rel=0.02)
+            assert of["round"][0] <= 102 * entry.deadline  # later broadcasts are shorter than the first
+            assert of["round"][0] >= 60 * entry.deadline
         elif entry.scheme == "unpruned":
             assert of["round"][0] == pytest.approx(100.0, abs=3.0)
         else:
@@ -95,7 +96,7 @@ def test_times_to_a_target() -> None:
         accuracy = [0.1] * rounds + [0.9] * (60 - rounds)
         return {
             "entry": entry, "seed": 1, "accuracy": accuracy, "time_s": (length_s * np.arange(1, 61)).tolist(),
-            "pruning_ratio": [0.5] * 60, "unpruned_round_s": 1.0, "floor": 0.2, "family": entry,
+            "pruning_ratio": [0.5] * 60, "unpruned_round_s": 1.0, "floor": 0.2, "training": 0.1, "family": entry,
         }  # fmt: skip
 
     # Averaged over ten rounds, 0.9 is reached ten rounds after the step.

@@ -160,9 +160,9 @@ def run(config: AdaptiveStudy, entry: Entry, seed: int, data_dir: Path | None) -
     phones = draw_phones(config.radio, training.devices, config.pruned_rounds, seed)
     reference = demand(config.radio, phones, work(training, data, shares, SCHEMES["partial"], seed)[2])
     unpruned_s = unpruned_round_s(config.radio, phones, reference)
-    # What pruned uploads do not shorten: the slowest phone's training, and a whole broadcast.
-    broadcast_s = reference.broadcast_s[:, 0] * (config.broadcast == "whole")
-    floor_s = broadcast_s + float((reference.local_s + reference.pruned_s).max())
+    # What pruned uploads do not shorten: a whole broadcast, and the slowest phone's training, all of it dense.
+    training_s = float((reference.local_s + reference.pruned_s).max())
+    floor_s = reference.broadcast_s[:, 0] + training_s
 
     pruned = entry.scheme != "unpruned"
     split, train_config, workload = work(training, data, shares, SCHEMES["joint" if pruned else "partial"], seed)
@@ -212,6 +212,7 @@ def run(config: AdaptiveStudy, entry: Entry, seed: int, data_dir: Path | None) -
         else 0.0,
         "unpruned_round_s": mean_s,
         "floor": float(np.mean(floor_s / unpruned_s)),
+        "training": float(np.mean(training_s / unpruned_s)),
         "held_out_samples": sum(len(share.test_y) for share in shares),
         "train_config": train_config.to_dict(),
     }

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..cases import Finished, load_cases
 from ..figures import drawing, svg
-from ..measures import MARGIN, rounds_to, smooth, time_to
+from ..measures import MARGIN, smooth, time_to
 from ..page import Page, Table, write_page
 from ..summary import Claim, Spread, verdict
 from .study import CHOSEN, UNPRUNED
@@ -27,20 +27,17 @@ def write(out: Path) -> Path:
 
 
 def shares(finished: Finished) -> Shares:
-    """By cell and entry, per seed: time to the unpruned accuracy less `MARGIN` over the unpruned scheme's, per cent.
-
-    The unpruned scheme's rounds are of the cell's mean length.
-    """
+    """By cell and entry, per seed: time to the unpruned accuracy less `MARGIN` over the unpruned scheme's, per cent."""
     runs = list(finished.results.values())
-    reference = {run["seed"]: run["accuracy"] for run in runs if run["entry"] == UNPRUNED.name}
+    unpruned = {(_at(run), run["seed"]): run for run in runs if run["entry"] == UNPRUNED.name}
     found: dict[Cell, dict[str, dict[int, float | None]]] = {}
     for run in runs:
         if run["entry"] == UNPRUNED.name:
             continue
-        curve = reference[run["seed"]]
-        target = float(smooth(curve)[-1]) - MARGIN
-        took_s, rounds = time_to(run["accuracy"], run["time_s"], target), rounds_to(curve, target)
-        share = None if took_s is None or rounds is None else 100 * took_s / (rounds * run["unpruned_round_s"])
+        whole = unpruned[_at(run), run["seed"]]
+        target = float(smooth(whole["accuracy"])[-1]) - MARGIN
+        took_s, whole_s = (time_to(of["accuracy"], of["time_s"], target) for of in (run, whole))
+        share = None if took_s is None or whole_s is None else 100 * took_s / whole_s
         found.setdefault((run["bandwidth_hz"], run["speed"]), {}).setdefault(run["entry"], {})[run["seed"]] = share
     return {
         at: {name: tuple(of[seed] for seed in sorted(of)) for name, of in entries.items()}
@@ -151,8 +148,8 @@ def _page(finished: Finished) -> Page:
     )  # fmt: skip
 
 
-def _at(run: dict[str, Any]) -> Cell | None:
-    return (run["bandwidth_hz"], run["speed"]) if "speed" in run else None
+def _at(run: dict[str, Any]) -> Cell:
+    return run["bandwidth_hz"], run["speed"]
 
 
 def _chosen_kind(runs: list[dict[str, Any]], at: Cell) -> str:
