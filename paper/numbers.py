@@ -387,6 +387,8 @@ def _plan(macros: Macros, reports: dict[str, Report]) -> None:
         "FillSpan": span("joint-fill-chosen"),
         "CoveredSpan": span("joint-covered-chosen"),
         "FloorSpan": span("joint-fill-chosen", "floor"),
+        "RoundSpan": span("joint-fill-chosen", "round"),
+        "TrainingSpan": span("joint-fill-chosen", "training"),
         "CommonSpan": span("common-covered-chosen"),
         "WritersReached": of_seeds(np.array([value is not None for value in writers])),
         "PaperSeeds": of_seeds(np.array([value is not None for value in paper])),
