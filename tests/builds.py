@@ -20,7 +20,12 @@ from kktalloc import _command
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("kktalloc", "fltrain", "tests", "setup.py", "pyproject.toml", "README.md", "LICENSE")
-SHORT = ("tests/test_threads.py", "tests/test_fltrain_chain.py")
+SHORT = (
+    "tests/test_threads.py",
+    "tests/test_fltrain_chain.py",
+    "tests/test_fltrain_chain_boundary.py",
+    "tests/test_fltrain_chain_layers.py",
+)
 LONG = (
     *SHORT,
     "tests/test_kernel.py",

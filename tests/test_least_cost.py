@@ -15,7 +15,8 @@ from problems import REGIMES, random_problem
 
 import kktalloc as ka
 from kktalloc._certificate import priced
-from kktalloc._certificate.priced import Bound, _balanced, level_bound
+from kktalloc._certificate.level import _balanced, level_bound
+from kktalloc._certificate.tangent import Bound
 from kktalloc._device.clocked import clocked_form
 from kktalloc._device.priced import cheapest
 from kktalloc._problem.variant import variant
@@ -201,7 +202,7 @@ def test_a_bound_above_the_cost_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     least = ka.least_cost(small_cell(), time_weight=0.3)
     plain = priced.level_bound
 
-    def too_high(*given: Any) -> priced.Bound:
+    def too_high(*given: Any) -> Bound:
         bound = plain(*given)
         return replace(bound, value=bound.value + 1e-3 * least.cost)
 

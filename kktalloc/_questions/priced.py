@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kktalloc._certificate.certificate import Certificate
-from kktalloc._certificate.priced import judge_priced, kept_bound
+from kktalloc._certificate.kept import kept_bound
+from kktalloc._certificate.priced import judge_priced
 from kktalloc._device.clocked import Clocked, clocked_form
 from kktalloc._device.priced import Paid, joules_per_heat, radiated
 from kktalloc._device.reduced import invert, scatter
