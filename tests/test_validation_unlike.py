@@ -90,7 +90,7 @@ def test_how_sure_an_order_of_rungs_is() -> None:
 def test_a_small_map_from_cases_to_page(tmp_path: Path) -> None:
     tiny = replace(
         kinds.CONFIG, seeds=(1, 2), bandwidths_hz=(5e6,), speeds=(0.0625, 1.0),
-        swept=(kinds.SWEPT[1], kinds.SWEPT[6], kinds.SWEPT[11]),
+        swept=(kinds.SWEPT[1], kinds.SWEPT[6], kinds.SWEPT[7]),
         cell=replace(kinds.CONFIG.cell, dataset="digits", rounds=3, pruned_rounds=3),
     )  # fmt: skip
     run_cases(tmp_path, kinds.run_config(tiny), kinds.cases(tiny, None), kinds.MODULES)
