@@ -117,7 +117,7 @@ def tuning(dataset: Dataset, model: Model = "mlp") -> AdaptiveStudy:
 RATES: dict[Dataset, tuple[float, float, float, float, float, float]] = {
     "digits": (3.0, 4.0, 4.0, 2.0, 2.0, 4.0),
     "mnist": (6.0, 8.0, 8.0, 4.0, 3.0, 6.0),
-    "fashion_mnist": (4.0, 4.0, 4.0, 1.5, 1.5, 4.0),
+    "fashion_mnist": (4.0, 8.0, 8.0, 1.5, 2.0, 4.0),
     "writers": (6.0, 6.0, 6.0, 4.0, 1.5, 4.0),
 }
 """What `tuning` chose for each of `FAMILIES`: unpruned training, the planner and the common ratio with means over all
