@@ -70,16 +70,14 @@ def plan(results: Results) -> str:
     for title, report in studies:
         row = [title]
         for family in ("joint-fill-chosen", "joint-covered-chosen"):
-            if not any(of.startswith(family) for of in report["entries"]):
-                row += ["--", ""]
-                continue
             time = entry(report, family)["wide"]
             row += [_mean_or_reached(time), of_seeds(np.array([v is not None and v <= NEEDED["tuned"] for v in time]))]
-        rivals = [of["wide"] for name, of in report["entries"].items() if name.startswith("common-covered-chosen")]
-        common = _mean_or_reached(rivals[0]).partition(" (")[0] if rivals else "--"
-        rows.append([*row, common, fixed(float(np.mean(entry(report, "joint-covered-chosen")["floor"])))])
-    head = ["Data", "Over all", "", "Covered", "", "Common", "Floor"]
-    return table("lcccccc", head, rows)
+            common = family.replace("joint", "common")
+            rivals = [of["wide"] for name, of in report["entries"].items() if name.startswith(f"{common}-rate")]
+            row.append(_mean_or_reached(rivals[0]).partition(" (")[0] if rivals else "--")
+        rows.append([*row, fixed(float(np.mean(entry(report, "joint-covered-chosen")["floor"])))])
+    head = ["Data", "Over all", "", "Com.", "Covered", "", "Com.", "Floor"]
+    return table("lccccccc", head, rows)
 
 
 _KINDS = {"joint-fill-rate": "sparse", "joint-fill-frozen": "frozen", "joint-fill-zeroed": "zeroed"}

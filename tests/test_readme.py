@@ -52,6 +52,16 @@ def test_the_chart_is_that_of_the_results() -> None:
     assert drawn == f"\n{chart()}\n"
 
 
+def test_the_common_ratio_is_that_of_the_results() -> None:
+    means = []
+    for name in ("digits", "mnist", "fashion_mnist"):
+        found = json.loads((ROOT / "docs" / "results" / f"adaptive-{name}.json").read_text(encoding="utf-8"))["entries"]
+        (shares,) = [of["wide"] for entry, of in found.items() if entry.startswith("common-fill-chosen-rate")]
+        means.append(sum(shares) / len(shares))
+    said = "one common ratio planned alike takes {:.0f}, {:.0f} and {:.0f} %".format(*means)
+    assert said in README.read_text(encoding="utf-8")
+
+
 def test_speeds_are_those_of_the_table() -> None:
     """Rounded, on the README and the comparison: within a third of the last table, as machines differ."""
     table = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
