@@ -53,7 +53,7 @@ class Workload(Shown):
     overhead_bits : float64 (K,)
         Sent besides: header, error curve where devices report one, and the rest of the mask, if any round prunes.
     broadcast_bits : float64 (K,)
-        The dense global part that each device receives, header included.
+        What each device receives, header included: the global part, or what of it moved (``TrainConfig.broadcast``).
     weight : float64 (K,)
         Aggregation weights alpha_k, sum 1.
     selected : bool (K,)
@@ -69,6 +69,8 @@ class Workload(Shown):
         Coordinates, or units, of which a mask tells; 0 if no round prunes.
     report_bits : float64 (K,)
         The error curve among `overhead_bits`; 0 where devices report none.
+    global_bits : float64 (K,)
+        Values of the whole global part. Not given: the broadcast without its header.
     changes : Changes, or None
         What devices last reported of their changes (see `fltrain.curve`); None: nothing yet.
     elapsed_s : float
@@ -90,6 +92,7 @@ class Workload(Shown):
     probing_flops: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     mask_size: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     report_bits: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    global_bits: NDArray[np.float64] = field(default_factory=lambda: np.full(1, np.nan))
     changes: Changes | None = None
     elapsed_s: float = 0.0
     spent_j: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
@@ -97,6 +100,8 @@ class Workload(Shown):
     def __post_init__(self) -> None:
         """Fill in for all devices what was not given; a planner may read, and not write, what later rounds need."""
         K = len(self.weight)
+        if np.isnan(self.global_bits).any():
+            object.__setattr__(self, "global_bits", self.broadcast_bits - HEADER_BITS)
         for name in ("dense_flops", "passes_flops", "probing_flops", "mask_size", "report_bits", "spent_j"):
             object.__setattr__(self, name, np.broadcast_to(getattr(self, name), (K,)))
         for f in fields(self):
@@ -122,7 +127,7 @@ class Workload(Shown):
         bits = HEADER_BITS + self.report_bits
         return replace(
             self.as_round("sparse"),
-            payload_bits=self.broadcast_bits - HEADER_BITS,
+            payload_bits=self.global_bits,
             overhead_bits=bits,
             report_bits=self.report_bits,
         )
@@ -150,7 +155,7 @@ class Workload(Shown):
             probe_flops=np.zeros_like(whole) if update == "sparse" else self.probing_flops,
             dense_flops=dense,
             pruned_flops=whole - dense,
-            payload_bits=self.broadcast_bits - HEADER_BITS + kept * self.mask_size,
+            payload_bits=self.global_bits + kept * self.mask_size,
             overhead_bits=HEADER_BITS + report + fixed * self.mask_size,
             report_bits=report,
         )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fltrain.broadcast import NEVER, Received
 from fltrain.curve import ERROR_RATIOS, ChangeReport
 from fltrain.history import COLUMNS
 from fltrain.identity import Identity, first_difference, tensors_of
@@ -56,7 +57,7 @@ class RunState:
 
     Remote devices keep their personal parts; here, `personal` then holds what the engine needs to name them, and
     `reports` what each of them reported before the first round. `changes` is what each device last
-    reported of its change.
+    reported of its change, `received` what each holds of the global part; None where it is broadcast whole.
     """
 
     u: torch.Tensor
@@ -64,6 +65,7 @@ class RunState:
     records: list[dict[str, Any]]
     reports: dict[int, dict[str, float]] = field(default_factory=dict)
     changes: dict[int, ChangeReport] = field(default_factory=dict)
+    received: Received | None = None
 
 
 def save(path: str | Path, state: RunState, identity: Identity) -> None:
@@ -75,6 +77,7 @@ def save(path: str | Path, state: RunState, identity: Identity) -> None:
         "records": state.records,
         "reports": state.reports,
         "changes": {k: [c.change_sq, *c.error.tolist()] for k, c in state.changes.items()},
+        "received": None if state.received is None else [state.received.moved, state.received.held.tolist()],
     }
     write_whole(path, content)
 
@@ -174,4 +177,15 @@ def _restored(content: dict[str, Any], wanted: list[str], n_global: int, devices
             raise ValueError("changes")
         changes[k] = ChangeReport(change_sq, curve)
     reports = {k: {name: value + 0 for name, value in report.items()} for k, report in content["reports"].items()}
-    return RunState(u, personal, records, reports, changes)
+    received = None if content["received"] is None else _received(content["received"], n_global, devices, len(records))
+    return RunState(u, personal, records, reports, changes, received)
+
+
+def _received(saved: tuple[torch.Tensor, list[int]], n_global: int, devices: int, rounds: int) -> Received:
+    moved, held = saved
+    found = Received(moved, np.array(held, dtype=np.int64))
+    if (moved.dtype, moved.shape) != (torch.int32, (n_global,)) or found.held.shape != (devices,):
+        raise ValueError("received")
+    if not all(((part >= NEVER) & (part < rounds)).all() for part in (moved.numpy(), found.held)):
+        raise ValueError("received")
+    return found

@@ -14,6 +14,7 @@ Aggregation = Literal["uniform", "samples"]
 UpdateKind = Literal["zeroed", "frozen", "sparse"]
 Averaging = Literal["covered", "fill"]
 Sampling = Literal["epochs", "replacement"]
+Broadcast = Literal["whole", "moved"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,9 @@ class TrainConfig:
     (``fill``), so that the size of the step does not depend on the masks."""
     server_rate: float = 1.0
     """The global part moves by this many times the mean change."""
+    broadcast: Broadcast = "whole"
+    """What a device receives when a round begins: the ``whole`` global part, or the coordinates that ``moved`` since it
+    last received it and which they are. Either way it then holds the same; where rounds prune hard few move."""
     participation: float = 1.0
     """Share of the devices drawn at random each round (at least one), before the planner is asked."""
     evaluate_every: int = 1
@@ -110,6 +114,7 @@ class TrainConfig:
             ("update", UpdateKind),
             ("averaging", Averaging),
             ("sampling", Sampling),
+            ("broadcast", Broadcast),
         ):
             one_of(name, getattr(self, name), get_args(allowed))
         if self.algorithm == "simultaneous" and self.personal_steps:

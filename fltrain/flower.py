@@ -108,10 +108,12 @@ def serve(
     TimeoutError
         Not all devices reported at the start (names them), or none is online any more.
     ValueError
-        A plan with a wrong entry, or a checkpoint of another run.
+        A plan with a wrong entry, a checkpoint of another run, or a broadcast of what moved: messages carry the whole.
     """
     if devices < 1:
         raise ValueError(f"devices must be >= 1, got {devices}")
+    if config.broadcast != "whole":
+        raise ValueError(f"broadcast must be whole with Flower, whose messages carry all, got {config.broadcast!r}")
     limits = limits or Limits()
     every = checkpoint.every if checkpoint else 1
     engine = _Messages(grid, devices, config, limits, answer_s=answer_s, gather_s=gather_s, every=every)

@@ -41,6 +41,7 @@ COLUMNS = {
     "error_curve": "share of all reported squared change that pruning by each of fltrain.ERROR_RATIOS would lose; null "
     "if none was reported",
     "global_norm_sq": "||u||^2 of the broadcast global part",
+    "broadcast_bits": "bits of the largest broadcast that a participating device received; 0 if there are none",
     "uploaded_bits": "bits of all uploads that arrived this round, masks and headers included",
     "coverage_min": "Gamma: least aggregation weight (of all K devices, sum 1) that kept a covered "
     "coordinate; 0 if none is covered",

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from fltrain import checkpoint as disk
 from fltrain.accounting import Workload, count_workload
 from fltrain.aggregate import CoverageMean, refusal
+from fltrain.broadcast import Received
 from fltrain.checkpoint import Checkpoint, RunState
 from fltrain.checks import check_shares
 from fltrain.config import TrainConfig
@@ -99,7 +100,8 @@ def train(
     _require_callable(planner)
     shares = check_shares(split, shares, config)
     workload = count_workload(split, config, shares)
-    state = RunState(split.initial_global(), [split.initial_personal() for _ in shares], [])
+    received = Received.nothing(split.n_global, len(shares)) if config.broadcast == "moved" else None
+    state = RunState(split.initial_global(), [split.initial_personal() for _ in shares], [], received=received)
     if checkpoint is not None:
         identity = disk.identity(split, shares, config)
         state = disk.load(checkpoint.path, identity) or state
@@ -155,7 +157,7 @@ def run_rounds(
                 plan = check_plan(planner(t, asked), asked, config)
                 if not plan.participates.any() and (not state.records or state.records[-1]["participants"]):
                     _log.warning("%s", _idle(t, plan))  # once, however many such rounds follow
-                record = _one_round(t, engine, state, plan, workload, config)
+                record = _one_round(t, engine, state, plan, asked, config)
                 if (t + 1) % config.evaluate_every == 0 or t + 1 == config.rounds:
                     scores = engine.accuracies(state.u, state.personal)
                     known = [score for score in scores if score is not None]
@@ -210,6 +212,7 @@ def _asked(workload: Workload, config: TrainConfig, state: RunState, t: int) -> 
     K, past = len(workload.weight), state.records
     return replace(
         workload,
+        broadcast_bits=workload.broadcast_bits if state.received is None else state.received.bits(),
         selected=select(config, t, K),
         changes=Changes.of(state.changes, K) if state.changes else None,
         elapsed_s=past[-1]["wall_clock_s"] if past else 0.0,
@@ -265,8 +268,9 @@ def _one_round(
         weight += alpha
         loss += alpha * upload.loss
         pruning_error_sq += alpha * upload.pruning_error_sq
-    norm_sq = float(state.u.double().square().sum())
-    state.u = mean.result(state.u)
+    before, state.u = state.u, mean.result(state.u)
+    if state.received is not None:
+        state.received = state.received.after(t, state.u != before, arrives)
     coverage_min, uncovered_share = mean.coverage()
     latency_s = float(plan.latency_s.max() if plan.round_s is None else plan.round_s)
     took_part = float(workload.weight[arrives].sum())
@@ -289,7 +293,8 @@ def _one_round(
         "pruning_error_sq": pruning_error_sq if weight else None,
         "change_sq_per_device": [changes[k].change_sq if k in changes else None for k in range(len(workload.weight))],
         "error_curve": None if error_curve is None else error_curve.tolist(),
-        "global_norm_sq": norm_sq,
+        "global_norm_sq": float(before.double().square().sum()),
+        "broadcast_bits": float(workload.broadcast_bits[plan.participates].max(initial=0.0)),
         "uploaded_bits": bits,
         "coverage_min": coverage_min,
         "uncovered_share": uncovered_share,

@@ -59,9 +59,12 @@ class MadeUp:
         return [0.25, 0.5, None, 0.9]
 
 
+BROADCAST = np.array([300.0, 100.0, 200.0, 900.0])
+
+
 def run(observer: Any = None, planned: Any = None, **config: Any) -> tuple[ft.History, MadeUp]:
     flat = np.ones(4)
-    work = ft.Workload(flat, flat, flat, flat, flat, flat, WEIGHT, np.ones(4, dtype=bool))
+    work = ft.Workload(flat, flat, flat, flat, flat, BROADCAST, WEIGHT, np.ones(4, dtype=bool))
     state = RunState(torch.tensor([1.0, 2.0, 2.0]), [personal(k) for k in range(4)], [])
     engine = MadeUp()
 
@@ -164,6 +167,10 @@ def test_pruning_error_is_summed_with_weights() -> None:
 
 def test_bits_are_of_all_uploads_that_arrived() -> None:
     assert [r["uploaded_bits"] for r in HISTORY.records] == [1500.0, 700.0, 0.0]
+
+
+def test_a_broadcast_counts_as_the_largest_of_those_who_took_part() -> None:
+    assert [r["broadcast_bits"] for r in HISTORY.records] == [900.0, 300.0, 0.0]
 
 
 def test_global_part_norm_and_coverage() -> None:
