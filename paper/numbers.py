@@ -362,6 +362,9 @@ def _scale(macros: Macros, report: Report) -> None:
     })  # fmt: skip
 
 
+FILL, COVERED = "joint-fill-chosen", "joint-covered-chosen"
+
+
 def entry(report: Report, family: str) -> Report:
     """The entry of a family of schemes in the planner's study."""
     (found,) = [of for name, of in report["entries"].items() if name.startswith(f"{family}-rate")]
@@ -377,18 +380,18 @@ def _plan(macros: Macros, reports: dict[str, Report]) -> None:
         means = [complete({"per_seed": entry(report, family)[column]}).mean() for report in skewed]
         return between(fixed(min(means)), fixed(max(means)))
 
-    writers = entry(reports["writers"], "joint-covered-chosen")["wide"]
+    writers = entry(reports["writers"], COVERED)["wide"]
 
     paper = [value for report in reports.values() for value in entry(report, "paper-covered-zeroed")["wide"]]
     macros.update("Plan", {
         "Needed": fixed(NEEDED["tuned"]),
         "PersonalSteps": fixed(reports["digits"]["study"]["personal_steps"]),
         "MarginPp": f"{100 * MARGINS[1]:g}",
-        "FillSpan": span("joint-fill-chosen"),
-        "CoveredSpan": span("joint-covered-chosen"),
-        "FloorSpan": span("joint-fill-chosen", "floor"),
-        "RoundSpan": span("joint-fill-chosen", "round"),
-        "TrainingSpan": span("joint-fill-chosen", "training"),
+        "FillSpan": span(FILL),
+        "CoveredSpan": span(COVERED),
+        "FloorSpan": span(FILL, "floor"),
+        "RoundSpan": span(FILL, "round"),
+        "TrainingSpan": span(FILL, "training"),
         "CommonSpan": span("common-covered-chosen"),
         "WritersReached": of_seeds(np.array([value is not None for value in writers])),
         "PaperSeeds": of_seeds(np.array([value is not None for value in paper])),
@@ -476,11 +479,15 @@ def _drives(macros: Macros, report: Report) -> None:
 
 def _cnn(macros: Macros, reports: dict[str, Report]) -> None:
     """The convolutional network: planned rounds with both means, the scheme of Liu et al., and the floor."""
-    of = {"Covered": "joint-covered-chosen", "Fill": "joint-fill-chosen", "Paper": "paper-covered-zeroed"}
-    for name, family in of.items():
-        means = [complete({"per_seed": entry(report, family)["wide"]}).mean() for report in reports.values()]
+    images = [report for name, report in reports.items() if name != "digits"]
+    digits = reports["digits"]
+    for name, family in {"Covered": COVERED, "Fill": FILL, "Paper": "paper-covered-zeroed"}.items():
+        means = [complete({"per_seed": entry(report, family)["wide"]}).mean() for report in images]
         macros.add(f"Cnn{name}", between(fixed(min(means)), fixed(max(means))))
-    floors = [float(np.mean(entry(report, "joint-covered-chosen")["floor"])) for report in reports.values()]
+    for name, family in {"Covered": COVERED, "Fill": FILL}.items():
+        macros.add(f"CnnDigits{name}", fixed(complete({"per_seed": entry(digits, family)["wide"]}).mean()))
+    macros.add("CnnDigitsBatch", entry(digits, FILL)["reference"].rpartition("-batch")[2])
+    floors = [float(np.mean(entry(report, COVERED)["floor"])) for report in images]
     macros.add("CnnFloor", between(fixed(min(floors)), fixed(max(floors))))
 
 

@@ -131,7 +131,16 @@ def chosen(dataset: Dataset) -> tuple[Entry, ...]:
 
 _CNN_PRUNED = (Entry("joint", 1.0, kind="chosen"), Entry("joint", 1.0, "covered", "chosen"), PAPER)
 CNN_CHOSEN: dict[Dataset, tuple[Entry, ...]] = {
-    "digits": (Entry("unpruned", 1.5, batch_size=8), Entry("joint", 1.0, kind="chosen", batch_size=8)),
+    "digits": tuple(
+        replace(entry, batch_size=8)
+        for entry in (
+            Entry("unpruned", 1.5),
+            Entry("joint", 1.5, kind="chosen"),
+            Entry("joint", 1.0, "covered", "chosen"),
+            Entry("common", 1.5, kind="chosen"),
+            replace(PAPER, server_rate=1.5),
+        )
+    ),
     "mnist": _CNN_PRUNED,
     "fashion_mnist": (Entry("unpruned", 1.5), *_CNN_PRUNED),
 }
