@@ -18,8 +18,8 @@ def ladder_text() -> str:
     span = f"{abs(lower['min']):.2f} behind to" if lower["min"] < 0 else f"{lower['min']:.2f} to"
     return (
         f"`difference`, digits, {len(rungs[0]['expected'])} seeds: eight cells whose phones differ in distance, speed, "
-        "data or energy, means over all devices at one server rate; own ratios and the common ratio that the same "
-        "measure likes best each choose "
+        "data or energy, means over all devices at one server rate, broadcasts whole; own ratios and the common ratio "
+        "that the same measure likes best each choose "
         f"their own deadlines. The planner expects {abs(gain[0]):.0f} to {gain[-1]:.0f} % more progress per second of "
         "own ratios. On the four cells where it expects most, own ratios are "
         f"{upper['mean']:.2f} points of accuracy averaged over time ahead (95 % interval {low:.2f} to {high:.2f}), "
@@ -27,8 +27,8 @@ def ladder_text() -> str:
         f"the other four from {span} {lower['max']:.2f} ahead, cell by cell. Measured gains "
         "follow the expected ones: the rank correlation over cells is "
         f"{order[0]:.2f} in accuracy averaged over time ({spans[0][0]:.2f} to {spans[0][1]:.2f}) and {order[1]:.2f} in "
-        f"time to a target ({spans[1][0]:.2f} to {spans[1][1]:.2f}). Measured gains repeat between halves of the "
-        f"seeds so well that a perfect prediction could be expected to reach {ceilings[0]:.2f} and {ceilings[1]:.2f}. "
+        f"time to a target ({spans[1][0]:.2f} to {spans[1][1]:.2f}). Seeds differ: even a perfect prediction would "
+        f"reach no more than {ceilings[0]:.2f} and {ceilings[1]:.2f}. "
     )
 
 
