@@ -161,19 +161,19 @@ def reported(dataset: Dataset, model: Model = "mlp") -> AdaptiveStudy:
 
 
 BEST: tuple[Entry, ...] = (
-    Entry("joint", 3.0, "fill", "zeroed", 0.4),
-    Entry("joint", 2.0, "fill", "frozen", 0.25),
-    Entry("common", 3.0, "fill", "zeroed", 0.4),
-    Entry("common", 3.0, "fill", "frozen", 0.35),
-    Entry("equal", 4.0, "fill", "zeroed", 0.4),
-    Entry("equal", 3.0, "fill", "frozen", 0.35),
-    Entry("equal", 3.0, "fill", "sparse", 0.25),
-    Entry("pruning_only", 2.0, "fill", "zeroed", 0.4),
-    Entry("pruning_only", 3.0, "fill", "frozen", 0.35),
-    Entry("pruning_only", 2.0, "fill", "sparse", 0.25),
-    Entry("fixed", 2.0, "fill", "zeroed"),
-    Entry("fixed", 2.0, "fill", "frozen"),
-    Entry("fixed", 3.0, "fill", "sparse"),
+    Entry("joint", 4.0, "fill", "zeroed", 0.4),
+    Entry("joint", 4.0, "fill", "frozen", 0.25),
+    Entry("common", 4.0, "fill", "zeroed", 0.3),
+    Entry("common", 4.0, "fill", "frozen", 0.25),
+    Entry("equal", 4.0, "fill", "zeroed", 0.3),
+    Entry("equal", 2.0, "fill", "frozen", 0.25),
+    Entry("equal", 4.0, "fill", "sparse", 0.25),
+    Entry("pruning_only", 2.0, "fill", "zeroed", 0.3),
+    Entry("pruning_only", 2.0, "fill", "frozen", 0.25),
+    Entry("pruning_only", 4.0, "fill", "sparse", 0.2),
+    Entry("fixed", 2.0, "fill", "zeroed", ratio=0.95),
+    Entry("fixed", 4.0, "fill", "frozen", ratio=0.98),
+    Entry("fixed", 4.0, "fill", "sparse", ratio=0.98),
 )
 """What `tuning` chose of each family of `BASELINES`."""
 
