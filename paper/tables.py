@@ -50,7 +50,7 @@ def scheme_rows(report: Report) -> list[list[str]]:
     return rows
 
 
-_SETS = {"digits": "Digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "writers": "Synthetic hands"}
+_SETS = {"digits": "Digits", "mnist": "MNIST", "fashion_mnist": "Fashion", "writers": "Synthetic hands"}
 _CNN = {"digits": "CNN, digits", "mnist": "CNN, MNIST", "fashion_mnist": "CNN, Fashion"}
 
 
@@ -74,7 +74,7 @@ def plan(results: Results) -> str:
             row += [_mean_or_reached(time), of_seeds(np.array([v is not None and v <= NEEDED["tuned"] for v in time]))]
             common = family.replace("joint", "common")
             rivals = [of["wide"] for name, of in report["entries"].items() if name.startswith(f"{common}-rate")]
-            row.append(_mean_or_reached(rivals[0]).partition(" (")[0] if rivals else "--")
+            row.append(_mean_or_reached(rivals[0]).partition(" (")[0].removesuffix(" reach it") if rivals else "--")
         rows.append([*row, fixed(float(np.mean(entry(report, "joint-covered-chosen")["floor"])))])
     head = ["Data", "Over all", "", "Com.", "Covered", "", "Com.", "Floor"]
     return table("lccccccc", head, rows)

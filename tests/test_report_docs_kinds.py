@@ -111,6 +111,6 @@ def test_every_baseline_with_every_kind_of_round() -> None:
     says(
         f"always pruning 0.98 takes {mean[first]:.0f} % and is ahead of the planner's {np.mean(planned):.0f} %, by "
         f"{np.mean(behind[0]):.1f} points (95 % interval {low:.1f} to {high:.1f}). Own ratios with equal shares at "
-        f"0.2 take {mean[second]:.0f} %"
+        f"deadline 0.2 take {mean[second]:.0f} %"
     )
     assert all(mean[name] > 1.7 * np.mean(planned) for name in rivals if "zeroed" in name)
