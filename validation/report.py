@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from kktalloc._durable import write_durably
 
 from . import figures
 from .config import JOINT, REFERENCE, Study, to_dict
-from .measures import MARGIN, WINDOW, mean_interval
+from .measures import MARGIN, WINDOW
 from .results import FORMAT, write_json
 from .schemes import SCHEMES
 from .summary import (
@@ -72,7 +73,8 @@ def environment() -> jinja2.Environment:
         "milli": _milli_text,
         "interval": interval_text,
         "cards": cards,
-        "first_number": lambda text: text.partition(" (")[0],
+        "mean": mean_text,
+        "minus": minus,
     }
     return environment
 
@@ -88,17 +90,36 @@ def spread_text(spread: Spread, digits: int | None = 1, factor: float = 1.0) -> 
     low, mean, high = (_number(v, digits) for v in (values.min(), values.mean(), values.max()))
     between = low if low == high else f"{low} to {high}"
     if not spread.complete:
-        return f"{len(values)} of {len(spread.per_seed)} seeds ({between})"
+        return f"{len(values)} of {len(spread.per_seed)} {spread.over} ({between})"
     return mean if low == high else f"{mean} ({between})"
 
 
+def mean_text(spread: Spread, digits: int | None = 1) -> str:
+    """``41.2``; where some seed has no value, on how many there is one."""
+    if not len(spread.values):
+        return f"no value on any of {len(spread.per_seed)} {spread.over}" if len(spread.per_seed) > 1 else "no value"
+    if spread.mean is None:
+        return f"a value on {len(spread.values)} of {len(spread.per_seed)} {spread.over}"
+    return _number(spread.mean, digits)
+
+
 def interval_text(spread: Spread, digits: int | None = 1) -> str:
-    """``95 % interval 38.0 to 44.1``, of the mean over seeds; else over how many seeds there is a value."""
-    found = mean_interval(spread.per_seed)
-    if found is None:
-        return "one value" if len(spread.per_seed) == 1 else "no mean: some seed has no value"
-    low, high = (_number(v, digits) for v in found)
-    return f"{len(spread.per_seed)} values, all the same" if low == high else f"95 % interval {low} to {high}"
+    """``95 % interval 38.0 to 44.1``; where there is none, least and greatest value, or why there is nothing."""
+    if spread.complete and spread.interval_95 is not None:
+        low, high = (_number(v, digits) for v in spread.interval_95)
+        same = low == high and len(spread.per_seed) > 1
+        return f"{len(spread.per_seed)} values, all the same" if same else f"95 % interval {low} to {high}"
+    if not len(spread.values):
+        return "so no mean"
+    low, high = (_number(v, digits) for v in (spread.values.min(), spread.values.max()))
+    if spread.complete:
+        return "one value" if len(spread.per_seed) == 1 else f"least {low}, greatest {high} over {spread.over}"
+    return f"so no mean; there {low}" + ("" if low == high else f" to {high}")
+
+
+def minus(text: str) -> str:
+    """A text with the minus sign before its negative numbers; hyphens in names and ranges stay."""
+    return re.sub(r"(?<![\w.)\]-])-(?=\.?\d)", _MINUS, text)
 
 
 def _number(value: float, digits: int | None) -> str:

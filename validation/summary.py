@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ FloatArray = NDArray[np.float64]
 
 SAVING, AIM = 0.5, 0.4
 """Shares of the reference's simulated time that claims allow: one, and a smaller one."""
+SHARE, CORRELATION = (0.0, math.inf), (-1.0, 1.0)
+"""What a share of something positive can be, and a correlation."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,12 @@ class Spread:
     """One number per seed; None where a run did not get there."""
 
     per_seed: tuple[float | None, ...]
+    over: str = "seeds"
+    """What there is one number each of, where it is not seeds."""
+    possible: tuple[float, float] = (-math.inf, math.inf)
+    """The least and the most that such a number can be."""
+    own_interval_95: tuple[float, float] | None = None
+    """Found otherwise than by Student's t: seeds drawn with replacement, or Fisher's z."""
 
     @property
     def complete(self) -> bool:
@@ -115,16 +124,41 @@ class Spread:
         """Mean over seeds; None unless complete, as a mean of the lucky ones would flatter."""
         return float(self.values.mean()) if self.complete else None
 
+    @property
+    def interval_95(self) -> tuple[float, float] | None:
+        """95 % interval, of the mean unless another was found; None where it would leave what is possible.
+
+        Student's t knows nothing of bounds: of few seeds it can reach below a share of 0 or above a correlation of 1.
+        """
+        found = self.own_interval_95 or mean_interval(self.per_seed)
+        least, most = self.possible
+        return None if found is None or found[0] < least or found[1] > most else found
+
     def to_dict(self) -> dict[str, Any]:
-        """For report.json."""
+        """For report.json; `from_dict` reads it."""
         present = self.values
+        bounds = [bound if math.isfinite(bound) else None for bound in self.possible]
         return {
             "mean": self.mean,
             "min": float(present.min()) if len(present) else None,
             "max": float(present.max()) if len(present) else None,
-            "interval_95": mean_interval(self.per_seed),
+            "interval_95": self.interval_95,
             "per_seed": list(self.per_seed),
+            **({} if self.over == "seeds" else {"over": self.over}),
+            **({} if bounds == [None, None] else {"possible": bounds}),
         }
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Spread:
+        """What `to_dict` wrote, or older code, which knew fewer fields."""
+        least, most = stored.get("possible") or (None, None)
+        interval = stored.get("interval_95")
+        return cls(
+            tuple(stored["per_seed"]),
+            stored.get("over", "seeds"),
+            (-math.inf if least is None else least, math.inf if most is None else most),
+            None if interval is None else (interval[0], interval[1]),
+        )
 
 
 @dataclass(frozen=True)
@@ -201,14 +235,18 @@ def claims(runs: dict[str, list[Run]]) -> list[Claim]:
         """`value` of the joint scheme's run and the other's at the same seed."""
         return Spread(tuple(value(a, b) for a, b in zip(runs[JOINT], runs[other], strict=True)))
 
+    def share(other: str, value: Callable[[Run, Run], float | None]) -> Spread:
+        """The same of a `value` that is never below 0."""
+        return replace(paired(other, value), possible=SHARE)
+
     margin_pp, saving_percent = 100 * MARGIN, 100 * SAVING
-    time = paired(REFERENCE, lambda a, b: _percent(a.time_to(goal[a.seed]), b.time_to(goal[b.seed])))
+    time = share(REFERENCE, lambda a, b: _percent(a.time_to(goal[a.seed]), b.time_to(goal[b.seed])))
     at_half = paired(REFERENCE, lambda a, b: _points(a.accuracy_at(SAVING * b.time_s[-1]), float(b.smoothed[-1])))
-    latency = paired(REFERENCE, lambda a, b: _percent(float(a.latency_s.mean()), float(b.latency_s.mean())))
-    sooner = paired(EQUAL, lambda a, b: _percent(a.time_to(goal[a.seed]), b.time_to(goal[b.seed])))
+    latency = share(REFERENCE, lambda a, b: _percent(float(a.latency_s.mean()), float(b.latency_s.mean())))
+    sooner = share(EQUAL, lambda a, b: _percent(a.time_to(goal[a.seed]), b.time_to(goal[b.seed])))
     worst_phone = paired(EQUAL, lambda a, b: _points(_final_worst(a), _final_worst(b)))
-    energy = paired(EQUAL, lambda a, b: _percent(_energy_j(a), _energy_j(b)))
-    energy_unpruned = paired(REFERENCE, lambda a, b: _percent(_energy_j(a), _energy_j(b)))
+    energy = share(EQUAL, lambda a, b: _percent(_energy_j(a), _energy_j(b)))
+    energy_unpruned = share(REFERENCE, lambda a, b: _percent(_energy_j(a), _energy_j(b)))
     pruned = paired(EQUAL, lambda a, b: float(_ratio(a).mean() - _ratio(b).mean()))
     residual = Spread(tuple(float(run.allocation["worst_residual"]) for run in runs[JOINT]))
     return [
@@ -359,7 +397,9 @@ def _points(mine: float | None, other: float | None) -> float | None:
 
 
 def verdict(measured: Spread, holds: Callable[[float], bool]) -> str:
-    """Judged seed by seed, so that an average cannot hide one that fails; a seed without a value fails."""
+    """Judged seed by seed, or cell by cell, so that an average cannot hide one that fails; no value fails, too."""
     good = sum(value is not None and holds(value) for value in measured.per_seed)
     every = len(measured.per_seed)
-    return "holds" if good == every else "does not hold" if good == 0 else f"holds for {good} of {every} seeds"
+    return (
+        "holds" if good == every else "does not hold" if good == 0 else f"holds for {good} of {every} {measured.over}"
+    )

@@ -13,7 +13,7 @@ from ..cases import Finished, load_cases
 from ..figures import drawing, svg
 from ..measures import MARGIN, mean_interval, smooth, time_averages, time_to
 from ..page import Page, Table, write_page
-from ..summary import Claim, Spread, verdict
+from ..summary import CORRELATION, Claim, Spread, verdict
 from .study import COMMON, JOINT
 
 FloatArray = NDArray[np.float64]
@@ -113,11 +113,13 @@ def _page(finished: Finished) -> Page:
     upper_gap = {rival: np.mean([ahead(runs, rung, rival) for rung in upper], axis=0) for rival in rivals}
     spans_upper = {rival: mean_interval(tuple(gap)) or (-np.inf, np.inf) for rival, gap in upper_gap.items()}
     low, high = spans_upper[COMMON]
-    lower_gap = {rival: Spread(tuple(float(ahead(runs, rung, rival).mean()) for rung in lower)) for rival in rivals}
+    lower_gap = {
+        rival: Spread(tuple(float(ahead(runs, rung, rival).mean()) for rung in lower), over="cells") for rival in rivals
+    }
     claims = [
         Claim(
             f"The measured difference follows the expected one: {what}",
-            Spread((value,)),
+            Spread((value,), possible=CORRELATION, own_interval_95=spans[what]),
             2,
             f"Spearman's rank correlation over {len(rungs)} rungs, means over seeds",
             verdict(Spread((value,)), lambda v: v >= NEEDED),

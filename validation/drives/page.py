@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,15 @@ from ..cases import Finished, load_cases
 from ..figures import TITLES, drawing, log_errors, svg
 from ..measures import MARGIN, WINDOW
 from ..page import Page, Table, write_page
-from ..summary import Claim, Spread, verdict
+from ..summary import SHARE, Claim, Spread, verdict
 
 NEEDED, AIM = 60.0, 40.0
 """Per cent of the tuned unpruned scheme's time within which planned rounds are to reach its accuracy, and the aim."""
+_NAME = re.compile(
+    r"(?:unpruned|joint-(?P<averaging>covered|fill))(?:-(?P<kind>sparse|frozen))?(?P<feedback>-feedback)?"
+    r"(?:-steps(?P<personal>\d+)and(?P<shared>\d+))?-rate(?P<rate>[\d.]+)(?:-(?P<deadline>[\d.]+))?"
+)
+"""The names of entries, `study.Entry.name`."""
 _LINES = ("-", "--", "-.", ":")
 _COLOURS = ("#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7")
 
@@ -79,22 +85,22 @@ def _page(finished: Finished) -> Page:
     seeds = sorted({run["seed"] for run in finished.results.values()})
     claims = []
     for name in planned:
-        took, behind = Spread(found[name]["tuned"]), Spread(found[name]["behind"])
+        took, behind = Spread(found[name]["tuned"], possible=SHARE), Spread(found[name]["behind"])
         claims += [
             Claim(
-                f"{name}: the tuned unpruned scheme's accuracy in at most {NEEDED:g} % of its time",
+                f"{said(name)}: the tuned unpruned scheme's accuracy in at most {NEEDED:g} % of its time",
                 took, 0, "% of the tuned unpruned scheme's time", verdict(took, lambda v: v <= NEEDED),
-                f"Tuned is {tuned}. The aim was {AIM:g} %. The slowest phone's training, which no sparse upload "
-                f"shortens, is {floor:.0f} % of an unpruned round.", id=f"{name}-tuned",
+                f"Tuned is {said(tuned).lower()}. The aim was {AIM:g} %. The slowest phone's training, which no sparse "
+                f"upload shortens, is {floor:.0f} % of an unpruned round.", id=f"{name}-tuned",
             ),
             Claim(
-                f"{name}: ends no more than half a point below it",
+                f"{said(name)}: ends no more than half a point below it",
                 behind, 1, "points, the tuned unpruned scheme's accuracy at its end less this one's at its own",
                 verdict(behind, lambda v: v <= 100 * MARGIN), "Negative: ends higher.", id=f"{name}-final",
             ),
         ]  # fmt: skip
     rows = [
-        [name, f"{_shown(of['tuned'])} ({interval(of['tuned'])})", f"{np.mean(of['round']):.0f}",
+        [said(name), f"{_shown(of['tuned'])} ({interval(of['tuned'])})", f"{np.mean(of['round']):.0f}",
          f"{np.mean(of['pruned']):.3f}", f"{np.mean(of['final']):.2f}", f"{np.mean(of['lost']):.1f}",
          f"{np.mean(of['participants']):.1f}"]
         for name, of in found.items()
@@ -105,9 +111,10 @@ def _page(finished: Finished) -> Page:
     return Page(
         title="CIFAR-10 on measured drives, rounds as the planner runs them",
         where=f"{TITLES['cifar10']}, ten phones on measured drives, seeds {', '.join(map(str, seeds))}",
-        answer=f"{best}: the tuned unpruned scheme's accuracy, less half a point, after "
+        answer=f"{said(best)}: the tuned unpruned scheme's accuracy, less half a point, after "
         + ("more time than there was on some seed" if reached.mean is None else f"{reached.mean:.0f} % of its time")
-        + f" (95 % interval {interval(reached.per_seed) or 'none'}), at most {NEEDED:g} % on {within} of {len(seeds)} "
+        + (f" (95 % interval {span})" if (span := interval(reached.per_seed)) else "")
+        + f", at most {NEEDED:g} % on {within} of {len(seeds)} "
         f"seeds. The slowest phone's training alone is {floor:.0f} % of an unpruned round.",
         claims=claims,
         tables=[
@@ -128,6 +135,24 @@ def _page(finished: Finished) -> Page:
         command="python -m validation drives --data-dir DIR",
         numbers={"entries": found},
     )  # fmt: skip
+
+
+def said(name: str) -> str:
+    """An entry as sentences have it."""
+    found = _NAME.fullmatch(name)
+    assert found is not None, name
+    if name.startswith("unpruned"):
+        return f"Unpruned training, server rate {found['rate']}"
+    parts = [
+        "Planned rounds",
+        {"covered": "covered means", "fill": "mean over all"}[found["averaging"]],
+        *([f"{found['kind']} alone"] if found["kind"] else []),
+        *(["error feedback"] if found["feedback"] else []),
+        *([f"{found['personal']} personal and {found['shared']} global steps"] if found["personal"] else []),
+        f"server rate {found['rate']}",
+        *([f"{found['deadline']} of an unpruned round"] if found["deadline"] else []),
+    ]
+    return ", ".join(parts)
 
 
 def _shown(values: tuple[float | None, ...]) -> str:

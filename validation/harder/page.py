@@ -16,7 +16,7 @@ from ..figures import drawing, log_errors, svg
 from ..measures import MARGIN, WINDOW, smooth, time_averages, time_to
 from ..page import Page, Table, write_page
 from ..report import spread_text
-from ..summary import SAVING, Claim, Spread, verdict
+from ..summary import SAVING, SHARE, Claim, Spread, verdict
 from .study import STATIC, TITLES
 
 FloatArray = NDArray[np.float64]
@@ -99,8 +99,8 @@ def _claims(runs: Runs) -> list[Claim]:
         took, theirs = reached_s(mine, goal), reached_s(other, goal)
         share.append(None if took is None or theirs is None else 100 * took / theirs)
         ends.append(100 * (_end(mine) - _end(other)))
-    time, end = Spread(tuple(share)), Spread(tuple(ends))
-    sooner = Spread(tuple(_sooner(mine, other) for mine, other in zip(joint, partial, strict=True)))
+    time, end = Spread(tuple(share), possible=SHARE), Spread(tuple(ends))
+    sooner = Spread(tuple(_sooner(a, b) for a, b in zip(joint, partial, strict=True)), possible=SHARE)
     against = []
     for rival, what in (
         (STATIC, "Solving every round beats solving once for average channels"),

@@ -73,8 +73,8 @@ def _page(finished: Finished) -> Page:
     wins = {at: best(found[at]) for at in cells}
     ratio = {at: planned(found[at]) / _mean(found[at][wins[at]]) for at in cells}
     chosen = {at: _chosen_kind(runs, at) for at in cells}
-    worst = Spread(tuple(value for at in cells for value in found[at][CHOSEN.name]))
-    regret = Spread(tuple(ratio[at] if np.isfinite(ratio[at]) else None for at in cells))
+    worst = Spread(tuple(value for at in cells for value in found[at][CHOSEN.name]), over="cells and seeds")
+    regret = Spread(tuple(ratio[at] if np.isfinite(ratio[at]) else None for at in cells), over="cells")
     right = sum(chosen[at] == kind_of(wins[at]) for at in cells)
     claims = [
         Claim(
@@ -82,7 +82,7 @@ def _page(finished: Finished) -> Page:
             worst,
             0,
             "% of the unpruned scheme's time to its accuracy, over all cells and seeds",
-            verdict(worst, lambda v: v <= 100.0).replace("seeds", "cells and seeds"),
+            verdict(worst, lambda v: v <= 100.0),
             "Unpruned training at the same server rate, which is the tuned one of both.",
             id="never-slower",
         ),
@@ -91,7 +91,7 @@ def _page(finished: Finished) -> Page:
             regret,
             2,
             "times the best swept one's, on the seeds of the sweep, one value per cell",
-            verdict(regret, lambda v: v <= WITHIN).replace("seeds", "cells"),
+            verdict(regret, lambda v: v <= WITHIN),
             "The best is picked after the fact, which favours it.",
             id="within-best",
         ),

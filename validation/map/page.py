@@ -12,7 +12,7 @@ from ..cases import Finished, load_cases
 from ..figures import drawing, svg
 from ..measures import MARGIN, rounds_to, smooth, time_to
 from ..page import Page, Table, write_page
-from ..summary import SAVING, Claim, Spread, verdict
+from ..summary import SAVING, SHARE, Claim, Spread, verdict
 
 FloatArray = NDArray[np.float64]
 
@@ -42,7 +42,10 @@ def _page(finished: Finished) -> Page:
     for run in finished.results.values():
         if "speed" in run:
             cells[run["bandwidth_hz"], run["speed"]].append(run)
-    share = {at: Spread(tuple(time_share(r, references[r["seed"]]) for r in runs)) for at, runs in cells.items()}
+    share = {
+        at: Spread(tuple(time_share(r, references[r["seed"]]) for r in runs), possible=SHARE)
+        for at, runs in cells.items()
+    }
     good = {at: verdict(spread, lambda v: v <= 100 * SAVING) for at, spread in share.items()}
     everywhere = sum(v == "holds" for v in good.values())
     nowhere = sum(v == "does not hold" for v in good.values())

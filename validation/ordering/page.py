@@ -12,7 +12,7 @@ from ..cases import Finished, load_cases
 from ..figures import TITLES as DATASETS
 from ..figures import drawing, svg
 from ..page import Page, Table, write_page
-from ..summary import Claim, Spread, verdict
+from ..summary import CORRELATION, Claim, Spread, verdict
 
 FloatArray = NDArray[np.float64]
 TITLES = {
@@ -62,7 +62,6 @@ def _page(finished: Finished) -> Page:
         values = table(finished, key)
         by_mean[key] = correlation(values.mean(axis=0), accuracy.mean(axis=0))
         by_seed[key] = tuple(correlation(v, a) for v, a in zip(values, accuracy, strict=True))
-    order, each = Spread((by_mean["predicted"],)), Spread(by_seed["predicted"])
     linear = Spread(by_seed["predicted_linear"])
     once = table(finished, "accuracy_averaged_each")
     # Within a seed, by a single draw of the batches.
@@ -73,6 +72,8 @@ def _page(finished: Finished) -> Page:
         )
     )
     span = interval(table(finished, "predicted"), accuracy)
+    order = Spread((by_mean["predicted"],), possible=CORRELATION, own_interval_95=span)
+    each = Spread(by_seed["predicted"], possible=CORRELATION)
     objective, end = table(finished, "predicted"), table(finished, "accuracy")
     repeats = once.shape[-1]
     count, seeds = len(names), len(accuracy)

@@ -71,10 +71,10 @@ def _page(finished: Finished) -> Page:
         ),
         Claim(
             "The bandwidth price predicts what 1 % more bandwidth gains, within 1 %",
-            Spread(tuple(price)),
+            Spread(tuple(price), "cells"),
             3,
             "solved gain over predicted gain, over all sizes and seeds",
-            verdict(Spread(tuple(price)), lambda v: 0.99 <= v <= 1.0 + 1e-9),
+            verdict(Spread(tuple(price), "cells"), lambda v: 0.99 <= v <= 1.0 + 1e-9),
             "The objective is convex in the bandwidth, so the price promises slightly too much, never too little.",
             id="price",
         ),

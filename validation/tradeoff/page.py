@@ -15,7 +15,7 @@ from ..cases import load_cases
 from ..figures import drawing, svg
 from ..ordering.page import TITLES as ALLOCATIONS
 from ..page import Page, Table, write_page
-from ..summary import Claim, Spread, verdict
+from ..summary import CORRELATION, Claim, Spread, verdict
 
 FloatArray = NDArray[np.float64]
 Runs = dict[int, list[dict[str, Any]]]
@@ -132,7 +132,7 @@ def _page(config: dict[str, Any], runs: Runs) -> Page:
             f"The {OBJECTIVES[of]} orders as training does: {group.title}"
             if of == "linear"
             else f"The {OBJECTIVES[of]} order as training does: {group.title}",
-            Spread(tuple(found[name, of].tolist())),
+            Spread(tuple(found[name, of].tolist()), possible=CORRELATION, own_interval_95=interval(found[name, of])),
             2,
             f"Spearman's rank correlation within a seed; 95 % interval over seeds {interval_text(found[name, of])}",
             verdict(Spread((float(found[name, of].mean()),)), lambda v: v >= NEEDED),
