@@ -87,6 +87,11 @@ def _sentences(results: Results) -> dict[str, bool]:
             np.mean(rung["expected"]) for rung in results.difference["rungs"]
         )
         > -0.005,
+        "on digits a ratio for all rounds is ahead of the planner": t_interval(
+            np.array(entry(results.baselines, "joint-fill-chosen")["wide"])
+            - np.array(entry(results.baselines, "fixed-fill")["wide"])
+        )[0]
+        > 0,
         "in two cells of fast phones the shortest deadline is ahead": sum(
             cell["speed"] == 1 and cell["best"].endswith("deadline0.08") and _behind(cell) > 1.1
             for cell in results.kinds["cells"]

@@ -68,6 +68,7 @@ def write_numbers(macros: Macros, results: Results) -> None:
     _kinds_map(macros, results.kinds)
     _drives(macros, results.drives)
     _cnn(macros, results.cnn)
+    _fixed(macros, results.baselines)
 
 
 def spread(values: FloatArray, digits: int = 0) -> dict[str, str]:
@@ -489,6 +490,19 @@ def _cnn(macros: Macros, reports: dict[str, Report]) -> None:
     macros.add("CnnDigitsBatch", entry(digits, FILL)["reference"].rpartition("-batch")[2])
     floors = [float(np.mean(entry(report, COVERED)["floor"])) for report in images]
     macros.add("CnnFloor", between(fixed(min(floors)), fixed(max(floors))))
+
+
+def _fixed(macros: Macros, report: Report) -> None:
+    """The tuned ratio that is the same for all rounds, beside planned rounds."""
+    (name,) = [name for name in report["entries"] if name.startswith("fixed-fill-rate")]
+    fixed_time, planned = report["entries"][name]["wide"], entry(report, FILL)["wide"]
+    macros.update("Fixed", {
+        "Ratio": name.partition("-ratio")[2],
+        "Time": fixed(complete({"per_seed": fixed_time}).mean()),
+        "Planned": fixed(complete({"per_seed": planned}).mean()),
+        "Behind": spread(np.array(planned) - np.array(fixed_time), 1)[""],
+        "BehindCi": spread(np.array(planned) - np.array(fixed_time), 1)["Ci"],
+    })  # fmt: skip
 
 
 def _speed(macros: Macros, results: Results) -> None:

@@ -41,6 +41,7 @@ class Results:
     earlier: Report
     """The ladder of unlike phones as it was counted first."""
     kinds: Report
+    baselines: Report
     drives: Report
     adaptive: dict[str, Report]
     """Of the planner's study, by data set."""
@@ -77,6 +78,7 @@ def load(docs: Path = ROOT / "docs") -> Results:
                         "harder",
                         "difference",
                         "kinds",
+                        "baselines",
                         "drives",
                     )
                 ),
