@@ -69,14 +69,14 @@ class Workload(Shown):
         Coordinates, or units, of which a mask tells; 0 if no round prunes.
     report_bits : float64 (K,)
         The error curve among `overhead_bits`; 0 where devices report none.
-    global_bits : float64 (K,)
-        Values of the whole global part. Not given: the broadcast without its header.
     changes : Changes, or None
         What devices last reported of their changes (see `fltrain.curve`); None: nothing yet.
     elapsed_s : float
         Simulated time at which the round begins, the lengths of all rounds before.
     spent_j : float64 (K,)
         Planned energy of all rounds before.
+    global_bits : float64 (K,)
+        Values of the whole global part. Not given: the broadcast without its header.
     """
 
     personal_flops: NDArray[np.float64]
@@ -92,17 +92,25 @@ class Workload(Shown):
     probing_flops: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     mask_size: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     report_bits: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
-    global_bits: NDArray[np.float64] = field(default_factory=lambda: np.full(1, np.nan))
     changes: Changes | None = None
     elapsed_s: float = 0.0
     spent_j: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    global_bits: NDArray[np.float64] = field(default_factory=lambda: np.full(1, np.nan))
 
     def __post_init__(self) -> None:
         """Fill in for all devices what was not given; a planner may read, and not write, what later rounds need."""
         K = len(self.weight)
         if np.isnan(self.global_bits).any():
             object.__setattr__(self, "global_bits", self.broadcast_bits - HEADER_BITS)
-        for name in ("dense_flops", "passes_flops", "probing_flops", "mask_size", "report_bits", "spent_j"):
+        for name in (
+            "dense_flops",
+            "passes_flops",
+            "probing_flops",
+            "mask_size",
+            "report_bits",
+            "spent_j",
+            "global_bits",
+        ):
             object.__setattr__(self, name, np.broadcast_to(getattr(self, name), (K,)))
         for f in fields(self):
             value = getattr(self, f.name)

@@ -100,6 +100,12 @@ def test_where_all_moves_all_is_sent_and_rounds_of_any_kind_know_the_size_of_the
         np.testing.assert_array_equal(old.payload_bits, new.payload_bits)
 
 
+def test_one_size_stands_for_all_devices() -> None:
+    flat = np.ones(3)
+    work = ft.Workload(flat, flat, flat, flat, flat, flat, flat / 3, flat > 0, global_bits=np.array([64.0]))
+    assert work.of(np.array([2, 0])).global_bits.tolist() == [64.0, 64.0]
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_it_is_never_more_than_all_and_who_received_later_lacks_no_more(data: st.DataObject) -> None:

@@ -46,7 +46,7 @@ def test_the_order_of_allocations() -> None:
     says(*order_rows())
     found = {dataset: results_of(name)["spearman"]["predicted"] for dataset, name in ORDERS.items()}
     assert [of["of_means"] >= 0.9 for of in found.values()] == [True, True, False]
-    assert [np.mean(of["per_seed"]) >= 0.9 for of in found.values()] == [False, True, False]
+    assert [np.mean(of["per_seed"]) >= 0.9 for of in found.values()] == [False, False, False]
     report, each = results_of(ORDERS["fashion_mnist"]), found["fashion_mnist"]["per_seed"]
     least = int(np.argmin(each))
     outcome, predicted = (

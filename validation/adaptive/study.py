@@ -1,9 +1,8 @@
 """What is run: unpruned training, the planner's rounds, one common ratio and the scheme of Liu et al., in one cell.
 
-The server rate is tuned for the unpruned scheme: the study `tuning` trains it at several rates on seeds below 100. All
-schemes of `adaptive` then take the rate that reached the target first, with a mean whose step does not depend on masks,
-so that what differs between them is not the step. Untuned, and with the mean over those who kept a coordinate, they
-are reported beside it.
+Every family of schemes is tuned by one rule: the study `tuning` trains it in several settings on seeds below 100, and
+`adaptive` reports the one that reached the target first, on other seeds. With a mean over all devices no step depends
+on masks, so that what differs between schemes is not the step; the mean over those who kept a coordinate is beside it.
 """
 
 from __future__ import annotations
