@@ -8,7 +8,7 @@ from validation.drives.page import NEEDED as DRIVES_NEEDED
 from validation.measures import MARGIN
 from validation.summary import SAVING
 
-from .numbers import FASTER, HARDER, entry
+from .numbers import COVERED, FASTER, FILL, HARDER, entry
 from .results import Report, Results, average, claim, complete, per_seed, scheme, t_interval, time_percent
 
 
@@ -88,8 +88,7 @@ def _sentences(results: Results) -> dict[str, bool]:
         )
         > -0.005,
         "on digits a ratio for all rounds is ahead of the planner": t_interval(
-            np.array(entry(results.baselines, "joint-fill-chosen")["wide"])
-            - np.array(entry(results.baselines, "fixed-fill")["wide"])
+            np.array(entry(results.baselines, FILL)["wide"]) - np.array(entry(results.baselines, "fixed-fill")["wide"])
         )[0]
         > 0,
         "in two cells of fast phones the shortest deadline is ahead": sum(
@@ -107,13 +106,11 @@ def _sentences(results: Results) -> dict[str, bool]:
             if name.startswith("joint")
         ),
         "with covered means the CNN needs fewer rounds than unpruned training": all(
-            np.mean(entry(report, "joint-covered-chosen")["tuned"])
-            < np.mean(entry(report, "joint-covered-chosen")["floor"])
+            np.mean(entry(report, COVERED)["tuned"]) < np.mean(entry(report, COVERED)["floor"])
             for report in results.cnn.values()
         ),
         "on the digits alone the CNN is quicker in planned rounds than in zeroed ones": [
-            np.mean(entry(report, "joint-covered-chosen")["wide"])
-            < np.mean(entry(report, "paper-covered-zeroed")["wide"])
+            np.mean(entry(report, COVERED)["wide"]) < np.mean(entry(report, "paper-covered-zeroed")["wide"])
             for report in results.cnn.values()
         ]
         == [True, False, False],

@@ -496,12 +496,13 @@ def _fixed(macros: Macros, report: Report) -> None:
     """The tuned ratio that is the same for all rounds, beside planned rounds."""
     (name,) = [name for name in report["entries"] if name.startswith("fixed-fill-rate")]
     fixed_time, planned = report["entries"][name]["wide"], entry(report, FILL)["wide"]
+    behind = spread(np.array(planned) - np.array(fixed_time), 1)
     macros.update("Fixed", {
         "Ratio": name.partition("-ratio")[2],
         "Time": fixed(complete({"per_seed": fixed_time}).mean()),
         "Planned": fixed(complete({"per_seed": planned}).mean()),
-        "Behind": spread(np.array(planned) - np.array(fixed_time), 1)[""],
-        "BehindCi": spread(np.array(planned) - np.array(fixed_time), 1)["Ci"],
+        "Behind": behind[""],
+        "BehindCi": behind["Ci"],
     })  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from validation.adaptive.page import NEEDED
 from validation.summary import SAVING
 
-from .numbers import FASTER, entry, of_seeds, spread
+from .numbers import COVERED, FASTER, FILL, entry, of_seeds, spread
 from .results import Report, Results, claim, complete, per_seed, scheme, time_percent
 from .tex import between, escape, fixed, significant, table
 
@@ -69,13 +69,13 @@ def plan(results: Results) -> str:
     studies += [(_CNN[name], report) for name, report in results.cnn.items()]
     for title, report in studies:
         row = [title]
-        for family in ("joint-fill-chosen", "joint-covered-chosen"):
+        for family in (FILL, COVERED):
             time = entry(report, family)["wide"]
             row += [_mean_or_reached(time), of_seeds(np.array([v is not None and v <= NEEDED["tuned"] for v in time]))]
             common = family.replace("joint", "common")
             rivals = [of["wide"] for name, of in report["entries"].items() if name.startswith(f"{common}-rate")]
             row.append(_mean_or_reached(rivals[0]).partition(" (")[0].removesuffix(" reach it") if rivals else "--")
-        rows.append([*row, fixed(float(np.mean(entry(report, "joint-covered-chosen")["floor"])))])
+        rows.append([*row, fixed(float(np.mean(entry(report, COVERED)["floor"])))])
     head = ["Data", "Over all", "", "Com.", "Covered", "", "Com.", "Floor"]
     return table("lccccccc", head, rows)
 

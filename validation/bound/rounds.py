@@ -6,7 +6,7 @@ Zeroed, frozen and sparse rounds are `fltrain`'s; the theorem is the one for the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 import fltrain as ft
 from fltrain.aggregate import CoverageMean
+from fltrain.config import Averaging, UpdateKind
 from fltrain.curve import report_change
 from fltrain.local import device_round
 from fltrain.replica import Replica
 from kktalloc.bound import BoundTerms, Constants, GradientErrors, Schedule, UploadErrors, bound
 
+from .quadratics import Masks
 from .terms import Round
 from .walk import (
     FIRST_GUESS,
@@ -40,8 +42,8 @@ FloatArray = NDArray[np.float64]
 def run(
     data: ft.Dataset,
     seed: int,
-    update: Literal["zeroed", "frozen", "sparse"],
-    kind: Literal["magnitude", "movement", "random", "fill", "covered"],
+    update: UpdateKind,
+    kind: Masks | Averaging,
     ratio: float,
     local_steps: int,
     batch: int | None,

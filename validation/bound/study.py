@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ..cases import Case
 
+if TYPE_CHECKING:
+    from fltrain.config import Averaging, UpdateKind
+
+    from .quadratics import Masks
+
 MODULES = ("bound/terms", "bound/quadratics", "bound/walk", "bound/training", "bound/rounds", "bound/study")
 """Modules that make the numbers."""
-Masks = Literal["magnitude", "movement", "random"]
-Averaging = Literal["fill", "covered"]
-Update = Literal["zeroed", "frozen", "sparse"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class BoundStudy:
     """Of training; quadratics take 40."""
     kind_seeds: tuple[int, ...] = (310, 311, 312, 313, 314)
     """Of the runs in which every hypothesis of the theorems from measured errors is looked at."""
-    kinds: tuple[Update, ...] = ("zeroed", "frozen", "sparse")
+    kinds: tuple[UpdateKind, ...] = ("zeroed", "frozen", "sparse")
     masked_ratios: tuple[float, ...] = (0.5, 0.8)
     """Of zeroed and frozen rounds, with each of `masks`."""
     sparse_ratios: tuple[float, ...] = (0.8, 0.95)
@@ -71,7 +73,7 @@ def cases(config: BoundStudy) -> dict[str, Case]:
     return found
 
 
-def _kinds(config: BoundStudy) -> Iterator[tuple[Update, Masks | Averaging, float]]:
+def _kinds(config: BoundStudy) -> Iterator[tuple[UpdateKind, Masks | Averaging, float]]:
     for update in config.kinds:
         rules, ratios = (
             (config.averaging, config.sparse_ratios) if update == "sparse" else (config.masks, config.masked_ratios)
@@ -116,7 +118,7 @@ def _rounds(
     config: BoundStudy,
     data: Callable[[], Any],
     seed: int,
-    update: Update,
+    update: UpdateKind,
     kind: Masks | Averaging,
     ratio: float,
     local_steps: int,
