@@ -20,6 +20,7 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(message, name=error.name) from None
 
 from fltrain.accounting import Workload, count_workload
+from fltrain.broadcast import Moves
 from fltrain.checkpoint import Checkpoint
 from fltrain.config import TrainConfig
 from fltrain.curve import ERROR_RATIOS, Changes
@@ -40,6 +41,7 @@ __all__ = [
     "DeviceData",
     "History",
     "Interrupted",
+    "Moves",
     "PersonalState",
     "Planner",
     "RoundPlan",

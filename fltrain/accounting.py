@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from fltrain.replica import Replica
 from fltrain.split import Split
 from fltrain.units import UnitMap
 from kktalloc._problem.shown import Rows, Shown, counted, span, table
+
+if TYPE_CHECKING:
+    from fltrain.broadcast import Moves
 
 VALUE_BITS = 32
 """A weight travels as one float32."""
@@ -77,6 +80,8 @@ class Workload(Shown):
         Planned energy of all rounds before.
     global_bits : float64 (K,)
         Values of the whole global part. Not given: the broadcast without its header.
+    moves : Moves, or None
+        What is known of the next broadcast's size; None: it is the whole global part.
     """
 
     personal_flops: NDArray[np.float64]
@@ -96,6 +101,7 @@ class Workload(Shown):
     elapsed_s: float = 0.0
     spent_j: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     global_bits: NDArray[np.float64] = field(default_factory=lambda: np.full(1, np.nan))
+    moves: Moves | None = None
 
     def __post_init__(self) -> None:
         """Fill in for all devices what was not given; a planner may read, and not write, what later rounds need."""
@@ -273,8 +279,8 @@ def mask_bits(kept: Sequence[torch.Tensor]) -> float:
     return subset_bits(n, sum(int(part.sum()) for part in kept))
 
 
-def subset_bits(n: int, kept: int) -> float:
-    """The same, by the numbers alone."""
+def subset_bits(n: int, kept: float) -> float:
+    """The same, by the numbers alone; `kept` of a whole number, or of what is expected."""
     rare = min(kept, n - kept)
     indices = rare * math.ceil(math.log2(n)) if n > 1 else 0
     q = kept / n

@@ -3,7 +3,8 @@
 `kktalloc.plan.most_progress` chooses: the round that makes the most progress per second, (1 - E)^power / T, where E is
 the share of the devices' squared change that pruning loses. Here problems are made from workloads: weights are the
 devices' squared changes, curves their error curves, both as last reported, and masks are counted at the ratios that are
-found. A round in which nobody prunes, E = 0, is always among those it chooses from.
+found. Where only what moved is broadcast, T counts the broadcast that a round causes, not the one it begins with. A
+round in which nobody prunes, E = 0, is always among those it chooses from.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ devices come in this order; deadline and weights are replaced by the planner's."
 _UNPRUNED = "unpruned"
 _FOREVER_S = 1e9
 _Built = Callable[[Workload], tuple[ka.Cell, ka.Devices]]
+_Later = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,6 +63,8 @@ class Choice(Shown):
         How each device sends, and how long.
     power : float
         Of the kept share, as progress counts it.
+    later_s : float
+        How much longer the next broadcast takes than this one, as far as it is known.
     """
 
     update: UpdateKind | None
@@ -73,6 +77,7 @@ class Choice(Shown):
     tx_power_w: NDArray[np.float64]
     upload_s: NDArray[np.float64]
     power: float = 1.0
+    later_s: float = 0.0
 
     def _shown(self) -> tuple[str, Rows]:
         names = ("pruning_ratio", "latency_s", "energy_j", "bandwidth_hz", "tx_power_w", "upload_s")
@@ -81,16 +86,23 @@ class Choice(Shown):
         return line, table("asked", asked, {name: getattr(self, name) for name in names})
 
     @classmethod
-    def of(cls, update: UpdateKind | None, deadline_s: float, solution: ka.Solution, power: float = 1.0) -> Choice:
+    def of(
+        cls,
+        update: UpdateKind | None,
+        deadline_s: float,
+        solution: ka.Solution,
+        power: float = 1.0,
+        later_s: float = 0.0,
+    ) -> Choice:
         """The round that a solution of one problem says."""
         names = ("pruning_ratio", "latency_s", "energy_j", "bandwidth_hz", "tx_power_w", "upload_s")
         arrays = {name: np.asarray(getattr(solution, name)) for name in names}
-        return cls(update, deadline_s, float(np.asarray(solution.objective)), power=power, **arrays)
+        return cls(update, deadline_s, float(np.asarray(solution.objective)), power=power, later_s=later_s, **arrays)
 
     @property
     def progress_per_s(self) -> float:
-        """What the planner maximises: the kept share of a whole round's progress, per second."""
-        return float(per_second(self.loss, self.deadline_s, self.power))
+        """What the planner maximises: the kept share of a whole round's progress, per second now and later."""
+        return float(per_second(self.loss, self.deadline_s + self.later_s, self.power))
 
 
 @dataclass(frozen=True)
@@ -124,8 +136,8 @@ class AdaptivePlanner:
         What a round keeps. ``"total"``: of all devices' squared change, so that whose change is large counts most.
         ``"each"``: of each device's own, averaged by weight.
     progress_power : float
-        In (0, 1]: power of what a round keeps, in its progress. Less than 1 makes rounds shorter, see
-        `kktalloc.plan.most_progress`.
+        In (0, 1]: power of what a round keeps, in its progress. What a round loses is made up for in part by those
+        after it, so that 1 makes rounds too long: see `kktalloc.plan.most_progress`.
 
     Raises
     ------
@@ -143,7 +155,7 @@ class AdaptivePlanner:
     curve: ka.PruningError | None = None
     points: int = 24
     progress: Progress = "total"
-    progress_power: float = 1.0
+    progress_power: float = 0.5
 
     def __post_init__(self) -> None:  # noqa: D105
         if not callable(self.build):
@@ -189,11 +201,12 @@ class AdaptivePlanner:
         """The best round for these devices, whose workload `work` is."""
         fixed_s, kinds = self._fixed_s(round_index), self._kinds(work)
         built = partial(self._built, round_index, asked)
+        later = self._later(built, work)
         rounds: dict[str, ka.Problem] = {}
         refused: list[ka.InfeasibleError] = []
         for kind in kinds:
             try:
-                rounds[kind] = self._counted(kind, built, work, fixed_s)
+                rounds[kind] = self._counted(kind, built, work, fixed_s, later)
             except ka.InfeasibleError as error:
                 refused.append(error)
         whole = self._problem(kinds[0], built(work.as_round(kinds[0]).unmasked()), work, 0.0)
@@ -202,16 +215,30 @@ class AdaptivePlanner:
         elif not rounds or ka.least_deadline(whole) <= fixed_s:  # nothing is lost, and no time
             rounds, fixed_s = {_UNPRUNED: whole}, None
         try:
-            best = self._most_progress(rounds, fixed_s)
+            best = self._most_progress(rounds, fixed_s, later)
         except ka.InfeasibleError:
             if not refused:
                 raise
             raise refused[0] from None
         kind = kinds[0] if best.name == _UNPRUNED else cast(Kind, best.name)
-        return Choice.of(kind, best.deadline_s, best.solution, self.progress_power)
+        return Choice.of(kind, best.deadline_s, best.solution, self.progress_power, best.later_s)
 
-    def _most_progress(self, rounds: dict[str, ka.Problem], fixed_s: float | None) -> ka.plan.Progress:
-        return most_progress(rounds, deadline_s=fixed_s, points=self.points, power=self.progress_power)
+    def _most_progress(
+        self, rounds: dict[str, ka.Problem], fixed_s: float | None, later: _Later | None
+    ) -> ka.plan.Progress:
+        return most_progress(rounds, deadline_s=fixed_s, points=self.points, power=self.progress_power, later_s=later)
+
+    def _later(self, built: _Built, work: Workload) -> _Later | None:
+        """How much longer the next broadcast takes than this one, from pruning ratios (n, S); None: as long."""
+        if work.moves is None:
+            return None
+        bits, next_bits = float(work.broadcast_bits.max()), work.moves.next_bits
+        with_it, without = (
+            np.asarray(built(replace(work, broadcast_bits=size))[1].fixed_latency_s)
+            for size in (work.broadcast_bits, np.zeros_like(work.broadcast_bits))
+        )
+        s_per_bit = float(np.max(with_it - without)) / bits
+        return lambda pruning_ratio: s_per_bit * (next_bits(pruning_ratio) - bits)
 
     def possible(self, round_index: int, asked: NDArray[np.int64], work: Workload) -> ka.Problem:
         """The easiest round that it may plan: a device that has no part in a solution of this one cannot be asked."""
@@ -246,13 +273,15 @@ class AdaptivePlanner:
         _, devices = built(work.as_round(kind))
         return mask_keep(np.minimum(devices.pruning_ratio_max, self.pruning_ratio_max))
 
-    def _counted(self, kind: Kind, built: _Built, work: Workload, fixed_s: float | None) -> ka.Problem:
+    def _counted(
+        self, kind: Kind, built: _Built, work: Workload, fixed_s: float | None, later: _Later | None
+    ) -> ka.Problem:
         """The problem of this kind, with masks counted at about the ratios of its own best round."""
         # At the hardest pruning first: what is too large of a mask elsewhere is the divergence of the two keep ratios,
         # so that after one more count it is nothing to speak of.
         hardest = built(work.as_round(kind, self._hardest(kind, built, work)))
         rough = self._problem(kind, hardest, work, self.pruning_ratio_max)
-        found = self._most_progress({kind: rough}, fixed_s)
+        found = self._most_progress({kind: rough}, fixed_s, later)
         there = built(work.as_round(kind, mask_keep(found.solution.pruning_ratio)))
         return self._problem(kind, there, work, self.pruning_ratio_max)
 

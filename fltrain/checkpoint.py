@@ -77,7 +77,7 @@ def save(path: str | Path, state: RunState, identity: Identity) -> None:
         "records": state.records,
         "reports": state.reports,
         "changes": {k: [c.change_sq, *c.error.tolist()] for k, c in state.changes.items()},
-        "received": None if state.received is None else [state.received.moved, state.received.held.tolist()],
+        "received": None if (got := state.received) is None else [got.moved, got.held.tolist(), got.overlap],
     }
     write_whole(path, content)
 
@@ -181,11 +181,13 @@ def _restored(content: dict[str, Any], wanted: list[str], n_global: int, devices
     return RunState(u, personal, records, reports, changes, received)
 
 
-def _received(saved: tuple[torch.Tensor, list[int]], n_global: int, devices: int, rounds: int) -> Received:
-    moved, held = saved
-    found = Received(moved, np.array(held, dtype=np.int64))
+def _received(saved: tuple[torch.Tensor, list[int], float], n_global: int, devices: int, rounds: int) -> Received:
+    moved, held, overlap = saved
+    found = Received(moved, np.array(held, dtype=np.int64), float(overlap))
     if (moved.dtype, moved.shape) != (torch.int32, (n_global,)) or found.held.shape != (devices,):
         raise ValueError("received")
     if not all(((part >= NEVER) & (part < rounds)).all() for part in (moved.numpy(), found.held)):
+        raise ValueError("received")
+    if not 0.0 <= found.overlap < math.inf:
         raise ValueError("received")
     return found

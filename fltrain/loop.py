@@ -209,11 +209,13 @@ def _save_after(error: Exception, save: Saver, state: RunState) -> None:
 
 def _asked(workload: Workload, config: TrainConfig, state: RunState, t: int) -> Workload:
     """The workload as a planner sees it in round `t`: who was drawn, and what happened so far."""
-    K, past = len(workload.weight), state.records
+    K, past, received = len(workload.weight), state.records, state.received
+    selected = select(config, t, K)
     return replace(
         workload,
-        broadcast_bits=workload.broadcast_bits if state.received is None else state.received.bits(),
-        selected=select(config, t, K),
+        broadcast_bits=workload.broadcast_bits if received is None else received.bits(),
+        moves=None if received is None else received.moves(selected),
+        selected=selected,
         changes=Changes.of(state.changes, K) if state.changes else None,
         elapsed_s=past[-1]["wall_clock_s"] if past else 0.0,
         spent_j=np.array([record["energy_j_per_device"] for record in past]).sum(axis=0) if past else np.zeros(K),
@@ -270,7 +272,9 @@ def _one_round(
         pruning_error_sq += alpha * upload.pruning_error_sq
     before, state.u = state.u, mean.result(state.u)
     if state.received is not None:
-        state.received = state.received.after(t, state.u != before, arrives)
+        uploaded = arrives.copy()
+        uploaded[left_out] = False
+        state.received = state.received.after(t, state.u != before, arrives, plan.pruning_ratio[uploaded])
     coverage_min, uncovered_share = mean.coverage()
     latency_s = float(plan.latency_s.max() if plan.round_s is None else plan.round_s)
     took_part = float(workload.weight[arrives].sum())

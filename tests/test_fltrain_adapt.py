@@ -65,7 +65,7 @@ def most_in_a_sweep(build: Build, work: ft.Workload, curve: ka.PruningError, wei
         shortest_s, longest_s = (float(ka.least_deadline(ka.Problem(made, devices), ratio)) for ratio in (0.99, 0.0))
         deadline_s = np.geomspace(shortest_s, longest_s, 300)
         solved = ka.solve(ka.Problem(replace(made, deadline_s=deadline_s), devices, curve), throw=False)
-        rate = np.where(solved.certificate.passed, 1.0 - solved.objective, 0.0) / deadline_s
+        rate = np.sqrt(np.where(solved.certificate.passed, 1.0 - solved.objective, 0.0)) / deadline_s
         most = max(most, float(rate.max()))
     return most
 
@@ -97,6 +97,37 @@ def test_progress_to_a_power_makes_rounds_shorter_and_is_what_the_choice_says() 
     assert rooted.progress_per_s > (1.0 - plain.loss) ** 0.5 / plain.deadline_s
 
 
+def test_the_broadcast_that_a_round_causes_counts_and_not_the_one_it_begins_with() -> None:
+    down_bit_per_s, asked = 5e6, np.arange(4)
+
+    def build(t: int, asked: NDArray[np.int64], work: ft.Workload) -> tuple[ka.Cell, ka.Devices]:
+        made, devices = cell(bandwidth_hz=3e6)(t, asked, work)
+        down_s = work.broadcast_bits.max() / down_bit_per_s
+        return made, replace(devices, fixed_latency_s=devices.fixed_latency_s + down_s)
+
+    planner = AdaptivePlanner(build, kinds=("sparse",))
+    blind = reported()
+    seen = replace(blind, moves=ft.Moves(SPLIT.n_global, overlap=0.6))
+    short = replace(seen, broadcast_bits=np.full(4, 0.2 * blind.broadcast_bits[0]))
+    without, best, sooner = (planner.choose(0, asked, work) for work in (blind, seen, short))
+    assert without.later_s == 0.0
+    assert seen.moves is not None
+    for work, found in ((seen, best), (short, sooner)):
+        bits = work.broadcast_bits[0]
+        after_s, before_s = float(seen.moves.next_bits(found.pruning_ratio)) / down_bit_per_s, bits / down_bit_per_s
+        assert found.later_s == pytest.approx(after_s - before_s)
+        assert found.progress_per_s == pytest.approx(
+            np.sqrt(1.0 - found.loss) / (found.deadline_s - before_s + after_s)
+        )
+    # It prunes more for the sake of the next broadcast, and just as much however long this one takes.
+    assert best.pruning_ratio.mean() > without.pruning_ratio.mean() + 0.01
+    assert sooner.pruning_ratio == pytest.approx(best.pruning_ratio, abs=0.01)
+    # The same ratios would have been open to it, and make less progress in all the time they take.
+    after_s = float(seen.moves.next_bits(without.pruning_ratio)) / down_bit_per_s
+    whole_s = without.deadline_s - blind.broadcast_bits[0] / down_bit_per_s + after_s
+    assert best.progress_per_s > 1.005 * np.sqrt(1.0 - without.loss) / whole_s
+
+
 def test_what_it_plans_is_what_the_round_takes() -> None:
     plan = AdaptivePlanner(cell())(0, reported())
     kept = np.round((1.0 - plan.pruning_ratio) * SPLIT.n_global)
@@ -109,7 +140,7 @@ def test_what_it_plans_is_what_the_round_takes() -> None:
 
 def test_nothing_is_pruned_where_that_saves_no_time() -> None:
     # Computing takes all of the time, and no sparse upload saves any of it.
-    plan = AdaptivePlanner(cell(flops_per_s=1e6, bandwidth_hz=1e9))(0, reported())
+    plan = AdaptivePlanner(cell(flops_per_s=1e6, bandwidth_hz=1e9), kinds=("sparse",))(0, reported())
     assert not plan.pruning_ratio.any()
     free = WORK.unmasked()
     assert (free.overhead_bits == HEADER_BITS + REPORT_BITS).all()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import fltrain as ft
 from fltrain import checkpoint
 from fltrain.accounting import HEADER_BITS, subset_bits
-from fltrain.broadcast import NEVER, Received
+from fltrain.broadcast import NEVER, OVERLAP, Moves, Received
 
 CONFIG = ft.TrainConfig(rounds=7, update="sparse", averaging="fill", participation=0.5, broadcast="moved")
 RATIO = 0.95
@@ -117,7 +117,7 @@ def test_it_is_never_more_than_all_and_who_received_later_lacks_no_more(data: st
         moved = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
         there = np.array(data.draw(st.lists(st.booleans(), min_size=devices, max_size=devices)))
         before = received.moved.clone()
-        after = received.after(t, torch.from_numpy(moved), there)
+        after = received.after(t, torch.from_numpy(moved), there, np.full(devices, RATIO))
         assert torch.equal(received.moved, before)
         received = after
         for k in range(devices):
@@ -130,23 +130,114 @@ def test_it_is_never_more_than_all_and_who_received_later_lacks_no_more(data: st
         assert bits[k] == HEADER_BITS + min(32 * n, 32 * expected + subset_bits(n, expected))
 
 
+def masks(n: int, ratio: NDArray[np.float64], common: float, seed: int) -> NDArray[np.bool_]:
+    """Of devices (S, n) that keep their largest of values which they share for a part `common`."""
+    rng = np.random.default_rng(seed)
+    value = common * rng.standard_normal(n) + (1.0 - common) * rng.standard_normal((len(ratio), n))
+    return np.array([each >= np.quantile(each, rho) for each, rho in zip(value, ratio, strict=True)])
+
+
+def after_one(n: int, kept: NDArray[np.bool_], ratio: NDArray[np.float64]) -> Received:
+    devices = len(ratio)
+    everyone = np.ones(devices, dtype=np.bool_)
+    return Received.nothing(n, devices).after(0, torch.from_numpy(kept.any(axis=0)), everyone, ratio)
+
+
+def test_how_masks_overlap_is_learnt_from_what_moved() -> None:
+    n, ratio = 20000, np.array([0.9, 0.95, 0.97, 0.8, 0.92])
+    assert after_one(n, masks(n, ratio, 0.0, 1), ratio).overlap == pytest.approx(1.0, abs=0.03)
+    alike = after_one(n, masks(n, np.full(5, 0.9), 1.0, 2), np.full(5, 0.9))
+    assert alike.overlap == pytest.approx(1.0 / 5.0, abs=0.01)
+    # What the next round will move, were it like this one, is what this one moved.
+    kept = masks(n, ratio, 0.6, 3)
+    received = after_one(n, kept, ratio)
+    everyone = np.ones(5, dtype=np.bool_)
+    assert received.moves(everyone).next_bits(ratio) == pytest.approx(received.bits()[0])
+    # And at other ratios about what masks that overlap as much move.
+    harder = 1.0 - 0.5 * (1.0 - ratio)
+    real = after_one(n, masks(n, harder, 0.6, 3), harder).bits()[0]
+    assert received.moves(everyone).next_bits(harder) == pytest.approx(real, rel=0.15)
+
+
+def test_nothing_is_learnt_of_masks_where_somebody_prunes_nothing_or_everybody_all() -> None:
+    n = 100
+    kept = np.zeros((2, n), dtype=np.bool_)
+    kept[0] = np.arange(n) < 30
+    for ratio in ([0.0, 0.7], [1.0, 1.0], []):
+        assert after_one(n, kept, np.array(ratio)).overlap == OVERLAP
+    assert after_one(n, kept, np.array([0.7, 1.0])).overlap == pytest.approx(1.0)
+
+
+def test_the_next_broadcast_by_hand() -> None:
+    n = 1000
+    independent = Moves(n, overlap=1.0)
+    ratio = np.array([[0.0, 0.9], [0.9, 0.9], [0.9, 1.0], [1.0, 1.0]])
+    expected = [HEADER_BITS + min(32 * n, 32 * c + subset_bits(n, c)) for c in (n, 190.0, 100.0, 0.0)]
+    np.testing.assert_allclose(independent.next_bits(ratio), expected)
+    # Who is not drawn and lacks all will be sent all; who lacks half is sent the half, and what moves of the rest.
+    np.testing.assert_array_equal(replace(independent, behind=1.0).next_bits(ratio), HEADER_BITS + 32.0 * n)
+    half = HEADER_BITS + 32 * 595 + subset_bits(n, 595)
+    assert replace(independent, behind=0.5).next_bits(ratio[1]) == pytest.approx(half)
+    rising = Moves(n, 0.6).next_bits(np.linspace(0.0, 1.0, 50)[:, None])
+    assert np.all(np.diff(rising) <= 0.0)
+
+
+@pytest.mark.parametrize("ratio", [0.8, 0.9, 0.97])
+def test_trained_masks_overlap_as_they_did_the_round_before(ratio: float) -> None:
+    planner = Watched()
+
+    def varied(t: int, work: ft.Workload) -> ft.RoundPlan:
+        planned = planner(t, work)
+        keep = (1.0 - ratio) * np.array([0.7, 0.9, 1.1, 1.3]) * (1.25 if t % 2 else 0.8)
+        return replace(planned, pruning_ratio=1.0 - keep)
+
+    config = replace(CONFIG, participation=1.0, rounds=12)
+    history = ft.train(split(), shares(), config, varied, progress=False)
+    ratios = [record["pruning_ratio_per_device"] for record in history.records]
+    for t, (now, later) in enumerate(zip(planner.told, planner.told[1:], strict=False)):
+        assert now.moves is not None
+        assert 0.2 < now.moves.overlap < 1.0
+        if t:
+            assert now.moves.next_bits(ratios[t]) == pytest.approx(later.broadcast_bits[0], rel=0.15)
+
+
+def test_a_round_knows_who_will_be_behind() -> None:
+    planner = Watched()
+    trained(CONFIG, planner)
+    for work in planner.told:
+        assert work.moves is not None
+        lack = work.broadcast_bits[~work.selected].max()
+        assert Moves(work.moves.n, 1.0, work.moves.behind).next_bits([1.0]) == pytest.approx(lack)
+    assert all(work.moves.overlap != OVERLAP for work in planner.told[1:] if work.moves)
+    planner = Watched()
+    trained(replace(CONFIG, participation=1.0, rounds=4), planner)
+    assert {work.moves.behind for work in planner.told if work.moves} == {0.0}
+    planner = Watched()
+    trained(replace(CONFIG, broadcast="whole", rounds=2), planner)
+    assert {work.moves for work in planner.told} == {None}
+
+
 def test_a_resumed_run_knows_who_holds_what(tmp_path: Path) -> None:
     saved = ft.Checkpoint(tmp_path / "run.pt", every=1)
-    whole, _ = trained(CONFIG, Watched())
+    again = Watched()
+    whole, _ = trained(CONFIG, again)
     ft.train(split(), shares(), replace(CONFIG, rounds=3), Watched(), progress=False, checkpoint=saved)
     planner = Watched()
     resumed = ft.train(split(), shares(), CONFIG, planner, progress=False, checkpoint=saved)
     assert len(planner.told) == 4
+    assert planner.told[0].moves == again.told[3].moves != Moves(len(whole.u))
     assert resumed.records == whole.records
 
 
 @pytest.mark.parametrize("damage", [
-    lambda moved, held: (moved[:-1], held),
-    lambda moved, held: (moved.long(), held),
-    lambda moved, held: (moved + 7, held),
-    lambda moved, held: (moved, held[:-1]),
-    lambda moved, held: (moved, [9, *held[1:]]),
-    lambda moved, held: (moved, [-2, *held[1:]]),
+    lambda moved, held, overlap: (moved[:-1], held, overlap),
+    lambda moved, held, overlap: (moved.long(), held, overlap),
+    lambda moved, held, overlap: (moved + 7, held, overlap),
+    lambda moved, held, overlap: (moved, held[:-1], overlap),
+    lambda moved, held, overlap: (moved, [9, *held[1:]], overlap),
+    lambda moved, held, overlap: (moved, [-2, *held[1:]], overlap),
+    lambda moved, held, overlap: (moved, held, -0.1),
+    lambda moved, held, overlap: (moved, held, float("nan")),
 ])  # fmt: skip
 def test_what_no_run_can_have_left_is_refused(tmp_path: Path, damage: object) -> None:
     path = tmp_path / "run.pt"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 import kktalloc as ka
@@ -65,6 +66,40 @@ def test_the_less_the_rest_of_a_round_is_worth_the_shorter_it_is() -> None:
     assert all(np.diff(deadline_s) < -0.02 * np.array(deadline_s[1:]))
 
 
+def test_what_a_round_adds_to_later_ones_counts_as_its_time() -> None:
+    asked = problem(3e6)
+    plain = most_progress({"pruned": asked})
+    # As much whatever is pruned: the same as if each round took so much longer by itself.
+    added = most_progress({"pruned": asked}, later_s=lambda ratio: np.full(len(ratio), 0.05))
+    slower = most_progress({"pruned": problem(3e6, fixed_latency_s=np.asarray(asked.devices.fixed_latency_s) + 0.05)})
+    assert added.later_s == 0.05
+    assert added.deadline_s + 0.05 == pytest.approx(slower.deadline_s, rel=0.01)
+    assert added.progress_per_s == pytest.approx(slower.progress_per_s, rel=1e-4)
+    assert added.deadline_s > 1.02 * plain.deadline_s
+
+    # In proportion to what is kept: shorter rounds, and the best of a dense sweep, more or less than nothing.
+    for per_kept, fixed in ((0.1, 0.0), (0.3, -0.01)):
+
+        def later(ratio: NDArray[np.float64], a: float = fixed, b: float = per_kept) -> NDArray[np.float64]:
+            return a + b * (1.0 - ratio).max(axis=-1)
+
+        found = most_progress({"pruned": asked}, later_s=later)
+        shortest_s, longest_s = (float(ka.least_deadline(asked, ratio)) for ratio in (0.99, 0.0))
+        deadline_s = np.geomspace(shortest_s * (1 + 1e-6), 2.0 * longest_s, 600)
+        solved = ka.solve(ka.Problem(replace(asked.cell, deadline_s=deadline_s), asked.devices, asked.pruning_error))
+        rate = (1.0 - solved.objective) / (deadline_s + later(solved.pruning_ratio))
+        assert found.progress_per_s >= rate.max() * (1.0 - 1e-3)
+        assert found.later_s == pytest.approx(float(later(found.solution.pruning_ratio)))
+        constant = most_progress({"pruned": asked}, later_s=lambda ratio, size=found.later_s: np.full(len(ratio), size))
+        assert found.deadline_s < 0.98 * constant.deadline_s
+
+    # What takes long whatever is pruned is worth a whole round, unless the time after it shrinks with what is kept.
+    whole = problem(3e6, pruning_ratio_max=0.0, fixed_latency_s=0.3)
+    rounds = {"unpruned": whole, "pruned": problem(3e6, power=1.5, fixed_latency_s=0.3, overhead_bits=3e5)}
+    assert most_progress(rounds).name == "unpruned"
+    assert most_progress(rounds, later_s=lambda ratio: (1.0 - ratio).mean(axis=-1)).name == "pruned"
+
+
 def test_the_kind_with_the_most_is_taken_and_of_equals_the_first() -> None:
     slow, fast = problem(fixed_latency_s=0.02), problem(fixed_latency_s=0.01)
     assert most_progress({"slow": slow, "fast": fast}).name == "fast"
@@ -109,6 +144,9 @@ def test_kinds_that_are_not_possible_are_left_out_and_if_none_is_it_says_why() -
         ({"power": 0.0}, "power = 0.0: must be > 0 and <= 1"),
         ({"power": 1.5}, "power = 1.5: must be > 0 and <= 1"),
         ({"power": float("nan")}, "power = nan: must be > 0 and <= 1"),
+        ({"later_s": lambda ratio: 0.0}, r"later_s must return shape \(12,\), got \(\)"),
+        ({"later_s": lambda ratio: np.full(len(ratio), np.nan)}, r"later_s must be finite and > -.* s, .* got nan"),
+        ({"later_s": lambda ratio: np.full(len(ratio), -9.0)}, r"later_s must be finite and > -.* s, .* got -9"),
         ({"rounds": {"many": problem(channel_gain=np.full((2, 6), 1e-10))}}, r"rounds\['many'\] must be one problem"),
     ],
 )
@@ -122,3 +160,5 @@ def test_something_else_than_problems() -> None:
         most_progress([problem()])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"rounds\['a'\]: expected Problem, got int"):
         most_progress({"a": 3})  # type: ignore[dict-item]
+    with pytest.raises(TypeError, match="later_s: expected a function, got float"):
+        most_progress({"a": problem()}, later_s=0.1)  # type: ignore[arg-type]

@@ -93,6 +93,8 @@ class AdaptiveStudy:
     personal_steps: int = 6
     """More than the pruned ones, five: the LocalAlt schedule."""
     pruning_ratio_max: float = 0.99
+    progress_power: float = 0.5
+    """As the planner, and a common ratio planned alike, count what a round keeps."""
     broadcast: Broadcast = "moved"
     """What devices receive, in every scheme, see `fltrain.TrainConfig`."""
     radio: Radio = field(default_factory=Radio)
@@ -174,10 +176,14 @@ def run(config: AdaptiveStudy, entry: Entry, seed: int, data_dir: Path | None) -
         train_config = replace(train_config, update=kinds[0])
     planner: ft.Planner
     if planned(entry):
-        build, most = of_phones(config.radio, phones), config.pruning_ratio_max
-        at = None if entry.deadline is None else constant(entry.deadline * mean_s)
         of = AdaptivePlanner if entry.scheme == "joint" else CommonPlanner
-        planner = of(build, kinds=kinds, pruning_ratio_max=most, deadline_s=at)  # type: ignore[arg-type]
+        planner = of(
+            of_phones(config.radio, phones),
+            kinds=kinds,  # type: ignore[arg-type]
+            pruning_ratio_max=config.pruning_ratio_max,
+            deadline_s=None if entry.deadline is None else constant(entry.deadline * mean_s),
+            progress_power=config.progress_power,
+        )
     else:
         limit = 0.8 if entry.scheme == "paper" else config.pruning_ratio_max
         radio = replace(config.radio, pruning_ratio_max=limit)

@@ -37,7 +37,7 @@ def worth(
     radio = on_drives(config.cell, data_dir, seed)
     workload = ft.count_workload(split, train_config, shares)
     choosers: dict[str, Chooser] = {
-        "planned": AdaptivePlanner(radio.build, kinds=("sparse", "frozen")),
+        "planned": AdaptivePlanner(radio.build, kinds=("sparse", "frozen"), progress_power=1.0),
         "unpruned": Unpruned(radio.build),
     }
     slowest_first = np.argsort(np.asarray(radio.phones.flop_per_s))

@@ -55,7 +55,7 @@ def worth(
     radio = on_drives(config.cell, data_dir, seed)
     work, steps = ft.count_workload(split, train_config, shares), train_config.pruned_steps
     speed = np.asarray(radio.phones.flop_per_s)
-    planned, unpruned = AdaptivePlanner(radio.build, kinds=("sparse",)), Unpruned(radio.build)
+    planned, unpruned = AdaptivePlanner(radio.build, kinds=("sparse",), progress_power=1.0), Unpruned(radio.build)
 
     def made(asked: NDArray[np.int64], most: int, training_s: float) -> NDArray[np.int64]:
         """Steps that each phone makes in this time, (S,)."""
