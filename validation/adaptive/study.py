@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 MODULES = ("config", "radio", "schemes", "study", "adaptive/study", "adaptive/planners", "adaptive/writers")
 """Modules that make the numbers."""
 KEEP = 0.07
-"""Keep ratio at which the masks of rounds that are allocated before training are counted: within 5 % of an upload
-from 0.02 to 0.3."""
+"""Keep ratio at which the masks of rounds that are not planned from reports are counted: within 5 % of an upload from
+0.02 to 0.3."""
 Dataset = Literal["digits", "fashion_mnist", "mnist", "writers"]
 """``writers``: scikit-learn's digits, each device one writer (see `writers`)."""
 Model = Literal["mlp", "cnn"]
@@ -44,7 +44,7 @@ class Entry:
 
     scheme: Literal["unpruned", "joint", "common", "equal", "pruning_only", "fixed", "paper"]
     """``joint`` and ``common`` are planned round by round (`fltrain.adapt`, `CommonPlanner`), unless rounds are zeroed;
-    the others are allocated before training, see `validation.schemes`. ``paper``: zeroed rounds, the linear objective,
+    the others are allocated without reports, see `validation.schemes`. ``paper``: zeroed rounds, the linear objective,
     ratios up to 0.8."""
     server_rate: float
     averaging: Literal["covered", "fill"] = "fill"
@@ -166,7 +166,7 @@ def run(config: AdaptiveStudy, entry: Entry, seed: int, data_dir: Path | None) -
     floor_s = reference.broadcast_s[:, 0] + training_s
 
     pruned = entry.scheme != "unpruned"
-    split, train_config, workload = work(training, data, shares, SCHEMES["joint" if pruned else "partial"], seed)
+    split, train_config, _ = work(training, data, shares, SCHEMES["joint" if pruned else "partial"], seed)
     train_config = replace(
         train_config, server_rate=entry.server_rate, averaging=entry.averaging, broadcast=config.broadcast
     )
@@ -187,18 +187,13 @@ def run(config: AdaptiveStudy, entry: Entry, seed: int, data_dir: Path | None) -
     else:
         limit = 0.8 if entry.scheme == "paper" else config.pruning_ratio_max
         radio = replace(config.radio, pruning_ratio_max=limit)
-        if pruned:
-            workload = workload.as_round(kinds[0], KEEP)
-        need = demand(radio, phones, workload)
-        plan = allocator(entry)(radio, phones, need, (entry.deadline or 1.0) * mean_s)
-        whole_bits = workload.broadcast_bits.max()
+        allocate = allocator(entry)
 
         def planner(round_index: int, workload: ft.Workload) -> ft.RoundPlan:
-            # Allocated for broadcasts of the whole global part: a shorter one brings everything forward.
-            t = round_index
-            sooner_s = need.broadcast_s[t] * (1.0 - workload.broadcast_bits.max() / whole_bits)
-            latency_s = plan.latency_s[t] - sooner_s
-            return ft.RoundPlan(plan.pruning_ratio[t], latency_s, plan.energy_j[t], workload.selected)
+            counted = workload.as_round(kinds[0], KEEP) if pruned else workload
+            now = replace(phones, channel_gain=phones.channel_gain[[round_index]])
+            plan = allocate(radio, now, demand(radio, now, counted), (entry.deadline or 1.0) * mean_s)
+            return ft.RoundPlan(plan.pruning_ratio[0], plan.latency_s[0], plan.energy_j[0], workload.selected)
 
     history = ft.train(split, shares, train_config, planner, progress=False)
     records = history.records

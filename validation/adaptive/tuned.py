@@ -30,9 +30,9 @@ FAMILIES = (
     *(replace(PAPER, server_rate=rate) for rate in (*_COVERED, 8.0)),
 )
 """On every data set. The planner and the common ratio choose deadline and kind of round themselves."""
-_DEADLINES = {"zeroed": (0.3, 0.4), "frozen": (0.25, 0.35), "sparse": (0.2, 0.25)}
+_DEADLINES = {"zeroed": (0.2, 0.3, 0.4), "frozen": (0.15, 0.25), "sparse": (0.08, 0.12, 0.2)}
 _KINDS: tuple[Kind, ...] = ("zeroed", "frozen", "sparse")
-_RATES = (2.0, 4.0)
+_RATES = (2.0, 4.0, 8.0)
 BASELINES = (
     *(
         Entry(scheme, rate, "fill", kind, deadline)
@@ -46,7 +46,7 @@ BASELINES = (
         Entry("fixed", rate, "fill", kind, ratio=ratio)
         for kind in _KINDS
         for rate in _RATES
-        for ratio in (0.9, 0.95, 0.98)
+        for ratio in (0.9, 0.95, 0.98, 0.99)
     ),
 )
 """On digits: every scheme that prunes with every kind of round, by means over all."""
@@ -72,30 +72,26 @@ _CNN_DIGITS = AdaptiveStudy(
         *(replace(PAPER, server_rate=rate, batch_size=batch) for batch in (*_BATCHES, 32) for rate in (1.0, 1.5)),
     ),
 )
-_CNN_WHOLE = AdaptiveStudy(
-    "tuning",
-    "mnist",
-    "cnn",
-    (76, 77),
-    (
-        *(Entry("unpruned", rate) for rate in (0.5, 1.0, 1.5, 2.0, 4.0)),
-        *(Entry("joint", rate, kind="chosen") for rate in (1.0, 1.5, 2.0)),
-        *(Entry("joint", rate, "covered", "chosen") for rate in (1.0, 1.5)),
-        *(replace(PAPER, server_rate=rate) for rate in (1.0, 1.5)),
+_CNN_LARGE = replace(
+    _CNN_DIGITS,
+    dataset="mnist",
+    seeds=(76, 77),
+    entries=(
+        *(Entry("unpruned", rate, batch_size=batch) for batch in (*_BATCHES, 32) for rate in (1.0, 1.5, 2.0)),
+        *_CNN_PLANNED,
+        *(replace(PAPER, server_rate=rate, batch_size=batch) for batch in (8, 32) for rate in (1.0, 1.5)),
     ),
-    rounds=24,
-    pruned_rounds=36,
-    broadcast="whole",
+    rounds=30,
+    pruned_rounds=60,
 )
 CNN: dict[Dataset, AdaptiveStudy] = {
     "digits": _CNN_DIGITS,
-    "mnist": _CNN_WHOLE,
-    "fashion_mnist": replace(_CNN_WHOLE, dataset="fashion_mnist", seeds=(74, 75), entries=_CNN_WHOLE.entries[:5]),
+    "mnist": _CNN_LARGE,
+    "fashion_mnist": replace(_CNN_LARGE, dataset="fashion_mnist", seeds=(74, 75)),
 }
 """What is tried with the CNN, on cells of its own. Training takes half of an unpruned round with batches of 32, which
-sparse uploads do not shorten: on digits the batch size is tuned along with the rate. Planned rounds may be frozen, too.
-On MNIST and Fashion-MNIST a round takes a hundred times the perceptron's work, so that there are fewer of them; these
-two were run before, with batches of 32 and whole broadcasts, and on Fashion-MNIST only unpruned training was tuned."""
+sparse uploads do not shorten: the batch size is tuned along with the rate. Planned rounds may be frozen, too. On MNIST
+and Fashion-MNIST a round takes a hundred times the perceptron's work, so that there are fewer of them."""
 
 
 def tuning(dataset: Dataset, model: Model = "mlp") -> AdaptiveStudy:

@@ -26,6 +26,7 @@ from ..schemes import earliest
 
 if TYPE_CHECKING:
     import fltrain as ft
+    from fltrain.config import Broadcast
 
 FloatArray = NDArray[np.float64]
 MODULES = ("config", "radio", "schemes", "study", "adaptive/planners", "difference/study")
@@ -85,6 +86,8 @@ class DifferenceStudy:
     averaged over time with it than with 1, on the four rungs of one difference at most but speed; 0.7 and 0.3 had as
     much or less."""
     pruning_ratio_max: float = 0.995
+    broadcast: Broadcast = "moved"
+    """What devices receive, in every scheme, see `fltrain.TrainConfig`."""
     radio: Radio = field(default_factory=Radio)
     training: Training = field(default_factory=lambda: Training(**DATASETS["digits"]))
 
@@ -166,7 +169,12 @@ def run(config: DifferenceStudy, rung: Rung, scheme: str, seed: int) -> dict[str
     shares = [_cut(share, a / amount.max()) for share, a in zip(shares, amount, strict=True)]
     split, base, _ = work(training, data, shares, SCHEMES["joint"], seed)
     train_config = replace(
-        base, update="sparse", averaging="fill", server_rate=config.server_rate, aggregation="samples"
+        base,
+        update="sparse",
+        averaging="fill",
+        server_rate=config.server_rate,
+        aggregation="samples",
+        broadcast=config.broadcast,
     )
     whole = demand(config.radio, phones, ft.count_workload(split, train_config, shares).unmasked())
     plan = earliest(config.radio, phones, whole, 1.0)

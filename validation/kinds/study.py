@@ -29,7 +29,7 @@ MODULES = (
 RATE = 4.0
 UNPRUNED, CHOSEN = Entry("unpruned", RATE), Entry("joint", RATE, "fill", "chosen")
 SWEPT = (
-    *(Entry("joint", RATE, "fill", "sparse", deadline) for deadline in (0.08, 0.12, 0.2, 0.4)),
+    *(Entry("joint", RATE, "fill", "sparse", deadline) for deadline in (0.04, 0.08, 0.12, 0.2, 0.4)),
     *(Entry("joint", RATE, "fill", "frozen", deadline) for deadline in (0.2, 0.4, 0.6)),
     Entry("joint", RATE, "fill", "zeroed", 0.4),
 )
@@ -41,8 +41,8 @@ class KindsStudy:
     """Bandwidth by compute speed."""
 
     name: str = "kinds"
-    seeds: tuple[int, ...] = (850, 851)
-    swept_seeds: int = 2
+    seeds: tuple[int, ...] = (890, 891, 892, 893)
+    swept_seeds: int = 4
     """On so many of the seeds, the first ones, kinds and deadlines are swept, which takes most of the time."""
     bandwidths_hz: tuple[float, ...] = (1.25e6, 5e6, 20e6)
     speeds: tuple[float, ...] = (0.0625, 1.0)
