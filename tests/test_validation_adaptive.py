@@ -16,7 +16,7 @@ from validation.adaptive.study import MODULES, Entry, cases, run_config
 from validation.adaptive.tuned import BEST, CNN, RATES, SEEDS, TUNING_SEEDS, baselines, chosen, reported, tuning
 from validation.cases import Finished, run_cases
 
-DATASETS = ("digits", "mnist", "fashion_mnist", "writers")
+DATASETS = ("digits", "mnist", "fashion_mnist", "writers", "subjects")
 KINDS = (
     Entry("equal", 1.0, "fill", "frozen", 0.4),
     Entry("pruning_only", 1.0, "fill", "sparse", 0.4),

@@ -92,10 +92,17 @@ def test_what_is_claimed_now_comes_before_tuning_and_earlier_schemes(tmp_path: P
     text = drawn(tmp_path, **{f"file{i}": study(name, []) for i, name in enumerate(names)})
     found = re.findall(r"<code>python -m validation (\S+)</code>", text)
     assert found == ["adaptive", "difference", "scale", "tuning", "ablation", "unheard-of"]
-    sets = [("mnist", "cnn"), ("writers", "mlp"), ("digits", "cnn"), ("mnist", "mlp"), ("digits", "mlp")]
+    sets = [
+        ("mnist", "cnn"),
+        ("subjects", "mlp"),
+        ("writers", "mlp"),
+        ("digits", "cnn"),
+        ("mnist", "mlp"),
+        ("digits", "mlp"),
+    ]
     text = drawn(tmp_path, **{f"{d}{m}": study("adaptive", [], where=d + m, study={"dataset": d, "model": m})
                               for d, m in sets})  # fmt: skip
-    order = ["digitsmlp", "mnistmlp", "writersmlp", "digitscnn", "mnistcnn"]
+    order = ["digitsmlp", "mnistmlp", "writersmlp", "subjectsmlp", "digitscnn", "mnistcnn"]
     assert re.findall(r'<p class="where">(\w+)</p>', text) == order
 
 

@@ -224,6 +224,12 @@ def test_downloaded_images_are_those_of_the_training_files(monkeypatch: pytest.M
             ["adaptive", "--dataset", "writers", "--model", "cnn"],
             "--model cnn does not apply to writers: choose from digits",
         ),
+        (
+            ["tuning", "--dataset", "subjects", "--data-dir", "/nowhere"],
+            "--data-dir /nowhere does not apply to the subjects dataset, which comes with seglearn",
+        ),
+        (["--dataset", "subjects"], "--dataset subjects does not apply to schemes"),
+        (["ordering", "--dataset", "subjects"], "--dataset subjects does not apply to ordering"),
         (["overview", "--seeds", "3"], "--seeds 3 does not apply to overview"),
         (["--dataset", "cifar"], "argument --dataset: invalid choice: 'cifar'"),
         (["--dataset", "mnist", "--data-dir", "/nowhere"], "missing data file train-images-idx3-ubyte.gz in /nowhere"),

@@ -90,7 +90,7 @@ def test_how_sure_an_order_of_rungs_is() -> None:
 def test_a_small_map_from_cases_to_page(tmp_path: Path) -> None:
     tiny = replace(
         kinds.CONFIG, seeds=(1, 2), bandwidths_hz=(5e6,), speeds=(0.0625, 1.0),
-        swept=(kinds.SWEPT[1], kinds.SWEPT[6], kinds.SWEPT[7]),
+        swept=(kinds.SWEPT[2], kinds.SWEPT[7], kinds.SWEPT[8]),
         cell=replace(kinds.CONFIG.cell, dataset="digits", rounds=3, pruned_rounds=3),
     )  # fmt: skip
     run_cases(tmp_path, kinds.run_config(tiny), kinds.cases(tiny, None), kinds.MODULES)
@@ -108,13 +108,13 @@ def test_the_map_of_known_runs() -> None:
             "unpruned_round_s": 1.0, "bandwidth_hz": 5e6, "speed": 1.0,
         }  # fmt: skip
 
-    runs = [run(kinds.UNPRUNED, 10, 1.0), run(kinds.CHOSEN, 15, 0.2), run(kinds.SWEPT[1], 20, 0.25),
-            run(kinds.SWEPT[6], 60, 0.4)]  # fmt: skip
+    runs = [run(kinds.UNPRUNED, 10, 1.0), run(kinds.CHOSEN, 15, 0.2), run(kinds.SWEPT[2], 20, 0.25),
+            run(kinds.SWEPT[7], 60, 0.4)]  # fmt: skip
     ((of),) = kinds_page.shares(Finished({}, {str(i): r for i, r in enumerate(runs)}, {}, False)).values()
     # Averaged over ten rounds, 0.9 is reached ten rounds after the step.
     assert of[kinds.CHOSEN.name] == (pytest.approx(100 * 25 * 0.2 / 20),)
-    assert of[kinds.SWEPT[6].name] == (None,)
-    assert kinds_page.best(of) == kinds.SWEPT[1].name
+    assert of[kinds.SWEPT[7].name] == (None,)
+    assert kinds_page.best(of) == kinds.SWEPT[2].name
     of[kinds.CHOSEN.name] += (99.0,)  # a seed without a sweep
     assert kinds_page.planned(of) == pytest.approx(25.0)
     assert [kinds_page.kind_of(entry.name) for entry in kinds.SWEPT] == [entry.kind for entry in kinds.SWEPT]

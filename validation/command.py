@@ -24,8 +24,9 @@ CASE_STUDIES = {
 
 OTHERS = ("ordering", "adaptive", "baselines", "tuning", "difference", "kinds", "harder", "drives", "drives-tuning")
 """Studies with options of their own."""
-WRITERS = "writers"
-"""scikit-learn's digits, each device's in a synthetic hand of its own, of the planner's study alone."""
+NATURAL = ("writers", "subjects")
+"""Natural clients, of the planner's study alone: scikit-learn's digits, each device's in a synthetic hand of its own,
+and exercises that ten subjects did with a smartwatch."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,8 +49,9 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--dataset",
-        choices=[*DATASETS, WRITERS],
-        help="digits comes with scikit-learn; the others from --data-dir or OpenML; adaptive, tuning: writers, too",
+        choices=[*DATASETS, *NATURAL],
+        help="digits comes with scikit-learn; the others from --data-dir or OpenML; "
+        "adaptive, tuning: writers and subjects, too, which come with packages",
     )
     options.add_argument(
         "--data-dir",
@@ -83,7 +85,7 @@ def _refuse(arguments: argparse.Namespace, *options: str, because: str) -> None:
 def named_study(arguments: argparse.Namespace) -> Study:
     """The named study with the command line's changes."""
     study = STUDIES[arguments.study]
-    if arguments.dataset == WRITERS:
+    if arguments.dataset in NATURAL:
         _refuse(arguments, "dataset", because=arguments.study)
     dataset = arguments.dataset or study.training.dataset
     if dataset == "digits":
@@ -125,7 +127,7 @@ def _ordering(arguments: argparse.Namespace) -> Path:
     from .ordering import page, study
 
     dataset = arguments.dataset or "digits"
-    if dataset == WRITERS:
+    if dataset in NATURAL:
         _refuse(arguments, "dataset", because="ordering")
     if dataset == "digits":
         _refuse(arguments, "data_dir", because="the digits dataset, which comes with scikit-learn")
@@ -157,8 +159,8 @@ def _adaptive(arguments: argparse.Namespace) -> Path:
         config = replace(config, rounds=arguments.rounds)
     if arguments.seeds is not None:
         config = replace(config, seeds=seeds(arguments.seeds, config.seeds[0]))
-    if study.loaded(config.dataset) == "digits":
-        _refuse(arguments, "data_dir", because="the digits dataset, which comes with scikit-learn")
+    if (source := study.loaded(config.dataset)) in study.PACKAGES:
+        _refuse(arguments, "data_dir", because=f"the {source} dataset, which comes with {study.PACKAGES[source]}")
     of = config.dataset if config.model == "mlp" else f"{config.dataset}-{config.model}"
     default = f"{config.name}-{of}-{fingerprint(study.run_config(config))}"
     arguments.out = arguments.out or Path("results") / default

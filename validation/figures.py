@@ -30,6 +30,7 @@ TITLES = {
     "mnist": "MNIST",
     "cifar10": "CIFAR-10",
     "writers": "Digits in ten synthetic hands",
+    "subjects": "Exercises of ten subjects with a smartwatch",
 }
 """Names of data sets in print."""
 

@@ -32,7 +32,7 @@ _ORDER = (
     "drives-tuning", "latency", "schemes", "ablation", "map", "harder",
 )  # fmt: skip
 """Studies as the page has them: what is claimed now, how it was tuned, and the schemes that were allocated first."""
-_DATASETS = ("digits", "mnist", "fashion_mnist", "writers", "cifar10")
+_DATASETS = ("digits", "mnist", "fashion_mnist", "writers", "subjects", "cifar10")
 _SHARES = (("joint-fill-chosen", "mean over all"), ("joint-covered-chosen", "covered means"))
 """Families of entries of `adaptive` with which the page begins, and how their updates are averaged."""
 COMMITTED = Path(__file__).resolve().parent.parent / "docs" / "results"

@@ -12,6 +12,7 @@ from ..figures import TITLES, drawing, log_errors, svg
 from ..measures import MARGIN, WINDOW, FloatArray, mean_interval, smooth, time_averages, time_to
 from ..page import Page, Table, write_page
 from ..summary import Claim, Spread, verdict
+from .study import PACKAGES, loaded
 
 NEEDED = {"tuned": 30.0, "untuned": 20.0}
 """Per cent of the unpruned scheme's time within which the planner's rounds are to reach its accuracy."""
@@ -218,7 +219,7 @@ def _page(finished: Finished) -> Page:
 
 def _command(config: dict[str, Any]) -> str:
     model = "" if config["model"] == "mlp" else f" --model {config['model']}"
-    folder = "" if config["dataset"] == "digits" else " --data-dir DIR"
+    folder = "" if loaded(config["dataset"]) in PACKAGES else " --data-dir DIR"
     return f"python -m validation {config['name']} --dataset {config['dataset']}{model}{folder}"
 
 

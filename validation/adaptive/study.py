@@ -25,15 +25,27 @@ if TYPE_CHECKING:
     import fltrain as ft
     from fltrain.config import Broadcast, UpdateKind
 
-MODULES = ("config", "radio", "schemes", "study", "adaptive/study", "adaptive/planners", "adaptive/writers")
+MODULES = (
+    "config",
+    "radio",
+    "schemes",
+    "study",
+    "adaptive/study",
+    "adaptive/planners",
+    "adaptive/subjects",
+    "adaptive/writers",
+)
 """Modules that make the numbers."""
 KEEP = 0.07
 """Keep ratio at which the masks of rounds that are not planned from reports are counted: within 5 % of an upload from
 0.02 to 0.3."""
-Dataset = Literal["digits", "fashion_mnist", "mnist", "writers"]
-"""``writers``: scikit-learn's digits, each device one writer (see `writers`)."""
+Dataset = Literal["digits", "fashion_mnist", "mnist", "writers", "subjects"]
+"""``writers``: scikit-learn's digits, each device one writer (see `writers`). ``subjects``: exercises, each device one
+person with a smartwatch (see `subjects`)."""
 Model = Literal["mlp", "cnn"]
-Loaded = Literal["digits", "fashion_mnist", "mnist"]
+Loaded = Literal["digits", "fashion_mnist", "mnist", "subjects"]
+PACKAGES: dict[Loaded, str] = {"digits": "scikit-learn", "subjects": "seglearn"}
+"""What the data sets come with that come from no folder."""
 Kind = Literal["zeroed", "frozen", "sparse", "chosen"]
 """Of rounds; ``chosen``: frozen or sparse, as the planner chooses."""
 
@@ -122,15 +134,20 @@ def loaded(dataset: Dataset) -> Loaded:
 @lru_cache(maxsize=1)
 def _data(dataset: Loaded, data_dir: Path | None) -> ft.Dataset:
     from ..study import load_data
+    from . import subjects
 
+    if dataset == "subjects":
+        return subjects.windows().data
     return load_data(Training(dataset=dataset), data_dir)
 
 
 def _shares(config: AdaptiveStudy, training: Training, data: ft.Dataset, seed: int) -> list[ft.DeviceData]:
     import fltrain as ft
 
-    from . import writers
+    from . import subjects, writers
 
+    if config.dataset == "subjects":
+        return subjects.shares(training.test_fraction, seed)
     if config.dataset == "writers":
         return writers.shares(data, training.devices, training.test_fraction, seed)
     return ft.partition(
@@ -154,8 +171,8 @@ def run(config: AdaptiveStudy, entry: Entry, seed: int, data_dir: Path | None) -
     torch.set_num_threads(1)
     rounds = config.rounds if entry.scheme == "unpruned" else config.pruned_rounds
     source = loaded(config.dataset)
-    training = Training(dataset=source, model=config.model, rounds=rounds, personal_steps=config.personal_steps)
-    training = replace(training, **DATASETS[source], batch_size=entry.batch_size)
+    training = Training(model=config.model, rounds=rounds, personal_steps=config.personal_steps)
+    training = replace(training, **DATASETS.get(source, {}), batch_size=entry.batch_size)
     data = _data(source, data_dir)
     shares = _shares(config, training, data, seed)
     phones = draw_phones(config.radio, training.devices, config.pruned_rounds, seed)

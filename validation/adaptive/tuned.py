@@ -14,11 +14,17 @@ from dataclasses import replace
 
 from .study import PAPER, UNTUNED, AdaptiveStudy, Dataset, Entry, Kind, Model
 
-TUNING_SEEDS = {"digits": (60, 61, 68, 69), "mnist": (62, 63), "fashion_mnist": (64, 65), "writers": (66, 67)}
+TUNING_SEEDS = {
+    "digits": (60, 61, 68, 69),
+    "mnist": (62, 63),
+    "fashion_mnist": (64, 65),
+    "writers": (66, 67),
+    "subjects": (78, 79),
+}
 """More on digits, where half a point is a few held-out samples."""
-SEEDS = {"digits": 800, "mnist": 820, "fashion_mnist": 830, "writers": 840}
+SEEDS = {"digits": 800, "mnist": 820, "fashion_mnist": 830, "writers": 840, "subjects": 880}
 """The first reported seed of each data set; none was looked at before, and no two data sets share a cell."""
-COUNT = {"digits": 10, "mnist": 5, "fashion_mnist": 5, "writers": 5}
+COUNT = {"digits": 10, "mnist": 5, "fashion_mnist": 5, "writers": 5, "subjects": 5}
 """Seeds by default."""
 _UNPRUNED = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 _FILL, _COVERED = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0), (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -107,6 +113,7 @@ RATES: dict[Dataset, tuple[float, float, float, float, float, float]] = {
     "mnist": (6.0, 8.0, 8.0, 4.0, 3.0, 6.0),
     "fashion_mnist": (4.0, 8.0, 8.0, 1.5, 2.0, 4.0),
     "writers": (6.0, 6.0, 6.0, 4.0, 1.5, 4.0),
+    "subjects": (4.0, 4.0, 4.0, 2.0, 2.0, 1.0),
 }
 """What `tuning` chose for each of `FAMILIES`: unpruned training, the planner and the common ratio with means over all
 and with covered means, and the scheme of Liu et al.."""
