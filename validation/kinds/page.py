@@ -26,8 +26,8 @@ def write(out: Path) -> Path:
     return write_page(out, _page(finished), finished)
 
 
-def shares(finished: Finished) -> Shares:
-    """By cell and entry, per seed: time to the unpruned accuracy less `MARGIN` over the unpruned scheme's, per cent."""
+def shares(finished: Finished, margin: float = MARGIN) -> Shares:
+    """By cell and entry, per seed: time to the unpruned accuracy less `margin` over the unpruned scheme's, per cent."""
     runs = list(finished.results.values())
     unpruned = {(_at(run), run["seed"]): run for run in runs if run["entry"] == UNPRUNED.name}
     found: dict[Cell, dict[str, dict[int, float | None]]] = {}
@@ -35,7 +35,7 @@ def shares(finished: Finished) -> Shares:
         if run["entry"] == UNPRUNED.name:
             continue
         whole = unpruned[_at(run), run["seed"]]
-        target = float(smooth(whole["accuracy"])[-1]) - MARGIN
+        target = float(smooth(whole["accuracy"])[-1]) - margin
         took_s, whole_s = (time_to(of["accuracy"], of["time_s"], target) for of in (run, whole))
         share = None if took_s is None or whole_s is None else 100 * took_s / whole_s
         found.setdefault((run["bandwidth_hz"], run["speed"]), {}).setdefault(run["entry"], {})[run["seed"]] = share
@@ -72,9 +72,15 @@ def _page(finished: Finished) -> Page:
     cells = sorted(found)
     wins = {at: best(found[at]) for at in cells}
     ratio = {at: planned(found[at]) / _mean(found[at][wins[at]]) for at in cells}
+    wide = shares(finished, 2 * MARGIN)
+    wide_ratio = {at: planned(wide[at]) / _mean(wide[at][best(wide[at])]) for at in cells}
     chosen = {at: _chosen_kind(runs, at) for at in cells}
     worst = Spread(tuple(value for at in cells for value in found[at][CHOSEN.name]), over="cells and seeds")
-    regret = Spread(tuple(ratio[at] if np.isfinite(ratio[at]) else None for at in cells), over="cells")
+    regret, wide_regret = (
+        Spread(tuple(of[at] if np.isfinite(of[at]) else None for at in cells), over="cells")
+        for of in (ratio, wide_ratio)
+    )
+    wide_worst = Spread(tuple(value for at in cells for value in wide[at][CHOSEN.name]), over="cells and seeds")
     right = sum(chosen[at] == kind_of(wins[at]) for at in cells)
     claims = [
         Claim(
@@ -87,6 +93,15 @@ def _page(finished: Finished) -> Page:
             id="never-slower",
         ),
         Claim(
+            "Nor is it to one point",
+            wide_worst,
+            0,
+            "% of the unpruned scheme's time to its accuracy less a point, over all cells and seeds",
+            verdict(wide_worst, lambda v: v <= 100.0),
+            "Half a point is a few held-out images.",
+            id="never-slower-wide",
+        ),
+        Claim(
             "Its time is within 10 % of the best kind and deadline that were swept",
             regret,
             2,
@@ -94,6 +109,15 @@ def _page(finished: Finished) -> Page:
             verdict(regret, lambda v: v <= WITHIN),
             "The best is picked after the fact, which favours it.",
             id="within-best",
+        ),
+        Claim(
+            "So it is to one point",
+            wide_regret,
+            2,
+            "times the best swept one's, on the seeds of the sweep, one value per cell",
+            verdict(wide_regret, lambda v: v <= WITHIN),
+            "The best is picked after the fact, which favours it.",
+            id="within-best-wide",
         ),
         Claim(
             "It takes the kind of round that wins",
