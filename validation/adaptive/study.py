@@ -107,6 +107,9 @@ class AdaptiveStudy:
     pruning_ratio_max: float = 0.99
     progress_power: float = 0.5
     """As the planner, and a common ratio planned alike, count what a round keeps."""
+    error_feedback: bool = True
+    """Whether devices keep what they do not send, in sparse rounds of every scheme: pruned hard, training otherwise ends
+    lower."""
     broadcast: Broadcast = "moved"
     """What devices receive, in every scheme, see `fltrain.TrainConfig`."""
     radio: Radio = field(default_factory=Radio)
@@ -190,7 +193,7 @@ def run(config: AdaptiveStudy, entry: Entry, seed: int, data_dir: Path | None) -
     mean_s = float(unpruned_s.mean())
     kinds: tuple[UpdateKind, ...] = ("sparse", "frozen") if entry.kind == "chosen" else (entry.kind,)
     if pruned:
-        train_config = replace(train_config, update=kinds[0])
+        train_config = replace(train_config, update=kinds[0], error_feedback=config.error_feedback)
     planner: ft.Planner
     if planned(entry):
         of = AdaptivePlanner if entry.scheme == "joint" else CommonPlanner
