@@ -16,7 +16,7 @@ from .study import PAPER, UNTUNED, AdaptiveStudy, Dataset, Entry, Kind, Model
 
 TUNING_SEEDS = {"digits": (60, 61, 68, 69), "mnist": (62, 63), "fashion_mnist": (64, 65), "writers": (66, 67)}
 """More on digits, where half a point is a few held-out samples."""
-SEEDS = {"digits": 800, "mnist": 820, "fashion_mnist": 830, "writers": 840}
+SEEDS = {"digits": 920, "mnist": 930, "fashion_mnist": 935, "writers": 940}
 """The first reported seed of each data set; none was looked at before, and no two data sets share a cell."""
 COUNT = {"digits": 10, "mnist": 5, "fashion_mnist": 5, "writers": 5}
 """Seeds by default."""
@@ -141,7 +141,7 @@ CNN_CHOSEN: dict[Dataset, tuple[Entry, ...]] = {
     "fashion_mnist": (Entry("unpruned", 1.5), *_CNN_PRUNED),
 }
 """What `tuning` chose with the CNN; on MNIST unpruned training at rate 1, which is always reported."""
-CNN_SEEDS: dict[Dataset, int] = {"digits": 860, "mnist": 735, "fashion_mnist": 730}
+CNN_SEEDS: dict[Dataset, int] = {"digits": 950, "mnist": 955, "fashion_mnist": 960}
 """The first of five."""
 
 
@@ -176,4 +176,4 @@ BEST: tuple[Entry, ...] = (
 
 def baselines() -> AdaptiveStudy:
     """Every scheme that prunes with every kind of round, beside the planner, on digits and seeds of their own."""
-    return AdaptiveStudy("baselines", seeds=(810, 811, 812, 813), entries=(UNTUNED, *chosen("digits"), *BEST))
+    return AdaptiveStudy("baselines", seeds=(945, 946, 947, 948), entries=(UNTUNED, *chosen("digits"), *BEST))
