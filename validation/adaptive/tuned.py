@@ -22,7 +22,7 @@ TUNING_SEEDS = {
     "subjects": (78, 79),
 }
 """More on digits, where half a point is a few held-out samples."""
-SEEDS = {"digits": 800, "mnist": 820, "fashion_mnist": 830, "writers": 840, "subjects": 880}
+SEEDS = {"digits": 920, "mnist": 930, "fashion_mnist": 935, "writers": 940, "subjects": 880}
 """The first reported seed of each data set; none was looked at before, and no two data sets share a cell."""
 COUNT = {"digits": 10, "mnist": 5, "fashion_mnist": 5, "writers": 5, "subjects": 5}
 """Seeds by default."""
@@ -148,7 +148,7 @@ CNN_CHOSEN: dict[Dataset, tuple[Entry, ...]] = {
     "fashion_mnist": (Entry("unpruned", 1.5), *_CNN_PRUNED),
 }
 """What `tuning` chose with the CNN; on MNIST unpruned training at rate 1, which is always reported."""
-CNN_SEEDS: dict[Dataset, int] = {"digits": 860, "mnist": 735, "fashion_mnist": 730}
+CNN_SEEDS: dict[Dataset, int] = {"digits": 950, "mnist": 955, "fashion_mnist": 960}
 """The first of five."""
 
 
@@ -183,4 +183,4 @@ BEST: tuple[Entry, ...] = (
 
 def baselines() -> AdaptiveStudy:
     """Every scheme that prunes with every kind of round, beside the planner, on digits and seeds of their own."""
-    return AdaptiveStudy("baselines", seeds=(810, 811, 812, 813), entries=(UNTUNED, *chosen("digits"), *BEST))
+    return AdaptiveStudy("baselines", seeds=(945, 946, 947, 948), entries=(UNTUNED, *chosen("digits"), *BEST))
