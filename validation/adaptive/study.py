@@ -108,8 +108,8 @@ class AdaptiveStudy:
     progress_power: float = 0.5
     """As the planner, and a common ratio planned alike, count what a round keeps."""
     error_feedback: bool = True
-    """Whether devices keep what they do not send, in sparse rounds of every scheme: pruned hard, training otherwise ends
-    lower."""
+    """Whether devices keep what they do not send, in sparse rounds of every scheme: pruned hard, training ends lower
+    otherwise."""
     broadcast: Broadcast = "moved"
     """What devices receive, in every scheme, see `fltrain.TrainConfig`."""
     radio: Radio = field(default_factory=Radio)
