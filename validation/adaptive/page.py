@@ -11,7 +11,7 @@ from ..cases import Finished, load_cases
 from ..figures import TITLES, drawing, log_errors, svg
 from ..measures import MARGIN, WINDOW, FloatArray, mean_interval, smooth, time_averages, time_to
 from ..page import Page, Table, write_page
-from ..summary import Claim, Spread, verdict
+from ..summary import SHARE, Claim, Spread, verdict
 from .study import PACKAGES, loaded
 
 NEEDED = {"tuned": 30.0, "untuned": 20.0}
@@ -134,7 +134,7 @@ def _page(finished: Finished) -> Page:
         claims.append(
             Claim(
                 f"{said(name)}: at most {OVER_FLOOR:g} times what no pruned upload shortens",
-                Spread(short),
+                Spread(short, possible=SHARE),
                 2,
                 "time to the tuned unpruned accuracy over what pruned uploads leave of the unpruned scheme's",
                 verdict(Spread(short), lambda v: v <= OVER_FLOOR),
@@ -209,6 +209,8 @@ def _page(finished: Finished) -> Page:
             f"The margin is half a point, {MARGIN * samples:.1f} of {samples} held-out samples; one point beside it."
             if samples else "The margin is half a point, a few held-out samples on digits; one point beside it.",
             "Covered means take a larger step where fewer phones keep a coordinate; entries with fill do not.",
+            *(["Devices keep what they do not send in sparse rounds, and add it to their next change."]
+              if config.get("error_feedback") else []),
             "Settings are tuned on seeds below 100, `python -m validation tuning`.",
             "Ten phones, one cell per seed; channels are simulated.",
         ],
@@ -238,7 +240,7 @@ def said(name: str) -> str:
 
 
 def _reached(name: str, of: dict[str, Any], against: str, floor: float) -> Claim:
-    spread = Spread(of[against])
+    spread = Spread(of[against], possible=SHARE)
     return Claim(
         f"{said(name)}: the {against} unpruned scheme's accuracy in at most {NEEDED[against]:g} % of its time",
         spread,

@@ -11,7 +11,7 @@ from ..cases import Finished, load_cases
 from ..figures import drawing, svg
 from ..measures import MARGIN, smooth, time_to
 from ..page import Page, Table, write_page
-from ..summary import Claim, Spread, verdict
+from ..summary import SHARE, Claim, Spread, verdict
 from .study import CHOSEN, UNPRUNED
 
 WITHIN = 1.1
@@ -75,12 +75,16 @@ def _page(finished: Finished) -> Page:
     wide = shares(finished, 2 * MARGIN)
     wide_ratio = {at: planned(wide[at]) / _mean(wide[at][best(wide[at])]) for at in cells}
     chosen = {at: _chosen_kind(runs, at) for at in cells}
-    worst = Spread(tuple(value for at in cells for value in found[at][CHOSEN.name]), over="cells and seeds")
+    worst = Spread(
+        tuple(value for at in cells for value in found[at][CHOSEN.name]), over="cells and seeds", possible=SHARE
+    )
     regret, wide_regret = (
-        Spread(tuple(of[at] if np.isfinite(of[at]) else None for at in cells), over="cells")
+        Spread(tuple(of[at] if np.isfinite(of[at]) else None for at in cells), over="cells", possible=SHARE)
         for of in (ratio, wide_ratio)
     )
-    wide_worst = Spread(tuple(value for at in cells for value in wide[at][CHOSEN.name]), over="cells and seeds")
+    wide_worst = Spread(
+        tuple(value for at in cells for value in wide[at][CHOSEN.name]), over="cells and seeds", possible=SHARE
+    )
     right = sum(chosen[at] == kind_of(wins[at]) for at in cells)
     claims = [
         Claim(
