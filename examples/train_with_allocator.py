@@ -29,8 +29,8 @@ shares = ft.deal(data, train, test_indices=[np.flatnonzero((person == k) & (reco
 torch.manual_seed(0)
 body = [nn.Conv1d(3, 16, 7), nn.ReLU(), nn.AdaptiveAvgPool1d(8), nn.Flatten(), nn.Linear(128, 32), nn.ReLU()]
 split = ft.Split(nn.Sequential(*body, nn.Linear(32, 3)), personal=("6",))
-rates = {"learning_rate_global": 0.1, "learning_rate_personal": 0.1}
-config = ft.TrainConfig(rounds=40, update="sparse", averaging="fill", batch_size=16, evaluate_every=2, **rates)
+how = {"learning_rate_global": 0.1, "learning_rate_personal": 0.1, "error_feedback": True}
+config = ft.TrainConfig(rounds=40, update="sparse", averaging="fill", batch_size=16, evaluate_every=2, **how)
 
 # Your radio: 200 kHz for all, path gains from weak to strong, fading drawn anew each round.
 phones = Phones(flop_per_s=5e8, joule_per_flop=1e-9, tx_power_max_w=0.1)

@@ -19,6 +19,7 @@ import numpy as np
 import fltrain as ft
 import kktalloc as ka
 from fltrain.adapt import AdaptivePlanner
+from fltrain.config import Broadcast
 from fltrain.models import ModelName
 from fltrain.partition import Scheme
 from fltrain.radio import Deadline, Radio, RadioPlanner, Unpruned
@@ -57,7 +58,8 @@ def _train(args: argparse.Namespace) -> int:
     gain = law.gain(channel.place_in_annulus(rng, len(shares), args.radius_m, law.min_distance_m))
     cell = ka.Cell(args.bandwidth_hz, channel.noise_psd_w_per_hz(noise_figure_db=5.0), 1.0)
     phones = Phones(args.flop_per_s, args.joule_per_flop, float(channel.dbm_to_w(args.tx_power_dbm)))
-    planner = RadioPlanner(Radio(cell, phones, Fading(gain, antennas=4, seed=args.seed)), chooser)
+    link = Fading(gain, antennas=4, seed=args.seed)
+    planner = RadioPlanner(Radio(cell, phones, link, downlink=args.downlink_bit_per_s), chooser)
     code, checkpoint = 0, None if args.checkpoint is None else ft.Checkpoint(args.checkpoint)
 
     def enough(records: Sequence[Any]) -> bool:
@@ -130,7 +132,7 @@ def _set_up(args: argparse.Namespace) -> tuple[ft.Split, list[ft.DeviceData], ft
     sparse = getattr(args, "plan", "adaptive") == "adaptive"
     config = ft.TrainConfig(
         rounds=getattr(args, "rounds", 1), seed=args.seed, update="sparse" if sparse else "zeroed",
-        averaging="fill" if sparse else "covered",
+        averaging="fill" if sparse else "covered", error_feedback=sparse, broadcast=getattr(args, "broadcast", "whole"),
     )  # fmt: skip
     return split, shares, config
 
@@ -192,6 +194,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--deadline-s", type=float, metavar="S", help="of every round, with --plan deadline")
     train.add_argument("--target", type=float, metavar="ACCURACY", help="stop when the mean accuracy reaches it")
     train.add_argument("--bandwidth-hz", type=float, default=5e6, metavar="HZ", help="of the cell (5e6)")
+    train.add_argument(
+        "--downlink-bit-per-s", type=float, metavar="RATE", help="of the broadcast (it takes no time if left out)"
+    )
+    train.add_argument(
+        "--broadcast", choices=get_args(Broadcast), default="whole", help="all of the model, or what moved of it (whole)"
+    )
     train.add_argument("--radius-m", type=float, default=500.0, metavar="M", help="of the cell (500)")
     train.add_argument("--tx-power-dbm", type=float, default=23.0, metavar="DBM", help="peak, of each phone (23)")
     train.add_argument("--flop-per-s", type=float, default=1e9, metavar="N", help="of each phone (1e9)")

@@ -25,6 +25,20 @@ def test_train_writes_the_history_it_prints(tmp_path: Path, capsys: pytest.Captu
     assert printed["records"][0]["wall_clock_s"] > 0
 
 
+def test_a_broadcast_takes_time_and_less_where_only_what_moved_is_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    took = []
+    for more in ([], ["--downlink-bit-per-s", "1e7"], ["--downlink-bit-per-s", "1e7", "--broadcast", "moved"]):
+        assert main(["train", *SMALL, "--rounds", "5", "--json", *more]) == 0
+        took.append(json.loads(capsys.readouterr().out)["records"])
+    free, whole, moved = ([record["round_latency_s"] for record in records] for records in took)
+    bits = took[1][0]["broadcast_bits"]
+    assert whole[0] > free[0] + 0.9 * bits / 1e7
+    assert moved[0] == pytest.approx(whole[0], rel=0.5)  # nobody holds anything yet
+    assert sum(moved[1:]) < 0.7 * sum(whole[1:])
+    assert main(["train", *SMALL, "--downlink-bit-per-s", "0"]) == 2
+    assert "downlink = 0.0: must be > 0" in capsys.readouterr().err
+
+
 def test_it_stops_at_the_target_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = ["train", *SMALL, "--rounds", "30", "--plan", "unpruned", "--checkpoint", str(tmp_path / "run.pt"), "--json"]
     assert main([*run, "--target", "0.5"]) == 0
