@@ -198,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
         "--downlink-bit-per-s", type=float, metavar="RATE", help="of the broadcast (it takes no time if left out)"
     )
     train.add_argument(
-        "--broadcast", choices=get_args(Broadcast), default="whole", help="all of the model, or what moved of it (whole)"
+        "--broadcast", choices=get_args(Broadcast), default="whole", help="the model, or what moved of it (whole)"
     )
     train.add_argument("--radius-m", type=float, default=500.0, metavar="M", help="of the cell (500)")
     train.add_argument("--tx-power-dbm", type=float, default=23.0, metavar="DBM", help="peak, of each phone (23)")

@@ -26,7 +26,6 @@ from ..measures import WINDOW
 if TYPE_CHECKING:
     import fltrain as ft
     from fltrain.adapt import Kind
-    from fltrain.config import Broadcast
     from fltrain.radio import Radio as RadioOf
 
 MODULES = ("config", "measures", "radio", "schemes", "harder/traces", "harder/drive", "harder/study", "drives/study")
@@ -47,12 +46,10 @@ class Entry:
     """Over the mean unpruned round; None: the planner's choice."""
     steps: tuple[int, int] | None = None
     """Personal and global steps of a round; None: those of the cell. Rounds are as many more as they have fewer."""
-    batch_size: int | None = None
-    """Samples of a training step; None: as in the cell."""
 
     @property
     def family(self) -> str:
-        """What is tuned: all but the rate, the steps, the deadline and the batch size."""
+        """What is tuned: all but the rate, the steps and the deadline."""
         if self.scheme == "unpruned":
             return self.scheme
         kind = "" if len(self.kinds) > 1 else f"-{self.kinds[0]}"
@@ -62,9 +59,9 @@ class Entry:
     def name(self) -> str:
         """For files and tables."""
         steps = "" if self.steps is None else f"-steps{self.steps[0]}and{self.steps[1]}"
-        deadline = "" if self.deadline is None else f"-{self.deadline:g}"
-        batch = "" if self.batch_size is None else f"-batch{self.batch_size}"
-        return f"{self.family}{steps}-rate{self.server_rate:g}{deadline}{batch}"
+        return f"{self.family}{steps}-rate{self.server_rate:g}" + (
+            "" if self.deadline is None else f"-{self.deadline:g}"
+        )
 
     def more(self, cell: HarderStudy) -> float:
         """How many times as many rounds there are as with the cell's steps, so that as many steps are made."""
@@ -90,8 +87,6 @@ class DrivesStudy:
     pruning_ratio_max: float = 0.99
     progress_power: float = 1.0
     """As the planner counts what a round keeps."""
-    broadcast: Broadcast = "whole"
-    """What devices receive, in every scheme, see `fltrain.TrainConfig`."""
 
 
 def run_config(config: DrivesStudy) -> dict[str, Any]:
@@ -141,7 +136,7 @@ def task(
             personal_steps=personal_steps,
             probe_steps=cell.probe_steps,
             pruned_steps=global_steps,
-            batch_size=entry.batch_size or cell.batch_size,
+            batch_size=cell.batch_size,
             learning_rate_global=cell.learning_rate,
             learning_rate_personal=cell.learning_rate,
             pruning=pruned,
@@ -150,7 +145,6 @@ def task(
             averaging=entry.averaging,
             server_rate=entry.server_rate,
             error_feedback=entry.error_feedback,
-            broadcast=config.broadcast,
             seed=seed,
         ),
     )
