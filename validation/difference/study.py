@@ -72,7 +72,7 @@ class DifferenceStudy:
     """Geometric mean of the distances."""
     radiated_share: float = 0.03
     """Budget of a phone whose energy binds: its computing, and this share of what it radiates in an unpruned round."""
-    common_ratios: tuple[float, ...] = (0.9, 0.95, 0.98, 0.99, 0.995)
+    common_ratios: tuple[float, ...] = (0.95, 0.98, 0.99, 0.995)
     """Fixed ones, beside the common ratio that is chosen anew each round. A round is as short as its ratio allows: at
     one ratio no other length makes as much progress per second. Where energy budgets make it impossible, that round
     takes the next at which devices report."""
