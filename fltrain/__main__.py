@@ -48,6 +48,8 @@ def _train(args: argparse.Namespace) -> int:
     split, shares, config = _set_up(args)
     if args.plan == "deadline" and args.deadline_s is None:
         raise ValueError("--plan deadline needs --deadline-s")
+    if args.broadcast == "moved" and args.downlink_bit_per_s is None:
+        raise ValueError("--broadcast moved needs --downlink-bit-per-s: without a rate a broadcast takes no time")
     chooser: Any = {
         "adaptive": AdaptivePlanner,
         "unpruned": Unpruned,

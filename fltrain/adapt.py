@@ -38,7 +38,8 @@ Kind = Literal["sparse", "frozen"]
 Progress = Literal["total", "each"]
 Build = Callable[[int, NDArray[np.int64], Workload], tuple[ka.Cell, ka.Devices]]
 """Makes cell and devices of a round's number, the numbers (S,) of the devices that are asked, and their workload. The
-devices come in this order; deadline and weights are replaced by the planner's."""
+devices come in this order; deadline and weights are replaced by the planner's. What a broadcast takes of
+`fixed_latency_s` is to be in proportion to ``workload.broadcast_bits``."""
 _UNPRUNED = "unpruned"
 _FOREVER_S = 1e9
 _Built = Callable[[Workload], tuple[ka.Cell, ka.Devices]]
@@ -136,8 +137,9 @@ class AdaptivePlanner:
         What a round keeps. ``"total"``: of all devices' squared change, so that whose change is large counts most.
         ``"each"``: of each device's own, averaged by weight.
     progress_power : float
-        In (0, 1]: power of what a round keeps, in its progress. What a round loses is made up for in part by those
-        after it, so that 1 makes rounds too long: see `kktalloc.plan.most_progress`.
+        In (0, 1]: power of what a round keeps, in its progress, see `kktalloc.plan.most_progress`. Where devices keep
+        what they do not send (``TrainConfig.error_feedback``) a root is best: later rounds make up for much of what one
+        loses. Where they forget it, training ends lower the harder it is pruned.
 
     Raises
     ------
@@ -233,11 +235,11 @@ class AdaptivePlanner:
         if work.moves is None:
             return None
         bits, next_bits = float(work.broadcast_bits.max()), work.moves.next_bits
-        with_it, without = (
-            np.asarray(built(replace(work, broadcast_bits=size))[1].fixed_latency_s)
-            for size in (work.broadcast_bits, np.zeros_like(work.broadcast_bits))
+        twice, once = (
+            np.asarray(built(replace(work, broadcast_bits=times * work.broadcast_bits))[1].fixed_latency_s)
+            for times in (2.0, 1.0)
         )
-        s_per_bit = float(np.max(with_it - without)) / bits
+        s_per_bit = float(np.max(twice - once)) / bits
         return lambda pruning_ratio: s_per_bit * (next_bits(pruning_ratio) - bits)
 
     def possible(self, round_index: int, asked: NDArray[np.int64], work: Workload) -> ka.Problem:

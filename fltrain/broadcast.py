@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from fltrain._fields import real_number, whole_number
 from fltrain.accounting import HEADER_BITS, VALUE_BITS, subset_bits
 
 NEVER = -1
@@ -24,25 +25,41 @@ class Moves:
 
     A coordinate stays where it is if every device prunes it. If masks had nothing to do with each other, that share
     would be the product of the pruning ratios. Masks of devices that train alike overlap: it is taken to be the product
-    to a power, which the last round in which all pruned tells.
+    to a power, which the last round in which all pruned half or more tells. What moved before and what the round moves
+    are taken to have nothing to do with each other, and devices that a planner leaves out to receive no next broadcast.
 
     Parameters
     ----------
     n : int
         Coordinates of the global part.
     overlap : float
-        That power, >= 0; 1: masks are independent, less: they overlap.
+        That power, > 0; 1: masks are independent, less: they overlap.
     behind : float
-        Share of the coordinates that some device which was not drawn for the round lacks already.
+        Share of the coordinates, in [0, 1], that some device lacks already which is drawn for the next round and not
+        for this one.
+
+    Raises
+    ------
+    ValueError
+        One of these is out of range: names it and the value.
     """
 
     n: int
     overlap: float = OVERLAP
     behind: float = 0.0
 
+    def __post_init__(self) -> None:  # noqa: D105
+        whole_number("n", self.n, least=1)
+        real_number("overlap", self.overlap, "a finite number > 0", lambda value: value > 0.0)
+        real_number("behind", self.behind, "in [0, 1]", lambda value: 0.0 <= value <= 1.0)
+
     def next_bits(self, pruning_ratio: ArrayLike) -> NDArray[np.float64]:
-        """Expected size (...) of the broadcast after a round with these ratios (..., S), if all receive it."""
-        stay = np.prod(np.asarray(pruning_ratio, dtype=np.float64), axis=-1) ** self.overlap
+        """Expected size (...) of the broadcast after a round with these ratios (..., S), in [0, 1]; else ValueError."""
+        ratio = np.atleast_1d(np.asarray(pruning_ratio, dtype=np.float64))
+        wrong = ~((ratio >= 0.0) & (ratio <= 1.0))
+        if wrong.any():
+            raise ValueError(f"pruning_ratio must be in [0, 1], got {ratio[wrong][0]}")
+        stay = np.prod(ratio, axis=-1) ** self.overlap
         count = self.n * (1.0 - (1.0 - self.behind) * stay)
         return np.array([_bits(self.n, each) for each in count.ravel().tolist()]).reshape(count.shape)
 
@@ -76,10 +93,10 @@ class Received:
         size = {count: _bits(n, count) for count in set(lacks.tolist())}
         return np.array([size[count] for count in lacks.tolist()])
 
-    def moves(self, selected: NDArray[np.bool_]) -> Moves:
-        """What is known of a round for which the devices `selected` (K,) were drawn."""
+    def moves(self, absent: NDArray[np.bool_]) -> Moves:
+        """What is known of a round before the next one's broadcast, which the devices `absent` (K,) receive, too."""
         n = self.moved.numel()
-        return Moves(n, self.overlap, float(self._lacks()[~selected].max(initial=0)) / n)
+        return Moves(n, self.overlap, float(self._lacks()[absent].max(initial=0)) / n)
 
     def _lacks(self) -> NDArray[np.int64]:
         """How many coordinates (K,) each device does not hold as they are now."""
@@ -98,7 +115,8 @@ class Received:
         """
         n = moved.numel()
         stayed = n - int(moved.sum())
-        told = stayed and (pruning_ratio > 0.0).all() and (pruning_ratio < 1.0).any()
+        # Next to one that prunes little the others hardly show in the product.
+        told = 0 < stayed < n and (pruning_ratio >= 0.5).all() and (pruning_ratio < 1.0).any()
         overlap = math.log(stayed / n) / float(np.log(pruning_ratio).sum()) if told else self.overlap
         return Received(
             torch.where(moved, torch.tensor(round_index, dtype=torch.int32), self.moved),

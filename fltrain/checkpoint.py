@@ -188,6 +188,6 @@ def _received(saved: tuple[torch.Tensor, list[int], float], n_global: int, devic
         raise ValueError("received")
     if not all(((part >= NEVER) & (part < rounds)).all() for part in (moved.numpy(), found.held)):
         raise ValueError("received")
-    if not 0.0 <= found.overlap < math.inf:
+    if not 0.0 < found.overlap < math.inf:
         raise ValueError("received")
     return found

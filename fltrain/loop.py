@@ -214,7 +214,7 @@ def _asked(workload: Workload, config: TrainConfig, state: RunState, t: int) -> 
     return replace(
         workload,
         broadcast_bits=workload.broadcast_bits if received is None else received.bits(),
-        moves=None if received is None else received.moves(selected),
+        moves=None if received is None else received.moves(select(config, t + 1, K) & ~selected),
         selected=selected,
         changes=Changes.of(state.changes, K) if state.changes else None,
         elapsed_s=past[-1]["wall_clock_s"] if past else 0.0,

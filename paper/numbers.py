@@ -377,12 +377,11 @@ def _plan(macros: Macros, reports: dict[str, Report]) -> None:
     """What the planner's study says over all data sets; its table has each."""
 
     def span(family: str, column: str = "wide") -> str:
-        skewed = [report for name, report in reports.items() if name != "writers"]
+        skewed = [report for name, report in reports.items() if name not in ("writers", "subjects")]
         means = [complete({"per_seed": entry(report, family)[column]}).mean() for report in skewed]
         return between(fixed(min(means)), fixed(max(means)))
 
-    writers = entry(reports["writers"], COVERED)["wide"]
-
+    natural = {name: entry(reports[name], FILL)["wide"] for name in ("writers", "subjects")}
     paper = [value for report in reports.values() for value in entry(report, "paper-covered-zeroed")["wide"]]
     macros.update("Plan", {
         "Needed": fixed(NEEDED["tuned"]),
@@ -394,7 +393,10 @@ def _plan(macros: Macros, reports: dict[str, Report]) -> None:
         "RoundSpan": span(FILL, "round"),
         "TrainingSpan": span(FILL, "training"),
         "CommonSpan": span("common-covered-chosen"),
-        "WritersReached": of_seeds(np.array([value is not None for value in writers])),
+        **{f"{name.capitalize()}Reached": of_seeds(np.array([value is not None for value in of]))
+           for name, of in natural.items()},
+        **{f"{name.capitalize()}Time": fixed(float(np.mean([value for value in of if value is not None])))
+           for name, of in natural.items()},
         "PaperSeeds": of_seeds(np.array([value is not None for value in paper])),
     })  # fmt: skip
 

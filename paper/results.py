@@ -19,7 +19,7 @@ CONFIDENCE = 0.95
 """Of every interval, here and in `validation.tradeoff`."""
 
 
-ADAPTIVE = ("digits", "mnist", "fashion_mnist", "writers")
+ADAPTIVE = ("digits", "mnist", "fashion_mnist", "writers", "subjects")
 CNN = ("digits", "mnist", "fashion_mnist")
 """Data sets of the planner's study."""
 

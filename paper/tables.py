@@ -50,7 +50,13 @@ def scheme_rows(report: Report) -> list[list[str]]:
     return rows
 
 
-_SETS = {"digits": "Digits", "mnist": "MNIST", "fashion_mnist": "Fashion", "writers": "Synthetic hands"}
+_SETS = {
+    "digits": "Digits",
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion",
+    "writers": "Synthetic hands",
+    "subjects": "Ten people",
+}
 _CNN = {"digits": "CNN, digits", "mnist": "CNN, MNIST", "fashion_mnist": "CNN, Fashion"}
 
 

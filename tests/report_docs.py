@@ -17,6 +17,7 @@ SETS = {
     "mnist": "MNIST",
     "fashion_mnist": "Fashion-MNIST",
     "writers": "digits in ten synthetic hands",
+    "subjects": "exercises of ten subjects",
 }
 FILL, COVERED = "joint-fill-chosen", "joint-covered-chosen"
 

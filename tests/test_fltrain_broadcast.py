@@ -151,20 +151,25 @@ def test_how_masks_overlap_is_learnt_from_what_moved() -> None:
     # What the next round will move, were it like this one, is what this one moved.
     kept = masks(n, ratio, 0.6, 3)
     received = after_one(n, kept, ratio)
-    everyone = np.ones(5, dtype=np.bool_)
-    assert received.moves(everyone).next_bits(ratio) == pytest.approx(received.bits()[0])
+    nobody = np.zeros(5, dtype=np.bool_)
+    assert received.moves(nobody).next_bits(ratio) == pytest.approx(received.bits()[0])
     # And at other ratios about what masks that overlap as much move.
     harder = 1.0 - 0.5 * (1.0 - ratio)
     real = after_one(n, masks(n, harder, 0.6, 3), harder).bits()[0]
-    assert received.moves(everyone).next_bits(harder) == pytest.approx(real, rel=0.15)
+    assert received.moves(nobody).next_bits(harder) == pytest.approx(real, rel=0.15)
 
 
 def test_nothing_is_learnt_of_masks_where_somebody_prunes_nothing_or_everybody_all() -> None:
     n = 100
     kept = np.zeros((2, n), dtype=np.bool_)
     kept[0] = np.arange(n) < 30
-    for ratio in ([0.0, 0.7], [1.0, 1.0], []):
+    for ratio in ([0.0, 0.7], [1e-9, 0.7], [0.4, 0.7], [1.0, 1.0], []):
         assert after_one(n, kept, np.array(ratio)).overlap == OVERLAP
+    nothing, all_of_it = np.zeros_like(kept), np.ones_like(kept)
+    for moved in (nothing, all_of_it):
+        received = after_one(n, moved, np.array([0.99, 0.99]))
+        assert received.overlap == OVERLAP
+        assert received.moves(np.zeros(2, dtype=np.bool_)).next_bits([0.0, 0.0]) == HEADER_BITS + 32 * n
     assert after_one(n, kept, np.array([0.7, 1.0])).overlap == pytest.approx(1.0)
 
 
@@ -201,13 +206,17 @@ def test_trained_masks_overlap_as_they_did_the_round_before(ratio: float) -> Non
             assert now.moves.next_bits(ratios[t]) == pytest.approx(later.broadcast_bits[0], rel=0.15)
 
 
-def test_a_round_knows_who_will_be_behind() -> None:
+def test_a_round_knows_who_of_the_next_will_be_behind() -> None:
     planner = Watched()
-    trained(CONFIG, planner)
-    for work in planner.told:
-        assert work.moves is not None
-        lack = work.broadcast_bits[~work.selected].max()
-        assert Moves(work.moves.n, 1.0, work.moves.behind).next_bits([1.0]) == pytest.approx(lack)
+    trained(replace(CONFIG, rounds=16), planner)
+    partly = 0
+    for now, later in zip(planner.told, planner.told[1:], strict=False):
+        assert now.moves is not None
+        foretold, real = now.moves.next_bits([RATIO, RATIO]), later.broadcast_bits[later.selected].max()
+        # Who lacks an earlier round lacks much of what this one moves as well, and is sent it once.
+        assert 0.8 * real < foretold < (1.25 if (later.selected <= now.selected).all() else 1.7) * real
+        partly += 0.0 < now.moves.behind < 1.0
+    assert partly > 4
     assert all(work.moves.overlap != OVERLAP for work in planner.told[1:] if work.moves)
     planner = Watched()
     trained(replace(CONFIG, participation=1.0, rounds=4), planner)
@@ -236,7 +245,7 @@ def test_a_resumed_run_knows_who_holds_what(tmp_path: Path) -> None:
     lambda moved, held, overlap: (moved, held[:-1], overlap),
     lambda moved, held, overlap: (moved, [9, *held[1:]], overlap),
     lambda moved, held, overlap: (moved, [-2, *held[1:]], overlap),
-    lambda moved, held, overlap: (moved, held, -0.1),
+    lambda moved, held, overlap: (moved, held, 0.0),
     lambda moved, held, overlap: (moved, held, float("nan")),
 ])  # fmt: skip
 def test_what_no_run_can_have_left_is_refused(tmp_path: Path, damage: object) -> None:
@@ -249,6 +258,24 @@ def test_what_no_run_can_have_left_is_refused(tmp_path: Path, damage: object) ->
     checkpoint.write_whole(path, content)
     with pytest.raises(ValueError, match="no checkpoint of this version"):
         ft.train(split(), shares(), config, Watched(), progress=False, checkpoint=ft.Checkpoint(path))
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"n": 0}, "n must be"),
+        ({"n": 2.5}, "n must be"),
+        ({"overlap": 0.0}, "overlap must be a finite number > 0, got 0.0"),
+        ({"overlap": float("nan")}, "overlap must be a finite number > 0, got nan"),
+        ({"behind": 1.5}, r"behind must be in \[0, 1\], got 1.5"),
+    ],
+)
+def test_moves_that_cannot_be_are_refused(given: dict[str, float], line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        Moves(**({"n": 10} | given))  # type: ignore[arg-type]
+    for ratio in (1.5, -0.1, float("nan")):
+        with pytest.raises(ValueError, match=r"pruning_ratio must be in \[0, 1\], got"):
+            Moves(10).next_bits([0.5, ratio])
 
 
 def test_a_word_that_it_is_not_is_refused() -> None:

@@ -66,34 +66,49 @@ SKEWED = ("digits", "mnist", "fashion_mnist")
 
 
 def test_what_is_said_of_the_table() -> None:
-    """The aims are met on every seed, by both means; own ratios are quicker than a common one with means over all."""
-    most, rounds, slower, training, liu, told = [], [], [], [], [], {}
-    for name in SKEWED:
+    """The aims are met on every seed, by both means; next to nothing tells own ratios from a common one."""
+    most, rounds, slower, training, liu, told, over = [], [], [], [], [], {}, []
+    for name in SETS:
         report = results_of(f"adaptive-{name}")
-        liu.append(np.mean(entry_of(report, "paper-covered-zeroed")["tuned"]))
         for family in (FILL, COVERED):
             of, common = entry_of(report, family), entry_of(report, family.replace("joint", "common"))
-            assert max(of["tuned"]) <= 30.0
-            assert max(of["untuned"]) <= 20.0
-            assert max(t / f for t, f in zip(of["tuned"], of["floor"], strict=True)) <= 1.5
-            assert family == COVERED or np.mean(of["wide"]) < np.mean(common["wide"])
+            if name in SKEWED:
+                assert max(of["tuned"]) <= 30.0
+                assert max(of["untuned"]) <= 20.0
+                most.append(max(of["wide"]))
+                rounds.append(np.mean(of["round"]))
+                training.append(np.mean(of["training"]))
+                over.append(max(t / f for t, f in zip(of["tuned"], of["floor"], strict=True)))
+                paper = np.mean(entry_of(report, "paper-covered-zeroed")["tuned"])
+                liu.append(paper)
+                slower.append(paper / np.mean(of["tuned"]))
+            if None in (*of["wide"], *common["wide"]):
+                continue
             ahead = tuple(a - b for a, b in zip(common["wide"], of["wide"], strict=True))
             low, high = mean_interval(ahead) or (0.0, 0.0)
             if not low < 0.0 < high:
-                told[name, family] = f"by {np.mean(ahead):.1f} points ({low:.1f} to {high:.1f}) to within one point"
-            most.append(max(of["wide"]))
-            rounds.append(np.mean(of["round"]))
-            slower.append(liu[-1] / np.mean(of["tuned"]))
-            training.append(np.mean(of["training"]))
-    assert list(told) == [("digits", COVERED)]
-    says(f"in one case of six, covered means on digits, {told['digits', COVERED]}")
+                told[name, family] = f"by {abs(np.mean(ahead)):.1f} points ({abs(low):.1f} to {abs(high):.1f})"
+    assert set(told) == TOLD, told
+    says(*told.values())
+    assert max(over) < 1.0
     says(f"takes {min(slower):.1f} to {max(slower):.1f} times as long as the planner")
-    says(
-        f"at most {max(most):.0f} % there on every seed, by both means, and at most 1.5 times the floor to half a point"
-    )
+    says(f"at most {max(most):.0f} % there on every seed, by both means, and less than the floor to half a point")
     says(f"Rounds are {min(rounds):.0f} to {max(rounds):.0f} % of unpruned ones")
     says(f"Its training alone is {min(training):.0f} to {max(training):.0f} %")
     says(f"{min(liu):.0f} to {max(liu):.0f} % of unpruned training's time")
+
+
+TOLD: set[tuple[str, str]] = set()
+"""Data and means by which own ratios and the common ratio of the same planner are told apart."""
+
+
+def test_what_it_took_before() -> None:
+    (a, b, c), (d, e, f) = (
+        [np.mean(entry_of(results_of(f"earlier/adaptive-{name}-{seed}"), family)["wide"])
+         for name, seed in zip(SKEWED, (800, 820, 830), strict=True)]
+        for family in (COVERED, FILL)
+    )  # fmt: skip
+    says(f"took {a:.0f}, {b:.0f} and {c:.0f} % (covered means) and {d:.0f}, {e:.0f} and {f:.0f} % (mean over all)")
 
 
 def test_what_whole_broadcasts_took() -> None:

@@ -18,7 +18,8 @@ def ladder_text() -> str:
     span = f"{abs(lower['min']):.2f} behind to" if lower["min"] < 0 else f"{lower['min']:.2f} to"
     return (
         f"`difference`, digits, {len(rungs[0]['expected'])} seeds: eight cells whose phones differ in distance, speed, "
-        "data or energy, means over all devices at one server rate, broadcasts whole; own ratios and the common ratio "
+        "data or energy, means over all devices at one server rate, broadcasts of what moved; own "
+        "ratios and the common ratio "
         "that the same measure likes best each choose "
         f"their own deadlines. The planner expects {abs(gain[0]):.0f} to {gain[-1]:.0f} % more progress per second of "
         "own ratios. On the four cells where it expects most, own ratios are "

@@ -86,6 +86,8 @@ class DifferenceStudy:
     averaged over time with it than with 1, on the four rungs of one difference at most but speed; 0.7 and 0.3 had as
     much or less."""
     pruning_ratio_max: float = 0.995
+    error_feedback: bool = True
+    """Whether devices keep what they do not send."""
     broadcast: Broadcast = "moved"
     """What devices receive, in every scheme, see `fltrain.TrainConfig`."""
     radio: Radio = field(default_factory=Radio)
@@ -174,6 +176,7 @@ def run(config: DifferenceStudy, rung: Rung, scheme: str, seed: int) -> dict[str
         averaging="fill",
         server_rate=config.server_rate,
         aggregation="samples",
+        error_feedback=config.error_feedback,
         broadcast=config.broadcast,
     )
     whole = demand(config.radio, phones, ft.count_workload(split, train_config, shares).unmasked())
