@@ -66,40 +66,52 @@ SKEWED = ("digits", "mnist", "fashion_mnist")
 
 
 def test_what_is_said_of_the_table() -> None:
-    """The aims are met on every seed, by both means; next to nothing tells own ratios from a common one."""
-    most, rounds, slower, training, liu, told, over = [], [], [], [], [], {}, []
-    for name in SETS:
+    """The aims are met on every seed with means over all; own ratios are told apart from a common one where it says."""
+    most, rounds, slower, training, liu, told = [], [], [], [], [], {}
+    over: dict[str, list[float]] = {FILL: [], COVERED: []}
+    for name, title in SETS.items():
         report = results_of(f"adaptive-{name}")
-        for family in (FILL, COVERED):
+        for family, means in ((FILL, "means over all"), (COVERED, "covered means")):
             of, common = entry_of(report, family), entry_of(report, family.replace("joint", "common"))
             if name in SKEWED:
-                assert max(of["tuned"]) <= 30.0
+                beyond = [value for value in of["tuned"] if value > 30.0]
+                assert not beyond or (name, family, len(beyond)) == ("digits", COVERED, 1)
+                if beyond:
+                    says(f"with covered means on all seeds but one of digits, which takes {beyond[0]:.0f} % to half a")
                 assert max(of["untuned"]) <= 20.0
                 most.append(max(of["wide"]))
                 rounds.append(np.mean(of["round"]))
                 training.append(np.mean(of["training"]))
-                over.append(max(t / f for t, f in zip(of["tuned"], of["floor"], strict=True)))
+                over[family].append(max(t / f for t, f in zip(of["tuned"], of["floor"], strict=True)))
                 paper = np.mean(entry_of(report, "paper-covered-zeroed")["tuned"])
                 liu.append(paper)
                 slower.append(paper / np.mean(of["tuned"]))
-            if None in (*of["wide"], *common["wide"]):
-                continue
-            ahead = tuple(a - b for a, b in zip(common["wide"], of["wide"], strict=True))
-            low, high = mean_interval(ahead) or (0.0, 0.0)
-            if not low < 0.0 < high:
-                told[name, family] = f"by {abs(np.mean(ahead)):.1f} points ({abs(low):.1f} to {abs(high):.1f})"
-    assert set(told) == TOLD, told
-    says(*told.values())
-    assert max(over) < 1.0
+            if None not in (*of["wide"], *common["wide"]):
+                ahead = tuple(a - b for a, b in zip(common["wide"], of["wide"], strict=True))
+                low, high = mean_interval(ahead) or (0.0, 0.0)
+                if not low < 0.0 < high:
+                    by = f"behind by {-np.mean(ahead):.1f} points ({-high:.1f} to {-low:.1f})"
+                    told[name, family] = f"{means} on {title}, {by}"
+    assert set(told) == {("digits", FILL)}
+    says(f"in one case: {told['digits', FILL]}")
     says(f"takes {min(slower):.1f} to {max(slower):.1f} times as long as the planner")
-    says(f"at most {max(most):.0f} % there on every seed, by both means, and less than the floor to half a point")
+    says(
+        f"at most {max(most):.0f} % there on every seed, by both means. To half a point they take at most "
+        f"{max(over[FILL]):.2f} times the floor with means over all, {max(over[COVERED]):.2f} with covered means"
+    )
+    assert max(over[FILL]) <= 1.5
     says(f"Rounds are {min(rounds):.0f} to {max(rounds):.0f} % of unpruned ones")
     says(f"Its training alone is {min(training):.0f} to {max(training):.0f} %")
-    says(f"{min(liu):.0f} to {max(liu):.0f} % of unpruned training's time")
+    says(f"{min(liu):.0f} to {max(liu):.0f} % of unpruned training's time on the first three data sets")
+    for name in ("writers", "subjects"):
+        assert None in entry_of(results_of(f"adaptive-{name}"), "paper-covered-zeroed")["tuned"]
 
 
-TOLD: set[tuple[str, str]] = set()
-"""Data and means by which own ratios and the common ratio of the same planner are told apart."""
+def test_rates_at_the_ends_of_grids_are_named() -> None:
+    least = [t for n, t in SETS.items() if chosen(n)[3].server_rate == 1.0]  # type: ignore[arg-type]
+    largest = [(t, e.scheme) for n, t in SETS.items() for e in chosen(n)[1:3] if e.server_rate == 12.0]  # type: ignore[arg-type]
+    assert least == [SETS[name] for name in ("digits", "fashion_mnist", "subjects")]
+    assert largest == [(SETS["mnist"], "common"), (SETS["writers"], "joint")]
 
 
 def test_what_it_took_before() -> None:
@@ -108,7 +120,10 @@ def test_what_it_took_before() -> None:
          for name, seed in zip(SKEWED, (800, 820, 830), strict=True)]
         for family in (COVERED, FILL)
     )  # fmt: skip
-    says(f"took {a:.0f}, {b:.0f} and {c:.0f} % (covered means) and {d:.0f}, {e:.0f} and {f:.0f} % (mean over all)")
+    says(
+        f"planned training took {a:.0f}, {b:.0f} and {c:.0f} % (covered means) and {d:.0f}, {e:.0f} and {f:.0f} % (mean "
+        "over all) on the first three data sets, to within one point (`docs/results/earlier/adaptive-*-8"
+    )
 
 
 def test_what_whole_broadcasts_took() -> None:
@@ -125,8 +140,12 @@ def test_what_whole_broadcasts_took() -> None:
 @pytest.mark.parametrize("dataset", SETS)
 def test_rates_are_those_that_tuning_chose(dataset: str) -> None:
     found = results_of(f"tuning-{dataset}")["chosen"]
-    taken = (*chosen(dataset), *(BEST if dataset == "digits" else ()))  # type: ignore[arg-type]
-    assert found == {entry.family: entry.name for entry in taken}
+    assert found == {entry.family: entry.name for entry in chosen(dataset)}  # type: ignore[arg-type]
+
+
+def test_baselines_are_as_they_were_tuned_before() -> None:
+    found = results_of("earlier/tuning-digits-800")["chosen"]
+    assert {entry.family: entry.name for entry in BEST}.items() <= found.items()
 
 
 def cnn_rows() -> list[str]:
