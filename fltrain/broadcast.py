@@ -14,9 +14,8 @@ from fltrain.accounting import HEADER_BITS, VALUE_BITS, subset_bits
 
 NEVER = -1
 OVERLAP = 0.5
-"""Of masks, before the first pruned round. Perceptrons on digits and Fashion-MNIST show 0.2 to 0.7 later on, less where
-less is pruned; with that of the last round the next broadcast is foretold to 15 % (``pytest
-tests/test_fltrain_broadcast.py``)."""
+"""Of masks, before the first pruned round. On digits it is 0.2 to 1 later on, less where less is pruned; with that
+of the last round the next broadcast is predicted to 15 % (``pytest tests/test_fltrain_broadcast.py``)."""
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,8 @@ def test_what_is_said_of_the_table() -> None:
 
 def test_rates_at_the_ends_of_grids_are_named() -> None:
     least = [t for n, t in SETS.items() if chosen(n)[3].server_rate == 1.0]  # type: ignore[arg-type]
-    largest = [(t, e.scheme) for n, t in SETS.items() for e in chosen(n)[1:3] if e.server_rate == 12.0]  # type: ignore[arg-type]
+    of = {t: chosen(n)[1:3] for n, t in SETS.items()}  # type: ignore[arg-type]
+    largest = [(t, e.scheme) for t, entries in of.items() for e in entries if e.server_rate == 12.0]
     assert least == [SETS[name] for name in ("digits", "fashion_mnist", "subjects")]
     assert largest == [(SETS["mnist"], "common"), (SETS["writers"], "joint")]
 
@@ -121,8 +122,8 @@ def test_what_it_took_before() -> None:
         for family in (COVERED, FILL)
     )  # fmt: skip
     says(
-        f"planned training took {a:.0f}, {b:.0f} and {c:.0f} % (covered means) and {d:.0f}, {e:.0f} and {f:.0f} % (mean "
-        "over all) on the first three data sets, to within one point (`docs/results/earlier/adaptive-*-8"
+        f"planned training took {a:.0f}, {b:.0f} and {c:.0f} % (covered means) and {d:.0f}, {e:.0f} and {f:.0f} % "
+        "(mean over all) on the first three data sets, to within one point (`docs/results/earlier/adaptive-*-8"
     )
 
 

@@ -97,12 +97,12 @@ def most_progress(
         be best, and again between the neighbours of the best of them; 2 or more.
     power
         In (0, 1]. 1: progress is in proportion to the kept share. Less: what a round loses is made up for in part by
-        the rounds after it, so that shorter ones are better. The allocation at a deadline does not hang on it.
+        the rounds after it, so that shorter ones are better. The allocation at a deadline does not depend on it.
     later_s
         What a round adds to the length of later ones, in seconds (n,), as a function of pruning ratios (n, K): a next
-        broadcast that is the shorter the more was pruned. T is then the deadline and what is added; less than 0 is
-        taken off. It must not grow with the ratios. The allocation at a deadline does not hang on it, either. Default:
-        nothing.
+        broadcast that is the shorter the more was pruned. T is then the deadline and what is added; negative values
+        shorten it. It must not grow with the ratios. The allocation at a deadline does not depend on it, either.
+        Default: nothing.
 
     Raises
     ------

@@ -97,7 +97,7 @@ def _page(finished: Finished) -> Page:
             id="never-slower",
         ),
         Claim(
-            "Nor is it to one point",
+            "The planner is never slower than unpruned training, to one point",
             wide_worst,
             0,
             "% of the unpruned scheme's time to its accuracy less a point, over all cells and seeds",
@@ -115,7 +115,7 @@ def _page(finished: Finished) -> Page:
             id="within-best",
         ),
         Claim(
-            "So it is to one point",
+            "Its time is within 10 % of the best kind and deadline that were swept, to one point",
             wide_regret,
             2,
             "times the best swept one's, on the seeds of the sweep, one value per cell",
