@@ -12,63 +12,54 @@ from validation.adaptive.tuned import BEST
 from validation.measures import mean_interval
 
 
-def _place(cell: dict[str, Any]) -> str:
-    """Which cell of the map."""
-    speed = "full speed" if cell["speed"] == 1 else f"1/{1 / cell['speed']:.0f} of the speed"
-    return f"{cell['bandwidth_hz'] / 1e6:g} MHz and {speed}"
+def _near(measured: dict[str, Any], cells: int) -> str:
+    """How long planned rounds take next to the best swept ones."""
+    low, high = measured["interval_95"]
+    inside = sum(value <= 1.1 for value in measured["per_seed"])
+    return (
+        f"{measured['min']:.2f} to {measured['max']:.2f} times as long, {measured['mean']:.2f} on average (95 % "
+        f"interval over cells {low:.2f} to {high:.2f}), within a tenth in {inside} of {cells} cells"
+    )
 
 
 def kinds_text() -> str:
     """What the page says of the map of kinds of round."""
     report = results_of("kinds")
     claims = {c["id"]: c["measured"] for c in report["claims"]}
-    cells, never, within = report["cells"], claims["never-slower"], claims["within-best"]
+    cells, never, wide = report["cells"], claims["never-slower"], claims["never-slower-wide"]
     seeds = re.findall(r"\d+", report["where"].rpartition("seeds ")[2])
-    assert len(never["per_seed"]) == len(seeds) * len(cells)
-    assert max(never["per_seed"]) < 100
-    ratios = within["per_seed"]
-    inside = sum(value <= 1.1 for value in ratios)
-    low, high = within["interval_95"]
-    out = [cell for cell, ratio in zip(cells, ratios, strict=True) if ratio > 1.1]
-    assert {cell["bandwidth_hz"] for cell in out if cell["speed"] == 1} == {5e6, 20e6}
-    assert all(cell["best"].endswith("rate4-deadline0.08") for cell in out if cell["speed"] == 1)
-    wide = [f"{np.mean(c['time_percent'][c['best']]):.0f} and {np.mean(c['time_percent'][PLANNED]):.0f} %"
-            for c in out if c["speed"] == 1]  # fmt: skip
-    (slow,) = [cell for cell in out if cell["speed"] != 1]
-    assert (slow["bandwidth_hz"], slow["speed"], slow["chosen"]) == (1.25e6, 1 / 16, "sparse")
-    assert slow["best"] == "joint-fill-frozen-rate4-deadline0.2"
+    for measured in (never, wide):
+        assert len(measured["per_seed"]) == len(seeds) * len(cells)
+        assert max(measured["per_seed"]) < 100
     taken = [cell["chosen"] for cell in cells]
     return (
         f"`kinds`, Fashion-MNIST, seeds {seeds[0]} and {seeds[-1]}, {len(cells)} cells of bandwidth by compute speed, "
-        "means over all devices at rate 4, which was tuned for unpruned training, broadcasts of what moved. Planned "
-        f"rounds, which may be frozen or sparse, take {never['min']:.0f} to {never['max']:.0f} % of unpruned "
-        "training's time to its accuracy: in no cell and on no seed more than all of it. They take "
-        f"{within['min']:.2f} to {within['max']:.2f} times as long as the best kind and deadline, picked after the "
-        f"fact, {within['mean']:.2f} on average (95 % interval over cells {low:.2f} to {high:.2f}), and are within a "
-        f"tenth of it in {inside} of {len(cells)} cells. At full speed and 5 and 20 MHz they are too long: sparse "
-        f"rounds as short as a ratio of 0.99 allows take {wide[0].replace(' and', ' where planned ones take')} and "
-        f"{wide[1].replace(' and', ' where they take')}. One reason may be that pruning harder shortens the next "
-        "broadcast, too, and that the planner counts the broadcast that there is. At 1.25 MHz and 1/16 of the speed "
-        f"frozen rounds of 0.2 take {np.mean(slow['time_percent'][slow['best']]):.0f} % where it plans sparse ones "
-        f"that take {np.mean(slow['time_percent'][PLANNED]):.0f}. On this data the planner's own tuned rate is 8. Its "
-        f"rounds are mostly sparse in {taken.count('sparse')} cells and mostly frozen in {taken.count('frozen')}; the "
-        f"kind that wins is the same in {claims['right-kind']['mean']:.0f} of {len(cells)}."
+        "means over all devices at rate 4, which was tuned for unpruned training, broadcasts of what moved, unsent "
+        f"changes kept. Planned rounds, which may be frozen or sparse, take {never['min']:.0f} to {never['max']:.0f} % "
+        f"of unpruned training's time to its accuracy less half a point, {wide['min']:.0f} to {wide['max']:.0f} % less "
+        "one: in no cell and on no seed more than all of it. Next to the best kind and deadline, picked after the fact, they "
+        f"take {_near(claims['within-best'], len(cells))}; to one point {_near(claims['within-best-wide'], len(cells))}. "
+        f"Their rounds are mostly sparse in {taken.count('sparse')} cells and mostly frozen in {taken.count('frozen')}; "
+        f"the kind that wins is the same in {claims['right-kind']['mean']:.0f} of {len(cells)}."
     )
 
 
-PLANNED = "joint-fill-chosen-rate4"
+def before_text(name: str) -> str:
+    """The same of an earlier planner."""
+    claims = {c["id"]: c["measured"] for c in results_of(name)["claims"]}
+    never, within = claims["never-slower"], claims["within-best"]
+    inside = sum(value <= 1.1 for value in within["per_seed"])
+    return f"took {never['min']:.0f} to {never['max']:.0f} %, were within a tenth of the best in {inside} of 6 cells"
 
 
 def test_kinds_of_round() -> None:
     says(kinds_text())
-    before = {c["id"]: c["measured"] for c in results_of("earlier/kinds")["claims"]}
-    never, within = before["never-slower"], before["within-best"]
-    inside = sum(value <= 1.1 for value in within["per_seed"])
+    counted, whole = before_text("earlier/kinds-850"), before_text("earlier/kinds")
     says(
-        f"With whole broadcasts, on seeds 660 to 662, planned rounds took {never['min']:.0f} to {never['max']:.0f} %, "
-        f"were within a tenth of the best in {inside} of 6 cells, and the kind that won was planned in all"
+        "When the planner counted the broadcast that there was and what a round keeps itself, and what was not sent was "
+        f"forgotten, on seeds 850 and 851, planned rounds {counted}; with whole broadcasts, on seeds 660 to 662, they "
+        f"{whole}"
     )
-    assert before["right-kind"]["mean"] == 6
 
 
 BASELINES = {
