@@ -32,15 +32,16 @@ def kinds_text() -> str:
         assert len(measured["per_seed"]) == len(seeds) * len(cells)
         assert max(measured["per_seed"]) < 100
     taken = [cell["chosen"] for cell in cells]
+    near, near_wide = (_near(claims[name], len(cells)) for name in ("within-best", "within-best-wide"))
     return (
         f"`kinds`, Fashion-MNIST, seeds {seeds[0]} and {seeds[-1]}, {len(cells)} cells of bandwidth by compute speed, "
         "means over all devices at rate 4, which was tuned for unpruned training, broadcasts of what moved, unsent "
-        f"changes kept. Planned rounds, which may be frozen or sparse, take {never['min']:.0f} to {never['max']:.0f} % "
-        f"of unpruned training's time to its accuracy less half a point, {wide['min']:.0f} to {wide['max']:.0f} % less "
-        "one: in no cell and on no seed more than all of it. Next to the best kind and deadline, picked after the fact, they "
-        f"take {_near(claims['within-best'], len(cells))}; to one point {_near(claims['within-best-wide'], len(cells))}. "
-        f"Their rounds are mostly sparse in {taken.count('sparse')} cells and mostly frozen in {taken.count('frozen')}; "
-        f"the kind that wins is the same in {claims['right-kind']['mean']:.0f} of {len(cells)}."
+        "changes kept. Planned rounds, which may be frozen or sparse, take "
+        f"{never['min']:.0f} to {never['max']:.0f} % of unpruned training's time to its accuracy less half a point, "
+        f"{wide['min']:.0f} to {wide['max']:.0f} % less one: in no cell and on no seed more than all of it. Next to the "
+        f"best kind and deadline, picked after the fact, they take {near}; to one point {near_wide}. Their rounds are "
+        f"mostly sparse in {taken.count('sparse')} cells and mostly frozen in {taken.count('frozen')}; the kind that "
+        f"wins is the same in {claims['right-kind']['mean']:.0f} of {len(cells)}."
     )
 
 
@@ -56,8 +57,8 @@ def test_kinds_of_round() -> None:
     says(kinds_text())
     counted, whole = before_text("earlier/kinds-850"), before_text("earlier/kinds")
     says(
-        "When the planner counted the broadcast that there was and what a round keeps itself, and what was not sent was "
-        f"forgotten, on seeds 850 and 851, planned rounds {counted}; with whole broadcasts, on seeds 660 to 662, they "
+        "When the planner counted the broadcast that there was and what a round keeps itself, and what was not sent "
+        f"was forgotten, on seeds 850 and 851, planned rounds {counted}; with whole broadcasts, on seeds 660 to 662, they "
         f"{whole}"
     )
 
