@@ -38,10 +38,10 @@ def kinds_text() -> str:
         "means over all devices at rate 4, which was tuned for unpruned training, broadcasts of what moved, unsent "
         "changes kept. Planned rounds, which may be frozen or sparse, take "
         f"{never['min']:.0f} to {never['max']:.0f} % of unpruned training's time to its accuracy less half a point, "
-        f"{wide['min']:.0f} to {wide['max']:.0f} % less one: in no cell and on no seed more than all of it. Next to the "
-        f"best kind and deadline, picked after the fact, they take {near}; to one point {near_wide}. Their rounds are "
-        f"mostly sparse in {taken.count('sparse')} cells and mostly frozen in {taken.count('frozen')}; the kind that "
-        f"wins is the same in {claims['right-kind']['mean']:.0f} of {len(cells)}."
+        f"{wide['min']:.0f} to {wide['max']:.0f} % less one: in no cell and on no seed more than all of it. Next "
+        f"to the best kind and deadline, picked after the fact, they take {near}; to one point {near_wide}. "
+        f"Their rounds are mostly sparse in {taken.count('sparse')} cells and mostly frozen in {taken.count('frozen')}; "
+        f"the kind that wins is the same in {claims['right-kind']['mean']:.0f} of {len(cells)}."
     )
 
 
@@ -58,8 +58,8 @@ def test_kinds_of_round() -> None:
     counted, whole = before_text("earlier/kinds-850"), before_text("earlier/kinds")
     says(
         "When the planner counted the broadcast that there was and what a round keeps itself, and what was not sent "
-        f"was forgotten, on seeds 850 and 851, planned rounds {counted}; with whole broadcasts, on seeds 660 to 662, they "
-        f"{whole}"
+        f"was forgotten, on seeds 850 and 851, planned rounds {counted}; with whole broadcasts, on seeds 660 to 662, "
+        f"they {whole}"
     )
 
 
