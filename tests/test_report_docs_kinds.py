@@ -32,6 +32,7 @@ def kinds_text() -> str:
         assert len(measured["per_seed"]) == len(seeds) * len(cells)
         assert max(measured["per_seed"]) < 100
     taken = [cell["chosen"] for cell in cells]
+    sparse, frozen = (taken.count(kind) for kind in ("sparse", "frozen"))
     near, near_wide = (_near(claims[name], len(cells)) for name in ("within-best", "within-best-wide"))
     return (
         f"`kinds`, Fashion-MNIST, seeds {seeds[0]} and {seeds[-1]}, {len(cells)} cells of bandwidth by compute speed, "
@@ -40,7 +41,7 @@ def kinds_text() -> str:
         f"{never['min']:.0f} to {never['max']:.0f} % of unpruned training's time to its accuracy less half a point, "
         f"{wide['min']:.0f} to {wide['max']:.0f} % less one: in no cell and on no seed more than all of it. Next "
         f"to the best kind and deadline, picked after the fact, they take {near}; to one point {near_wide}. "
-        f"Their rounds are mostly sparse in {taken.count('sparse')} cells and mostly frozen in {taken.count('frozen')}; "
+        f"Their rounds are mostly sparse in {sparse} cells and mostly frozen in {frozen}; "
         f"the kind that wins is the same in {claims['right-kind']['mean']:.0f} of {len(cells)}."
     )
 

@@ -80,8 +80,8 @@ def before_text() -> str:
     return (
         "Before, with whole broadcasts and unsent changes forgotten, own ratios were ahead by so many points on the "
         "upper half, with rank correlations of the expected gain with accuracy and with time, and so many behind a "
-        f"fixed ratio at worst on the lower half: {rows['750']} with the square root of what a round keeps (seeds 750 to "
-        f"757); {rows['710']} (710 to 717) and {rows['430']} (430 to 437, no fixed ratios) with what it keeps itself"
+        f"fixed ratio at worst on the lower half: {rows['750']} with the square root of what a round keeps (seeds 750 "
+        f"to 757); {rows['710']} (710 to 717) and {rows['430']} (430 to 437, no fixed ratios) with what it keeps itself"
     )
 
 
