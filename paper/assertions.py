@@ -83,6 +83,10 @@ def _sentences(results: Results) -> dict[str, bool]:
             low < 0 < high for low, high in (t_interval(harder["VsAllocationOnly"]), t_interval(ends))
         ),
         "own ratios are ahead on the upper part of the ladder": t_interval(upper)[0] > 0,
+        "where unsent changes are kept they are not": t_interval(
+            complete(claim(results.kept, "upper-half")["measured"])
+        )[0]
+        < 0,
         "own ratios are expected to lose next to nothing anywhere": min(
             np.mean(rung["expected"]) for rung in results.difference["rungs"]
         )

@@ -38,6 +38,7 @@ class Results:
     scale: Report
     harder: Report
     difference: Report
+    kept: Report
     earlier: Report
     """The ladder of unlike phones as it was counted first."""
     kinds: Report
@@ -67,6 +68,7 @@ def load(docs: Path = ROOT / "docs") -> Results:
                 ("fashion", "latency-fashion_mnist"),
                 ("ablation", "ablation-digits"),
                 ("earlier", "earlier/difference"),
+                ("kept", "difference-kept"),
                 *(
                     (study, study)
                     for study in (

@@ -24,14 +24,15 @@ def test_a_small_ladder_from_cases_to_page(tmp_path: Path) -> None:
         rounds=6,
         rungs=(difference.RUNGS[0], difference.RUNGS[-1]),
         common_ratios=(0.9,),
+        broadcast="whole",
     )
     run_cases(tmp_path, difference.run_config(tiny), difference.cases(tiny), difference.MODULES)
     assert "more progress per second" in difference_page.write(tmp_path).read_text(encoding="utf-8")
     found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     for rung in found["rungs"]:
-        # That common ratio is among what the planner could choose, but for the 0.2 % to which it finds its deadline and
-        # for the next broadcast, which the deadline counts and the ratios at a deadline do not.
-        assert min(rung["expected"]) > -4e-3
+        # That common ratio is among what the planner could choose, which finds its deadline to 0.2 % of progress. With
+        # broadcasts of what moved it may be behind: ratios at a deadline do not count the next broadcast.
+        assert min(rung["expected"]) > -2e-3
         assert set(rung["ahead"]) == {"common", "common-0.9"}
     ids = {claim["id"]: claim["measured"]["per_seed"] for claim in found["claims"]}
     assert {"upper-half", "lower-half", "upper-half-0.9", "lower-half-0.9"} < ids.keys()

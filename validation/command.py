@@ -22,7 +22,8 @@ CASE_STUDIES = {
 }
 
 
-OTHERS = ("ordering", "adaptive", "baselines", "tuning", "difference", "kinds", "harder", "drives", "drives-tuning")
+OTHERS = ("ordering", "adaptive", "baselines", "tuning", "difference", "difference-kept", "kinds", "harder", "drives",
+          "drives-tuning")  # fmt: skip
 """Studies with options of their own."""
 NATURAL = ("writers", "subjects")
 """Natural clients, of the planner's study alone: scikit-learn's digits, each device's in a synthetic hand of its own,
@@ -172,9 +173,10 @@ def _adaptive(arguments: argparse.Namespace) -> Path:
 def _unlike(arguments: argparse.Namespace) -> Path:
     """Train what is pending of the ladder of unlike phones, or of the map of kinds; returns the page's path."""
     _refuse(arguments, "dataset", "rounds", "deadline_fraction", because=arguments.study)
-    study, page = (importlib.import_module(f"validation.{arguments.study}.{module}") for module in ("study", "page"))
-    config = study.CONFIG
-    if arguments.study == "difference":
+    package, _, kept = arguments.study.partition("-")
+    study, page = (importlib.import_module(f"validation.{package}.{module}") for module in ("study", "page"))
+    config = study.KEPT if kept else study.CONFIG
+    if package == "difference":
         _refuse(arguments, "data_dir", because="the digits dataset, which comes with scikit-learn")
     if arguments.seeds is not None:
         config = replace(config, seeds=seeds(arguments.seeds, config.seeds[0]))
@@ -289,6 +291,7 @@ def command(argv: list[str] | None, arguments: argparse.Namespace) -> int:
     kinds |= {
         "ordering": _ordering,
         "difference": _unlike,
+        "difference-kept": _unlike,
         "kinds": _unlike,
         "drives": _drives,
         "drives-tuning": _drives,

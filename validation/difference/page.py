@@ -92,6 +92,7 @@ def ceiling(gained: FloatArray) -> float:
 
 def _page(finished: Finished) -> Page:
     config, runs = finished.config, by_rung(finished)
+    kept = config.get("error_feedback", False)
     rungs = ladder(runs)
     rivals = sorted({scheme for _, scheme in runs} - {JOINT})
     half = len(rungs) // 2
@@ -164,7 +165,8 @@ def _page(finished: Finished) -> Page:
     ]
     seeds = config_seeds(runs)
     return Page(
-        title="Own pruning ratios against one for all, as phones differ more",
+        title="Own pruning ratios against one for all, as phones differ more"
+        + (", unsent changes kept" if kept else ""),
         where=f"digits, ten phones, sparse uploads, plain mean at server rate {config['server_rate']:g}, deadlines "
         f"chosen by each scheme, seeds {', '.join(map(str, seeds))}",
         answer=f"Over {len(rungs)} cells the planner expects to make {100 * np.expm1(predicted[0]):.0f} to "
@@ -193,7 +195,7 @@ def _page(finished: Finished) -> Page:
             "Digits: a tenth of a point of accuracy averaged over time is less than these seeds can tell.",
             "The planner's measure is a model of progress; that it grows does not say how much accuracy follows.",
         ],
-        command="python -m validation difference",
+        command=f"python -m validation difference{'-kept' if kept else ''}",
         numbers={
             "rungs": [
                 {"rung": rung, "expected": expected(runs, rung), "sooner": sooner(runs, rung),

@@ -7,7 +7,7 @@ counts each phone. Counted by all phones' squared change together, rounds that s
 to 13 times the median, look as if they gained up to 12 %; nothing is seen of that in the accuracy, and training goes as
 well without (seeds 80 to 82; docs/results/earlier holds the study so counted, on seeds 400 to 407). The server takes
 the plain mean at one rate, so that the step does not depend on the masks. Ratios that are fixed for all rounds are
-reported beside: those about the best of 0.95 to 0.995 on seeds 80 to 82.
+reported beside: the best of 0.8 to 0.99 on seed 80, and those about it.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ class DifferenceStudy:
     """Digits, sparse uploads. Server rate, rounds, rungs and ratios were chosen on seeds below 100."""
 
     name: str = "difference"
-    seeds: tuple[int, ...] = tuple(range(910, 918))
+    seeds: tuple[int, ...] = tuple(range(750, 758))
     rungs: tuple[Rung, ...] = RUNGS
     distance_m: float = 300.0
     """Geometric mean of the distances."""
     radiated_share: float = 0.03
     """Budget of a phone whose energy binds: its computing, and this share of what it radiates in an unpruned round."""
-    common_ratios: tuple[float, ...] = (0.95, 0.98, 0.99, 0.995)
+    common_ratios: tuple[float, ...] = (0.9, 0.95, 0.98, 0.99)
     """Fixed ones, beside the common ratio that is chosen anew each round. A round is as short as its ratio allows: at
     one ratio no other length makes as much progress per second. Where energy budgets make it impossible, that round
     takes the next at which devices report."""
@@ -81,13 +81,14 @@ class DifferenceStudy:
     personal_steps: int = 6
     progress: Literal["total", "each"] = "each"
     """What both schemes count, see `AdaptivePlanner`."""
-    progress_power: float = 0.25
-    """Of what a round keeps, in its progress. On seeds 80 to 82, with phones alike or unlike in data or energy, own
-    ratios had 0.4 to 0.7 points more of accuracy averaged over time than with 0.5, and as much as with 0.15."""
+    progress_power: float = 0.5
+    """Of what a round keeps, in its progress. On seeds 80 to 82 own ratios had 0.2 to 0.8 points more of accuracy
+    averaged over time with it than with 1, on the four rungs of one difference at most but speed; 0.7 and 0.3 had as
+    much or less."""
     pruning_ratio_max: float = 0.995
-    error_feedback: bool = True
+    error_feedback: bool = False
     """Whether devices keep what they do not send."""
-    broadcast: Broadcast = "moved"
+    broadcast: Broadcast = "whole"
     """What devices receive, in every scheme, see `fltrain.TrainConfig`."""
     radio: Radio = field(default_factory=Radio)
     training: Training = field(default_factory=lambda: Training(**DATASETS["digits"]))
@@ -99,6 +100,16 @@ class DifferenceStudy:
 
 
 CONFIG = DifferenceStudy()
+KEPT = DifferenceStudy(
+    seeds=tuple(range(910, 918)),
+    common_ratios=(0.95, 0.98, 0.99, 0.995),
+    progress_power=0.25,
+    error_feedback=True,
+    broadcast="moved",
+)
+"""The same where devices keep what they do not send and receive what moved. On seeds 80 to 82, with phones alike or
+unlike in data or energy, own ratios had 0.4 to 0.7 points more with this power than with 0.5, and as much as with 0.15;
+the ratios are those about the best there."""
 
 
 class _Measure(TypedDict):
