@@ -122,8 +122,8 @@ def kept_text() -> str:
         "fourth root of what a round keeps) nearly all prune to the cap of 0.995 and who is pruned no longer matters. "
         f"The planner expects {gain[0]:.0f} to {gain[-1]:.0f} % more progress per second of own ratios. On the upper "
         f"half they are {upper['mean']:.2f} points ahead of the common ratio that is planned alike ({low:.2f} to "
-        f"{high:.2f}), on the lower half {lower['min']:.2f} to {lower['max']:.2f}, and the rank correlations, {order[0]:.2f} and "
-        f"{order[1]:.2f}, tell nothing. They are ahead of every fixed ratio of 0.95 to 0.995 on the upper half, by "
+        f"{high:.2f}), on the lower half {lower['min']:.2f} to {lower['max']:.2f}, and the rank correlations, "
+        f"{order[0]:.2f} and {order[1]:.2f}, tell nothing. They are ahead of every fixed ratio of 0.95 to 0.995 on the upper half, by "
         f"{min(of['mean'] for of in above):.2f} points or more, and on the lower half nowhere behind one by more than "
         f"{-worst:.2f}."
     )
