@@ -124,8 +124,8 @@ def kept_text() -> str:
         f"half they are {upper['mean']:.2f} points ahead of the common ratio that is planned alike ({low:.2f} to "
         f"{high:.2f}), on the lower half {lower['min']:.2f} to {lower['max']:.2f}, and the rank correlations, "
         f"{order[0]:.2f} and {order[1]:.2f}, tell nothing. They are ahead of every fixed ratio of 0.95 to 0.995 on "
-        f"the upper half, by {min(of['mean'] for of in above):.2f} points or more, and on the lower half nowhere behind one by more than "
-        f"{-worst:.2f}."
+        f"the upper half, by {min(of['mean'] for of in above):.2f} points or more, and on the lower half "
+        f"nowhere behind one by more than {-worst:.2f}."
     )
 
 
