@@ -127,7 +127,7 @@ def _ahead(found: Studies) -> list[dict[str, Any]]:
                     "measured": Spread.from_dict(claim["measured"]), "digits": 2, "unit": "points",
                     "sentence": "Own pruning ratios are so far ahead of the common one that the same planner chooses, "
                     "in accuracy averaged over time, where it expects most of them.",
-                    "note": "Whole broadcasts; what is not sent is forgotten.",
+                    "note": "Whole broadcasts; what is not sent is forgotten",
                     "statement": claim["statement"], "verdict": claim["verdict"],
                 }]  # fmt: skip
     return []
