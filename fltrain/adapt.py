@@ -24,7 +24,7 @@ from fltrain.config import UpdateKind
 from fltrain.curve import ERROR_RATIOS, FROZEN_POWER, Changes
 from fltrain.plan import RoundPlan
 from kktalloc._problem.shown import Rows, Shown, table
-from kktalloc._questions.progress import per_second
+from kktalloc._questions.progress import Later, per_second
 from kktalloc.plan import most_progress
 from kktalloc.radio import audience
 
@@ -43,7 +43,6 @@ devices come in this order; deadline and weights are replaced by the planner's. 
 _UNPRUNED = "unpruned"
 _FOREVER_S = 1e9
 _Built = Callable[[Workload], tuple[ka.Cell, ka.Devices]]
-_Later = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, repr=False)
@@ -226,11 +225,11 @@ class AdaptivePlanner:
         return Choice.of(kind, best.deadline_s, best.solution, self.progress_power, best.later_s)
 
     def _most_progress(
-        self, rounds: dict[str, ka.Problem], fixed_s: float | None, later: _Later | None
+        self, rounds: dict[str, ka.Problem], fixed_s: float | None, later: Later | None
     ) -> ka.plan.Progress:
         return most_progress(rounds, deadline_s=fixed_s, points=self.points, power=self.progress_power, later_s=later)
 
-    def _later(self, built: _Built, work: Workload) -> _Later | None:
+    def _later(self, built: _Built, work: Workload) -> Later | None:
         """How much longer the next broadcast takes than this one, from pruning ratios (n, S); None: as long."""
         if work.moves is None:
             return None
@@ -276,7 +275,7 @@ class AdaptivePlanner:
         return mask_keep(np.minimum(devices.pruning_ratio_max, self.pruning_ratio_max))
 
     def _counted(
-        self, kind: Kind, built: _Built, work: Workload, fixed_s: float | None, later: _Later | None
+        self, kind: Kind, built: _Built, work: Workload, fixed_s: float | None, later: Later | None
     ) -> ka.Problem:
         """The problem of this kind, with masks counted at about the ratios of its own best round."""
         # At the hardest pruning first: what is too large of a mask elsewhere is the divergence of the two keep ratios,

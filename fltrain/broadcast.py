@@ -95,7 +95,7 @@ class Received:
     def moves(self, absent: NDArray[np.bool_]) -> Moves:
         """What is known of a round before the next one's broadcast, which the devices `absent` (K,) receive, too."""
         n = self.moved.numel()
-        return Moves(n, self.overlap, float(self._lacks()[absent].max(initial=0)) / n)
+        return Moves(n, self.overlap, float(self._lacks()[absent].max()) / n if absent.any() else 0.0)
 
     def _lacks(self) -> NDArray[np.int64]:
         """How many coordinates (K,) each device does not hold as they are now."""

@@ -61,9 +61,49 @@ def best(of: dict[str, tuple[float | None, ...]], kind: str = "") -> str:
     return min(names, key=lambda name: _mean(of[name]))
 
 
+def regret(found: Shares) -> dict[Cell, float]:
+    """By cell: the planner's time over that of the best swept entry."""
+    return {at: planned(of) / _mean(of[best(of)]) for at, of in sorted(found.items())}
+
+
 def kind_of(name: str) -> str:
     """Kind of round of a swept entry."""
     return next((kind for kind in ("zeroed", "frozen") if f"-{kind}-" in name), "sparse")
+
+
+def _planned(found: Shares) -> Spread:
+    """The planner's times over all cells and seeds."""
+    times = (value for _, of in sorted(found.items()) for value in of[CHOSEN.name])
+    return Spread(tuple(times), over="cells and seeds", possible=SHARE)
+
+
+def _never_slower(found: Shares, to: str, less: str, note: str, suffix: str = "") -> Claim:
+    """That planned rounds are never slower than unpruned ones; `to` and `less` name the margin, if it is the wider."""
+    worst = _planned(found)
+    return Claim(
+        f"The planner is never slower than unpruned training{to}",
+        worst,
+        0,
+        f"% of the unpruned scheme's time to its accuracy{less}, over all cells and seeds",
+        verdict(worst, lambda v: v <= 100.0),
+        note,
+        id=f"never-slower{suffix}",
+    )
+
+
+def _within_best(found: Shares, to: str = "", suffix: str = "") -> Claim:
+    """That the planner comes close to the best swept entry."""
+    ratios = tuple(value if np.isfinite(value) else None for value in regret(found).values())
+    spread = Spread(ratios, over="cells", possible=SHARE)
+    return Claim(
+        f"Its time is within 10 % of the best kind and deadline that were swept{to}",
+        spread,
+        2,
+        "times the best swept one's, on the seeds of the sweep, one value per cell",
+        verdict(spread, lambda v: v <= WITHIN),
+        "The best is picked after the fact, which favours it.",
+        id=f"within-best{suffix}",
+    )
 
 
 def _page(finished: Finished) -> Page:
@@ -71,58 +111,15 @@ def _page(finished: Finished) -> Page:
     runs = list(finished.results.values())
     cells = sorted(found)
     wins = {at: best(found[at]) for at in cells}
-    ratio = {at: planned(found[at]) / _mean(found[at][wins[at]]) for at in cells}
-    wide = shares(finished, 2 * MARGIN)
-    wide_ratio = {at: planned(wide[at]) / _mean(wide[at][best(wide[at])]) for at in cells}
+    ratio, wide = regret(found), shares(finished, 2 * MARGIN)
     chosen = {at: _chosen_kind(runs, at) for at in cells}
-    worst = Spread(
-        tuple(value for at in cells for value in found[at][CHOSEN.name]), over="cells and seeds", possible=SHARE
-    )
-    regret, wide_regret = (
-        Spread(tuple(of[at] if np.isfinite(of[at]) else None for at in cells), over="cells", possible=SHARE)
-        for of in (ratio, wide_ratio)
-    )
-    wide_worst = Spread(
-        tuple(value for at in cells for value in wide[at][CHOSEN.name]), over="cells and seeds", possible=SHARE
-    )
+    worst = _planned(found)
     right = sum(chosen[at] == kind_of(wins[at]) for at in cells)
     claims = [
-        Claim(
-            "The planner is never slower than unpruned training",
-            worst,
-            0,
-            "% of the unpruned scheme's time to its accuracy, over all cells and seeds",
-            verdict(worst, lambda v: v <= 100.0),
-            "Unpruned training at the same server rate, which is the tuned one of both.",
-            id="never-slower",
-        ),
-        Claim(
-            "The planner is never slower than unpruned training, to one point",
-            wide_worst,
-            0,
-            "% of the unpruned scheme's time to its accuracy less a point, over all cells and seeds",
-            verdict(wide_worst, lambda v: v <= 100.0),
-            "Half a point is a few held-out images.",
-            id="never-slower-wide",
-        ),
-        Claim(
-            "Its time is within 10 % of the best kind and deadline that were swept",
-            regret,
-            2,
-            "times the best swept one's, on the seeds of the sweep, one value per cell",
-            verdict(regret, lambda v: v <= WITHIN),
-            "The best is picked after the fact, which favours it.",
-            id="within-best",
-        ),
-        Claim(
-            "Its time is within 10 % of the best kind and deadline that were swept, to one point",
-            wide_regret,
-            2,
-            "times the best swept one's, on the seeds of the sweep, one value per cell",
-            verdict(wide_regret, lambda v: v <= WITHIN),
-            "The best is picked after the fact, which favours it.",
-            id="within-best-wide",
-        ),
+        _never_slower(found, "", "", "Unpruned training at the same server rate, which is the tuned one of both."),
+        _never_slower(wide, ", to one point", " less a point", "Half a point is a few held-out images.", "-wide"),
+        _within_best(found),
+        _within_best(wide, ", to one point", "-wide"),
         Claim(
             "It takes the kind of round that wins",
             Spread((float(right),)),

@@ -11,20 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..adaptive.study import MODULES as CELL_MODULES
 from ..adaptive.study import AdaptiveStudy, Entry, run
 from ..cases import Case
 from ..config import to_dict
 
-MODULES = (
-    "config",
-    "radio",
-    "schemes",
-    "study",
-    "adaptive/study",
-    "adaptive/planners",
-    "adaptive/writers",
-    "kinds/study",
-)
+MODULES = (*CELL_MODULES, "kinds/study")
 """Modules that make the numbers."""
 RATE = 4.0
 UNPRUNED, CHOSEN = Entry("unpruned", RATE), Entry("joint", RATE, "fill", "chosen")
