@@ -78,30 +78,30 @@ _CNN_DIGITS = AdaptiveStudy(
         *_CNN_PLANNED,
         *(replace(PAPER, server_rate=rate, batch_size=batch) for batch in (*_BATCHES, 32) for rate in (1.0, 1.5)),
     ),
-    progress_power=1.0,
-    error_feedback=False,
 )
-_CNN_WHOLE = AdaptiveStudy(
+_CNN_IMAGES = AdaptiveStudy(
     "tuning",
     "mnist",
     "cnn",
     (76, 77),
     (
-        *(Entry("unpruned", rate) for rate in (0.5, 1.0, 1.5, 2.0, 4.0)),
-        *(Entry("joint", rate, kind="chosen") for rate in (1.0, 1.5, 2.0)),
-        *(Entry("joint", rate, "covered", "chosen") for rate in (1.0, 1.5)),
-        *(replace(PAPER, server_rate=rate) for rate in (1.0, 1.5)),
+        *(Entry("unpruned", rate, batch_size=8) for rate in (1.0, 1.5)),
+        *(Entry("unpruned", rate, batch_size=16) for rate in (1.0, 1.5, 2.0)),
+        *(Entry("unpruned", rate) for rate in (1.0, 1.5)),
+        *(Entry("joint", rate, kind="chosen", batch_size=8) for rate in (1.5, 2.0, 3.0)),
+        *(Entry("joint", rate, "covered", "chosen", batch_size=8) for rate in (1.0, 1.5)),
+        Entry("joint", 2.0, kind="chosen", batch_size=16),
+        Entry("joint", 1.5, "covered", "chosen", batch_size=16),
+        *(Entry("common", rate, kind="chosen", batch_size=8) for rate in (1.5, 2.0)),
+        *(replace(PAPER, server_rate=rate, batch_size=batch) for rate, batch in ((1.0, 8), (1.5, 8), (1.0, 32))),
     ),
-    rounds=24,
-    pruned_rounds=36,
-    progress_power=1.0,
-    error_feedback=False,
-    broadcast="whole",
+    rounds=30,
+    pruned_rounds=60,
 )
 CNN: dict[Dataset, AdaptiveStudy] = {
     "digits": _CNN_DIGITS,
-    "mnist": _CNN_WHOLE,
-    "fashion_mnist": replace(_CNN_WHOLE, dataset="fashion_mnist", seeds=(74, 75), entries=_CNN_WHOLE.entries[:5]),
+    "mnist": _CNN_IMAGES,
+    "fashion_mnist": replace(_CNN_IMAGES, dataset="fashion_mnist", seeds=(74, 75)),
 }
 """What is tried with the CNN, on cells of its own. Training takes half of an unpruned round with batches of 32, which
 sparse uploads do not shorten: on digits the batch size is tuned along with the rate. Planned rounds may be frozen, too.
