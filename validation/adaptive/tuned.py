@@ -63,9 +63,9 @@ _CNN_PLANNED = tuple(
     replace(entry, kind="chosen", batch_size=batch)
     for batch in _BATCHES
     for entry in (
-        *(Entry("joint", rate) for rate in (1.0, 1.5, 2.0)),
-        *(Entry("joint", rate, "covered") for rate in (1.0, 1.5)),
-        *(Entry("common", rate) for rate in (1.0, 1.5)),
+        *(Entry("joint", rate) for rate in (1.0, 1.5, 2.0, 3.0)),
+        *(Entry("joint", rate, "covered") for rate in (0.7, 1.0, 1.5)),
+        *(Entry("common", rate) for rate in (1.0, 1.5, 2.0, 3.0)),
     )
 )
 _CNN_DIGITS = AdaptiveStudy(
