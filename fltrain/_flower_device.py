@@ -81,8 +81,9 @@ def client_app(set_up: Callable[[Context], Device]) -> ClientApp:
         gain = device.channel_gain(int(ask["round"]))
         report: dict[str, float] = {"device": device.number, "channel_gain": gain}
         if ask["work"]:  # before the first round: what a round will cost it
-            check_shares(device.split, [device.share], device.config)
-            work = count_workload(device.split, device.config, [device.share])
+            alone = replace(device.config, batch_size=device.config.batch_of(device.number))
+            check_shares(device.split, [device.share], alone)
+            work = count_workload(device.split, alone, [device.share])
             report |= {name: float(getattr(work, name)[0]) for name in (*WORK, *MORE_WORK)}
             report["samples"] = len(device.share.train_y)
         return Message(RecordDict({"report": MetricRecord({**report})}), reply_to=message)

@@ -116,7 +116,7 @@ def believe_reports(
     """The work of all devices, and which of them are left out for what they claim, bool (K,).
 
     Bits follow from the model and are counted here. FLOPs follow from the model and the size of a batch: more than
-    `batch_size` times the median no honest device has.
+    the largest batch's number of samples times the median no honest device has.
     """
     K = len(reports)
 
@@ -131,7 +131,8 @@ def believe_reports(
     }
     barred = np.zeros(K, dtype=np.bool_)
     for name, value in flops.items():
-        most = config.batch_size * float(np.median(value))
+        largest = max(config.batch_of(k) for k in range(K))
+        most = largest * float(np.median(value))
         for k in np.flatnonzero(~(value <= most)).tolist():
             _log.warning(
                 "device %d is left out: it claims %g FLOPs of %s steps, the limit is %g", k, value[k], name, most

@@ -189,8 +189,9 @@ def count_workload(
     joint = config.algorithm == "simultaneous"
     step_flops: dict[tuple[int, bool, bool, bool], float] = {}
 
-    def flops(share: DeviceData, *, train_u: bool, train_v: bool, passes_only: bool = False) -> float:
-        size = min(config.batch_size, len(share.train_y))
+    def flops(k: int, *, train_u: bool, train_v: bool, passes_only: bool = False) -> float:
+        share = shares[k]
+        size = min(config.batch_of(k), len(share.train_y))
         key = (size, train_u, train_v, passes_only)
         if key not in step_flops:
             replica.train_only(train_u=train_u, train_v=train_v)
@@ -200,15 +201,15 @@ def count_workload(
 
     K = len(shares)
     personal, probing, whole, passes = np.zeros(K), np.zeros(K), np.zeros(K), np.zeros(K)
-    for k, share in enumerate(shares):
+    for k in range(K):
         if config.personal_steps and split.n_personal:
-            personal[k] = config.personal_steps * flops(share, train_u=False, train_v=True)
-        whole[k] = config.pruned_steps * flops(share, train_u=True, train_v=joint)
+            personal[k] = config.personal_steps * flops(k, train_u=False, train_v=True)
+        whole[k] = config.pruned_steps * flops(k, train_u=True, train_v=joint)
         if not config.pruning:
             continue
         if config.importance in ("movement", "taylor"):
-            probing[k] = config.probe_steps * flops(share, train_u=True, train_v=False)
-        passes[k] = config.pruned_steps * flops(share, train_u=False, train_v=joint, passes_only=True)
+            probing[k] = config.probe_steps * flops(k, train_u=True, train_v=False)
+        passes[k] = config.pruned_steps * flops(k, train_u=False, train_v=joint, passes_only=True)
     samples = np.array([len(share.train_y) for share in shares], dtype=np.float64)
     return plan_work(
         split, config, samples, personal=personal, whole=whole, passes=passes, probing=probing, keep_ratio=keep_ratio

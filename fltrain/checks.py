@@ -56,12 +56,20 @@ def check_shares(split: Split, shares: Sequence[DeviceData], config: TrainConfig
                 raise ValueError(f"{name} holds a number that is not finite")
     classes = 1 + max(int(max(share.train_y.max(), share.test_y.max())) for share in taken)
     _require_logits(split, taken[0], classes)
-    _require_steps(split, taken, config.batch_size)
+    check_batch_sizes(config, len(taken))
+    sizes = [min(config.batch_of(k), len(share.train_y)) for k, share in enumerate(taken)]
+    _require_steps(split, taken, sizes)
     for training in (True, False):
-        _require_stateless(split, taken[0], config.batch_size, training=training)
+        _require_stateless(split, taken[0], sizes[0], training=training)
     if config.pruning and config.structure == "units":
         UnitMap(split).verify(torch.cat([taken[0].train_x[:1], taken[0].test_x[:1]]))
     return taken
+
+
+def check_batch_sizes(config: TrainConfig, devices: int) -> None:
+    """Refuse batch sizes of more or fewer devices than there are."""
+    if not isinstance(config.batch_size, int) and len(config.batch_size) != devices:
+        raise ValueError(f"batch_size has numbers for {len(config.batch_size)} devices, there are {devices}")
 
 
 def check_share(k: int, share: DeviceData) -> DeviceData:
@@ -133,17 +141,17 @@ def _require_logits(split: Split, share: DeviceData, classes: int) -> None:
         raise ValueError(f"the model has {logits.shape[1]} outputs, the labels need {classes}")
 
 
-def _require_steps(split: Split, shares: Sequence[DeviceData], batch_size: int) -> None:
+def _require_steps(split: Split, shares: Sequence[DeviceData], sizes: Sequence[int]) -> None:
     """One step forward and back for each size of batch that a device has."""
-    sizes = {min(batch_size, len(share.train_y)): k for k, share in reversed(list(enumerate(shares)))}
-    for size, k in sorted(sizes.items()):
+    first = {size: k for k, size in reversed(list(enumerate(sizes)))}
+    for size, k in sorted(first.items()):
         share, model = shares[k], copy.deepcopy(split.model).train()
         try:
             with seeded(0):
                 loss = functional.cross_entropy(model(share.train_x[:size].clone()), share.train_y[:size])
                 loss.backward()  # type: ignore[no-untyped-call]
         except Exception as error:
-            few = ", all that the device has; give it more" if batch_size > 1 else "; raise batch_size"
+            few = ", all that the device has; give it more" if size == len(share.train_y) else "; raise batch_size"
             few = few if size == 1 else ""
             samples = "1 sample" if size == 1 else f"{size} samples"
             raise ValueError(
@@ -151,14 +159,13 @@ def _require_steps(split: Split, shares: Sequence[DeviceData], batch_size: int) 
             ) from None
 
 
-def _require_stateless(split: Split, share: DeviceData, batch_size: int, *, training: bool) -> None:
+def _require_stateless(split: Split, share: DeviceData, size: int, *, training: bool) -> None:
     """Refuse a model whose answer depends on what it was asked before.
 
     One copy sees other samples first. Then both have the same parameters, buffers and random numbers, and see the same
     samples. What they answer, and what they hold afterwards besides parameters and buffers, must be the same: all else
     would travel from device to device, and with the number of workers it would travel otherwise.
     """
-    size = min(batch_size, len(share.train_y))
     x = share.train_x[:size]
     other = torch.cat([share.train_x, share.test_x]).flip(0)[:size]
     fresh, used = (copy.deepcopy(split.model).train(training) for _ in range(2))

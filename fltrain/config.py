@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
+
+import numpy as np
 
 from fltrain._fields import one_of, real_number, truth, whole_number
 
@@ -39,8 +42,9 @@ class TrainConfig:
     """tau_u: dense mini-batches on the global part from which importance is read; they are thrown away."""
     pruned_steps: int = 5
     """tau_hat: SGD steps on the kept weights, whose result is uploaded."""
-    batch_size: int = 32
-    """Samples per step; a device that holds fewer uses all it has."""
+    batch_size: int | Sequence[int] = 32
+    """Samples per step; a device that holds fewer uses all it has. A sequence: of each device's steps, so that slow
+    ones can take fewer and be done when the others are. It is kept as a tuple."""
     learning_rate_global: float = 0.1
     """eta: step size on the global part, in probe and pruned steps."""
     learning_rate_personal: float = 0.1
@@ -94,11 +98,11 @@ class TrainConfig:
             ("personal_steps", 0),
             ("probe_steps", 0),
             ("pruned_steps", 1),
-            ("batch_size", 1),
             ("evaluate_every", 1),
             ("seed", 0),
         ):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least=least))
+        object.__setattr__(self, "batch_size", _batch_size(self.batch_size))
         for name in ("learning_rate_global", "learning_rate_personal", "server_rate"):
             value = real_number(name, getattr(self, name), "a finite number > 0", lambda value: value > 0.0)
             object.__setattr__(self, name, value)
@@ -126,6 +130,10 @@ class TrainConfig:
         if self.error_feedback and self.structure == "units":
             raise ValueError("error_feedback must be False when structure is units, got True: no upload is sparse")
 
+    def batch_of(self, device: int) -> int:
+        """Samples per step of one device, if it holds as many."""
+        return self.batch_size if isinstance(self.batch_size, int) else self.batch_size[device]
+
     @property
     def probes(self) -> bool:
         """Whether a device that is told to prune runs the probe."""
@@ -142,6 +150,15 @@ class TrainConfig:
         known = self.update == "sparse" or (self.update == "frozen" and self.importance == "movement")
         return self.pruning and known
 
-    def to_dict(self) -> dict[str, int | float | str | bool]:
+    def to_dict(self) -> dict[str, int | float | str | bool | tuple[int, ...]]:
         """Field names and values, for result files and checkpoints."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def _batch_size(value: object) -> int | tuple[int, ...]:
+    """One number for all devices, or a tuple of theirs."""
+    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes) or not np.ndim(value):
+        return whole_number("batch_size", value, least=1)
+    if not len(value):
+        raise ValueError("batch_size must hold one number for each device, got none")
+    return tuple(whole_number(f"batch_size[{k}]", each, least=1) for k, each in enumerate(value))

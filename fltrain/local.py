@@ -232,7 +232,7 @@ def draw(config: TrainConfig, n: int, round_index: int, device: int) -> Draws:
     """
     rng = np.random.default_rng((config.seed, round_index, device))
     steps = config.personal_steps, config.pruned_steps, config.probe_steps
-    personal, pruned, probe = (draw_batches(rng, n, config.batch_size, count, config.sampling) for count in steps)
+    personal, pruned, probe = (draw_batches(rng, n, config.batch_of(device), count, config.sampling) for count in steps)
     return Draws(personal, pruned, probe, int(rng.integers(2**63)), rng)
 
 

@@ -85,6 +85,22 @@ def nth_upload_of(device: int, n: int, change: Callable[[RecordDict], RecordDict
     return alter
 
 
+def test_batch_sizes_of_their_own_travel(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = split_prune.federation
+
+    def own(run: Any, sizes: tuple[int, ...] = (4, 32, 9)) -> Any:
+        split, shares, config = usual(run)
+        return split, shares, replace(config, batch_size=sizes)
+
+    alike = in_process().records
+    monkeypatch.setattr(split_prune, "federation", own)
+    expected = in_process().records
+    assert serve(DirectGrid()).records == expected != alike
+    monkeypatch.setattr(split_prune, "federation", lambda run: own(run, (4, 32)))
+    with pytest.raises(ValueError, match=r"^batch_size has numbers for 2 devices, there are 3$"):
+        serve(DirectGrid())
+
+
 def test_messages_carry_the_in_process_run_bit_for_bit() -> None:
     grid, expected = DirectGrid(), in_process()
     history = serve(grid)

@@ -26,6 +26,7 @@ from ..measures import WINDOW
 if TYPE_CHECKING:
     import fltrain as ft
     from fltrain.adapt import Kind
+    from fltrain.config import Broadcast
     from fltrain.radio import Radio as RadioOf
 
 MODULES = ("config", "measures", "radio", "schemes", "harder/traces", "harder/drive", "harder/study", "drives/study")
@@ -46,10 +47,13 @@ class Entry:
     """Over the mean unpruned round; None: the planner's choice."""
     steps: tuple[int, int] | None = None
     """Personal and global steps of a round; None: those of the cell. Rounds are as many more as they have fewer."""
+    by_speed: bool = False
+    """Whether a phone's batches are in proportion to its speed, with the cell's size on the mean: all of them are done
+    with training at about the same time then."""
 
     @property
     def family(self) -> str:
-        """What is tuned: all but the rate, the steps and the deadline."""
+        """What is tuned: all but the rate, the steps, the deadline and the batches."""
         if self.scheme == "unpruned":
             return self.scheme
         kind = "" if len(self.kinds) > 1 else f"-{self.kinds[0]}"
@@ -59,7 +63,8 @@ class Entry:
     def name(self) -> str:
         """For files and tables."""
         steps = "" if self.steps is None else f"-steps{self.steps[0]}and{self.steps[1]}"
-        return f"{self.family}{steps}-rate{self.server_rate:g}" + (
+        batches = "-speed" if self.by_speed else ""
+        return f"{self.family}{steps}{batches}-rate{self.server_rate:g}" + (
             "" if self.deadline is None else f"-{self.deadline:g}"
         )
 
@@ -80,13 +85,15 @@ class DrivesStudy:
     entries: tuple[Entry, ...] = ()
     rounds: int = 40
     """Of unpruned training."""
-    pruned_rounds: int = 45
+    pruned_rounds: int = 60
     """Of planned rounds, which are shorter: all of them together take less time."""
     cell: HarderStudy = field(default_factory=lambda: HarderStudy(personal_steps=6, importance="movement"))
     """More personal steps than pruned ones: the LocalAlt schedule. Frozen rounds report by movement alone."""
     pruning_ratio_max: float = 0.99
-    progress_power: float = 1.0
+    progress_power: float = 0.5
     """As the planner counts what a round keeps."""
+    broadcast: Broadcast = "moved"
+    """What phones receive, in every scheme, see `fltrain.TrainConfig`."""
 
 
 def run_config(config: DrivesStudy) -> dict[str, Any]:
@@ -136,7 +143,7 @@ def task(
             personal_steps=personal_steps,
             probe_steps=cell.probe_steps,
             pruned_steps=global_steps,
-            batch_size=cell.batch_size,
+            batch_size=batch_sizes(config, data_dir, seed) if entry.by_speed else cell.batch_size,
             learning_rate_global=cell.learning_rate,
             learning_rate_personal=cell.learning_rate,
             pruning=pruned,
@@ -145,9 +152,17 @@ def task(
             averaging=entry.averaging,
             server_rate=entry.server_rate,
             error_feedback=entry.error_feedback,
+            broadcast=config.broadcast,
             seed=seed,
         ),
     )
+
+
+def batch_sizes(config: DrivesStudy, data_dir: Path, seed: int) -> list[int]:
+    """Samples of each phone's steps, (K,): in proportion to its speed, the cell's on the mean."""
+    speed = np.asarray(on_drives(config.cell, data_dir, seed).phones.flop_per_s)
+    sizes: list[int] = np.rint(config.cell.batch_size * speed / speed.mean()).astype(int).tolist()
+    return sizes
 
 
 def run(config: DrivesStudy, entry: Entry, seed: int, data_dir: Path) -> dict[str, Any]:
