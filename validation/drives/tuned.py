@@ -44,5 +44,5 @@ CONFIG = DrivesStudy(
         Entry("joint", 2.0, "covered", _SPARSE, error_feedback=True, by_speed=10),
     ),
 )
-"""The quickest there of planned rounds with means over all and with covered means, and unpruned training with both kinds
-of batches: of these the quicker one on the reported seeds is what the others are measured by."""
+"""The quickest there of planned rounds with means over all and with covered means, and unpruned training with both
+kinds of batches: the others are measured by the one of these two that is quicker on the reported seeds."""
