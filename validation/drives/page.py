@@ -19,7 +19,7 @@ NEEDED, AIM = 60.0, 40.0
 """Per cent of the tuned unpruned scheme's time within which planned rounds are to reach its accuracy, and the aim."""
 _NAME = re.compile(
     r"(?:unpruned|joint-(?P<averaging>covered|fill))(?:-(?P<kind>sparse|frozen))?(?P<feedback>-feedback)?"
-    r"(?:-steps(?P<personal>\d+)and(?P<shared>\d+))?(?P<speed>-speed)?-rate(?P<rate>[\d.]+)(?:-(?P<deadline>[\d.]+))?"
+    r"(?:-steps(?P<personal>\d+)and(?P<shared>\d+))?(?:-speed(?P<speed>\d+))?-rate(?P<rate>[\d.]+)(?:-(?P<deadline>[\d.]+))?"
 )
 """The names of entries, `study.Entry.name`."""
 _LINES = ("-", "--", "-.", ":")
@@ -142,7 +142,7 @@ def said(name: str) -> str:
     found = _NAME.fullmatch(name)
     assert found is not None, name
     if name.startswith("unpruned"):
-        batches = ", batches by speed" if found["speed"] else ""
+        batches = f", batches by speed, {found['speed']} on the mean" if found["speed"] else ""
         return f"Unpruned training{batches}, server rate {found['rate']}"
     parts = [
         "Planned rounds",
@@ -150,7 +150,7 @@ def said(name: str) -> str:
         *([f"{found['kind']} alone"] if found["kind"] else []),
         *(["error feedback"] if found["feedback"] else []),
         *([f"{found['personal']} personal and {found['shared']} global steps"] if found["personal"] else []),
-        *(["batches by speed"] if found["speed"] else []),
+        *([f"batches by speed, {found['speed']} on the mean"] if found["speed"] else []),
         f"server rate {found['rate']}",
         *([f"{found['deadline']} of an unpruned round"] if found["deadline"] else []),
     ]

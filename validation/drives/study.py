@@ -47,9 +47,9 @@ class Entry:
     """Over the mean unpruned round; None: the planner's choice."""
     steps: tuple[int, int] | None = None
     """Personal and global steps of a round; None: those of the cell. Rounds are as many more as they have fewer."""
-    by_speed: bool = False
-    """Whether a phone's batches are in proportion to its speed, with the cell's size on the mean: all of them are done
-    with training at about the same time then."""
+    by_speed: int | None = None
+    """Samples of a step, on the mean over phones whose batches are in proportion to their speeds, so that all of them
+    are done with training at about the same time; None: batches of the cell's size for all."""
 
     @property
     def family(self) -> str:
@@ -63,7 +63,7 @@ class Entry:
     def name(self) -> str:
         """For files and tables."""
         steps = "" if self.steps is None else f"-steps{self.steps[0]}and{self.steps[1]}"
-        batches = "-speed" if self.by_speed else ""
+        batches = "" if self.by_speed is None else f"-speed{self.by_speed}"
         return f"{self.family}{steps}{batches}-rate{self.server_rate:g}" + (
             "" if self.deadline is None else f"-{self.deadline:g}"
         )
@@ -85,7 +85,7 @@ class DrivesStudy:
     entries: tuple[Entry, ...] = ()
     rounds: int = 40
     """Of unpruned training."""
-    pruned_rounds: int = 60
+    pruned_rounds: int = 70
     """Of planned rounds, which are shorter: all of them together take less time."""
     cell: HarderStudy = field(default_factory=lambda: HarderStudy(personal_steps=6, importance="movement"))
     """More personal steps than pruned ones: the LocalAlt schedule. Frozen rounds report by movement alone."""
@@ -143,7 +143,7 @@ def task(
             personal_steps=personal_steps,
             probe_steps=cell.probe_steps,
             pruned_steps=global_steps,
-            batch_size=batch_sizes(config, data_dir, seed) if entry.by_speed else cell.batch_size,
+            batch_size=cell.batch_size if entry.by_speed is None else batches(cell, entry.by_speed, data_dir, seed),
             learning_rate_global=cell.learning_rate,
             learning_rate_personal=cell.learning_rate,
             pruning=pruned,
@@ -158,10 +158,10 @@ def task(
     )
 
 
-def batch_sizes(config: DrivesStudy, data_dir: Path, seed: int) -> list[int]:
-    """Samples of each phone's steps, (K,): in proportion to its speed, the cell's on the mean."""
-    speed = np.asarray(on_drives(config.cell, data_dir, seed).phones.flop_per_s)
-    sizes: list[int] = np.rint(config.cell.batch_size * speed / speed.mean()).astype(int).tolist()
+def batches(cell: HarderStudy, mean: int, data_dir: Path, seed: int) -> list[int]:
+    """Samples of each phone's steps, (K,): in proportion to its speed, so many on the mean; two at least."""
+    speed = np.asarray(on_drives(cell, data_dir, seed).phones.flop_per_s)
+    sizes: list[int] = np.maximum(np.rint(mean * speed / speed.mean()), 2).astype(int).tolist()  # batch norm needs two
     return sizes
 
 
