@@ -470,28 +470,33 @@ def _seeds(report: Report) -> str:
 
 def _drives(macros: Macros, report: Report) -> None:
     """Planned rounds on measured drives."""
-    planned = {name: of for name, of in report["entries"].items() if not name.startswith("unpruned")}
-    floor = np.concatenate([of["floor"] for of in planned.values()])
-    rounds = [float(np.mean(of["round"])) for of in planned.values()]
+    entries: dict[str, Any] = report["entries"]
+    (alike,) = [of for name, of in entries.items() if name.startswith("unpruned-rate")]
     macros.update("Drives", {
         "Seeds": _seeds(report),
-        "Floor": between(fixed(floor.min()), fixed(floor.max())),
-        "Round": between(fixed(min(rounds)), fixed(max(rounds))) if len(rounds) > 1 else fixed(rounds[0]),
+        "Floor": between(fixed(min(alike["floor"])), fixed(max(alike["floor"]))),
+        "Alike": fixed(report["study"]["cell"]["batch_size"]),
     })  # fmt: skip
+    for title, means in (("Fill", "fill"), ("Covered", "covered")):
+        ((name, of),) = [(name, of) for name, of in entries.items() if name.startswith(f"joint-{means}-")]
+        time = complete({"per_seed": of["tuned"]})
+        macros.update(f"Drives{title}", {
+            "Time": fixed(time.mean()),
+            "Range": between(fixed(time.min()), fixed(time.max())),
+            "Round": fixed(float(np.mean(of["round"]))),
+            "Batch": name.partition("-speed")[2].partition("-")[0],
+        })  # fmt: skip
 
 
 def _cnn(macros: Macros, reports: dict[str, Report]) -> None:
     """The convolutional network: planned rounds with both means, the scheme of Liu et al., and the floor."""
-    images = [report for name, report in reports.items() if name != "digits"]
-    digits = reports["digits"]
-    for name, family in {"Covered": COVERED, "Fill": FILL, "Paper": "paper-covered-zeroed"}.items():
-        means = [complete({"per_seed": entry(report, family)["wide"]}).mean() for report in images]
-        macros.add(f"Cnn{name}", between(fixed(min(means)), fixed(max(means))))
-    for name, family in {"Covered": COVERED, "Fill": FILL}.items():
-        macros.add(f"CnnDigits{name}", fixed(complete({"per_seed": entry(digits, family)["wide"]}).mean()))
-    macros.add("CnnDigitsBatch", entry(digits, FILL)["reference"].rpartition("-batch")[2])
-    floors = [float(np.mean(entry(report, COVERED)["floor"])) for report in images]
-    macros.add("CnnFloor", between(fixed(min(floors)), fixed(max(floors))))
+    families = {"Covered": COVERED, "Fill": FILL, "Common": "common-fill-chosen", "Paper": "paper-covered-zeroed"}
+    for title, family in families.items():
+        means = [complete({"per_seed": entry(report, family)["wide"]}).mean() for report in reports.values()]
+        macros.add(f"Cnn{title}", between(fixed(min(means)), fixed(max(means))))
+    names = [name for report in reports.values() for name in report["entries"] if name.startswith("joint-")]
+    batches = {name.rpartition("-batch")[2] for name in names}
+    macros.add("CnnBatch", " or ".join(sorted(batches, key=int)))
 
 
 def _fixed(macros: Macros, report: Report) -> None:

@@ -125,15 +125,14 @@ def drives(results: Results) -> str:
 def _drive(name: str) -> str:
     """What the name of an entry says."""
     family, _, rate = name.partition("-rate")
-    rate, _, deadline = rate.partition("-")
     words = family.split("-")
+    by_speed = "".join(f", by speed {word.removeprefix('speed')}" for word in words if word.startswith("speed"))
     if words[0] == "unpruned":
-        return f"Unpruned, rate {rate}"
+        return f"Unpruned{by_speed}, rate {rate}"
     kind = next((word for word in ("sparse", "frozen") if word in words), "planned")
-    more = [", errors fed back"] if "feedback" in words else []
-    more += [f", {word.removeprefix('steps').replace('and', '+')} steps" for word in words if word.startswith("steps")]
-    more += [f", deadline {deadline}"] if deadline else []
-    return f"{kind.capitalize()}, {'covered' if 'covered' in words else 'over all'}, rate {rate}{''.join(more)}"
+    fed_back = ", errors fed back" if "feedback" in words else ""
+    means = "covered" if "covered" in words else "over all"
+    return f"{kind.capitalize()}, {means}{by_speed}{fed_back}, rate {rate}"
 
 
 def comparisons(results: Results) -> str:
