@@ -67,6 +67,9 @@ class Device:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "share", check_share(self.number, self.share))
+        sizes = self.config.batch_size
+        if not isinstance(sizes, int) and self.number >= len(sizes):
+            raise ValueError(f"batch_size has numbers for {len(sizes)} devices, none for device {self.number}")
         if self.state_file is not None and not self.state_file.resolve().parent.is_dir():
             raise ValueError(f"state_file must lie in an existing folder, got {self.state_file}")
 

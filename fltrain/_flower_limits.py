@@ -116,7 +116,7 @@ def believe_reports(
     """The work of all devices, and which of them are left out for what they claim, bool (K,).
 
     Bits follow from the model and are counted here. FLOPs follow from the model and the size of a batch: more than
-    the largest batch's number of samples times the median no honest device has.
+    its batch's number of samples times the median no honest device has.
     """
     K = len(reports)
 
@@ -130,12 +130,12 @@ def believe_reports(
         "probing": claimed("probing_flops", "probe_flops"),
     }
     barred = np.zeros(K, dtype=np.bool_)
+    batches = np.array([config.batch_of(k) for k in range(K)], dtype=np.float64)
     for name, value in flops.items():
-        largest = max(config.batch_of(k) for k in range(K))
-        most = largest * float(np.median(value))
+        most = batches * float(np.median(value))
         for k in np.flatnonzero(~(value <= most)).tolist():
             _log.warning(
-                "device %d is left out: it claims %g FLOPs of %s steps, the limit is %g", k, value[k], name, most
+                "device %d is left out: it claims %g FLOPs of %s steps, the limit is %g", k, value[k], name, most[k]
             )
             barred[k] = True
         flops[name] = np.minimum(value, most)

@@ -183,6 +183,7 @@ def count_workload(
     `keep_ratio` in (0, 1/2] is where the size of masks is counted exactly; elsewhere it is an upper bound. At 1/2 that
     is one bit per coordinate; uploads that keep few need a smaller one, or masks would be most of what is planned for.
     """
+    config.check_devices(len(shares))
     replica = Replica(split, structure=config.structure if config.pruning else "weights")
     replica.load(split.initial_global(), split.initial_personal())
     replica.model.train()

@@ -56,20 +56,15 @@ def check_shares(split: Split, shares: Sequence[DeviceData], config: TrainConfig
                 raise ValueError(f"{name} holds a number that is not finite")
     classes = 1 + max(int(max(share.train_y.max(), share.test_y.max())) for share in taken)
     _require_logits(split, taken[0], classes)
-    check_batch_sizes(config, len(taken))
+    config.check_devices(len(taken))
     sizes = [min(config.batch_of(k), len(share.train_y)) for k, share in enumerate(taken)]
     _require_steps(split, taken, sizes)
+    most = int(np.argmax(sizes))
     for training in (True, False):
-        _require_stateless(split, taken[0], sizes[0], training=training)
+        _require_stateless(split, taken[most], sizes[most], training=training)
     if config.pruning and config.structure == "units":
         UnitMap(split).verify(torch.cat([taken[0].train_x[:1], taken[0].test_x[:1]]))
     return taken
-
-
-def check_batch_sizes(config: TrainConfig, devices: int) -> None:
-    """Refuse batch sizes of more or fewer devices than there are."""
-    if not isinstance(config.batch_size, int) and len(config.batch_size) != devices:
-        raise ValueError(f"batch_size has numbers for {len(config.batch_size)} devices, there are {devices}")
 
 
 def check_share(k: int, share: DeviceData) -> DeviceData:

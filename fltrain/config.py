@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from numbers import Integral
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fltrain._fields import one_of, real_number, truth, whole_number
+from fltrain._fields import one_of, real_number, shown, truth, whole_number
 
 Importance = Literal["movement", "magnitude", "taylor", "random"]
 Algorithm = Literal["alternating", "simultaneous"]
@@ -42,9 +44,9 @@ class TrainConfig:
     """tau_u: dense mini-batches on the global part from which importance is read; they are thrown away."""
     pruned_steps: int = 5
     """tau_hat: SGD steps on the kept weights, whose result is uploaded."""
-    batch_size: int | Sequence[int] = 32
-    """Samples per step; a device that holds fewer uses all it has. A sequence: of each device's steps, so that slow
-    ones can take fewer and be done when the others are. It is kept as a tuple."""
+    batch_size: int | Sequence[int] | NDArray[np.integer[Any]] = 32
+    """Samples per step; a device that holds fewer uses all it has. A sequence holds one number for each of the K
+    devices, in their order: slow ones can take fewer and finish when the others do. It is kept as a tuple."""
     learning_rate_global: float = 0.1
     """eta: step size on the global part, in probe and pruned steps."""
     learning_rate_personal: float = 0.1
@@ -132,7 +134,12 @@ class TrainConfig:
 
     def batch_of(self, device: int) -> int:
         """Samples per step of one device, if it holds as many."""
-        return self.batch_size if isinstance(self.batch_size, int) else self.batch_size[device]
+        return self.batch_size if isinstance(self.batch_size, int) else int(self.batch_size[device])
+
+    def check_devices(self, devices: int) -> None:
+        """Raise ValueError if there are batch sizes of more or fewer devices than these."""
+        if not isinstance(self.batch_size, int) and len(self.batch_size) != devices:
+            raise ValueError(f"batch_size has numbers for {len(self.batch_size)} devices, there are {devices}")
 
     @property
     def probes(self) -> bool:
@@ -157,8 +164,14 @@ class TrainConfig:
 
 def _batch_size(value: object) -> int | tuple[int, ...]:
     """One number for all devices, or a tuple of theirs."""
-    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes) or not np.ndim(value):
+    listed = isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview)
+    if isinstance(value, np.ndarray):
+        value, listed = value.tolist(), value.ndim > 0
+    if not listed and not (isinstance(value, Integral) and not isinstance(value, bool) and value >= 1):
+        what = "an integer >= 1, or a sequence of one for each device"
+        raise ValueError(f"batch_size must be {what}, got {shown(value)}")
+    if not isinstance(value, Sequence):
         return whole_number("batch_size", value, least=1)
-    if not len(value):
+    if not value:
         raise ValueError("batch_size must hold one number for each device, got none")
     return tuple(whole_number(f"batch_size[{k}]", each, least=1) for k, each in enumerate(value))

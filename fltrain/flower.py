@@ -38,7 +38,6 @@ from fltrain._flower_limits import believe_reports, judge_upload, longest_allowe
 from fltrain._flower_wire import MORE_WORK, WORK, label, numbers, read_upload, reference
 from fltrain.accounting import Workload
 from fltrain.checkpoint import Checkpoint, RunState
-from fltrain.checks import check_batch_sizes
 from fltrain.config import TrainConfig
 from fltrain.history import History
 from fltrain.identity import tensors_of
@@ -115,7 +114,7 @@ def serve(
         raise ValueError(f"devices must be >= 1, got {devices}")
     if config.broadcast != "whole":
         raise ValueError(f"broadcast must be whole with Flower, whose messages carry all, got {config.broadcast!r}")
-    check_batch_sizes(config, devices)
+    config.check_devices(devices)
     limits = limits or Limits()
     every = checkpoint.every if checkpoint else 1
     engine = _Messages(grid, devices, config, limits, answer_s=answer_s, gather_s=gather_s, every=every)

@@ -68,6 +68,9 @@ def first_difference(known: object, wanted: Identity) -> str | None:
         if name == _OUTPUTS:
             return "the model gives other outputs"
         if type(was) is not type(now) or was != now:
+            if isinstance(was, tuple) and isinstance(now, tuple) and len(was) == len(now):  # one for each device
+                k = next(k for k, pair in enumerate(zip(was, now, strict=True)) if pair[0] != pair[1])
+                name, was, now = f"{name}[{k}]", was[k], now[k]
             return f"{name} was {was!r}, is {now!r}"
     return None
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from fltrain_cases import Constant, digits, shares
+from torch import nn
 
 import fltrain as ft
 
 SIZES = (4, 16, 7, 70)  # the last is more than a device has
+EITHER = "batch_size must be an integer >= 1, or a sequence of one for each device"
 
 
 def split() -> ft.Split:
@@ -30,20 +32,22 @@ def test_one_number_for_each_is_one_number_for_all() -> None:
     assert [r["accuracy"] for r in runs[0].records] == [r["accuracy"] for r in runs[1].records]
 
 
-def test_each_device_trains_as_it_would_with_its_own_number_for_all() -> None:
+@pytest.mark.parametrize("update", ["zeroed", "frozen", "sparse"])
+def test_each_device_trains_as_it_would_with_its_own_number_for_all(update: Any) -> None:
     """With one device asked nobody else's batches matter."""
     for k, size in enumerate(SIZES):
-        alone = np.arange(4) == k
 
-        def planner(
-            round_index: int, workload: ft.Workload, alone: np.ndarray[Any, np.dtype[np.bool_]] = alone
-        ) -> ft.RoundPlan:
-            return ft.RoundPlan(np.full(4, 0.5), np.ones(4), np.zeros(4), alone)
+        def planner(round_index: int, workload: ft.Workload, k: int = k) -> ft.RoundPlan:
+            return ft.RoundPlan(np.full(4, 0.5), np.ones(4), np.zeros(4), np.arange(4) == k)
 
-        runs = [ft.train(split(), shares(), config(batch_size=each), planner) for each in (SIZES, size)]
-        assert torch.equal(runs[0].u, runs[1].u)
-    other = ft.train(split(), shares(), config(batch_size=5), planner)
-    assert not torch.equal(runs[0].u, other.u)
+        def trained(sizes: Any, planner: Any = planner) -> ft.History:
+            return ft.train(split(), shares(), config(update=update, batch_size=sizes), planner)
+
+        own, same, other = trained(SIZES), trained(size), trained(size - 1)
+        for mine, theirs in zip(own.personal[k].tensors(), same.personal[k].tensors(), strict=True):
+            assert torch.equal(mine, theirs)
+        assert torch.equal(own.u, same.u)
+        assert k == 3 or not torch.equal(own.u, other.u)  # the last uses all it has either way
 
 
 @pytest.mark.parametrize("update", ["zeroed", "frozen", "sparse"])
@@ -70,25 +74,41 @@ def test_any_sequence_of_whole_numbers_is_taken() -> None:
         ((8, 8, 2.5, 8), r"batch_size\[2\] must be an integer >= 1, got 2\.5"),
         ((True, 8, 8, 8), r"batch_size\[0\] must be an integer >= 1, got True"),
         ((), "batch_size must hold one number for each device, got none"),
-        ("8888", "batch_size must be an integer >= 1, got '8888'"),
-        (None, "batch_size must be an integer >= 1, got None"),
+        ([8, [8, 8], 8, 8], r"batch_size\[1\] must be an integer >= 1, got \[8, 8\]"),
+        (np.full((4, 99), 8), r"batch_size\[0\] must be an integer >= 1, got \[8, 8, .*"),
+        ("8888", f"{EITHER}, got '8888'"),
+        (b"8888", f"{EITHER}, got b'8888'"),
+        (bytearray(b"88"), rf"{EITHER}, got bytearray\(b'88'\)"),
+        (None, f"{EITHER}, got None"),
+        (0, f"{EITHER}, got 0"),
+        (torch.arange(1, 400), rf"{EITHER}, got tensor\(\[ ?1, .*"),
     ],
 )
 def test_what_is_no_batch_size_is_named(given: object, said: str) -> None:
-    with pytest.raises(ValueError, match=rf"^{said}$"):
+    with pytest.raises(ValueError, match=rf"^{said}$") as caught:
         config(batch_size=given)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("given", [(8, 8, 8), (8,) * 5])
 def test_there_is_one_for_each_device(given: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=rf"^batch_size has numbers for {len(given)} devices, there are 4$"):
         ft.train(split(), shares(), config(batch_size=given), Constant(4, 0.5))
+    with pytest.raises(ValueError, match=rf"^batch_size has numbers for {len(given)} devices, there are 4$"):
+        ft.count_workload(split(), config(batch_size=given), shares())
+
+
+def test_a_batch_that_the_model_cannot_train_on_is_refused_by_device() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 10))
+    said = r"^shares\[2\]\.train_x: the model cannot train on 1 sample; raise batch_size \("
+    with pytest.raises(ValueError, match=said):
+        ft.train(ft.Split(model, ("4",)), shares(), config(batch_size=(8, 8, 1, 8)), Constant(4, 0.5))
 
 
 def test_a_run_goes_on_with_the_same_sizes_only(tmp_path: Path) -> None:
     saved = ft.Checkpoint(tmp_path / "run.pt", every=1)
     ft.train(split(), shares(), config(rounds=2), Constant(4, 0.5), checkpoint=saved)
-    with pytest.raises(ValueError, match="batch_size"):
+    with pytest.raises(ValueError, match=r"batch_size\[3\] was 70, is 69"):
         ft.train(split(), shares(), config(batch_size=(4, 16, 7, 69)), Constant(4, 0.5), checkpoint=saved)
     resumed = ft.train(split(), shares(), config(batch_size=list(SIZES)), Constant(4, 0.5), checkpoint=saved)
     straight = ft.train(split(), shares(), config(), Constant(4, 0.5))

@@ -88,7 +88,7 @@ def nth_upload_of(device: int, n: int, change: Callable[[RecordDict], RecordDict
 def test_batch_sizes_of_their_own_travel(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = split_prune.federation
 
-    def own(run: Any, sizes: tuple[int, ...] = (4, 32, 9)) -> Any:
+    def own(run: Any, sizes: tuple[int, ...] = (2, 32, 9)) -> Any:
         split, shares, config = usual(run)
         return split, shares, replace(config, batch_size=sizes)
 
@@ -99,6 +99,9 @@ def test_batch_sizes_of_their_own_travel(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(split_prune, "federation", lambda run: own(run, (4, 32)))
     with pytest.raises(ValueError, match=r"^batch_size has numbers for 2 devices, there are 3$"):
         serve(DirectGrid())
+    split, shares, config = own(RUN, (4, 32))
+    with pytest.raises(ValueError, match=r"^batch_size has numbers for 2 devices, none for device 2$"):
+        flower.Device(2, split, shares[2], config, lambda t: 1.0)
 
 
 def test_messages_carry_the_in_process_run_bit_for_bit() -> None:

@@ -326,6 +326,7 @@ def test_claimed_bits_do_not_matter_and_claimed_work_is_bounded(caplog: pytest.L
         np.testing.assert_array_equal(work.payload_bits, [32.0 * N] * 3)
         assert barred == [False] * 3
     assert believed(config, pruned_flops=32e6)[1] == [False] * 3  # others may hold a single sample
+    assert believed(ft.TrainConfig(batch_size=(99, 99, 5)), pruned_flops=6e6)[1] == [False, False, True]
     for name in ("personal_flops", "probe_flops", "pruned_flops"):
         work, barred = believed(config, **{name: 1e308})
         assert barred == [False, False, True]

@@ -22,7 +22,7 @@ def test_a_small_study_from_files_to_page(tmp_path: Path) -> None:
         study.Entry("unpruned", 1.0),
         study.Entry("unpruned", 2.0),
         study.Entry("joint", 1.0, "covered"),
-        study.Entry("joint", 2.0, "fill", ("frozen",)),
+        study.Entry("joint", 2.0, "fill", ("frozen",), by_speed=6),
     )
     cell = replace(TINY, personal_steps=3, pruned_steps=2, importance="movement")
     tiny = replace(tuned.CONFIG, seeds=(1,), entries=entries, rounds=3, pruned_rounds=4, cell=cell)
@@ -66,6 +66,25 @@ def test_known_runs() -> None:
     # Rounds of half the steps are averaged over twice as many: a step up counts in its twentieth round.
     runs["joint-fill-steps3and3-rate2"] = {7: _run("joint-fill-steps3and3-rate2", 7, 10, 1.0, 0.81) | {"window": 20}}
     assert page.measured(runs)["joint-fill-steps3and3-rate2"]["tuned"] == pytest.approx((100 * 30 * 1.0 / (30 * 2.0),))
+
+
+def test_batches_by_speed_are_as_the_phones_compute(tmp_path: Path) -> None:
+    radio = study.on_drives(TINY, synthetic_drives(tmp_path / "data"), 1)
+    speed = np.asarray(radio.phones.flop_per_s)
+    sizes = np.array(study.batches(1000, radio))
+    np.testing.assert_allclose(sizes / sizes.mean(), speed / speed.mean(), rtol=1e-3)
+    assert sizes.mean() == pytest.approx(1000, abs=1)
+    assert speed.max() > 1.1 * speed.min()
+    assert study.batches(1, radio) == [2] * len(speed)
+
+
+def test_entries_are_told_apart_in_words() -> None:
+    entries = (*tuned.CONFIG.entries, *tuned.TUNING.entries)
+    names = {entry.name for entry in entries}
+    assert len({page.said(name) for name in names}) == len(names)
+    assert page.said("joint-fill-sparse-feedback-speed10-rate3") == (
+        "Planned rounds, mean over all, sparse alone, error feedback, batches by speed, 10 on the mean, server rate 3"
+    )
 
 
 def test_more_steps_a_round_train_further(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def walk_again(
     rng = np.random.default_rng((config.seed, t, k))
     n = len(share.train_y)
     own, shared = (
-        torch.from_numpy(draw_batches(rng, n, config.batch_size, steps, config.sampling))
+        torch.from_numpy(draw_batches(rng, n, config.batch_of(k), steps, config.sampling))
         for steps in (config.personal_steps, config.pruned_steps)
     )
     u, v = u32.double(), v32.double()
@@ -157,7 +157,7 @@ def walk_again(
     for rows in own:
         slope, drawn = device.gradient(u, v, 1), device.gradient(u, v, 1, rows)
         personal_sq += float(slope.square().sum())
-        expected = float(device.variance(u, v, 1, config.batch_size, config.sampling).sum())
+        expected = float(device.variance(u, v, 1, config.batch_of(k), config.sampling).sum())
         noise_sq, variance = noise_sq + expected, max(variance, expected)
         step = -config.learning_rate_personal * drawn
         risen = float(device.loss(u, v + step) - device.loss(u, v) - slope @ step)
@@ -172,7 +172,7 @@ def walk_again(
         walk.path.append(slope)
         walk.noise.append(drawn - slope)
         if t % LOOK_EVERY == 0 or len(walk.path) == 1:
-            each = device.variance(walk.x, v, 0, config.batch_size, config.sampling).numpy()
+            each = device.variance(walk.x, v, 0, config.batch_of(k), config.sampling).numpy()
             walk.noise_variance = np.maximum(walk.noise_variance, each)
             walk.noise_u_var = max(walk.noise_u_var, float(each.sum()))
         seen.secant(slope - walk.path[0], walk.x - begin)

@@ -143,7 +143,9 @@ def task(
             personal_steps=personal_steps,
             probe_steps=cell.probe_steps,
             pruned_steps=global_steps,
-            batch_size=cell.batch_size if entry.by_speed is None else batches(cell, entry.by_speed, data_dir, seed),
+            batch_size=cell.batch_size
+            if entry.by_speed is None
+            else batches(entry.by_speed, on_drives(cell, data_dir, seed)),
             learning_rate_global=cell.learning_rate,
             learning_rate_personal=cell.learning_rate,
             pruning=pruned,
@@ -158,9 +160,9 @@ def task(
     )
 
 
-def batches(cell: HarderStudy, mean: int, data_dir: Path, seed: int) -> list[int]:
-    """Samples of each phone's steps, (K,): in proportion to its speed, so many on the mean; two at least."""
-    speed = np.asarray(on_drives(cell, data_dir, seed).phones.flop_per_s)
+def batches(mean: int, radio: RadioOf) -> list[int]:
+    """Samples of each phone's steps, (K,): in proportion to its speed, about so many on the mean, two at least."""
+    speed = np.asarray(radio.phones.flop_per_s)
     sizes: list[int] = np.maximum(np.rint(mean * speed / speed.mean()), 2).astype(int).tolist()  # batch norm needs two
     return sizes
 
