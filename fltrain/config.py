@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from numbers import Integral
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -164,14 +163,13 @@ class TrainConfig:
 
 def _batch_size(value: object) -> int | tuple[int, ...]:
     """One number for all devices, or a tuple of theirs."""
-    listed = isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview)
-    if isinstance(value, np.ndarray):
-        value, listed = value.tolist(), value.ndim > 0
-    if not listed and not (isinstance(value, Integral) and not isinstance(value, bool) and value >= 1):
+    given = value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(given, Sequence) and not isinstance(given, str | bytes | bytearray | memoryview):
+        if not given:
+            raise ValueError("batch_size must hold one number for each device, got none")
+        return tuple(whole_number(f"batch_size[{k}]", each, least=1) for k, each in enumerate(given))
+    try:
+        return whole_number("batch_size", given, least=1)
+    except ValueError:
         what = "an integer >= 1, or a sequence of one for each device"
-        raise ValueError(f"batch_size must be {what}, got {shown(value)}")
-    if not isinstance(value, Sequence):
-        return whole_number("batch_size", value, least=1)
-    if not value:
-        raise ValueError("batch_size must hold one number for each device, got none")
-    return tuple(whole_number(f"batch_size[{k}]", each, least=1) for k, each in enumerate(value))
+        raise ValueError(f"batch_size must be {what}, got {shown(value)}") from None

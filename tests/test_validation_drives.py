@@ -104,7 +104,7 @@ def test_the_command_needs_its_folder(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_leaving_out_the_slowest_is_judged_by_progress_per_second(tmp_path: Path) -> None:
     data_dir = synthetic_drives(tmp_path / "data")
     cell = replace(TINY, personal_steps=3, pruned_steps=2, importance="movement")
-    config = replace(tuned.CONFIG, cell=cell)
+    config = replace(tuned.TUNING, cell=cell)
     seed = next(s for s in range(50) if study.on_drives(cell, data_dir, s).link.gain(0, 0.0).all())  # all in service
     found = left_out.worth(config, data_dir, seed, left_out=(0, 1, 2), rounds=1)
     assert set(found) == {"planned", "unpruned"}
@@ -128,7 +128,7 @@ def test_fewer_steps_a_round_are_more_rounds() -> None:
 def test_steps_of_ones_own_are_judged_by_progress_per_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data_dir = synthetic_drives(tmp_path / "data")
     cell = replace(TINY, personal_steps=3, pruned_steps=2, importance="movement")
-    config = replace(tuned.CONFIG, cell=cell)
+    config = replace(tuned.TUNING, cell=cell)
     seed = next(s for s in range(50) if study.on_drives(cell, data_dir, s).link.gain(0, 0.0).all())  # all in service
     whole = study.on_drives(cell, data_dir, seed)
 
