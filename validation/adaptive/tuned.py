@@ -153,7 +153,7 @@ def _cnn(unpruned: tuple[float, int], fill: float, covered: float, common: float
 
 
 CNN_CHOSEN: dict[Dataset, tuple[Entry, ...]] = {
-    "digits": _cnn((1.5, 8), 1.5, 1.0, 1.5, 1.5),
+    "digits": _cnn((1.5, 8), 2.0, 0.7, 1.5, 1.5),
     "mnist": _cnn((1.0, 16), 1.5, 1.0, 1.5, 1.5),
     "fashion_mnist": _cnn((2.0, 16), 3.0, 1.0, 3.0, 1.0),
 }
