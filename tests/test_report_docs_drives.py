@@ -81,8 +81,8 @@ def drives_reached(found: dict[str, Any]) -> list[str]:
     fill, covered = (next(of for n, of in found.items() if n.startswith(f"joint-{m}")) for m in ("fill", "covered"))
     unpruned = found[fill["reference"]]
     return [
-        f"Planned rounds reach the accuracy of tuned unpruned training, less half a point, in {np.mean(fill['tuned']):.0f} "
-        f"% of its time with means over all and {np.mean(covered['tuned']):.0f} % with covered means, at most "
+        f"Planned rounds reach the accuracy of tuned unpruned training, less half a point, in "
+        f"{np.mean(fill['tuned']):.0f} % of its time with means over all and {np.mean(covered['tuned']):.0f} % with covered means, at most "
         f"{max(fill['tuned']):.0f} and {max(covered['tuned']):.0f} % on every seed.",
         f"They end {-max(fill['behind']):.1f} to {-min(fill['behind']):.1f} and {-max(covered['behind']):.1f} to "
         f"{-min(covered['behind']):.1f} points above it.",
