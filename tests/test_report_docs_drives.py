@@ -81,9 +81,9 @@ def drives_reached(found: dict[str, Any]) -> list[str]:
     fill, covered = (next(of for n, of in found.items() if n.startswith(f"joint-{m}")) for m in ("fill", "covered"))
     unpruned = found[fill["reference"]]
     return [
-        f"Planned rounds reach the accuracy of tuned unpruned training, less half a point, in "
-        f"{np.mean(fill['tuned']):.0f} % of its time with means over all and {np.mean(covered['tuned']):.0f} % with covered means, at most "
-        f"{max(fill['tuned']):.0f} and {max(covered['tuned']):.0f} % on every seed.",
+        "Planned rounds reach the accuracy of tuned unpruned training, less half a point, in "
+        f"{np.mean(fill['tuned']):.0f} % of its time with means over all and {np.mean(covered['tuned']):.0f} % with "
+        f"covered means, at most {max(fill['tuned']):.0f} and {max(covered['tuned']):.0f} % on every seed.",
         f"They end {-max(fill['behind']):.1f} to {-min(fill['behind']):.1f} and {-max(covered['behind']):.1f} to "
         f"{-min(covered['behind']):.1f} points above it.",
         f"The worst phone ends at {np.mean(fill['worst']):.0f} and {np.mean(covered['worst']):.0f} %, that of "
