@@ -477,15 +477,19 @@ def _drives(macros: Macros, report: Report) -> None:
         "Floor": between(fixed(min(alike["floor"])), fixed(max(alike["floor"]))),
         "Alike": fixed(report["study"]["cell"]["batch_size"]),
     })  # fmt: skip
-    for title, means in (("Fill", "fill"), ("Covered", "covered")):
-        ((name, of),) = [(name, of) for name, of in entries.items() if name.startswith(f"joint-{means}-")]
-        time = complete({"per_seed": of["tuned"]})
-        macros.update(f"Drives{title}", {
-            "Time": fixed(time.mean()),
-            "Range": between(fixed(time.min()), fixed(time.max())),
-            "Round": fixed(float(np.mean(of["round"]))),
-            "Batch": name.partition("-speed")[2].partition("-")[0],
-        })  # fmt: skip
+    ((name, fill),) = [(name, of) for name, of in entries.items() if name.startswith("joint-fill-")]
+    (covered,) = [of for name, of in entries.items() if name.startswith("joint-covered-")]
+    (by_speed,) = [of for name, of in entries.items() if name.startswith("unpruned-speed")]
+    time = complete({"per_seed": fill["tuned"]})
+    against = [100 * mine / its for mine, its in zip(fill["tuned"], by_speed["tuned"], strict=True) if its is not None]
+    macros.update("DrivesFill", {
+        "Time": fixed(time.mean()),
+        "Range": between(fixed(time.min()), fixed(time.max())),
+        "Round": fixed(float(np.mean(fill["round"]))),
+        "Batch": name.partition("-speed")[2].partition("-")[0],
+        "Against": fixed(max(against)),
+    })  # fmt: skip
+    macros.add("DrivesCoveredReached", of_seeds(np.array([value is not None for value in covered["tuned"]])))
 
 
 def _cnn(macros: Macros, reports: dict[str, Report]) -> None:
