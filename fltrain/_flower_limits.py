@@ -132,13 +132,13 @@ def believe_reports(
     barred = np.zeros(K, dtype=np.bool_)
     batches = np.array([config.batch_of(k) for k in range(K)], dtype=np.float64)
     for name, value in flops.items():
-        most = batches * float(np.median(value))
-        for k in np.flatnonzero(~(value <= most)).tolist():
+        limit = batches * float(np.median(value))
+        for k in np.flatnonzero(~(value <= limit)).tolist():
             _log.warning(
-                "device %d is left out: it claims %g FLOPs of %s steps, the limit is %g", k, value[k], name, most[k]
+                "device %d is left out: it claims %g FLOPs of %s steps, the limit is %g", k, value[k], name, limit[k]
             )
             barred[k] = True
-        flops[name] = np.minimum(value, most)
+        flops[name] = np.minimum(value, limit)
     samples = claimed("samples")
     most = limits.samples * float(np.median(samples))
     for k in np.flatnonzero(samples > most).tolist():

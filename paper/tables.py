@@ -107,6 +107,9 @@ def kinds(results: Results) -> str:
     return table("ccclcl", ["MHz", "Speed", "Planned (\\%)", "Mostly", "Best (\\%)", "Kind, deadline"], rows)
 
 
+_DRIVES = {"unpruned": "Unpruned", "covered": "Covered", "fill": "Over all"}
+
+
 def drives(results: Results) -> str:
     """Planned rounds on measured drives."""
     rows = []
@@ -123,16 +126,12 @@ def drives(results: Results) -> str:
 
 
 def _drive(name: str) -> str:
-    """What the name of an entry says."""
+    """What the name of an entry says: averaging or unpruned, samples of a step if by speed, server rate."""
     family, _, rate = name.partition("-rate")
     words = family.split("-")
-    by_speed = "".join(f", by speed {word.removeprefix('speed')}" for word in words if word.startswith("speed"))
-    if words[0] == "unpruned":
-        return f"Unpruned{by_speed}, rate {rate}"
-    kind = next((word for word in ("sparse", "frozen") if word in words), "planned")
-    fed_back = ", errors fed back" if "feedback" in words else ""
-    means = "covered" if "covered" in words else "over all"
-    return f"{kind.capitalize()}, {means}{by_speed}{fed_back}, rate {rate}"
+    what = next(title for word, title in _DRIVES.items() if word in words)
+    by_speed = "".join(f", {word.removeprefix('speed')} by speed" for word in words if word.startswith("speed"))
+    return f"{what}{by_speed}, rate {rate}"
 
 
 def comparisons(results: Results) -> str:
