@@ -20,6 +20,8 @@ OVER_FLOOR = 1.5
 """Time to the target over what it would be if rounds were as short as what cannot be pruned, and as good: the aim."""
 MARGINS = (MARGIN, 2 * MARGIN)
 """The margin of the claims, and one that few held-out samples resolve better."""
+_TWO_COLUMNS = 38
+"""Letters of the longest name with which two columns of a legend fit the figure."""
 _LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 _COLOURS = ("#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9")
 Runs = dict[str, dict[int, dict[str, Any]]]
@@ -166,7 +168,7 @@ def _page(finished: Finished) -> Page:
     rows = [
         [
             name,
-            f"{_shown(of['tuned'])} ({interval(of['tuned'])})",
+            mean_and_interval(of["tuned"]),
             _shown(of["wide"]),
             _shown(of["untuned"]),
             f"{np.mean(of['round']):.1f}",
@@ -289,6 +291,14 @@ def interval(values: tuple[float | None, ...]) -> str:
     return f"{low:.1f}" if low == high else f"{low:.1f} to {high:.1f}"
 
 
+def mean_and_interval(values: tuple[float | None, ...]) -> str:
+    """Mean over seeds and its interval, or on how many seeds there is no value."""
+    mean, span = Spread(values).mean, interval(values)
+    if mean is None:
+        return f"never on {values.count(None)} of {len(values)} seeds"
+    return f"{mean:.1f} ({span})" if span else f"{mean:.1f}"
+
+
 def _seeds(finished: Finished) -> list[int]:
     return sorted({run["seed"] for run in finished.results.values()})
 
@@ -310,5 +320,7 @@ def _drawing(finished: Finished) -> str:
             axes.plot(grid, error, label=name, color=_COLOURS[i % len(_COLOURS)], ls=_LINES[i % len(_LINES)], lw=1.4)
         axes.set(xlabel="simulated time (unpruned rounds)", ylabel="error (%)")
         log_errors(axes)
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
+        handles, names = axes.get_legend_handles_labels()
+        columns = 2 if max(map(len, names)) <= _TWO_COLUMNS else 1
+        figure.legend(handles, names, loc="outside upper center", ncols=columns, fontsize=8)
         return svg(figure, "adaptive", "Error over simulated time, one line per scheme")

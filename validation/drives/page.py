@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..adaptive.page import Runs, by_entry, interval, quickest, smoothed, targets, times
+from ..adaptive.page import Runs, by_entry, interval, mean_and_interval, quickest, smoothed, targets, times
 from ..cases import Finished, load_cases
 from ..figures import TITLES, drawing, log_errors, svg
 from ..measures import MARGIN, WINDOW
@@ -100,7 +100,7 @@ def _page(finished: Finished) -> Page:
             ),
         ]  # fmt: skip
     rows = [
-        [said(name), f"{_shown(of['tuned'])} ({interval(of['tuned'])})", f"{np.mean(of['round']):.0f}",
+        [said(name), mean_and_interval(of["tuned"]), f"{np.mean(of['round']):.0f}",
          f"{np.mean(of['pruned']):.3f}", f"{np.mean(of['final']):.2f}", f"{np.mean(of['lost']):.1f}",
          f"{np.mean(of['participants']):.1f}"]
         for name, of in found.items()
@@ -129,7 +129,7 @@ def _page(finished: Finished) -> Page:
         figures=[(_drawing(runs), "Error after each round, averaged over the last ten, mean over seeds.")],
         limits=[
             "Ten drives of one operator's network; processors are drawn, not measured.",
-            "Server rates were tuned on one seed.",
+            "Server rates and batches were tuned on one or two seeds.",
             "Covered means take a larger step where fewer phones keep a coordinate; entries with fill do not.",
         ],
         command="python -m validation drives --data-dir DIR",
@@ -155,11 +155,6 @@ def said(name: str) -> str:
         *([f"{found['deadline']} of an unpruned round"] if found["deadline"] else []),
     ]
     return ", ".join(parts)
-
-
-def _shown(values: tuple[float | None, ...]) -> str:
-    mean = Spread(values).mean
-    return "never on some seed" if mean is None else f"{mean:.0f}"
 
 
 def _drawing(runs: Runs) -> str:
