@@ -45,6 +45,7 @@ from fltrain.local import Job, Upload, nothing_sent
 from fltrain.loop import one_thread, run_rounds, with_history
 from fltrain.plan import RoundPlan, check_plan
 from fltrain.split import PersonalState, Split
+from kktalloc.radio import NO_SERVICE
 
 _log = logging.getLogger(__name__)
 _POLL_S = 1.0
@@ -131,7 +132,11 @@ def serve(
     def planner(round_index: int, workload: Workload) -> RoundPlan:
         gain = engine.channel_gains(round_index, workload.selected & ~barred)
         asked = replace(workload, selected=workload.selected & np.isfinite(gain))
-        return check_plan(allocate(round_index, asked, gain), asked, config)
+        plan = check_plan(allocate(round_index, asked, gain), asked, config)
+        if plan.not_asked is None:
+            return plan
+        silent = workload.selected & ~asked.selected  # the planner was not told of them
+        return replace(plan, not_asked=np.where(silent, NO_SERVICE, plan.not_asked))
 
     def save(state: RunState, now: bool) -> None:
         """Only on time, whatever `now` says: devices keep the states of these rounds, and of no others."""
