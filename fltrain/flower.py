@@ -49,6 +49,7 @@ from kktalloc.radio import NO_SERVICE
 
 _log = logging.getLogger(__name__)
 _POLL_S = 1.0
+_BARRED = "claims work that no device has"
 __all__ = [
     "Allocate",
     "Device",
@@ -136,7 +137,8 @@ def serve(
         if plan.not_asked is None:
             return plan
         silent = workload.selected & ~asked.selected  # the planner was not told of them
-        return replace(plan, not_asked=np.where(silent, NO_SERVICE, plan.not_asked))
+        why = np.where(barred, _BARRED, NO_SERVICE)
+        return replace(plan, not_asked=np.where(silent, why, plan.not_asked))
 
     def save(state: RunState, now: bool) -> None:
         """Only on time, whatever `now` says: devices keep the states of these rounds, and of no others."""

@@ -47,8 +47,9 @@ COLUMNS = {
     "coordinate; 0 if none is covered",
     "uncovered_share": "share of coordinates that no accepted device kept; they stay as they were",
     "participants": "number of devices that took part and whose upload was not planned to be lost",
-    "not_asked": "why each device (K) was not asked to take part, as planned: no service, or the resource that it "
-    "lacks; empty for who was, or was not drawn; null if the planner does not say",
+    "not_asked": "why each device (K) was not asked to take part, as planned: no service (with Flower, no channel that "
+    "can be), the resource that it lacks, or claims that no device makes; empty for who was, or was not drawn; null if "
+    "the planner does not say",
     "lost": "devices that took part and were charged, whose upload the plan says came too late or never",
     "left_out": "devices whose upload was refused this round (not finite, wrong shape, or nothing)",
 }

@@ -488,6 +488,7 @@ def _drives(macros: Macros, report: Report) -> None:
         "Round": fixed(float(np.mean(fill["round"]))),
         "Batch": name.partition("-speed")[2].partition("-")[0],
         "Against": fixed(max(against)),
+        "Ci": spread(time)["Ci"],
     })  # fmt: skip
     macros.add("DrivesCoveredReached", of_seeds(np.array([value is not None for value in covered["tuned"]])))
 

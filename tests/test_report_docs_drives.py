@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from report_docs import results_of, says, share_text
 
-from validation.drives.page import NEEDED
+from validation.drives.page import AIM, NEEDED
 from validation.drives.tuned import CONFIG, TUNING
+from validation.measures import mean_interval
 
 
 def drive_rows(entries: dict[str, Any]) -> list[str]:
@@ -26,10 +27,9 @@ def drive_rows(entries: dict[str, Any]) -> list[str]:
 
 
 def drives_tried() -> dict[str, Any]:
-    """Settings tried on the tuning seed."""
-    found: dict[str, Any] = results_of("drives-tuning")["entries"]
+    """Settings tried on a tuning seed in equal batches."""
+    found: dict[str, Any] = results_of("earlier/drives-tuning-60")["entries"]
     assert {of["reference"] for of in found.values()} == {"unpruned-rate3"}
-    assert set(found) == {entry.name for entry in TUNING.entries}
     return found
 
 
@@ -82,22 +82,28 @@ def drives_reached(found: dict[str, Any]) -> list[str]:
     fill, covered = (next(of for n, of in found.items() if n.startswith(f"joint-{m}")) for m in ("fill", "covered"))
     unpruned, by_speed = found["unpruned-rate3"], found["unpruned-speed16-rate3"]
     assert fill["reference"] == "unpruned-rate3"
-    assert max(fill["tuned"]) <= NEEDED
-    assert unpruned["tuned"] == [100.0, 100.0, None]
+    assert [took <= NEEDED for took in fill["tuned"]] == [True, True, True]
+    assert [took <= AIM for took in fill["tuned"]] == [True, False, False]
+    assert [value is None for value in unpruned["tuned"]] == [False, False, True]
+    assert [value is None for value in by_speed["tuned"]] == [False, True, False]
     assert covered["tuned"][2] is None
+    low, high = mean_interval(tuple(fill["tuned"])) or (np.nan, np.nan)
+    rivals = zip(unpruned["tuned"], by_speed["tuned"], strict=True)
+    quickest = [min(value for value in of if value is not None) for of in rivals]
+    against = [f"{100 * mine / its:.0f}" for mine, its in zip(fill["tuned"], quickest, strict=True)]
+    worst = [", ".join(f"{value:.0f}" for value in of["worst"]) for of in (fill, unpruned)]
     return [
         "With means over all planned rounds reach the accuracy of tuned unpruned training, less half a point, in "
-        f"{np.mean(fill['tuned']):.0f} % of its time, "
-        f"{min(fill['tuned']):.0f} to {max(fill['tuned']):.0f} % over seeds, and end {-max(fill['behind']):.1f} to "
-        f"{-min(fill['behind']):.1f} points above it.",
+        f"{np.mean(fill['tuned']):.0f} % of its time, {min(fill['tuned']):.0f} to {max(fill['tuned']):.0f} % over seeds: "
+        "at most 60 %, which was asked for, on all three, at most 40 %, the aim, on one. Three seeds do not settle it: "
+        f"the 95 % interval is {low:.0f} to {high:.0f} %.",
+        f"They end {-max(fill['behind']):.1f} to {-min(fill['behind']):.1f} points above it.",
         f"With covered means they take {covered['tuned'][0]:.0f} and {covered['tuned'][1]:.0f} % on two seeds, do not "
         f"get there on the third, and end up to {max(covered['behind']):.1f} points below.",
-        "On seed 682 unpruned training in equal batches does not end within half a point of that with batches by "
-        f"speed, so that its whole time is counted; of the time of the latter planned rounds take "
-        f"{100 * fill['tuned'][2] / by_speed['tuned'][2]:.0f} % there.",
-        f"The worst phone ends at {np.mean(fill['worst']):.0f} % with means over all and at "
-        f"{np.mean(covered['worst']):.0f} with covered ones, that of unpruned training at "
-        f"{np.mean(unpruned['worst']):.0f}.",
+        "Neither kind of unpruned training gets there on all: that in equal batches not on seed 682, where its whole "
+        "time is counted, that with batches by speed not on seed 681. Of the time of the quicker kind on each seed "
+        f"planned rounds take {', '.join(against)} %.",
+        f"The worst phone ends at {worst[0]} %, that of unpruned training at {worst[1]} %.",
     ]
 
 
@@ -107,6 +113,22 @@ def test_planned_rounds_on_drives() -> None:
     says(*drive_rows(found), *drives_reached(found))
     before = results_of("earlier/drives-670")["entries"]["joint-covered-sparse-rate2"]
     says(f"took {share_text(before['tuned']).partition(';')[0]} % with covered means")
+
+
+def tuning_rows(found: dict[str, Any]) -> list[str]:
+    """The table of the tuning seeds: time on each, means of the rest."""
+    rows = []
+    for entry, of in found.items():
+        times = " | ".join("never" if value is None else f"{value:.0f}" for value in of["tuned"])
+        behind = " | ".join(f"{0.0 - value:+.1f}" for value in of["behind"])
+        rows.append(f"| {drive_title(entry)} | {times} | {np.mean(of['round']):.0f} | {behind} |")
+    return rows
+
+
+def test_what_was_tuned() -> None:
+    found = results_of("drives-tuning")["entries"]
+    assert set(found) == {entry.name for entry in TUNING.entries}
+    says(*tuning_rows(found))
 
 
 def test_settings_tried_with_equal_batches() -> None:

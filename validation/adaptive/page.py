@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,10 @@ from ..measures import MARGIN, WINDOW, FloatArray, mean_interval, smooth, time_a
 from ..page import Page, Table, write_page
 from ..summary import SHARE, Claim, Spread, verdict
 from .study import PACKAGES, loaded
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 NEEDED = {"tuned": 30.0, "untuned": 20.0}
 """Per cent of the unpruned scheme's time within which the planner's rounds are to reach its accuracy."""
@@ -125,8 +129,7 @@ def measured(finished: Finished) -> dict[str, dict[str, Any]]:
 def _page(finished: Finished) -> Page:
     config, found = finished.config, measured(finished)
     joint = [name for name in found if name.startswith("joint")]
-    tuned = next(iter(found.values()))["reference"]
-    floor, training = (float(np.mean(found[tuned][part])) for part in ("floor", "training"))
+    floor, training = (float(np.mean(found[joint[0]][part])) for part in ("floor", "training"))
     claims = [_reached(name, found[name], "tuned", floor) for name in joint]
     for name in joint[:1]:
         short = tuple(
@@ -308,6 +311,13 @@ def _shown(values: tuple[float | None, ...]) -> str:
     return "never on some seed" if mean is None else f"{mean:.1f}"
 
 
+def legend_above(figure: Figure, axes: Axes) -> None:
+    """The names of entries, in two columns if they fit."""
+    handles, names = axes.get_legend_handles_labels()
+    columns = 2 if max(map(len, names)) <= _TWO_COLUMNS else 1
+    figure.legend(handles, names, loc="outside upper center", ncols=columns, fontsize=8)
+
+
 def _drawing(finished: Finished) -> str:
     with drawing("adaptive", (4.8, 3.9)) as (figure, (axes,)):
         for i, (name, of) in enumerate(by_entry(finished).items()):
@@ -320,7 +330,5 @@ def _drawing(finished: Finished) -> str:
             axes.plot(grid, error, label=name, color=_COLOURS[i % len(_COLOURS)], ls=_LINES[i % len(_LINES)], lw=1.4)
         axes.set(xlabel="simulated time (unpruned rounds)", ylabel="error (%)")
         log_errors(axes)
-        handles, names = axes.get_legend_handles_labels()
-        columns = 2 if max(map(len, names)) <= _TWO_COLUMNS else 1
-        figure.legend(handles, names, loc="outside upper center", ncols=columns, fontsize=8)
+        legend_above(figure, axes)
         return svg(figure, "adaptive", "Error over simulated time, one line per scheme")

@@ -103,8 +103,8 @@ CNN: dict[Dataset, AdaptiveStudy] = {
     "mnist": _CNN_IMAGES,
     "fashion_mnist": replace(_CNN_IMAGES, dataset="fashion_mnist", seeds=(74, 75)),
 }
-"""What is tried with the CNN, on cells of its own. Training takes half of an unpruned round with batches of 32, which
-sparse uploads do not shorten, so the batch size is tuned along with the rate. Planned rounds may be frozen, too. On
+"""What is tried with the CNN, on cells of its own. Training takes two fifths of an unpruned round with batches of 32,
+which sparse uploads do not shorten, so batch sizes are tuned along with rates. Planned rounds may be frozen, too. On
 MNIST and Fashion-MNIST a round takes a hundred times the perceptron's work, so that there are fewer of them."""
 
 
