@@ -95,8 +95,8 @@ def drives_reached(found: dict[str, Any]) -> list[str]:
     return [
         "With means over all planned rounds reach the accuracy of tuned unpruned training, less half a point, in "
         f"{np.mean(fill['tuned']):.0f} % of its time, {min(fill['tuned']):.0f} to {max(fill['tuned']):.0f} % over "
-        "seeds: at most 60 %, which was asked for, on all three, at most 40 %, the aim, on one. Three seeds do not settle it: "
-        f"the 95 % interval is {low:.0f} to {high:.0f} %.",
+        "seeds: at most 60 %, which was asked for, on all three, at most 40 %, the aim, on one. Three seeds do not "
+        f"settle it: the 95 % interval is {low:.0f} to {high:.0f} %.",
         f"They end {-max(fill['behind']):.1f} to {-min(fill['behind']):.1f} points above it.",
         f"With covered means they take {covered['tuned'][0]:.0f} and {covered['tuned'][1]:.0f} % on two seeds, do not "
         f"get there on the third, and end up to {max(covered['behind']):.1f} points below.",
