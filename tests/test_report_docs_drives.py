@@ -129,6 +129,14 @@ def test_what_was_tuned() -> None:
     found = results_of("drives-tuning")["entries"]
     assert set(found) == {entry.name for entry in TUNING.entries}
     says(*tuning_rows(found))
+    equal, alike, fewer = (
+        " and ".join(f"{took:.0f}" for took in found[f"joint-fill-sparse-feedback{batches}-rate3"]["tuned"])
+        for batches in ("", "-speed16", "-speed10")
+    )
+    says(
+        f"Planned rounds take {equal} % in equal batches of 16, {alike} % in batches of as many by speed, and {fewer} % "
+        "in batches of 10 by speed."
+    )
 
 
 def test_settings_tried_with_equal_batches() -> None:
