@@ -134,8 +134,8 @@ def test_what_was_tuned() -> None:
         for batches in ("", "-speed16", "-speed10")
     )
     says(
-        f"Planned rounds take {equal} % in equal batches of 16, {alike} % in batches of as many by speed, and {fewer} % "
-        "in batches of 10 by speed."
+        f"Planned rounds take {equal} % in equal batches of 16, {alike} % in batches of as many by speed, and {fewer} "
+        "% in batches of 10 by speed."
     )
 
 
