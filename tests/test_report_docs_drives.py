@@ -10,7 +10,7 @@ from report_docs import results_of, says, share_text
 
 from validation.drives.page import AIM, NEEDED
 from validation.drives.tuned import CONFIG, TUNING
-from validation.measures import mean_interval
+from validation.measures import MARGIN, mean_interval
 
 
 def drive_rows(entries: dict[str, Any]) -> list[str]:
@@ -81,28 +81,26 @@ def drives_reached(found: dict[str, Any]) -> list[str]:
     """How long planned rounds take, how far below they end, and how the worst phone does."""
     fill, covered = (next(of for n, of in found.items() if n.startswith(f"joint-{m}")) for m in ("fill", "covered"))
     unpruned, by_speed = found["unpruned-rate3"], found["unpruned-speed16-rate3"]
-    assert fill["reference"] == "unpruned-rate3"
-    assert [took <= NEEDED for took in fill["tuned"]] == [True, True, True]
-    assert [took <= AIM for took in fill["tuned"]] == [True, False, False]
-    assert [value is None for value in unpruned["tuned"]] == [False, False, True]
-    assert [value is None for value in by_speed["tuned"]] == [False, True, False]
-    assert covered["tuned"][2] is None
+    assert fill["reference"] == "unpruned-speed16-rate3"
+    assert [took <= NEEDED for took in fill["tuned"]] == [True, True, False, True, True]
+    assert sum(took <= AIM for took in fill["tuned"]) == 1
+    assert [value is None for value in by_speed["tuned"]] == [False, True, False, True, False]
+    assert [value is None for value in unpruned["tuned"]] == [False, False, True, False, False]
+    assert max(fill["behind"]) <= 100 * MARGIN
+    there = [value for value in covered["tuned"] if value is not None]
     low, high = mean_interval(tuple(fill["tuned"])) or (np.nan, np.nan)
-    rivals = zip(unpruned["tuned"], by_speed["tuned"], strict=True)
-    quickest = [min(value for value in of if value is not None) for of in rivals]
-    against = [f"{100 * mine / its:.0f}" for mine, its in zip(fill["tuned"], quickest, strict=True)]
-    worst = [", ".join(f"{value:.0f}" for value in of["worst"]) for of in (fill, unpruned)]
+    times = ", ".join(f"{took:.0f}" for took in fill["tuned"])
+    worst = [", ".join(f"{value:.0f}" for value in of["worst"]) for of in (fill, by_speed)]
     return [
         "With means over all planned rounds reach the accuracy of tuned unpruned training, less half a point, in "
-        f"{np.mean(fill['tuned']):.0f} % of its time, {min(fill['tuned']):.0f} to {max(fill['tuned']):.0f} % over "
-        "seeds: at most 60 %, which was asked for, on all three, at most 40 %, the aim, on one. Three seeds do not "
-        f"settle it: the 95 % interval is {low:.0f} to {high:.0f} %.",
+        f"{np.mean(fill['tuned']):.0f} % of its time (95 % interval {low:.0f} to {high:.0f}): {times} % by seed. At most "
+        "60 %, which was asked for, is met on 4 of 5 seeds, at most 40 %, the aim, on one.",
         f"They end {-max(fill['behind']):.1f} to {-min(fill['behind']):.1f} points above it.",
-        f"With covered means they take {covered['tuned'][0]:.0f} and {covered['tuned'][1]:.0f} % on two seeds, do not "
-        f"get there on the third, and end up to {max(covered['behind']):.1f} points below.",
-        "Neither kind of unpruned training gets there on all: that in equal batches not on seed 682, where its whole "
-        "time is counted, that with batches by speed not on seed 681. Of the time of the quicker kind on each seed "
-        f"planned rounds take {', '.join(against)} %.",
+        f"With covered means they get there on {len(there)} of 5 seeds, in {min(there):.0f} to {max(there):.0f} %, and "
+        f"end up to {max(covered['behind']):.1f} points below.",
+        "Neither kind of unpruned training ends within half a point of the better of the two on all seeds: that with "
+        "batches by speed, which is the quicker on the mean, not on seeds 681 and 683, where its whole time is counted, "
+        "that in equal batches not on seed 682.",
         f"The worst phone ends at {worst[0]} %, that of unpruned training at {worst[1]} %.",
     ]
 
