@@ -93,14 +93,14 @@ def drives_reached(found: dict[str, Any]) -> list[str]:
     worst = [", ".join(f"{value:.0f}" for value in of["worst"]) for of in (fill, by_speed)]
     return [
         "With means over all planned rounds reach the accuracy of tuned unpruned training, less half a point, in "
-        f"{np.mean(fill['tuned']):.0f} % of its time (95 % interval {low:.0f} to {high:.0f}): {times} % by seed. At most "
-        "60 %, which was asked for, is met on 4 of 5 seeds, at most 40 %, the aim, on one.",
+        f"{np.mean(fill['tuned']):.0f} % of its time (95 % interval {low:.0f} to {high:.0f}): {times} % by seed. "
+        "At most 60 %, which was asked for, is met on 4 of 5 seeds, at most 40 %, the aim, on one.",
         f"They end {-max(fill['behind']):.1f} to {-min(fill['behind']):.1f} points above it.",
         f"With covered means they get there on {len(there)} of 5 seeds, in {min(there):.0f} to {max(there):.0f} %, and "
         f"end up to {max(covered['behind']):.1f} points below.",
         "Neither kind of unpruned training ends within half a point of the better of the two on all seeds: that with "
-        "batches by speed, which is the quicker on the mean, not on seeds 681 and 683, where its whole time is counted, "
-        "that in equal batches not on seed 682.",
+        "batches by speed, which is the quicker on the mean, not on seeds 681 and 683, where its whole time is "
+        "counted, that in equal batches not on seed 682.",
         f"The worst phone ends at {worst[0]} %, that of unpruned training at {worst[1]} %.",
     ]
 
