@@ -153,19 +153,21 @@ def said(name: str) -> str:
     found = _NAME.fullmatch(name)
     assert found is not None, name
     if name.startswith("unpruned"):
-        batches = f", batches by speed, {found['speed']} on the mean" if found["speed"] else ""
-        return f"Unpruned training{batches}, server rate {found['rate']}"
-    parts = [
-        "Planned rounds",
-        {"covered": "covered means", "fill": "mean over all"}[found["averaging"]],
-        *([f"{found['kind']} alone"] if found["kind"] else []),
-        *(["error feedback"] if found["feedback"] else []),
-        *([f"{found['personal']} personal and {found['shared']} global steps"] if found["personal"] else []),
+        rounds = ["Unpruned training"]
+    else:
+        rounds = [
+            "Planned rounds",
+            {"covered": "covered means", "fill": "mean over all"}[found["averaging"]],
+            *([f"{found['kind']} alone"] if found["kind"] else []),
+            *(["error feedback"] if found["feedback"] else []),
+            *([f"{found['personal']} personal and {found['shared']} global steps"] if found["personal"] else []),
+        ]
+    return ", ".join([
+        *rounds,
         *([f"batches by speed, {found['speed']} on the mean"] if found["speed"] else []),
         f"server rate {found['rate']}",
         *([f"{found['deadline']} of an unpruned round"] if found["deadline"] else []),
-    ]
-    return ", ".join(parts)
+    ])  # fmt: skip
 
 
 def _drawing(runs: Runs) -> str:
