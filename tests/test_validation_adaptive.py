@@ -13,7 +13,18 @@ from fltrain.adapt import AdaptivePlanner
 from validation.adaptive import page
 from validation.adaptive.planners import CommonPlanner, of_phones
 from validation.adaptive.study import MODULES, Entry, cases, run_config
-from validation.adaptive.tuned import BEST, CNN, RATES, SEEDS, TUNING_SEEDS, baselines, chosen, reported, tuning
+from validation.adaptive.tuned import (
+    BEST,
+    CNN,
+    RATES,
+    SEEDS,
+    TUNING_SEEDS,
+    baselines,
+    baselines_tuning,
+    chosen,
+    reported,
+    tuning,
+)
 from validation.cases import Finished, run_cases
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "writers", "subjects")
@@ -83,12 +94,20 @@ def test_every_study_trains_more_personal_than_pruned_steps(dataset: str) -> Non
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_of_every_family_that_is_tuned_one_setting_is_reported(dataset: str) -> None:
-    tried = tuning(dataset).entries  # type: ignore[arg-type]
+    tried, taken = tuning(dataset).entries, chosen(dataset)  # type: ignore[arg-type]
     assert len({entry.name for entry in tried}) == len(tried)
-    taken = [*chosen(dataset), *(BEST if dataset == "digits" else ())]  # type: ignore[arg-type]
     assert sorted(entry.family for entry in taken) == sorted({entry.family for entry in tried})
     assert set(taken) <= set(tried)
     assert {entry.family for entry in tried if entry.scheme == "unpruned"} == {"unpruned"}
+
+
+def test_of_every_baseline_that_is_tuned_one_setting_is_reported() -> None:
+    tried = [entry for entry in baselines_tuning().entries if entry.scheme != "unpruned"]
+    assert len({entry.name for entry in tried}) == len(tried)
+    assert sorted(entry.family for entry in BEST) == sorted({entry.family for entry in tried})
+    assert set(BEST) <= set(tried)
+    assert set(baselines().entries) >= {*BEST, *chosen("digits")}
+    assert max(baselines_tuning().seeds) < 100
 
 
 def test_times_to_a_target() -> None:

@@ -22,8 +22,8 @@ CASE_STUDIES = {
 }
 
 
-OTHERS = ("ordering", "adaptive", "baselines", "tuning", "difference", "difference-kept", "kinds", "harder", "drives",
-          "drives-tuning")  # fmt: skip
+OTHERS = ("ordering", "adaptive", "baselines", "tuning", "baselines-tuning", "difference", "difference-kept", "kinds",
+          "harder", "drives", "drives-tuning")  # fmt: skip
 """Studies with options of their own."""
 NATURAL = ("writers", "subjects")
 """Natural clients, of the planner's study alone: scikit-learn's digits, each device's in a synthetic hand of its own,
@@ -147,9 +147,9 @@ def _adaptive(arguments: argparse.Namespace) -> Path:
     from .adaptive import page, study, tuned
     from .cases import run_cases
 
-    if arguments.study == "baselines":
-        _refuse(arguments, "dataset", "model", because="baselines, which is of the perceptron on digits")
-        config = tuned.baselines()
+    if arguments.study.startswith("baselines"):
+        _refuse(arguments, "dataset", "model", because=f"{arguments.study}, which is of the perceptron on digits")
+        config = tuned.baselines() if arguments.study == "baselines" else tuned.baselines_tuning()
     else:
         dataset: Any = arguments.dataset or "digits"
         model: Any = arguments.model or "mlp"
@@ -277,7 +277,7 @@ def command(argv: list[str] | None, arguments: argparse.Namespace) -> int:
     if arguments.study == "explore":
         return _explore(arguments)
     _refuse(arguments, "port", "no_browser", because=arguments.study)
-    if arguments.study not in ("adaptive", "tuning", "baselines"):
+    if arguments.study not in ("adaptive", "tuning", "baselines", "baselines-tuning"):
         _refuse(arguments, "model", because=arguments.study)
     if arguments.paths and arguments.study != "overview":
         raise ValueError(f"unexpected argument: {arguments.paths[0]}")
@@ -287,6 +287,7 @@ def command(argv: list[str] | None, arguments: argparse.Namespace) -> int:
         "adaptive": _adaptive,
         "tuning": _adaptive,
         "baselines": _adaptive,
+        "baselines-tuning": _adaptive,
     }
     kinds |= {
         "ordering": _ordering,

@@ -29,7 +29,7 @@ _TITLES = {
 """Of studies whose numbers carry no title."""
 _ORDER = (
     "adaptive", "baselines", "difference", "kinds", "ordering", "tradeoff", "drives", "bound", "scale", "tuning",
-    "drives-tuning", "latency", "schemes", "ablation", "map", "harder",
+    "baselines-tuning", "drives-tuning", "latency", "schemes", "ablation", "map", "harder",
 )  # fmt: skip
 """Studies as the page has them: what is claimed now, how it was tuned, and the schemes that were allocated first."""
 _DATASETS = ("digits", "mnist", "fashion_mnist", "writers", "subjects", "cifar10")

@@ -34,7 +34,7 @@ Runs = dict[str, dict[int, dict[str, Any]]]
 def write(out: Path) -> Path:
     """Draw the finished study in `out`; returns the path of its page."""
     finished = load_cases(out)
-    page = _tuning_page if finished.config["name"] == "tuning" else _page
+    page = _tuning_page if finished.config["name"] in ("tuning", "baselines-tuning") else _page
     return write_page(out, page(finished), finished)
 
 
@@ -225,6 +225,8 @@ def _page(finished: Finished) -> Page:
 
 
 def _command(config: dict[str, Any]) -> str:
+    if config["name"].startswith("baselines"):
+        return f"python -m validation {config['name']}"
     model = "" if config["model"] == "mlp" else f" --model {config['model']}"
     folder = "" if loaded(config["dataset"]) in PACKAGES else " --data-dir DIR"
     return f"python -m validation {config['name']} --dataset {config['dataset']}{model}{folder}"

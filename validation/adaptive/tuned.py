@@ -39,7 +39,7 @@ FAMILIES = (
 _KINDS: tuple[Kind, ...] = ("zeroed", "frozen", "sparse")
 _DEADLINES = {"zeroed": (0.25, 0.3, 0.4), "frozen": (0.2, 0.25, 0.35), "sparse": (0.08, 0.12, 0.2)}
 _RATIOS = {"zeroed": (0.9, 0.95, 0.98), "frozen": (0.95, 0.98, 0.99), "sparse": (0.95, 0.98, 0.99)}
-_RATES = {"zeroed": (2.0, 4.0), "frozen": (2.0, 4.0, 8.0), "sparse": (4.0, 8.0, 12.0)}
+_RATES = {"zeroed": (2.0, 4.0), "frozen": (2.0, 4.0), "sparse": (4.0, 8.0, 12.0)}
 BASELINES = (
     *(
         Entry(scheme, rate, "fill", kind, deadline)
@@ -113,8 +113,13 @@ def tuning(dataset: Dataset, model: Model = "mlp") -> AdaptiveStudy:
     """What is tried on one data set."""
     if model == "cnn":
         return CNN[dataset]
-    entries = FAMILIES + (BASELINES if dataset == "digits" else ())
-    return AdaptiveStudy("tuning", dataset, seeds=TUNING_SEEDS[dataset], entries=entries)
+    return AdaptiveStudy("tuning", dataset, seeds=TUNING_SEEDS[dataset], entries=FAMILIES)
+
+
+def baselines_tuning() -> AdaptiveStudy:
+    """What is tried of the schemes of `baselines`, beside unpruned training, by which the target is set."""
+    entries = (*(Entry("unpruned", rate) for rate in _UNPRUNED), *BASELINES)
+    return AdaptiveStudy("baselines-tuning", seeds=TUNING_SEEDS["digits"], entries=entries)
 
 
 RATES: dict[Dataset, tuple[float, float, float, float, float, float]] = {
@@ -189,7 +194,7 @@ BEST: tuple[Entry, ...] = (
     Entry("fixed", 4.0, "fill", "frozen", ratio=0.98),
     Entry("fixed", 4.0, "fill", "sparse", ratio=0.98),
 )
-"""What `tuning` chose of each family of `BASELINES`."""
+"""What `baselines-tuning` chose of each family of `BASELINES`."""
 
 
 def baselines() -> AdaptiveStudy:
