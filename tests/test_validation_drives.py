@@ -96,9 +96,21 @@ def test_more_steps_a_round_train_further(tmp_path: Path) -> None:
 
 
 def test_the_command_needs_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["drives", "--out", str(tmp_path / "out")]) == 2
-    assert "--data-dir is needed for drives" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    empty, partly, no_drives = (tmp_path / name for name in ("empty", "partly", "no_drives"))
+    for folder in (empty, partly / "cifar10", no_drives / "cifar10", no_drives / "radio_traces"):
+        folder.mkdir(parents=True)
+    for name in ("drives", "drives-tuning"):
+        for arguments, message in (
+            ([], f"--data-dir is needed for {name}: a folder with cifar10 and radio_traces"),
+            (["--data-dir", str(empty)], f"--data-dir {empty}: there is no folder cifar10 in it"),
+            (["--data-dir", str(partly)], f"--data-dir {partly}: there is no folder radio_traces in it"),
+            (["--data-dir", str(no_drives)], "Driving has 0 drives (*.csv), the study needs 10"),
+        ):
+            assert main([name, "--out", str(tmp_path / "out"), *arguments]) == 2
+            told = capsys.readouterr().err
+            assert message in told
+            assert "case/s" not in told  # no progress bar has begun
+            assert not (tmp_path / "out").exists()
 
 
 def test_leaving_out_the_slowest_is_judged_by_progress_per_second(tmp_path: Path) -> None:

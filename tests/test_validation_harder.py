@@ -353,9 +353,13 @@ def test_two_rounds_of_the_real_thing(tmp_path: Path) -> None:
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    without = tmp_path / "without"
+    for folder in (without, tmp_path / "cifar10", tmp_path / "radio_traces"):
+        folder.mkdir()
     for arguments, message in (
         (["--dataset", "digits"], "--dataset digits does not apply to harder"),
         ([], "--data-dir is needed for harder: a folder with cifar10 and radio_traces"),
+        (["--data-dir", str(without)], f"--data-dir {without}: there is no folder cifar10 in it"),
         (["--data-dir", str(tmp_path)], "Driving has 0 drives (*.csv), the study needs 10"),
         (["--rounds", "0"], "rounds must lie in [1, 100000], got 0"),
     ):

@@ -201,9 +201,7 @@ def _harder(arguments: argparse.Namespace) -> Path:
     config = replace(study.CONFIG, **changed)
     arguments.out = arguments.out or Path("results") / f"{config.name}-{fingerprint(study.run_config(config))}"
     if not arguments.report_only:
-        if arguments.data_dir is None:
-            raise ValueError("--data-dir is needed for harder: a folder with cifar10 and radio_traces")
-        study.run(config, arguments.data_dir, arguments.out)
+        study.run(config, _measured(arguments, config.name), arguments.out)
     return page.write(arguments.out)
 
 
@@ -219,10 +217,22 @@ def _drives(arguments: argparse.Namespace) -> Path:
     if not arguments.report_only:
         from .cases import run_cases
 
-        if arguments.data_dir is None:
-            raise ValueError(f"--data-dir is needed for {config.name}: a folder with cifar10 and radio_traces")
-        run_cases(arguments.out, study.run_config(config), study.cases(config, arguments.data_dir), study.MODULES)
+        folder = _measured(arguments, config.name)
+        study.drives(config.cell, folder)  # what is missing shows before anything is made
+        run_cases(arguments.out, study.run_config(config), study.cases(config, folder), study.MODULES)
     return page.write(arguments.out)
+
+
+def _measured(arguments: argparse.Namespace, study: str) -> Path:
+    """The folder of images and drives, or ValueError before anything is made."""
+    needed = ("cifar10", "radio_traces")
+    if arguments.data_dir is None:
+        raise ValueError(f"--data-dir is needed for {study}: a folder with {' and '.join(needed)}")
+    for name in needed:
+        if not (arguments.data_dir / name).is_dir():
+            raise ValueError(f"--data-dir {arguments.data_dir}: there is no folder {name} in it")
+    folder: Path = arguments.data_dir
+    return folder
 
 
 def _overview(arguments: argparse.Namespace) -> Path:
