@@ -49,7 +49,8 @@ class OrderingStudy:
 
 
 CONFIG = OrderingStudy()
-_FIRST = {"mnist": 730, "fashion_mnist": 740}
+_SEEDS = {"mnist": tuple(range(730, 738)), "fashion_mnist": (*range(740, 748), *range(995, 1011))}
+"""Eight each, and sixteen more on Fashion-MNIST, where eight left open whether the rank correlation reaches 0.9."""
 
 
 def on(dataset: str) -> OrderingStudy:
@@ -60,8 +61,7 @@ def on(dataset: str) -> OrderingStudy:
     if dataset == "digits":
         return CONFIG
     training = Training(**{"dataset": dataset, "personal_steps": CONFIG.training.personal_steps, **DATASETS[dataset]})
-    first = _FIRST[dataset]
-    return replace(CONFIG, seeds=tuple(range(first, first + 8)), rounds=40, repeats=2, training=training)
+    return replace(CONFIG, seeds=_SEEDS[dataset], rounds=40, repeats=2, training=training)
 
 
 def cases(config: OrderingStudy, data_dir: Path | None = None) -> dict[str, Case]:
