@@ -166,7 +166,8 @@ def _equal_shares(
     power = bandwidth / gain * np.expm1(np.log(2) * rate / bandwidth)
     energy = need.local_j + need.pruned_j * keep + power * upload / radio.pa_efficiency
     asked = problem(radio, phones, need, deadline, pruning_ratio_max=common)
-    residuals = ka.certify(asked, ratio, bandwidth, power).residuals
+    # Only whether the limits are kept is read: no price is searched for a bound on the objective.
+    residuals = ka.certify(asked, ratio, bandwidth, power, bandwidth_price_per_hz=0.0).residuals
     infeasible = max(float(np.max(v)) for name, v in residuals.items() if name.startswith("primal_"))
     return _allocation(need, ratio, bandwidth, power, upload, deadline, late, energy, infeasible)
 
