@@ -180,19 +180,19 @@ def reported(dataset: Dataset, model: Model = "mlp") -> AdaptiveStudy:
 
 
 BEST: tuple[Entry, ...] = (
-    Entry("joint", 4.0, "fill", "zeroed", 0.4),
+    Entry("joint", 4.0, "fill", "zeroed", 0.25),
     Entry("joint", 4.0, "fill", "frozen", 0.25),
-    Entry("common", 4.0, "fill", "zeroed", 0.3),
+    Entry("common", 4.0, "fill", "zeroed", 0.25),
     Entry("common", 4.0, "fill", "frozen", 0.25),
     Entry("equal", 4.0, "fill", "zeroed", 0.3),
-    Entry("equal", 2.0, "fill", "frozen", 0.25),
-    Entry("equal", 4.0, "fill", "sparse", 0.25),
+    Entry("equal", 4.0, "fill", "frozen", 0.25),
+    Entry("equal", 8.0, "fill", "sparse", 0.12),
     Entry("pruning_only", 2.0, "fill", "zeroed", 0.3),
-    Entry("pruning_only", 2.0, "fill", "frozen", 0.25),
-    Entry("pruning_only", 4.0, "fill", "sparse", 0.2),
+    Entry("pruning_only", 4.0, "fill", "frozen", 0.25),
+    Entry("pruning_only", 4.0, "fill", "sparse", 0.08),
     Entry("fixed", 2.0, "fill", "zeroed", ratio=0.95),
-    Entry("fixed", 4.0, "fill", "frozen", ratio=0.98),
-    Entry("fixed", 4.0, "fill", "sparse", ratio=0.98),
+    Entry("fixed", 2.0, "fill", "frozen", ratio=0.98),
+    Entry("fixed", 8.0, "fill", "sparse", ratio=0.99),
 )
 """What `baselines-tuning` chose of each family of `BASELINES`."""
 

@@ -66,7 +66,7 @@ class DifferenceStudy:
     """Digits, sparse uploads. Server rate, rounds, rungs and ratios were chosen on seeds below 100."""
 
     name: str = "difference"
-    seeds: tuple[int, ...] = tuple(range(750, 758))
+    seeds: tuple[int, ...] = tuple(range(975, 991))
     rungs: tuple[Rung, ...] = RUNGS
     distance_m: float = 300.0
     """Geometric mean of the distances."""
