@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from report_docs import results_of, says
+from scipy import stats
+
+from validation.measures import mean_interval
 
 
 def ladder_text() -> str:
@@ -17,7 +20,7 @@ def ladder_text() -> str:
     order, spans, ceilings = (list(report[name].values()) for name in ("order", "order_interval", "order_ceiling"))
     span = f"{abs(lower['min']):.2f} behind to" if lower["min"] < 0 else f"{lower['min']:.2f} to"
     return (
-        f"`difference`, digits, {len(rungs[0]['expected'])} seeds: eight cells whose phones differ in distance, speed, "
+        f"`difference`, digits, seeds 975 to 990: eight cells whose phones differ in distance, speed, "
         "data or energy, means over all devices at one server rate, broadcasts whole; own ratios and the common ratio "
         "that the same measure likes best each choose "
         f"their own deadlines. The planner expects {abs(gain[0]):.0f} to {gain[-1]:.0f} % more progress per second of "
@@ -28,7 +31,8 @@ def ladder_text() -> str:
         "follow the expected ones: the rank correlation over cells is "
         f"{order[0]:.2f} in accuracy averaged over time ({spans[0][0]:.2f} to {spans[0][1]:.2f}) and {order[1]:.2f} in "
         f"time to a target ({spans[1][0]:.2f} to {spans[1][1]:.2f}). Seeds differ: even a perfect prediction would "
-        f"reach no more than {ceilings[0]:.2f} and {ceilings[1]:.2f}. "
+        f"reach no more than {ceilings[0]:.2f} and {ceilings[1]:.2f}. At least 0.8 was asked for, which accuracy misses "
+        "here: the four upper cells were gained alike."
     )
 
 
@@ -48,21 +52,54 @@ def fixed_rows() -> list[str]:
 
 
 def fixed_text() -> str:
-    """What the page says of ratios that are fixed for all rounds."""
+    """What the page says of ratios that are fixed for all rounds, and of the lower half."""
     report = results_of("difference")
     claims = {c["id"]: c["measured"] for c in report["claims"]}
-    fixed = [name for name in report["rungs"][0]["ahead"] if name != "common"]
-    above = {name: claims[f"upper-half{name.removeprefix('common')}"] for name in fixed}
-    assert min(of["interval_95"][0] for of in above.values()) > 0  # "its interval above zero"
-    lower = {r["rung"]: {n: np.mean(r["ahead"][n]) for n in r["ahead"]} for r in report["rungs"][:4]}
-    worst = {rung: -min(of.values()) for rung, of in lower.items()}
-    assert {rung for rung, gap in worst.items() if gap > 0.1} == {"alike", "data", "energy"}
-    assert all(of["common-0.98"] == min(of.values()) for rung, of in lower.items() if rung != "speed")
+    for name in report["rungs"][0]["ahead"]:
+        assert claims[f"upper-half{name.removeprefix('common')}"]["interval_95"][0] > 0  # "its interval above zero"
+    worst = {rung["rung"]: min(np.mean(values) for values in rung["ahead"].values()) for rung in report["rungs"][:4]}
+    least = min(worst, key=lambda rung: worst[rung])
+    assert least == "data"
+    assert -0.1 <= worst[least] < 0
     return (
-        "So on the upper half own ratios are ahead of every common ratio, its interval above zero. On the lower half "
-        f"they are behind always pruning 0.98 by {worst['alike']:.2f} points where phones are alike, "
-        f"{worst['energy']:.2f} where they differ in energy alone and {worst['data']:.2f} in data alone; no more than "
-        "0.1 was asked for."
+        "So on the upper half own ratios are ahead of every common ratio, its interval above zero, and on the lower "
+        f"half nowhere behind one by more than {-worst[least]:.2f} points, where phones differ in data alone: both "
+        "were asked for, with 0.1 on the lower half."
+    )
+
+
+def all_seeds_text() -> str:
+    """What the page says of the ladder's first eight seeds, and of all of them together."""
+    now, before = (results_of(name) for name in ("difference", "earlier/difference-750"))
+    old, seeds = {rung["rung"]: rung for rung in before["rungs"]}, len(now["rungs"][0]["expected"])
+    both = [
+        {name: np.concatenate([rung[name], old[rung["rung"]][name]]) for name in ("expected", "sooner")}
+        | {name: np.concatenate([v, old[rung["rung"]]["ahead"][name]]) for name, v in rung["ahead"].items()}
+        for rung in now["rungs"]
+    ]
+    both.sort(key=lambda rung: float(np.mean(rung["expected"])))
+    rivals = list(now["rungs"][0]["ahead"])
+    expected, points, time = (
+        [float(np.mean(of(rung))) for rung in both]
+        for of in (lambda rung: rung["expected"], lambda rung: rung["common"], lambda rung: -np.log(rung["sooner"]))
+    )
+    order = [stats.spearmanr(expected, gained).statistic for gained in (points, time)]
+    upper = {name: np.mean([rung[name] for rung in both[4:]], axis=0) for name in rivals}
+    low, high = mean_interval(tuple(upper["common"]))
+    assert all(mean_interval(tuple(gap))[0] > 0 for gap in upper.values())
+    worst = min(np.mean(rung[name]) for rung in both[:4] for name in rivals)
+    first = min(np.mean(rung["ahead"][name]) for rung in before["rungs"][:4] for name in rivals)
+    spread = [np.std(old[name]["ahead"]["common-0.98"], ddof=1) for name in ("alike", "energy", "data")]
+    was = list(before["order"].values())
+    return (
+        f"Eight seeds do not resolve a tenth of a point: on 750 to 757, which were run first, own ratios were up to "
+        f"{-first:.2f} points behind always 0.98 on the lower half, and the rank correlations were {was[0]:.2f} and "
+        f"{was[1]:.2f}; from seed to seed the difference to always 0.98 has a standard deviation of "
+        f"{min(spread):.1f} to {max(spread):.1f} where phones are alike or differ in data or energy "
+        "(`docs/results/earlier/difference-750.json`). Nothing else was changed. "
+        f"Over all {seeds + 8} seeds together the rank correlations are {order[0]:.2f} and {order[1]:.2f}, own ratios "
+        f"are {np.mean(upper['common']):.2f} points ahead of the common ratio on the upper half ({low:.2f} to "
+        f"{high:.2f}) and ahead of every fixed one there, and at most {-worst:.2f} behind any on the lower half."
     )
 
 
@@ -131,4 +168,4 @@ def kept_text() -> str:
 
 def test_unlike_phones() -> None:
     says(kept_text())
-    says(ladder_text(), *fixed_rows(), fixed_text(), rooted_text(), earlier_ladder_text())
+    says(ladder_text(), *fixed_rows(), fixed_text(), all_seeds_text(), rooted_text(), earlier_ladder_text())
