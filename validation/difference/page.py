@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ FloatArray = NDArray[np.float64]
 _DRAWS = 1000
 NEEDED, BEHIND = 0.8, 0.1
 """Least rank correlation over rungs; most points behind on the lower half of the ladder."""
+_COLOURS = ("#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
+_MARKERS = "osD^vP*X"
 Runs = dict[tuple[str, str], list[dict[str, Any]]]
 
 
@@ -168,7 +171,7 @@ def _page(finished: Finished) -> Page:
         title="Own pruning ratios against one for all, as phones differ more"
         + (", unsent changes kept" if kept else ""),
         where=f"digits, ten phones, sparse uploads, plain mean at server rate {config['server_rate']:g}, deadlines "
-        f"chosen by each scheme, seeds {', '.join(map(str, seeds))}",
+        f"chosen by each scheme, seeds {seeds[0]} to {seeds[-1]}",
         answer=f"Over {len(rungs)} cells the planner expects to make {100 * np.expm1(predicted[0]):.0f} to "
         f"{100 * np.expm1(predicted[-1]):.0f} % more progress per second than the common ratio that the same "
         "measure likes best each round. The rank correlation of that with what was measured is "
@@ -232,14 +235,14 @@ def _gap(values: FloatArray) -> str:
 
 
 def _drawing(runs: Runs, rungs: list[str]) -> str:
-    with drawing("difference") as (figure, (axes,)):
-        for place, rung in enumerate(rungs):  # neighbours above and below, or their names hide each other
+    with drawing("difference", (6.0, 3.6)) as (figure, (axes,)):
+        for rung, colour, marker in zip(rungs, cycle(_COLOURS), cycle(_MARKERS), strict=False):
             x, y = 100 * np.expm1(expected(runs, rung).mean()), ahead(runs, rung, COMMON)
             low, high = mean_interval(tuple(y)) or (y.mean(), y.mean())
-            axes.errorbar(x, y.mean(), [[y.mean() - low], [high - y.mean()]], fmt="o", color="#0072B2", lw=0.9)
-            axes.annotate(rung, (x, y.mean()), xytext=(4, -11 if place % 2 else 3),
-                          textcoords="offset points", fontsize=8)  # fmt: skip
+            axes.errorbar(x, y.mean(), [[y.mean() - low], [high - y.mean()]], fmt=marker, color=colour, lw=0.9,
+                          label=rung)  # fmt: skip
         axes.axhline(0, color="#555555", lw=0.9)
-        axes.margins(x=0.2)
+        axes.margins(x=0.1)
         axes.set(xlabel="expected gain in progress per second (%)", ylabel="ahead of the chosen common ratio (points)")
+        figure.legend(loc="outside right center", fontsize=8)
         return svg(figure, "difference", "Measured gain of own ratios against the expected one, by rung")
