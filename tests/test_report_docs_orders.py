@@ -45,8 +45,8 @@ def order_rows() -> list[str]:
 
 def _runs(seeds: list[int]) -> str:
     """``740 to 747 and 995 to 1010``."""
-    starts = [s for s in seeds if s - 1 not in seeds]
-    return " and ".join(f"{first} to {last}" for first, last in zip(starts, (s for s in seeds if s + 1 not in seeds)))
+    firsts, lasts = ([seed for seed in seeds if seed + step not in seeds] for step in (-1, 1))
+    return " and ".join(f"{first} to {last}" for first, last in zip(firsts, lasts, strict=True))
 
 
 def test_the_order_of_allocations() -> None:

@@ -31,8 +31,8 @@ def ladder_text() -> str:
         "follow the expected ones: the rank correlation over cells is "
         f"{order[0]:.2f} in accuracy averaged over time ({spans[0][0]:.2f} to {spans[0][1]:.2f}) and {order[1]:.2f} in "
         f"time to a target ({spans[1][0]:.2f} to {spans[1][1]:.2f}). Seeds differ: even a perfect prediction would "
-        f"reach no more than {ceilings[0]:.2f} and {ceilings[1]:.2f}. At least 0.8 was asked for, which accuracy misses "
-        "here: the four upper cells were gained alike."
+        f"reach no more than {ceilings[0]:.2f} and {ceilings[1]:.2f}. At least 0.8 was asked for; in accuracy it is "
+        "not reached on these seeds, where the gains of the four upper cells hardly differ."
     )
 
 
