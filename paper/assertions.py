@@ -96,6 +96,12 @@ def _sentences(results: Results) -> dict[str, bool]:
             np.array(entry(results.baselines, FILL)["wide"]) - np.array(entry(results.baselines, "fixed-fill")["wide"])
         )[0]
         > 0,
+        "on one seed of the baselines the planner does not get to half a point": (
+            entry(results.baselines, FILL)["tuned"].count(None) == 1
+        ),
+        "that ratio is the planner's cap": np.allclose(
+            entry(results.baselines, "fixed-fill")["pruned"], results.baselines["study"]["pruning_ratio_max"]
+        ),
         "planned rounds are slower than unpruned training in no cell": max(
             claim(results.kinds, "never-slower")["measured"]["per_seed"]
         )

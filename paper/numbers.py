@@ -511,6 +511,7 @@ def _fixed(macros: Macros, report: Report) -> None:
     behind = spread(np.array(planned) - np.array(fixed_time), 1)
     macros.update("Fixed", {
         "Ratio": name.partition("-ratio")[2],
+        "Seeds": fixed(len(planned)),
         "Time": fixed(complete({"per_seed": fixed_time}).mean()),
         "Planned": fixed(complete({"per_seed": planned}).mean()),
         "Behind": behind[""],

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from report_docs import FILL, entry_of, results_of, says, share_text
 
-from validation.adaptive.tuned import BEST
+from validation.adaptive.tuned import BEST, baselines
 from validation.measures import mean_interval
 
 
@@ -99,23 +99,43 @@ def test_every_baseline_with_every_kind_of_round() -> None:
     says(*baseline_rows())
     entries = results_of("baselines")["entries"]
     wide = {name: of["wide"] for name, of in entries.items()}
-    planned, rivals = entry_of(results_of("baselines"), FILL)["wide"], [entry.name for entry in BEST]
-    mean = {name: np.mean([np.inf if value is None else value for value in wide[name]]) for name in rivals}
-    first, second, third, fourth, fifth = sorted(rivals, key=lambda name: mean[name])[:5]
-    assert (first, second) == ("fixed-fill-rate4-ratio0.98", "pruning_only-fill-rate4-deadline0.2")
-    assert (third, fourth) == ("fixed-fill-frozen-rate4-ratio0.98", "equal-fill-rate4-deadline0.25")
-    assert mean[second] < np.mean(planned) < mean[third]
-    spans = {n: _behind(planned, wide[n])[1:] for n in (second, third, fourth, fifth)}
-    assert [low < 0.0 < high for low, high in spans.values()] == [True, True, True, False]
-    by, low, high = _behind(planned, wide[first])
-    narrow = _behind(entry_of(results_of("baselines"), FILL)["tuned"], entries[first]["tuned"])
+    planned, rivals = entry_of(results_of("baselines"), FILL), [entry.name for entry in BEST]
+    mean = {name: np.mean([np.inf if value is None else value for value in wide[name]]) for name in wide}
+    first, second, third = sorted(rivals, key=lambda name: mean[name])[:3]
+    common = "common-fill-chosen-rate6"
+    assert (first, second) == ("fixed-fill-rate8-ratio0.99", "equal-fill-rate8-deadline0.12")
+    assert third == "fixed-fill-frozen-rate2-ratio0.98"
+    by, low, high = _behind(planned["wide"], wide[first])
+    assert low > 0.0
+    for name in (common, second):
+        assert _behind(planned["wide"], wide[name])[1] < 0.0 < _behind(planned["wide"], wide[name])[2]
+    assert _behind(planned["wide"], wide[third])[2] < 0.0
+    worst = int(np.argmax(planned["wide"]))
+    seed = baselines().seeds[worst]
+    assert [value is None for value in planned["tuned"]] == [i == worst for i in range(10)]
+    others = [value for i, value in enumerate(planned["wide"]) if i != worst]
     says(
-        f"always pruning 0.98 takes {mean[first]:.0f} % and is ahead of the planner's {np.mean(planned):.0f} %, by "
-        f"{by:.1f} points (95 % interval {low:.1f} to {high:.1f}); to half a point by {narrow[0]:.1f} "
-        f"({narrow[1]:.1f} to {narrow[2]:.1f}). Own ratios with equal shares at deadline 0.2 take {mean[second]:.0f} %"
+        f"always pruning 0.99, the planner's cap, takes {mean[first]:.0f} % and is ahead of the planner's "
+        f"{np.mean(planned['wide']):.0f} %, by {by:.1f} points (95 % interval {low:.1f} to {high:.1f}), and gets to "
+        f"half a point on every seed, in {np.mean(entries[first]['tuned']):.0f} %",
+        f"The planner prunes {np.mean(planned['pruned']):.2f} on the mean.",
+        f"The common ratio that is planned alike, {mean[common]:.0f} %, and equal shares with one common ratio at "
+        f"deadline 0.12, {mean[second]:.0f} %, are not told apart from the planner",
+        f"On seed {seed} the planner takes {planned['wide'][worst]:.0f} % to one point and does not get to half a "
+        f"point; on the other nine it takes at most {max(others):.0f} % to one point and "
+        f"{max(value for value in planned['tuned'] if value is not None):.0f} % to half a point.",
+        f"On ten more seeds of digits, those of `baselines`, it is met on nine: on seed {seed} planned rounds with "
+        "means over all do not get to half a point",
     )
-    says(f"their deadline, at 0.2 to {np.mean(entries[second]['round']):.0f} % of an unpruned one")
-    assert all(mean[name] > 1.7 * np.mean(planned) for name in rivals if "zeroed" in name)
+    zeroed = min(mean[name] for name in rivals if "zeroed" in name)
+    says(f"zeroed rounds take at least {zeroed / np.mean(planned['wide']):.1f} times as long as the planner's")
+    before = results_of("earlier/baselines-810")
+    then = entry_of(before, FILL)["wide"]
+    by, low, high = _behind(then, before["entries"]["fixed-fill-rate4-ratio0.98"]["wide"])
+    says(
+        f"always 0.98 took {np.mean(before['entries']['fixed-fill-rate4-ratio0.98']['wide']):.0f} % where the planner "
+        f"took {np.mean(then):.0f} %, {by:.1f} points less ({low:.1f} to {high:.1f};"
+    )
 
 
 def _behind(mine: list[float], other: list[float]) -> tuple[float, float, float]:

@@ -26,6 +26,8 @@ MARGINS = (MARGIN, 2 * MARGIN)
 """The margin of the claims, and one that few held-out samples resolve better."""
 _TWO_COLUMNS = 38
 """Letters of the longest name with which two columns of a legend fit the figure."""
+_LINE_IN, _LINES_WITHIN = 0.16, 7
+"""Height of a line of a legend, and how many of them leave the figure as it is."""
 _LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 _COLOURS = ("#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9")
 Runs = dict[str, dict[int, dict[str, Any]]]
@@ -314,9 +316,11 @@ def _shown(values: tuple[float | None, ...]) -> str:
 
 
 def legend_above(figure: Figure, axes: Axes) -> None:
-    """The names of entries, in two columns if they fit."""
+    """The names of entries, in two columns if they fit; the figure is as much higher as many lines of them need."""
     handles, names = axes.get_legend_handles_labels()
     columns = 2 if max(map(len, names)) <= _TWO_COLUMNS else 1
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + _LINE_IN * max(0, len(names) // columns - _LINES_WITHIN))
     figure.legend(handles, names, loc="outside upper center", ncols=columns, fontsize=8)
 
 
