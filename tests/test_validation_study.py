@@ -232,7 +232,22 @@ def test_downloaded_images_are_those_of_the_training_files(monkeypatch: pytest.M
         (["ordering", "--dataset", "subjects"], "--dataset subjects does not apply to ordering"),
         (["overview", "--seeds", "3"], "--seeds 3 does not apply to overview"),
         (["--dataset", "cifar"], "argument --dataset: invalid choice: 'cifar'"),
-        (["--dataset", "mnist", "--data-dir", "/nowhere"], "missing data file train-images-idx3-ubyte.gz in /nowhere"),
+        *(
+            ([*study, "--data-dir", "/nowhere"], "--data-dir /nowhere: there is no such folder")
+            for study in (
+                ["--dataset", "mnist"],
+                ["latency"],
+                *(["adaptive", "--dataset", name] for name in ("mnist", "fashion_mnist")),
+                ["tuning", "--dataset", "mnist", "--model", "cnn"],
+                ["ordering", "--dataset", "fashion_mnist"],
+                ["kinds"],
+                ["harder"],
+                ["drives"],
+                ["drives-tuning"],
+            )
+        ),
+        (["baselines-tuning", "--dataset", "mnist"], "--dataset mnist does not apply to baselines-tuning"),
+        (["baselines-tuning", "--data-dir", "/nowhere"], "--data-dir /nowhere does not apply to the digits dataset"),
         (["--no-such-option"], "unrecognized arguments: --no-such-option"),
         (["no-such-study"], "invalid choice: 'no-such-study'"),
         (["--report-only"], "study.json does not exist"),
@@ -255,6 +270,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert says in error
     assert error.count("\n") == 1
     assert not out.exists()
+
+
+def test_seeds_are_those_of_the_study_first() -> None:
+    from validation.command import _own_seeds
+
+    scattered = Study(seeds=(60, 61, 68, 69))
+    assert [_own_seeds(scattered, count) for count in (1, 3, 4)] == [(60,), (60, 61, 68), (60, 61, 68, 69)]
+    assert _own_seeds(scattered, 6) == (60, 61, 68, 69, 70, 71)
+    with pytest.raises(ValueError, match=r"seeds must lie in \[1, 1000\], got 0"):
+        _own_seeds(scattered, 0)
 
 
 @pytest.mark.parametrize(

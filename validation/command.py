@@ -58,11 +58,12 @@ def parser() -> argparse.ArgumentParser:
         "--data-dir",
         type=Path,
         metavar="DIR",
-        help="folder with IDX files, or with <dataset>/raw; harder, drives: with cifar10 and radio_traces",
+        help="folder with IDX files, or with <dataset>/raw; harder, drives and its tuning: with cifar10 and "
+        "radio_traces",
     )
     options.add_argument("--model", choices=["mlp", "cnn"], help="adaptive, tuning: the network (mlp)")
     options.add_argument("--rounds", type=int, metavar="N", help="rounds of the unpruned reference")
-    options.add_argument("--seeds", type=int, metavar="N", help="runs per scheme, from seed 100 on")
+    options.add_argument("--seeds", type=int, metavar="N", help="runs per scheme, the study's own seeds first")
     options.add_argument(
         "--deadline-fraction", type=float, metavar="X", help="deadline over the mean unpruned round (0.4)"
     )
@@ -81,6 +82,20 @@ def _refuse(arguments: argparse.Namespace, *options: str, because: str) -> None:
         if (value := getattr(arguments, option)) is not None:
             given = f"--{option.replace('_', '-')}" + ("" if value is True else f" {value}")
             raise ValueError(f"{given} does not apply to {because}")
+
+
+def _own_seeds(config: Any, count: int) -> tuple[int, ...]:
+    """The first `count` seeds of a study, and those that follow its last where it has fewer."""
+    own: tuple[int, ...] = config.seeds
+    return (*own, *seeds(count, own[-1] + 1))[:count]
+
+
+def _folder(arguments: argparse.Namespace) -> Path | None:
+    """The folder of data sets that was given, if any, or ValueError before anything is made."""
+    folder: Path | None = arguments.data_dir
+    if folder is not None and not folder.is_dir():
+        raise ValueError(f"--data-dir {folder}: there is no such folder")
+    return folder
 
 
 def named_study(arguments: argparse.Namespace) -> Study:
@@ -111,7 +126,7 @@ def _case_study(arguments: argparse.Namespace) -> Path:
     study, page = (importlib.import_module(name) for name in CASE_STUDIES[arguments.study])
     config = study.CONFIG
     if arguments.seeds is not None:
-        config = replace(config, seeds=seeds(arguments.seeds, config.seeds[0]))
+        config = replace(config, seeds=_own_seeds(config, arguments.seeds))
     arguments.out = arguments.out or Path("results") / f"{config.name}-{fingerprint(to_dict(config))}"
     if not arguments.report_only:
         from .cases import run_cases
@@ -134,10 +149,10 @@ def _ordering(arguments: argparse.Namespace) -> Path:
         _refuse(arguments, "data_dir", because="the digits dataset, which comes with scikit-learn")
     config = study.on(dataset)
     if arguments.seeds is not None:
-        config = replace(config, seeds=seeds(arguments.seeds, config.seeds[0]))
+        config = replace(config, seeds=_own_seeds(config, arguments.seeds))
     arguments.out = arguments.out or Path("results") / f"{config.name}-{dataset}-{fingerprint(to_dict(config))}"
     if not arguments.report_only:
-        run_cases(arguments.out, to_dict(config), study.cases(config, arguments.data_dir), study.MODULES)
+        run_cases(arguments.out, to_dict(config), study.cases(config, _folder(arguments)), study.MODULES)
     return page.write(arguments.out)
 
 
@@ -159,14 +174,14 @@ def _adaptive(arguments: argparse.Namespace) -> Path:
     if arguments.rounds is not None:
         config = replace(config, rounds=arguments.rounds)
     if arguments.seeds is not None:
-        config = replace(config, seeds=seeds(arguments.seeds, config.seeds[0]))
+        config = replace(config, seeds=_own_seeds(config, arguments.seeds))
     if (source := study.loaded(config.dataset)) in study.PACKAGES:
         _refuse(arguments, "data_dir", because=f"the {source} dataset, which comes with {study.PACKAGES[source]}")
     of = config.dataset if config.model == "mlp" else f"{config.dataset}-{config.model}"
     default = f"{config.name}-{of}-{fingerprint(study.run_config(config))}"
     arguments.out = arguments.out or Path("results") / default
     if not arguments.report_only:
-        run_cases(arguments.out, study.run_config(config), study.cases(config, arguments.data_dir), study.MODULES)
+        run_cases(arguments.out, study.run_config(config), study.cases(config, _folder(arguments)), study.MODULES)
     return page.write(arguments.out)
 
 
@@ -179,12 +194,12 @@ def _unlike(arguments: argparse.Namespace) -> Path:
     if package == "difference":
         _refuse(arguments, "data_dir", because="the digits dataset, which comes with scikit-learn")
     if arguments.seeds is not None:
-        config = replace(config, seeds=seeds(arguments.seeds, config.seeds[0]))
+        config = replace(config, seeds=_own_seeds(config, arguments.seeds))
     arguments.out = arguments.out or Path("results") / f"{config.name}-{fingerprint(study.run_config(config))}"
     if not arguments.report_only:
         from .cases import run_cases
 
-        run_cases(arguments.out, study.run_config(config), study.cases(config, arguments.data_dir), study.MODULES)
+        run_cases(arguments.out, study.run_config(config), study.cases(config, _folder(arguments)), study.MODULES)
     path: Path = page.write(arguments.out)
     return path
 
@@ -212,7 +227,7 @@ def _drives(arguments: argparse.Namespace) -> Path:
 
     config = tuned.CONFIG if arguments.study == "drives" else tuned.TUNING
     if arguments.seeds is not None:
-        config = replace(config, seeds=seeds(arguments.seeds, config.seeds[0]))
+        config = replace(config, seeds=_own_seeds(config, arguments.seeds))
     arguments.out = arguments.out or Path("results") / f"{config.name}-{fingerprint(study.run_config(config))}"
     if not arguments.report_only:
         from .cases import run_cases
@@ -225,13 +240,12 @@ def _drives(arguments: argparse.Namespace) -> Path:
 
 def _measured(arguments: argparse.Namespace, study: str) -> Path:
     """The folder of images and drives, or ValueError before anything is made."""
-    needed = ("cifar10", "radio_traces")
-    if arguments.data_dir is None:
+    needed, folder = ("cifar10", "radio_traces"), _folder(arguments)
+    if folder is None:
         raise ValueError(f"--data-dir is needed for {study}: a folder with {' and '.join(needed)}")
     for name in needed:
-        if not (arguments.data_dir / name).is_dir():
-            raise ValueError(f"--data-dir {arguments.data_dir}: there is no folder {name} in it")
-    folder: Path = arguments.data_dir
+        if not (folder / name).is_dir():
+            raise ValueError(f"--data-dir {folder}: there is no folder {name} in it")
     return folder
 
 
@@ -254,7 +268,7 @@ def _comparison(arguments: argparse.Namespace) -> Path:
         from .study import load_data, run_study
 
         torch.set_num_threads(1)  # small matrices: more threads are slower, and their number changes rounding
-        run_study(study, load_data(study.training, arguments.data_dir), arguments.out)
+        run_study(study, load_data(study.training, _folder(arguments)), arguments.out)
     from .report import write_report
 
     return write_report(arguments.out)

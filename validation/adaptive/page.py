@@ -275,7 +275,8 @@ def _tuning_page(finished: Finished) -> Page:
         for name, of in took.items()
     ]  # fmt: skip
     return Page(
-        title="Rates and deadlines, tuned on seeds that are not reported",
+        title=f"{'Server rates' if config['name'] == 'tuning' else 'Settings of baselines'}, tuned on seeds that are "
+        "not reported",
         where=f"{TITLES[config['dataset']]}, seeds {', '.join(map(str, _seeds(finished)))}",
         answer="Of each family of schemes the setting with the least time to the target is taken: "
         + ", ".join(chosen.values()) + ".",

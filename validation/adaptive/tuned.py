@@ -4,8 +4,9 @@ One procedure for every family of schemes, unpruned training and all that is com
 server rate of a grid, with each deadline where the scheme does not choose its own, is trained on the data set's
 tuning seeds. Of a family that setting is taken whose time to the target, over the least time of the family on the same
 seed, is least on the mean (`page.quickest`). The target is the better unpruned accuracy at the end less the margin, so
-that unpruned rates are judged by the same number. Grids reach to where training diverges or falls behind, and were set
-before any of the reported seeds was run. Seeds differ from data set to data set, and with them the cells.
+that unpruned rates are judged by the same number. Grids were set before any of the reported seeds was run;
+docs/report.md says which settings lie at an edge of theirs. Seeds differ from data set to data set, and with them the
+cells.
 """
 
 from __future__ import annotations
