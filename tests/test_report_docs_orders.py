@@ -8,6 +8,8 @@ import numpy as np
 from report_docs import SETS, results_of, says
 
 from validation.measures import mean_interval
+from validation.ordering.page import correlation as order
+from validation.ordering.page import interval
 from validation.ordering.study import on
 from validation.tradeoff.page import (
     GROUPS,
@@ -55,16 +57,25 @@ def test_the_order_of_allocations() -> None:
     assert [of["of_means"] >= 0.9 for of in found.values()] == [True, True, False]
     assert [np.mean(of["per_seed"]) >= 0.9 for of in found.values()] == [False, False, False]
     report, each = results_of(ORDERS["fashion_mnist"]), found["fashion_mnist"]["per_seed"]
-    least = int(np.argmin(each))
-    outcome, predicted = (
-        {a["allocation"]: a[name][least] for a in report["allocations"]} for name in ("accuracy_averaged", "predicted")
+    predicted, accuracy = (
+        np.array([a[name] for a in report["allocations"]]).T for name in ("predicted", "accuracy_averaged")
     )
-    assert max(outcome, key=lambda name: outcome[name]) == "equal"
-    assert sorted(predicted, key=lambda name: -predicted[name])[1] == "equal"  # "last but one"
+    first, new = (
+        (order(predicted[of].mean(axis=0), accuracy[of].mean(axis=0)), *interval(predicted[of], accuracy[of]))
+        for of in (slice(8), slice(8, None))
+    )
+    assert first[0] < 0.9 <= new[0]
+    best = max(report["allocations"], key=lambda a: float(a["accuracy_averaged"][int(np.argmin(each))]))
+    assert best["allocation"] == "equal"  # "equal shares train best"
+    mean = dict(zip((a["allocation"] for a in report["allocations"]), 100 * accuracy.mean(axis=0), strict=True))
     before = [results_of(f"earlier/{name}")["spearman"]["predicted"]["of_means"] for name in ORDERS.values()]
     says(
-        f"On Fashion-MNIST it is {found['fashion_mnist']['of_means']:.2f}: on seed {report['study']['seeds'][least]} "
-        f"({each[least]:.2f}) equal shares train best",
+        f"On Fashion-MNIST it was {first[0]:.2f} ({first[1]:.2f} to {first[2]:.2f}) on the first eight seeds, so that "
+        f"sixteen were added: on these alone it is {new[0]:.2f} ({new[1]:.2f} to {new[2]:.2f}), on all of them "
+        f"{found['fashion_mnist']['of_means']:.2f}. Two pairs stand the other way round there: one ratio with the band "
+        f"solved is {mean['common'] - mean['measured']:.2f} points ahead of the optimum of the measured tail sums, and "
+        f"equal shares {mean['equal'] - mean['power2']:.2f} of the joint optimum of the square.",
+        f"Within a seed it is {min(each):.2f} at least, on seed {report['study']['seeds'][int(np.argmin(each))]}",
         "on other seeds, it was {:.2f}, {:.2f} and {:.2f} as means over seeds".format(*before),
     )
 

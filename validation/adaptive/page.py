@@ -218,7 +218,8 @@ def _page(finished: Finished) -> Page:
             "Covered means take a larger step where fewer phones keep a coordinate; entries with fill do not.",
             *(["Devices keep what they do not send in sparse rounds, and add it to their next change."]
               if config.get("error_feedback") else []),
-            "Settings are tuned on seeds below 100, `python -m validation tuning`.",
+            "Settings are tuned on seeds below 100, `python -m validation tuning`"
+            + (" and `baselines-tuning`." if config["name"] == "baselines" else "."),
             "Ten phones, one cell per seed; channels are simulated.",
         ],
         command=_command(config),
