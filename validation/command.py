@@ -224,6 +224,7 @@ def _drives(arguments: argparse.Namespace) -> Path:
     """Train what is pending of planned rounds on measured drives, or of their tuning; returns the page's path."""
     _refuse(arguments, "dataset", "rounds", "deadline_fraction", because=arguments.study)
     from .drives import page, study, tuned
+    from .harder.study import drives
 
     config = tuned.CONFIG if arguments.study == "drives" else tuned.TUNING
     if arguments.seeds is not None:
@@ -233,7 +234,7 @@ def _drives(arguments: argparse.Namespace) -> Path:
         from .cases import run_cases
 
         folder = _measured(arguments, config.name)
-        study.drives(config.cell, folder)  # what is missing shows before anything is made
+        drives(config.cell, folder)  # what is missing shows before anything is made
         run_cases(arguments.out, study.run_config(config), study.cases(config, folder), study.MODULES)
     return page.write(arguments.out)
 
