@@ -195,7 +195,9 @@ def _page(finished: Finished) -> Page:
     samples = next(iter(finished.results.values())).get("held_out_samples")
     either = any(run["family"].endswith("-chosen") for run in finished.results.values())
     return Page(
-        title=f"{'Sparse or frozen rounds' if either else 'Sparse uploads'} as the planner runs them",
+        title="Every scheme that prunes, with every kind of round"
+        if config["name"] == "baselines"
+        else f"{'Sparse or frozen rounds' if either else 'Sparse uploads'} as the planner runs them",
         where=f"{TITLES[config['dataset']]}, {config['model'].upper()}, ten phones, seeds "
         f"{', '.join(map(str, _seeds(finished)))}",
         answer=answer,
