@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,6 @@ from .config import DATASETS, STUDIES, Study, digest, fingerprint, seeds, to_dic
 CASE_STUDIES = {
     name: (f"validation.{name}.study", f"validation.{name}.page") for name in ("bound", "tradeoff", "scale", "map")
 }
-
-
-OTHERS = ("ordering", "adaptive", "baselines", "tuning", "baselines-tuning", "difference", "difference-kept", "kinds",
-          "harder", "drives", "drives-tuning")  # fmt: skip
-"""Studies with options of their own."""
 NATURAL = ("writers", "subjects")
 """Natural clients, of the planner's study alone: scikit-learn's digits, each device's in a synthetic hand of its own,
 and exercises that ten subjects did with a smartwatch."""
@@ -37,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
         "study",
         nargs="?",
         default="schemes",
-        choices=[*STUDIES, *CASE_STUDIES, *OTHERS, "overview", "explore"],
+        choices=[*RUN, "explore"],
         help="named study (schemes)",
     )
     options.add_argument(
@@ -84,10 +80,10 @@ def _refuse(arguments: argparse.Namespace, *options: str, because: str) -> None:
             raise ValueError(f"{given} does not apply to {because}")
 
 
-def _own_seeds(config: Any, count: int) -> tuple[int, ...]:
-    """The first `count` seeds of a study, and those that follow its last where it has fewer."""
+def _own_seeds(config: Any, count: int | None) -> tuple[int, ...]:
+    """The first `count` seeds of a study, and those that follow its last where it has fewer; None: its own."""
     own: tuple[int, ...] = config.seeds
-    return (*own, *seeds(count, own[-1] + 1))[:count]
+    return own if count is None else (*own, *seeds(count, own[-1] + 1))[:count]
 
 
 def _folder(arguments: argparse.Namespace) -> Path | None:
@@ -125,8 +121,7 @@ def _case_study(arguments: argparse.Namespace) -> Path:
     _refuse(arguments, "dataset", "data_dir", "rounds", "deadline_fraction", because=arguments.study)
     study, page = (importlib.import_module(name) for name in CASE_STUDIES[arguments.study])
     config = study.CONFIG
-    if arguments.seeds is not None:
-        config = replace(config, seeds=_own_seeds(config, arguments.seeds))
+    config = replace(config, seeds=_own_seeds(config, arguments.seeds))
     arguments.out = arguments.out or Path("results") / f"{config.name}-{fingerprint(to_dict(config))}"
     if not arguments.report_only:
         from .cases import run_cases
@@ -148,8 +143,7 @@ def _ordering(arguments: argparse.Namespace) -> Path:
     if dataset == "digits":
         _refuse(arguments, "data_dir", because="the digits dataset, which comes with scikit-learn")
     config = study.on(dataset)
-    if arguments.seeds is not None:
-        config = replace(config, seeds=_own_seeds(config, arguments.seeds))
+    config = replace(config, seeds=_own_seeds(config, arguments.seeds))
     arguments.out = arguments.out or Path("results") / f"{config.name}-{dataset}-{fingerprint(to_dict(config))}"
     if not arguments.report_only:
         run_cases(arguments.out, to_dict(config), study.cases(config, _folder(arguments)), study.MODULES)
@@ -173,8 +167,7 @@ def _adaptive(arguments: argparse.Namespace) -> Path:
         config = (tuned.reported if arguments.study == "adaptive" else tuned.tuning)(dataset, model)
     if arguments.rounds is not None:
         config = replace(config, rounds=arguments.rounds)
-    if arguments.seeds is not None:
-        config = replace(config, seeds=_own_seeds(config, arguments.seeds))
+    config = replace(config, seeds=_own_seeds(config, arguments.seeds))
     if (source := study.loaded(config.dataset)) in study.PACKAGES:
         _refuse(arguments, "data_dir", because=f"the {source} dataset, which comes with {study.PACKAGES[source]}")
     of = config.dataset if config.model == "mlp" else f"{config.dataset}-{config.model}"
@@ -193,8 +186,7 @@ def _unlike(arguments: argparse.Namespace) -> Path:
     config = study.KEPT if kept else study.CONFIG
     if package == "difference":
         _refuse(arguments, "data_dir", because="the digits dataset, which comes with scikit-learn")
-    if arguments.seeds is not None:
-        config = replace(config, seeds=_own_seeds(config, arguments.seeds))
+    config = replace(config, seeds=_own_seeds(config, arguments.seeds))
     arguments.out = arguments.out or Path("results") / f"{config.name}-{fingerprint(study.run_config(config))}"
     if not arguments.report_only:
         from .cases import run_cases
@@ -227,8 +219,7 @@ def _drives(arguments: argparse.Namespace) -> Path:
     from .harder.study import drives
 
     config = tuned.CONFIG if arguments.study == "drives" else tuned.TUNING
-    if arguments.seeds is not None:
-        config = replace(config, seeds=_own_seeds(config, arguments.seeds))
+    config = replace(config, seeds=_own_seeds(config, arguments.seeds))
     arguments.out = arguments.out or Path("results") / f"{config.name}-{fingerprint(study.run_config(config))}"
     if not arguments.report_only:
         from .cases import run_cases
@@ -296,35 +287,32 @@ def _explore(arguments: argparse.Namespace) -> int:
     return 0
 
 
+RUN: dict[str, Callable[[argparse.Namespace], Path]] = {
+    **dict.fromkeys(STUDIES, _comparison),
+    **dict.fromkeys(CASE_STUDIES, _case_study),
+    "ordering": _ordering,
+    **dict.fromkeys(("adaptive", "baselines", "tuning", "baselines-tuning"), _adaptive),
+    **dict.fromkeys(("difference", "difference-kept", "kinds"), _unlike),
+    "harder": _harder,
+    **dict.fromkeys(("drives", "drives-tuning"), _drives),
+    "overview": _overview,
+}
+"""What runs each named study and draws its page, all but `explore`."""
+
+
 def command(argv: list[str] | None, arguments: argparse.Namespace) -> int:
     """Parse `argv` into `arguments`, so that whoever holds them knows how far this got, and do what they ask."""
     parser().parse_args(argv, arguments)
     if arguments.study == "explore":
         return _explore(arguments)
     _refuse(arguments, "port", "no_browser", because=arguments.study)
-    if arguments.study not in ("adaptive", "tuning", "baselines", "baselines-tuning"):
+    run = RUN[arguments.study]
+    if run is not _adaptive:
         _refuse(arguments, "model", because=arguments.study)
     if arguments.paths and arguments.study != "overview":
         raise ValueError(f"unexpected argument: {arguments.paths[0]}")
-    kinds = {
-        "overview": _overview,
-        "harder": _harder,
-        "adaptive": _adaptive,
-        "tuning": _adaptive,
-        "baselines": _adaptive,
-        "baselines-tuning": _adaptive,
-    }
-    kinds |= {
-        "ordering": _ordering,
-        "difference": _unlike,
-        "difference-kept": _unlike,
-        "kinds": _unlike,
-        "drives": _drives,
-        "drives-tuning": _drives,
-    }
-    kinds |= dict.fromkeys(CASE_STUDIES, _case_study)
     try:
-        path = kinds.get(arguments.study, _comparison)(arguments)
+        path = run(arguments)
     except ImportError as error:
         raise ImportError(f"{error}; pip install -r requirements/report.txt brings what is needed") from None
     except MemoryError as error:

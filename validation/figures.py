@@ -34,6 +34,9 @@ TITLES = {
 }
 """Names of data sets in print."""
 
+COLOURS = ("#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
+"""Okabe and Ito's, and a grey, for lines that have no style of their own, in this order."""
+
 # Okabe and Ito's colours, each with a line style and a hatch of its own: nothing is told by colour alone.
 _STYLE: dict[str, tuple[str, Any]] = {
     "fedavg": ("#E69F00", ":"),

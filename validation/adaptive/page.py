@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..cases import Finished, load_cases
-from ..figures import TITLES, drawing, log_errors, svg
+from ..figures import COLOURS, TITLES, drawing, log_errors, svg
 from ..measures import MARGIN, WINDOW, FloatArray, mean_interval, smooth, time_averages, time_to
 from ..page import Page, Table, write_page
 from ..summary import SHARE, Claim, Spread, verdict
@@ -29,7 +29,6 @@ _TWO_COLUMNS = 38
 _LINE_IN, _LINES_WITHIN = 0.16, 7
 """Height of a line of a legend, and how many of them leave the figure as it is."""
 _LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
-_COLOURS = ("#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9")
 Runs = dict[str, dict[int, dict[str, Any]]]
 
 
@@ -324,7 +323,7 @@ def legend_above(figure: Figure, axes: Axes) -> None:
     handles, names = axes.get_legend_handles_labels()
     columns = 2 if max(map(len, names)) <= _TWO_COLUMNS else 1
     width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + _LINE_IN * max(0, len(names) // columns - _LINES_WITHIN))
+    figure.set_size_inches(width, height + _LINE_IN * max(0, -(-len(names) // columns) - _LINES_WITHIN))
     figure.legend(handles, names, loc="outside upper center", ncols=columns, fontsize=8)
 
 
@@ -337,7 +336,7 @@ def _drawing(finished: Finished) -> str:
                 1 - smooth(run["accuracy"])[np.searchsorted(clock, grid * (1 + 1e-12), side="right") - 1]
                 for run, clock in zip(of.values(), clocks, strict=True)
             ], axis=0)  # fmt: skip
-            axes.plot(grid, error, label=name, color=_COLOURS[i % len(_COLOURS)], ls=_LINES[i % len(_LINES)], lw=1.4)
+            axes.plot(grid, error, label=name, color=COLOURS[i % len(COLOURS)], ls=_LINES[i % len(_LINES)], lw=1.4)
         axes.set(xlabel="simulated time (unpruned rounds)", ylabel="error (%)")
         log_errors(axes)
         legend_above(figure, axes)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ..cases import Finished, load_cases
-from ..figures import drawing, svg
+from ..figures import COLOURS, drawing, svg
 from ..measures import MARGIN, mean_interval, smooth, time_averages, time_to
 from ..page import Page, Table, write_page
 from ..summary import CORRELATION, Claim, Spread, verdict
@@ -21,7 +21,6 @@ FloatArray = NDArray[np.float64]
 _DRAWS = 1000
 NEEDED, BEHIND = 0.8, 0.1
 """Least rank correlation over rungs; most points behind on the lower half of the ladder."""
-_COLOURS = ("#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
 _MARKERS = "osD^vP*X"
 Runs = dict[tuple[str, str], list[dict[str, Any]]]
 
@@ -236,7 +235,7 @@ def _gap(values: FloatArray) -> str:
 
 def _drawing(runs: Runs, rungs: list[str]) -> str:
     with drawing("difference", (6.0, 3.6)) as (figure, (axes,)):
-        for rung, colour, marker in zip(rungs, cycle(_COLOURS), cycle(_MARKERS), strict=False):
+        for rung, colour, marker in zip(rungs, cycle(COLOURS), cycle(_MARKERS), strict=False):
             x, y = 100 * np.expm1(expected(runs, rung).mean()), ahead(runs, rung, COMMON)
             low, high = mean_interval(tuple(y)) or (y.mean(), y.mean())
             axes.errorbar(x, y.mean(), [[y.mean() - low], [high - y.mean()]], fmt=marker, color=colour, lw=0.9,

@@ -20,7 +20,7 @@ from ..adaptive.page import (
     times,
 )
 from ..cases import Finished, load_cases
-from ..figures import TITLES, drawing, log_errors, svg
+from ..figures import COLOURS, TITLES, drawing, log_errors, svg
 from ..measures import MARGIN, WINDOW
 from ..page import Page, Table, write_page
 from ..summary import SHARE, Claim, Spread, verdict
@@ -33,7 +33,6 @@ _NAME = re.compile(
 )
 """The names of entries, `study.Entry.name`."""
 _LINES = ("-", "--", "-.", ":")
-_COLOURS = ("#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7")
 
 
 def write(out: Path) -> Path:
@@ -178,7 +177,7 @@ def _drawing(runs: Runs) -> str:
                 [1 - smoothed(r)[np.searchsorted(r["time_s"], grid * (1 + 1e-12), side="right") - 1]
                  for r in of.values()], axis=0,
             )  # fmt: skip
-            axes.plot(grid, error, label=name, color=_COLOURS[i % len(_COLOURS)], ls=_LINES[i % len(_LINES)], lw=1.4)
+            axes.plot(grid, error, label=name, color=COLOURS[i % len(COLOURS)], ls=_LINES[i % len(_LINES)], lw=1.4)
         axes.set(xlabel="simulated time (s)", ylabel="error (%)")
         log_errors(axes)
         legend_above(figure, axes)
