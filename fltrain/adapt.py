@@ -9,7 +9,7 @@ round in which nobody prunes, E = 0, is always among those it chooses from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, cast, get_args
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kktalloc as ka
-from fltrain._fields import one_of, real_number, whole_number
+from fltrain._fields import one_of, real_number, shown, whole_number
 from fltrain.accounting import Workload, mask_keep
 from fltrain.config import UpdateKind
 from fltrain.curve import ERROR_RATIOS, FROZEN_POWER, Changes
@@ -135,10 +135,11 @@ class AdaptivePlanner:
     progress : str
         What a round keeps. ``"total"``: of all devices' squared change, so that whose change is large counts most.
         ``"each"``: of each device's own, averaged by weight.
-    progress_power : float
+    progress_power : float, or mapping of one to each of `kinds`
         In (0, 1]: power of what a round keeps, in its progress, see `kktalloc.plan.most_progress`. Where devices keep
-        what they do not send (``TrainConfig.error_feedback``) a root is best: later rounds make up for much of what one
-        loses. Where they forget it, training ends lower the harder it is pruned.
+        what they do not send (``TrainConfig.error_feedback``) later rounds make up for nearly all that one loses, and
+        ``{"sparse": 0.25, "frozen": 0.5}`` is best: a frozen round loses for good what it does not train. Where devices
+        forget it, training ends lower the harder it is pruned.
 
     Raises
     ------
@@ -156,7 +157,7 @@ class AdaptivePlanner:
     curve: ka.PruningError | None = None
     points: int = 24
     progress: Progress = "total"
-    progress_power: float = 0.5
+    progress_power: float | Mapping[Kind, float] = 0.5
 
     def __post_init__(self) -> None:  # noqa: D105
         if not callable(self.build):
@@ -173,7 +174,7 @@ class AdaptivePlanner:
             if not (callable(getattr(given, "value", None)) or (name == "curve" and given is None)):
                 raise ValueError(f"{name} must be a pruning-error curve, got {given!r:.200}")
         one_of("progress", self.progress, get_args(Progress))
-        real_number("progress_power", self.progress_power, "in (0, 1]", lambda value: 0.0 < value <= 1.0)
+        self._check_powers()
         whole_number("points", self.points, least=2)
 
     def __call__(self, round_index: int, workload: Workload) -> RoundPlan:
@@ -222,12 +223,29 @@ class AdaptivePlanner:
                 raise
             raise refused[0] from None
         kind = kinds[0] if best.name == _UNPRUNED else cast(Kind, best.name)
-        return Choice.of(kind, best.deadline_s, best.solution, self.progress_power, best.later_s)
+        return Choice.of(kind, best.deadline_s, best.solution, best.power, best.later_s)
+
+    def power_of(self, name: str) -> float:
+        """Of what a round of this kind keeps; any does for unpruned ones, which keep all."""
+        if not isinstance(self.progress_power, Mapping):
+            return self.progress_power
+        return 1.0 if name == _UNPRUNED else self.progress_power[cast(Kind, name)]
+
+    def _check_powers(self) -> None:
+        powers: dict[str, object] = {"progress_power": self.progress_power}
+        if isinstance(self.progress_power, Mapping):
+            if not set(self.kinds) <= set(self.progress_power) <= set(get_args(Kind)):
+                kinds, given = ", ".join(self.kinds), shown(self.progress_power)
+                raise ValueError(f"progress_power must be one for all kinds or name each of {kinds}, got {given}")
+            powers = {f"progress_power[{kind!r}]": value for kind, value in self.progress_power.items()}
+        for name, value in powers.items():
+            real_number(name, value, "in (0, 1]", lambda value: 0.0 < value <= 1.0)
 
     def _most_progress(
         self, rounds: dict[str, ka.Problem], fixed_s: float | None, later: Later | None
     ) -> ka.plan.Progress:
-        return most_progress(rounds, deadline_s=fixed_s, points=self.points, power=self.progress_power, later_s=later)
+        powers = {name: self.power_of(name) for name in rounds}
+        return most_progress(rounds, deadline_s=fixed_s, points=self.points, power=powers, later_s=later)
 
     def _later(self, built: _Built, work: Workload) -> Later | None:
         """How much longer the next broadcast takes than this one, from pruning ratios (n, S); None: as long."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import fltrain as ft
 import kktalloc as ka
 from fltrain.accounting import HEADER_BITS, mask_keep
-from fltrain.adapt import AdaptivePlanner, Build, Progress
+from fltrain.adapt import AdaptivePlanner, Build, Kind, Progress
 from fltrain.curve import REPORT_BITS
 
 SPLIT = ft.Split(ft.build_model("mlp", digits()), ("head",))
@@ -95,6 +95,22 @@ def test_progress_to_a_power_makes_rounds_shorter_and_is_what_the_choice_says() 
     assert plain.progress_per_s == pytest.approx((1.0 - plain.loss) / plain.deadline_s)
     assert rooted.progress_per_s == pytest.approx((1.0 - rooted.loss) ** 0.5 / rooted.deadline_s)
     assert rooted.progress_per_s > (1.0 - plain.loss) ** 0.5 / plain.deadline_s
+
+
+def test_each_kind_of_round_may_have_a_power_of_its_own() -> None:
+    asked, work = np.arange(4), reported(STEEP**2)
+    build = cell(bandwidth_hz=1e6)
+    alone = {
+        (kind, power): AdaptivePlanner(build, kinds=(kind,), progress_power=power).choose(0, asked, work)
+        for kind in get_args(Kind)
+        for power in (0.25, 1.0)
+    }
+    for sparse, frozen in ((0.25, 1.0), (1.0, 0.25)):
+        found = AdaptivePlanner(build, progress_power={"sparse": sparse, "frozen": frozen}).choose(0, asked, work)
+        best = max(alone["sparse", sparse], alone["frozen", frozen], key=lambda one: one.progress_per_s)
+        assert (found.update, found.deadline_s, found.power) == (best.update, best.deadline_s, best.power)
+    # Only the powers of what it may choose from need be there.
+    AdaptivePlanner(build, kinds=("sparse",), progress_power={"sparse": 0.25})
 
 
 def test_the_broadcast_that_a_round_causes_counts_and_not_the_one_it_begins_with() -> None:
@@ -269,6 +285,9 @@ def test_a_resumed_run_is_planned_alike(tmp_path: Path) -> None:
         ("points", 0),
         ("progress_power", 0.0),
         ("progress_power", 1.1),
+        ("progress_power", {}),
+        ("progress_power", {"sparse": 0.5}),
+        ("progress_power", {"sparse": 0.5, "frozen": 0.5, "zeroed": 0.5}),
         ("points", 2.5),
         ("progress", "most"),
     ],
@@ -277,6 +296,11 @@ def test_a_bad_argument_is_one_line_with_field_and_value(field: str, value: obje
     with pytest.raises(ValueError, match=rf"^{field} must be .*{re.escape(repr(value))}$") as caught:
         AdaptivePlanner(**({"build": cell()} | {field: value}))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+def test_a_bad_power_of_one_kind_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^progress_power\['frozen'\] must be in \(0, 1\], got 2.0$"):
+        AdaptivePlanner(cell(), progress_power={"sparse": 0.5, "frozen": 2.0})
 
 
 def test_what_its_functions_return_is_looked_at() -> None:

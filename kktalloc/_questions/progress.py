@@ -79,7 +79,7 @@ def most_progress(
     *,
     deadline_s: float | None = None,
     points: int = 24,
-    power: float = 1.0,
+    power: float | Mapping[str, float] = 1.0,
     later_s: Later | None = None,
 ) -> Progress:
     """The deadline and the kind of round that make the most progress per second, (1 - E)^power / T.
@@ -97,7 +97,8 @@ def most_progress(
         be best, and again between the neighbours of the best of them; 2 or more.
     power
         In (0, 1]. 1: progress is in proportion to the kept share. Less: what a round loses is made up for in part by
-        the rounds after it, so that shorter ones are better. The allocation at a deadline does not depend on it.
+        the rounds after it, so that shorter ones are better. The allocation at a deadline does not depend on it. One
+        for all kinds of round, or one by the name of each.
     later_s
         What a round adds to the length of later ones, in seconds (n,), as a function of pruning ratios (n, K): a next
         broadcast that is the shorter the more was pruned. T is then the deadline and what is added; negative values
@@ -109,8 +110,8 @@ def most_progress(
     InfeasibleError
         No kind is possible at any deadline: says what the first lacks.
     ValueError
-        No kinds, a problem that is a batch or has no devices, an argument out of range, or a `later_s` that returns
-        another shape, no finite numbers, or so little that a round takes no time.
+        No kinds, a problem that is a batch or has no devices, an argument out of range, a kind that `power` does not
+        name, or a `later_s` that returns another shape, no finite numbers, or so little that a round takes no time.
     TypeError
         Something else than problems by name, or a `later_s` that is no function.
     """
@@ -124,13 +125,13 @@ def most_progress(
     if deadline_s is not None:
         deadline_s = one_number("deadline_s", deadline_s, 0.0, True)
     expect_whole("points", points, 2)
-    power = one_number("power", power, 0.0, True, 1.0)
+    powers = _powers(rounds, power)
     if not (later_s is None or callable(later_s)):
         raise TypeError(f"later_s: expected a function, got {type(later_s).__name__}")
     found = [
         best
         for name, problem in rounds.items()
-        if (best := _Search(name, problem, points, power, later_s).best(deadline_s)) is not None
+        if (best := _Search(name, problem, points, powers[name], later_s).best(deadline_s)) is not None
     ]
     if not found:
         name, problem = next(iter(rounds.items()))
@@ -138,6 +139,16 @@ def most_progress(
             name, _FOREVER_S, solve(variant(problem, deadline_s=_FOREVER_S))
         )  # raises: says what is missing
     return max(found, key=lambda one: one.progress_per_s)
+
+
+def _powers(rounds: Mapping[str, Problem], power: float | Mapping[str, float]) -> dict[str, float]:
+    """Of each kind of round."""
+    if not isinstance(power, Mapping):
+        return dict.fromkeys(rounds, one_number("power", power, 0.0, True, 1.0))
+    for name in rounds:
+        if name not in power:
+            raise ValueError(f"power must be one for all kinds of round or name each, got none for {name!r}")
+    return {name: one_number(f"power[{name!r}]", power[name], 0.0, True, 1.0) for name in rounds}
 
 
 @dataclass(frozen=True)

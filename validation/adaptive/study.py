@@ -100,13 +100,15 @@ class AdaptiveStudy:
     entries: tuple[Entry, ...] = ()
     rounds: int = 60
     """Of the unpruned schemes."""
-    pruned_rounds: int = 120
+    pruned_rounds: int = 160
     """Of the others, whose rounds are shorter: all of them together take less time."""
     personal_steps: int = 6
     """More than the pruned ones, five: the LocalAlt schedule."""
     pruning_ratio_max: float = 0.99
-    progress_power: float = 0.5
-    """As the planner, and a common ratio planned alike, count what a round keeps."""
+    progress_power: float = 0.25
+    """As the planner, and a common ratio planned alike, count what a sparse round keeps."""
+    frozen_power: float = 0.5
+    """The same of frozen rounds, which lose for good what they do not train."""
     error_feedback: bool = True
     """Whether devices keep what they do not send, in sparse rounds of every scheme: pruned hard, training ends lower
     otherwise."""
@@ -202,7 +204,7 @@ def run(config: AdaptiveStudy, entry: Entry, seed: int, data_dir: Path | None) -
             kinds=kinds,  # type: ignore[arg-type]
             pruning_ratio_max=config.pruning_ratio_max,
             deadline_s=None if entry.deadline is None else constant(entry.deadline * mean_s),
-            progress_power=config.progress_power,
+            progress_power={"sparse": config.progress_power, "frozen": config.frozen_power},
         )
     else:
         limit = 0.8 if entry.scheme == "paper" else config.pruning_ratio_max

@@ -80,6 +80,8 @@ _CNN_DIGITS = AdaptiveStudy(
         *_CNN_PLANNED,
         *(replace(PAPER, server_rate=rate, batch_size=batch) for batch in (*_BATCHES, 32) for rate in (1.0, 1.5)),
     ),
+    pruned_rounds=120,
+    progress_power=0.5,
 )
 _CNN_IMAGES = AdaptiveStudy(
     "tuning",
@@ -99,6 +101,7 @@ _CNN_IMAGES = AdaptiveStudy(
     ),
     rounds=30,
     pruned_rounds=60,
+    progress_power=0.5,
 )
 CNN: dict[Dataset, AdaptiveStudy] = {
     "digits": _CNN_DIGITS,
@@ -120,7 +123,7 @@ def tuning(dataset: Dataset, model: Model = "mlp") -> AdaptiveStudy:
 def baselines_tuning() -> AdaptiveStudy:
     """What is tried of the schemes of `baselines`, beside unpruned training, by which the target is set; two seeds."""
     entries = (*(Entry("unpruned", rate) for rate in _UNPRUNED), *BASELINES)
-    return AdaptiveStudy("baselines-tuning", seeds=TUNING_SEEDS["digits"][:2], entries=entries)
+    return AdaptiveStudy("baselines-tuning", seeds=TUNING_SEEDS["digits"][:2], entries=entries, pruned_rounds=120)
 
 
 RATES: dict[Dataset, tuple[float, float, float, float, float, float]] = {

@@ -90,7 +90,7 @@ class DrivesStudy:
     cell: HarderStudy = field(default_factory=lambda: HarderStudy(personal_steps=6, importance="movement"))
     """More personal steps than pruned ones: the LocalAlt schedule. Frozen rounds report by movement alone."""
     pruning_ratio_max: float = 0.99
-    progress_power: float = 0.5
+    progress_power: float = 0.25
     """As the planner counts what a round keeps."""
     broadcast: Broadcast = "moved"
     """What phones receive, in every scheme, see `fltrain.TrainConfig`."""

@@ -41,7 +41,9 @@ class KindsStudy:
     """Processor speed over that of the other studies."""
     swept: tuple[Entry, ...] = SWEPT
     cell: AdaptiveStudy = field(
-        default_factory=lambda: AdaptiveStudy(name="kinds", dataset="fashion_mnist", rounds=60, pruned_rounds=100)
+        default_factory=lambda: AdaptiveStudy(
+            name="kinds", dataset="fashion_mnist", rounds=60, pruned_rounds=100, progress_power=0.5
+        )
     )
 
 
