@@ -82,6 +82,8 @@ class Workload(Shown):
         Values of the whole global part. Not given: the broadcast without its header.
     moves : Moves, or None
         What is known of the next broadcast's size; None: it is the whole global part.
+    unsent_kept : bool
+        Whether devices keep what a sparse upload leaves out and send it later (``TrainConfig.error_feedback``).
     """
 
     personal_flops: NDArray[np.float64]
@@ -102,6 +104,7 @@ class Workload(Shown):
     spent_j: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     global_bits: NDArray[np.float64] = field(default_factory=lambda: np.full(1, np.nan))
     moves: Moves | None = None
+    unsent_kept: bool = False
 
     def __post_init__(self) -> None:
         """Fill in for all devices what was not given; a planner may read, and not write, what later rounds need."""
@@ -250,6 +253,7 @@ def plan_work(
         passes_flops=passes,
         probing_flops=probing,
         mask_size=np.full(K, float(masked if config.pruning else 0)),
+        unsent_kept=config.error_feedback,
     )
     return unpruned.as_round(config.update, keep_ratio) if config.pruning else unpruned
 

@@ -42,6 +42,7 @@ devices come in this order; deadline and weights are replaced by the planner's. 
 `fixed_latency_s` is to be in proportion to ``workload.broadcast_bits``."""
 _UNPRUNED = "unpruned"
 _FOREVER_S = 1e9
+_MADE_UP_FOR, _LOST = 0.25, 0.5  # powers of what a round keeps, by what becomes of the rest
 _Built = Callable[[Workload], tuple[ka.Cell, ka.Devices]]
 
 
@@ -135,11 +136,11 @@ class AdaptivePlanner:
     progress : str
         What a round keeps. ``"total"``: of all devices' squared change, so that whose change is large counts most.
         ``"each"``: of each device's own, averaged by weight.
-    progress_power : float, or mapping of one to each of `kinds`
-        In (0, 1]: power of what a round keeps, in its progress, see `kktalloc.plan.most_progress`. Where devices keep
-        what they do not send (``TrainConfig.error_feedback``) later rounds make up for nearly all that one loses, and
-        ``{"sparse": 0.25, "frozen": 0.5}`` is best: a frozen round loses for good what it does not train. Where devices
-        forget it, training ends lower the harder it is pruned.
+    progress_power : float, or mapping of one to each of `kinds`, optional
+        In (0, 1]: power of what a round keeps, in its progress, see `kktalloc.plan.most_progress`. Default: 0.25 for
+        sparse rounds where devices keep what they do not send (``TrainConfig.error_feedback``), because later rounds
+        make up for nearly all that one loses (``python -m validation.kinds.kept``); 0.5 for all other rounds, which
+        lose it for good.
 
     Raises
     ------
@@ -157,7 +158,7 @@ class AdaptivePlanner:
     curve: ka.PruningError | None = None
     points: int = 24
     progress: Progress = "total"
-    progress_power: float | Mapping[Kind, float] = 0.5
+    progress_power: float | Mapping[Kind, float] | None = None
 
     def __post_init__(self) -> None:  # noqa: D105
         if not callable(self.build):
@@ -217,7 +218,7 @@ class AdaptivePlanner:
         elif not rounds or ka.least_deadline(whole) <= fixed_s:  # nothing is lost, and no time
             rounds, fixed_s = {_UNPRUNED: whole}, None
         try:
-            best = self._most_progress(rounds, fixed_s, later)
+            best = self._most_progress(rounds, work, fixed_s, later)
         except ka.InfeasibleError:
             if not refused:
                 raise
@@ -225,13 +226,18 @@ class AdaptivePlanner:
         kind = kinds[0] if best.name == _UNPRUNED else cast(Kind, best.name)
         return Choice.of(kind, best.deadline_s, best.solution, best.power, best.later_s)
 
-    def power_of(self, name: str) -> float:
+    def power_of(self, name: str, work: Workload) -> float:
         """Of what a round of this kind keeps; any does for unpruned ones, which keep all."""
-        if not isinstance(self.progress_power, Mapping):
-            return self.progress_power
-        return 1.0 if name == _UNPRUNED else self.progress_power[cast(Kind, name)]
+        given = self.progress_power
+        if given is None:
+            return _MADE_UP_FOR if work.unsent_kept and name == "sparse" else _LOST
+        if isinstance(given, Mapping):
+            return 1.0 if name == _UNPRUNED else given[cast(Kind, name)]
+        return given
 
     def _check_powers(self) -> None:
+        if self.progress_power is None:
+            return
         powers: dict[str, object] = {"progress_power": self.progress_power}
         if isinstance(self.progress_power, Mapping):
             if not set(self.kinds) <= set(self.progress_power) <= set(get_args(Kind)):
@@ -242,9 +248,9 @@ class AdaptivePlanner:
             real_number(name, value, "in (0, 1]", lambda value: 0.0 < value <= 1.0)
 
     def _most_progress(
-        self, rounds: dict[str, ka.Problem], fixed_s: float | None, later: Later | None
+        self, rounds: dict[str, ka.Problem], work: Workload, fixed_s: float | None, later: Later | None
     ) -> ka.plan.Progress:
-        powers = {name: self.power_of(name) for name in rounds}
+        powers = {name: self.power_of(name, work) for name in rounds}
         return most_progress(rounds, deadline_s=fixed_s, points=self.points, power=powers, later_s=later)
 
     def _later(self, built: _Built, work: Workload) -> Later | None:
@@ -300,7 +306,7 @@ class AdaptivePlanner:
         # so that after one more count it is nothing to speak of.
         hardest = built(work.as_round(kind, self._hardest(kind, built, work)))
         rough = self._problem(kind, hardest, work, self.pruning_ratio_max)
-        found = self._most_progress({kind: rough}, fixed_s, later)
+        found = self._most_progress({kind: rough}, work, fixed_s, later)
         there = built(work.as_round(kind, mask_keep(found.solution.pruning_ratio)))
         return self._problem(kind, there, work, self.pruning_ratio_max)
 

@@ -109,6 +109,12 @@ def test_each_kind_of_round_may_have_a_power_of_its_own() -> None:
         found = AdaptivePlanner(build, progress_power={"sparse": sparse, "frozen": frozen}).choose(0, asked, work)
         best = max(alone["sparse", sparse], alone["frozen", frozen], key=lambda one: one.progress_per_s)
         assert (found.update, found.deadline_s, found.power) == (best.update, best.deadline_s, best.power)
+    # By default sparse rounds are made up for where devices keep what they do not send, and only there.
+    for kept, powers in ((True, {"sparse": 0.25, "frozen": 0.5}), (False, {"sparse": 0.5, "frozen": 0.5})):
+        given = replace(work, unsent_kept=kept)
+        by_default = AdaptivePlanner(build).choose(0, asked, given)
+        said = AdaptivePlanner(build, progress_power=powers).choose(0, asked, given)  # type: ignore[arg-type]
+        assert (by_default.power, by_default.deadline_s) == (said.power, said.deadline_s)
     # Only the powers of what it may choose from need be there.
     AdaptivePlanner(build, kinds=("sparse",), progress_power={"sparse": 0.25})
 
@@ -133,7 +139,7 @@ def test_the_broadcast_that_a_round_causes_counts_and_not_the_one_it_begins_with
         after_s, before_s = float(seen.moves.next_bits(found.pruning_ratio)) / down_bit_per_s, bits / down_bit_per_s
         assert found.later_s == pytest.approx(after_s - before_s)
         assert found.progress_per_s == pytest.approx(
-            np.sqrt(1.0 - found.loss) / (found.deadline_s - before_s + after_s)
+            (1.0 - found.loss) ** found.power / (found.deadline_s - before_s + after_s)
         )
     # It prunes more for the sake of the next broadcast, and just as much however long this one takes.
     assert best.pruning_ratio.mean() > without.pruning_ratio.mean() + 0.01

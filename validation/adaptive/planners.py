@@ -55,7 +55,7 @@ class CommonPlanner(AdaptivePlanner):
         loss = np.array([share @ np.broadcast_to(curve.value(np.full(len(asked), r)), len(asked)) for r in ratios])
         later = self._later(lambda counted: self.build(round_index, asked, counted), work)
         later_s = np.zeros_like(ratios) if later is None else np.asarray(later(np.tile(ratios[:, None], len(asked))))
-        power = self.power_of("sparse")
+        power = self.power_of("sparse", work)
         rate = per_second(loss, least_s + later_s, power)
         best = int(possible[0] if self.first_possible else np.argmax(rate))
         found = most_progress({"sparse": problems[best]}, deadline_s=float(least_s[best]))

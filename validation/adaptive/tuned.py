@@ -23,7 +23,7 @@ TUNING_SEEDS = {
     "subjects": (78, 79),
 }
 """More on digits, where half a point is a few held-out samples."""
-SEEDS = {"digits": 920, "mnist": 930, "fashion_mnist": 935, "writers": 940, "subjects": 880}
+SEEDS = {"digits": 1040, "mnist": 1050, "fashion_mnist": 1055, "writers": 1060, "subjects": 1065}
 """The first reported seed of each data set; none was looked at before, and no two data sets share a cell."""
 COUNT = {"digits": 10, "mnist": 5, "fashion_mnist": 5, "writers": 5, "subjects": 5}
 """Seeds by default."""
@@ -127,11 +127,11 @@ def baselines_tuning() -> AdaptiveStudy:
 
 
 RATES: dict[Dataset, tuple[float, float, float, float, float, float]] = {
-    "digits": (3.0, 8.0, 6.0, 1.0, 1.5, 4.0),
+    "digits": (3.0, 8.0, 6.0, 2.0, 1.5, 4.0),
     "mnist": (6.0, 8.0, 12.0, 2.0, 3.0, 6.0),
     "fashion_mnist": (4.0, 6.0, 6.0, 1.0, 2.0, 4.0),
     "writers": (6.0, 12.0, 8.0, 1.5, 2.0, 2.0),
-    "subjects": (6.0, 3.0, 6.0, 1.0, 1.0, 1.0),
+    "subjects": (6.0, 4.0, 6.0, 1.0, 1.0, 1.0),
 }
 """What `tuning` chose for each of `FAMILIES`: unpruned training, the planner and the common ratio with means over all
 and with covered means, and the scheme of Liu et al.."""
@@ -203,4 +203,4 @@ BEST: tuple[Entry, ...] = (
 
 def baselines() -> AdaptiveStudy:
     """Every scheme that prunes with every kind of round, beside the planner, on digits and seeds of their own."""
-    return AdaptiveStudy("baselines", seeds=tuple(range(965, 975)), entries=(UNTUNED, *chosen("digits"), *BEST))
+    return AdaptiveStudy("baselines", seeds=tuple(range(1070, 1080)), entries=(UNTUNED, *chosen("digits"), *BEST))

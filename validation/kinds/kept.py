@@ -70,7 +70,7 @@ def told(rows: NDArray[np.float64]) -> tuple[float, float, float]:
     """Progress over that of whole changes, share that is kept, and the power of it that is the progress."""
     upload, whole, sent, taken = rows.sum(axis=0)
     progress, kept = upload / whole, sent / taken
-    return progress, kept, float(np.log(progress) / np.log(kept)) if progress > 0.0 else float("nan")
+    return progress, kept, float(np.log(progress) / np.log(kept)) if progress > 0.0 and kept < 1.0 else float("nan")
 
 
 def main() -> None:
