@@ -136,11 +136,10 @@ class AdaptivePlanner:
     progress : str
         What a round keeps. ``"total"``: of all devices' squared change, so that whose change is large counts most.
         ``"each"``: of each device's own, averaged by weight.
-    progress_power : float, or mapping of one to each of `kinds`, optional
+    progress_power : float, or mapping from kinds to floats that has each of `kinds`, optional
         In (0, 1]: power of what a round keeps, in its progress, see `kktalloc.plan.most_progress`. Default: 0.25 for
-        sparse rounds where devices keep what they do not send (``TrainConfig.error_feedback``), because later rounds
-        make up for nearly all that one loses (``python -m validation.kinds.kept``); 0.5 for all other rounds, which
-        lose it for good.
+        sparse rounds where devices keep what they do not send (``TrainConfig.error_feedback``): later rounds make up
+        for nearly all that one loses, on digits (``python -m validation.kinds.kept``). 0.5 for all other rounds.
 
     Raises
     ------
@@ -227,22 +226,25 @@ class AdaptivePlanner:
         return Choice.of(kind, best.deadline_s, best.solution, best.power, best.later_s)
 
     def power_of(self, name: str, work: Workload) -> float:
-        """Of what a round of this kind keeps; any does for unpruned ones, which keep all."""
+        """The power of what a round of this kind keeps, in its progress; 1 for unpruned rounds, which keep all."""
         given = self.progress_power
+        if name == _UNPRUNED:
+            return 1.0
         if given is None:
             return _MADE_UP_FOR if work.unsent_kept and name == "sparse" else _LOST
-        if isinstance(given, Mapping):
-            return 1.0 if name == _UNPRUNED else given[cast(Kind, name)]
-        return given
+        return given[cast(Kind, name)] if isinstance(given, Mapping) else given
 
     def _check_powers(self) -> None:
         if self.progress_power is None:
             return
         powers: dict[str, object] = {"progress_power": self.progress_power}
         if isinstance(self.progress_power, Mapping):
-            if not set(self.kinds) <= set(self.progress_power) <= set(get_args(Kind)):
-                kinds, given = ", ".join(self.kinds), shown(self.progress_power)
+            given, known = shown(self.progress_power), get_args(Kind)
+            if not set(self.kinds) <= set(self.progress_power):
+                kinds = ", ".join(self.kinds)
                 raise ValueError(f"progress_power must be one for all kinds or name each of {kinds}, got {given}")
+            if not set(self.progress_power) <= set(known):
+                raise ValueError(f"progress_power must name no other kinds than {', '.join(known)}, got {given}")
             powers = {f"progress_power[{kind!r}]": value for kind, value in self.progress_power.items()}
         for name, value in powers.items():
             real_number(name, value, "in (0, 1]", lambda value: 0.0 < value <= 1.0)

@@ -110,11 +110,13 @@ def test_each_kind_of_round_may_have_a_power_of_its_own() -> None:
         best = max(alone["sparse", sparse], alone["frozen", frozen], key=lambda one: one.progress_per_s)
         assert (found.update, found.deadline_s, found.power) == (best.update, best.deadline_s, best.power)
     # By default sparse rounds are made up for where devices keep what they do not send, and only there.
-    for kept, powers in ((True, {"sparse": 0.25, "frozen": 0.5}), (False, {"sparse": 0.5, "frozen": 0.5})):
+    for kept, kind, power in ((True, "sparse", 0.25), (True, "frozen", 0.5), (False, "sparse", 0.5)):
         given = replace(work, unsent_kept=kept)
-        by_default = AdaptivePlanner(build).choose(0, asked, given)
-        said = AdaptivePlanner(build, progress_power=powers).choose(0, asked, given)  # type: ignore[arg-type]
-        assert (by_default.power, by_default.deadline_s) == (said.power, said.deadline_s)
+        by_default = AdaptivePlanner(build, kinds=(kind,)).choose(0, asked, given)  # type: ignore[arg-type]
+        said = AdaptivePlanner(build, kinds=(kind,), progress_power=power).choose(0, asked, given)  # type: ignore[arg-type]
+        assert by_default.update == kind
+        assert by_default.power == power
+        assert by_default.deadline_s == said.deadline_s
     # Only the powers of what it may choose from need be there.
     AdaptivePlanner(build, kinds=("sparse",), progress_power={"sparse": 0.25})
 
@@ -293,7 +295,6 @@ def test_a_resumed_run_is_planned_alike(tmp_path: Path) -> None:
         ("progress_power", 1.1),
         ("progress_power", {}),
         ("progress_power", {"sparse": 0.5}),
-        ("progress_power", {"sparse": 0.5, "frozen": 0.5, "zeroed": 0.5}),
         ("points", 2.5),
         ("progress", "most"),
     ],
@@ -302,6 +303,19 @@ def test_a_bad_argument_is_one_line_with_field_and_value(field: str, value: obje
     with pytest.raises(ValueError, match=rf"^{field} must be .*{re.escape(repr(value))}$") as caught:
         AdaptivePlanner(**({"build": cell()} | {field: value}))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+def test_that_devices_keep_what_they_do_not_send_is_part_of_the_workload() -> None:
+    for kept in (True, False):
+        work = ft.count_workload(SPLIT, replace(CONFIG, error_feedback=kept), list(shares()))
+        for same in (work, work.of(np.array([1, 2])), work.as_round("frozen"), work.unmasked()):
+            assert same.unsent_kept is kept
+
+
+def test_powers_of_kinds_that_are_none_are_named() -> None:
+    line = "progress_power must name no other kinds than sparse, frozen, got {'sparse': 0.5, 'zeroed': 0.5}"
+    with pytest.raises(ValueError, match=rf"^{re.escape(line)}$"):
+        AdaptivePlanner(cell(), kinds=("sparse",), progress_power={"sparse": 0.5, "zeroed": 0.5})  # type: ignore[dict-item]
 
 
 def test_a_bad_power_of_one_kind_is_named() -> None:

@@ -43,7 +43,7 @@ class Progress(Shown):
     solution
         The optimal allocation at that deadline.
     power
-        As it was asked for.
+        That of its kind of round.
     later_s
         What it adds to the length of later rounds.
     """

@@ -37,6 +37,11 @@ class CommonPlanner(AdaptivePlanner):
     first_possible: bool = False
     """Whether it takes the first of them that is possible instead of the one with the most progress per second."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if "sparse" not in self.kinds:
+            raise ValueError(f"kinds must have sparse in it, got {self.kinds!r}: a common ratio plans no other rounds")
+
     def choose(self, round_index: int, asked: NDArray[np.int64], work: ft.Workload) -> Choice:
         """The common ratio with the most progress per second, or the first; the round is as short as it allows."""
         curve, weight = self._objective(work)

@@ -91,7 +91,7 @@ class DrivesStudy:
     """More personal steps than pruned ones: the LocalAlt schedule. Frozen rounds report by movement alone."""
     pruning_ratio_max: float = 0.99
     progress_power: float = 0.25
-    """As the planner counts what a round keeps."""
+    """As the planner counts what a sparse round keeps; of a frozen one it counts the root."""
     broadcast: Broadcast = "moved"
     """What phones receive, in every scheme, see `fltrain.TrainConfig`."""
 
@@ -190,7 +190,7 @@ def run(config: DrivesStudy, entry: Entry, seed: int, data_dir: Path) -> dict[st
         kinds=entry.kinds,
         pruning_ratio_max=config.pruning_ratio_max,
         deadline_s=fixed,
-        progress_power=config.progress_power,
+        progress_power={"sparse": config.progress_power, "frozen": 0.5},
     )
     planner = RadioPlanner(radio, adaptive if pruned else Unpruned, patience=cell.patience)
     pause = 0.1 if sys.stderr.isatty() else 10.0

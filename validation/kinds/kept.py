@@ -1,10 +1,11 @@
 """How much progress sparse uploads make where unsent changes are kept, and where they are forgotten.
 
-    python -m validation.kinds.kept [--dataset fashion_mnist --data-dir DIR] [--seed 1030] [--rate 4]
+    python -m validation.kinds.kept [--dataset fashion_mnist --data-dir DIR] [--seed 1030] [--seeds 5] [--rate 4]
 
 An upload is counted to first order: it makes as much progress as it points along the change that the same device makes
 one round later, from other samples. Printed is what all uploads of some rounds make over what the whole changes would
-have made, and the power of the kept share that comes to the same. All devices prune alike.
+have made, median over seeds, least and greatest; the share of the square that is sent; and the power of that share that
+comes to the same. More than whole progress is a power below 0. All devices prune alike and count alike.
 """
 
 from __future__ import annotations
@@ -25,20 +26,25 @@ from fltrain.replica import Replica
 from .frozen import task
 
 RATIOS = (0.95, 0.98, 0.99)
-PARTS = ((0, 20), (20, 60), (60, 120))
-"""Rounds, from and to, that are told apart: at first, little has been kept back."""
+PARTS = ((1, 20), (21, 120))
+"""Rounds after the first one, from and to, that are told apart: at first, little has been kept back."""
 _NOTHING = torch.empty(0)
 
 
 def sums(
     split: ft.Split, shares: list[ft.DeviceData], config: ft.TrainConfig, ratio: float, rounds: int
 ) -> NDArray[np.float64]:
-    """Over devices, of each round that another one follows, (rounds - 1, 4).
+    """Over devices, of so many rounds after the first one, (rounds, 4).
 
     Upload times next change, whole change times next change, square of the upload, and square of what it is taken from.
+
+    Raises
+    ------
+    ValueError
+        Training diverged: names the device and the round.
     """
     replica = Replica(split, fast=True)
-    rows = np.zeros((rounds, 4))
+    rows = np.zeros((rounds + 1, 4))
     last: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def look(t: int, u: torch.Tensor, personal: Sequence[ft.PersonalState]) -> None:
@@ -47,30 +53,34 @@ def sums(
             upload = device_round(replica, u, personal[k], share, config, ratio, t + 1, k)
             fresh = replace(personal[k], unsent=_NOTHING)
             whole = device_round(replica, u, fresh, share, config, 0.0, t + 1, k)
-            assert upload.values is not None
-            assert whole.values is not None
+            if upload.values is None or whole.values is None:
+                raise ValueError(f"device {k} diverged in round {t + 1}, at server_rate {config.server_rate:g}")
             sent, change = (upload.values - u).double(), (whole.values - u).double()
             if upload.mask is not None:
                 sent *= upload.mask
             if k in last:
-                rows[t, :2] += [float(before @ change) for before in last[k]]
+                rows[t - 1, :2] += [float(before @ change) for before in last[k]]
             last[k] = sent, change
             square = float(sent.square().sum())
-            rows[t + 1 : t + 2, 2:] += square, square + upload.pruning_error_sq
+            rows[t, 2:] += square, square + upload.pruning_error_sq
 
     def planner(round_index: int, workload: ft.Workload) -> ft.RoundPlan:
         nothing = np.zeros(len(shares))
         return ft.RoundPlan(nothing + ratio, nothing, nothing, nothing == 0)
 
-    ft.train(split, shares, replace(config, rounds=rounds), planner, progress=False, observer=look)
-    return rows[1:]
+    ft.train(split, shares, replace(config, rounds=rounds + 1), planner, progress=False, observer=look)
+    return rows[:rounds]
 
 
-def told(rows: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Progress over that of whole changes, share that is kept, and the power of it that is the progress."""
+def told(rows: NDArray[np.float64]) -> tuple[float, float]:
+    """Progress over that of whole changes, and the share of the square that is sent; rows (n, 4) as in `sums`."""
     upload, whole, sent, taken = rows.sum(axis=0)
-    progress, kept = upload / whole, sent / taken
-    return progress, kept, float(np.log(progress) / np.log(kept)) if progress > 0.0 and kept < 1.0 else float("nan")
+    return float(upload / whole), float(sent / taken)
+
+
+def power(progress: float, share: float) -> float:
+    """Of the share that is sent, what the progress is; nan of none and of all."""
+    return float(np.log(progress) / np.log(share)) if progress > 0.0 and 0.0 < share < 1.0 else float("nan")
 
 
 def main() -> None:
@@ -78,20 +88,31 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--dataset", default="digits", choices=["digits", "mnist", "fashion_mnist"])
     options.add_argument("--data-dir", type=Path)
-    options.add_argument("--seed", type=int, default=1030)
-    options.add_argument("--rate", type=float, default=4.0)
+    options.add_argument("--seed", type=int, default=1030, help="the first one")
+    options.add_argument("--seeds", type=int, default=5, help="how many")
+    options.add_argument("--rate", type=float, default=4.0, help="of the server")
     asked = options.parse_args()
     torch.set_num_threads(1)
-    split, shares, config = task(asked.dataset, asked.data_dir, asked.seed)
-    print("unsent     ratio  rounds    progress  kept share  power")
-    for feedback in (True, False):
-        for ratio in RATIOS:
-            of = replace(config, server_rate=asked.rate, error_feedback=feedback)
-            rows = sums(split, shares, of, ratio, PARTS[-1][1])
-            for begin, end in PARTS:
-                progress, kept, power = told(rows[begin:end])
-                name = "kept" if feedback else "forgotten"
-                print(f"{name:10} {ratio:5.2f}  {f'{begin}-{end}':8}  {progress:8.2f}  {kept:10.3f}  {power:5.2f}")
+    try:
+        tasks = [task(asked.dataset, asked.data_dir, asked.seed + i) for i in range(asked.seeds)]
+        print("unsent     ratio  rounds    progress              sent   power")
+        for feedback in (True, False):
+            for ratio in RATIOS:
+                runs = [
+                    sums(split, shares, replace(config, server_rate=asked.rate, error_feedback=feedback), ratio,
+                         PARTS[-1][1])
+                    for split, shares, config in tasks
+                ]  # fmt: skip
+                for first, end in PARTS:
+                    progress, share = np.transpose([told(rows[first - 1 : end]) for rows in runs])
+                    made, sent = float(np.median(progress)), float(np.median(share))
+                    print(
+                        f"{'kept' if feedback else 'forgotten':10} {ratio:5.2f}  {f'{first}-{end}':8}  {made:5.2f}  "
+                        f"{f'{progress.min():.2f} to {progress.max():.2f}':14}  {sent:5.3f}  {power(made, sent):5.2f}",
+                        flush=True,
+                    )
+    except (ValueError, OSError) as error:
+        options.error(str(error))
 
 
 if __name__ == "__main__":
