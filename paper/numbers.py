@@ -481,14 +481,15 @@ def _drives(macros: Macros, report: Report) -> None:
     })  # fmt: skip
     ((name, fill),) = [(name, of) for name, of in entries.items() if name.startswith("joint-fill-")]
     (covered,) = [of for name, of in entries.items() if name.startswith("joint-covered-")]
-    time = complete({"per_seed": fill["tuned"]})
+    there = np.array([value for value in fill["tuned"] if value is not None])
     macros.update("DrivesFill", {
-        "Time": fixed(time.mean()),
-        "Range": between(fixed(time.min()), fixed(time.max())),
+        "Time": fixed(there.mean()),
+        "Range": between(fixed(there.min()), fixed(there.max())),
         "Round": fixed(float(np.mean(fill["round"]))),
         "Batch": name.partition("-speed")[2].partition("-")[0],
-        "Within": of_seeds(time <= DRIVES_NEEDED),
-        "Ci": spread(time)["Ci"],
+        "Reached": of_seeds(np.array([value is not None for value in fill["tuned"]])),
+        "Within": of_seeds(np.array([value is not None and value <= DRIVES_NEEDED for value in fill["tuned"]])),
+        "Behind": fixed(max(fill["behind"]), 1),
     })  # fmt: skip
     macros.add("DrivesCoveredReached", of_seeds(np.array([value is not None for value in covered["tuned"]])))
 

@@ -10,7 +10,7 @@ from report_docs import results_of, says, share_text
 
 from validation.drives.page import AIM, NEEDED
 from validation.drives.tuned import CONFIG, TUNING
-from validation.measures import MARGIN, mean_interval
+from validation.measures import mean_interval
 
 
 def drive_rows(entries: dict[str, Any]) -> list[str]:
@@ -81,26 +81,24 @@ def drives_reached(found: dict[str, Any]) -> list[str]:
     """How long planned rounds take, how far below they end, and how the worst phone does."""
     fill, covered = (next(of for n, of in found.items() if n.startswith(f"joint-{m}")) for m in ("fill", "covered"))
     unpruned, by_speed = found["unpruned-rate3"], found["unpruned-speed16-rate3"]
-    assert fill["reference"] == "unpruned-speed16-rate3"
-    assert [took <= NEEDED for took in fill["tuned"]] == [True, True, False, True, True]
-    assert sum(took <= AIM for took in fill["tuned"]) == 1
-    assert [value is None for value in by_speed["tuned"]] == [False, True, False, True, False]
-    assert [value is None for value in unpruned["tuned"]] == [False, False, True, False, False]
-    assert max(fill["behind"]) <= 100 * MARGIN
-    there = [value for value in covered["tuned"] if value is not None]
-    low, high = mean_interval(tuple(fill["tuned"])) or (np.nan, np.nan)
-    times = ", ".join(f"{took:.0f}" for took in fill["tuned"])
-    worst = [", ".join(f"{value:.0f}" for value in of["worst"]) for of in (fill, by_speed)]
+    assert fill["reference"] == "unpruned-rate3"
+    assert [value is None for value in fill["tuned"]] == [False, False, False, True, False]
+    there, less = ([value for value in of["tuned"] if value is not None] for of in (fill, covered))
+    assert max(there) <= NEEDED
+    assert sum(value <= AIM for value in there) == 2
+    assert None not in unpruned["tuned"]
+    assert sum(value is not None for value in by_speed["tuned"]) == 1
+    times = ", ".join(_once({"tuned": [value]}) for value in fill["tuned"])
+    worst = [", ".join(f"{value:.0f}" for value in of["worst"]) for of in (fill, unpruned)]
     return [
-        "With means over all planned rounds reach the accuracy of tuned unpruned training, less half a point, in "
-        f"{np.mean(fill['tuned']):.0f} % of its time (95 % interval {low:.0f} to {high:.0f}): {times} % by seed. "
-        "At most 60 %, which was asked for, is met on 4 of 5 seeds, at most 40 %, the aim, on one.",
-        f"They end {-max(fill['behind']):.1f} to {-min(fill['behind']):.1f} points above it.",
-        f"With covered means they get there on {len(there)} of 5 seeds, in {min(there):.0f} to {max(there):.0f} %, and "
+        "With means over all planned rounds reach the accuracy of tuned unpruned training, less half a point, on 4 of "
+        f"5 seeds, in {np.mean(there):.0f} % of its time there on the mean: {times} % by seed. At most 60 %, which was "
+        "asked for, is met on these four, at most 40 %, the aim, on two.",
+        f"They end from {-min(fill['behind']):.1f} points above it to {max(fill['behind']):.1f} below.",
+        f"With covered means they get there on {len(less)} of 5 seeds, in {min(less):.0f} to {max(less):.0f} %, and "
         f"end up to {max(covered['behind']):.1f} points below.",
-        "Neither kind of unpruned training ends within half a point of the better of the two on all seeds: that with "
-        "batches by speed, which is the quicker on the mean, not on seeds 681 and 683, where its whole time is "
-        "counted, that in equal batches not on seed 682.",
+        "Unpruned training with batches by speed ends within half a point of that in equal batches, which is the "
+        "quicker, on one seed.",
         f"The worst phone ends at {worst[0]} %, that of unpruned training at {worst[1]} %.",
     ]
 
@@ -109,6 +107,10 @@ def test_planned_rounds_on_drives() -> None:
     found = results_of("drives")["entries"]
     assert set(found) == {entry.name for entry in CONFIG.entries}
     says(*drive_rows(found), *drives_reached(found))
+    then = results_of("earlier/drives-680")["entries"]["joint-fill-sparse-feedback-speed10-rate3"]
+    low, high = mean_interval(tuple(then["tuned"])) or (np.nan, np.nan)
+    times = ", ".join(f"{took:.0f}" for took in then["tuned"])
+    says(f"it took {np.mean(then['tuned']):.0f} % (95 % interval {low:.0f} to {high:.0f}): {times} % by seed")
     before = results_of("earlier/drives-670")["entries"]["joint-covered-sparse-rate2"]
     says(f"took {share_text(before['tuned']).partition(';')[0]} % with covered means")
 

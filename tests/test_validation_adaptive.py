@@ -154,6 +154,11 @@ def test_no_common_ratio_makes_more_progress_than_the_joint_plan(bandwidth_hz: f
             assert common.latency_s.max() == pytest.approx(common.deadline_s)
 
 
+def test_a_common_ratio_plans_sparse_rounds_and_says_so() -> None:
+    with pytest.raises(ValueError, match=r"^kinds must have sparse in it, got \('frozen',\): a common ratio plans no"):
+        CommonPlanner(lambda t, asked, work: None, kinds=("frozen",))  # type: ignore[arg-type, return-value]
+
+
 def test_writers_have_a_hand_each_and_a_test_split_of_their_own() -> None:
     import fltrain as ft
     from validation.adaptive import writers
