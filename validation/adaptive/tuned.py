@@ -133,7 +133,7 @@ RATES: dict[Dataset, tuple[float, float, float, float, float, float]] = {
     "digits": (3.0, 8.0, 6.0, 2.0, 1.5, 4.0),
     "mnist": (6.0, 12.0, 12.0, 2.0, 3.0, 6.0),
     "fashion_mnist": (4.0, 6.0, 8.0, 2.0, 1.5, 4.0),
-    "writers": (6.0, 12.0, 8.0, 1.5, 2.0, 2.0),
+    "writers": (6.0, 4.0, 12.0, 2.0, 1.5, 2.0),
     "subjects": (6.0, 4.0, 6.0, 1.0, 1.0, 1.0),
 }
 """What `tuning` chose for each of `FAMILIES`: unpruned training, the planner and the common ratio with means over all
