@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from validation.drives.page import NEEDED as DRIVES_NEEDED
 from validation.measures import MARGIN
@@ -92,12 +93,16 @@ def _sentences(results: Results) -> dict[str, bool]:
             np.mean(rung["expected"]) for rung in results.difference["rungs"]
         )
         > -0.005,
-        "on digits a ratio for all rounds is ahead of the planner": t_interval(
+        "on digits a ratio for all rounds and the planner are not told apart": _spans_none(
             np.array(entry(results.baselines, FILL)["wide"]) - np.array(entry(results.baselines, "fixed-fill")["wide"])
-        )[0]
-        > 0,
-        "on one seed of the baselines the planner does not get to half a point": (
-            entry(results.baselines, FILL)["tuned"].count(None) == 1
+        ),
+        "sparse rounds count the fourth root, frozen ones the square root": all(
+            (report["study"]["progress_power"], report["study"]["frozen_power"]) == (0.25, 0.5)
+            for report in results.adaptive.values()
+        ),
+        "the convolutional network and the map of kinds count the square root": all(
+            study["progress_power"] == 0.5
+            for study in (*(report["study"] for report in results.cnn.values()), results.kinds["study"]["cell"])
         ),
         "that ratio is the planner's cap": np.allclose(
             entry(results.baselines, "fixed-fill")["pruned"], results.baselines["study"]["pruning_ratio_max"]
@@ -124,6 +129,12 @@ def _sentences(results: Results) -> dict[str, bool]:
         "of phones that are alike nothing was gained": _gained(results.earlier, "alike") < 0.1,
         "solving every round loses fewer updates there": bool((harder["Lost"] < 0).all()),
     }
+
+
+def _spans_none(ahead: NDArray[np.float64]) -> bool:
+    """Whether an interval of a difference has 0 in it."""
+    low, high = t_interval(ahead)
+    return bool(low < 0 < high)
 
 
 def _gained(ladder: Report, name: str) -> float:
