@@ -63,9 +63,45 @@ def test_known_runs() -> None:
     assert found["joint-covered-rate1"]["lost"] == pytest.approx([1.0])
     assert found["joint-covered-rate1"]["participants"] == [9.9]
     assert found["joint-covered-rate1"]["worst"] == pytest.approx([30.0])
+    assert found["joint-covered-rate1"]["of_all"] == ()
+    for of in runs.values():  # of all phones, a quarter of which never learn
+        of[7]["accuracy_of_all"] = [0.75 * a + 0.125 for a in of[7]["accuracy"]]
+    again = page.measured(runs)
+    assert again["joint-covered-rate1"]["of_all"] == pytest.approx((100 * 20 * 1.0 / (30 * 2.0),))
+    assert again["joint-covered-rate1"]["tuned"] == found["joint-covered-rate1"]["tuned"]
     # Rounds of half the steps are averaged over twice as many: a step up counts in its twentieth round.
     runs["joint-fill-steps3and3-rate2"] = {7: _run("joint-fill-steps3and3-rate2", 7, 10, 1.0, 0.81) | {"window": 20}}
     assert page.measured(runs)["joint-fill-steps3and3-rate2"]["tuned"] == pytest.approx((100 * 30 * 1.0 / (30 * 2.0),))
+
+
+def test_phones_without_service_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data_dir = synthetic_drives(tmp_path / "data")
+    tiny = replace(tuned.CONFIG, rounds=2, cell=TINY)
+    served = np.arange(TINY.devices) != 1
+    monkeypatch.setattr(study, "planned", lambda planner, workload, rounds: (1.0, served))
+    run = study.run(tiny, study.Entry("unpruned", 1.0), 1, data_dir)
+    others = TINY.devices - 1
+    assert run["served"] == np.flatnonzero(served).tolist()
+    alone = TINY.devices * np.array(run["accuracy_of_all"]) - others * np.array(run["accuracy"])
+    samples = np.round(alone * 1e4) / 1e4
+    assert ((samples >= 0.0) & (samples <= 1.0)).all()
+    assert run["accuracy"] != run["accuracy_of_all"]
+    assert (np.array(run["worst_accuracy"]) <= np.array(run["accuracy"])).all()
+
+
+def test_who_is_served_is_whom_some_unpruned_round_asks() -> None:
+    import fltrain as ft
+
+    rounds: list[float] = []
+
+    def planner(round_index: int, workload: ft.Workload) -> ft.RoundPlan:
+        rounds.append(workload.elapsed_s)
+        asked = np.arange(4) <= round_index
+        return ft.RoundPlan(np.zeros(4), np.full(4, 1.0 + round_index), np.zeros(4), asked)
+
+    work = ft.Workload(*(np.ones(4) for _ in range(6)), weight=np.full(4, 0.25), selected=np.ones(4, dtype=bool))
+    mean_s, served = study.planned(planner, work, 3)
+    assert (mean_s, served.tolist(), rounds) == (2.0, [True, True, True, False], [0.0, 1.0, 3.0])
 
 
 def test_batches_by_speed_are_as_the_phones_compute(tmp_path: Path) -> None:

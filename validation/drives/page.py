@@ -47,18 +47,24 @@ def measured(runs: Runs) -> dict[str, dict[str, Any]]:
     The target is the better of the unpruned schemes' accuracies at the end, less the margin; tuned is, of the unpruned
     entries, the one that is there first on the mean over seeds. ``behind``: the tuned unpruned accuracy at the end less
     the entry's, in points; ``worst`` is the accuracy of the phone with the lowest, over the last rounds, in per cent.
+    ``of_all`` is the time by the accuracy of all phones, those without service among them, if runs have it.
     """
-    took = times(runs, targets(runs))
     tuned = quickest(runs, targets(runs), [name for name in runs if name.startswith("unpruned")])
+    all_phones: Runs = {
+        name: {s: {**run, "accuracy": run["accuracy_of_all"]} for s, run in of.items() if "accuracy_of_all" in run}
+        for name, of in runs.items()
+    }
 
-    def share(name: str, seed: int) -> float | None:
-        mine, theirs = took[name][seed], took[tuned][seed] or float(runs[tuned][seed]["time_s"][-1])
-        return None if mine is None else 100 * mine / theirs
+    def shares(of: Runs, name: str) -> tuple[float | None, ...]:
+        took = times(of, targets(of)) if of[name] else {name: {}}
+        theirs = {s: took[tuned][s] or float(of[tuned][s]["time_s"][-1]) for s in of[name]}
+        return tuple(None if mine is None else 100 * mine / theirs[s] for s, mine in took[name].items())
 
     return {
         name: {
             "reference": tuned,
-            "tuned": tuple(share(name, seed) for seed in of),
+            "tuned": shares(runs, name),
+            "of_all": shares(all_phones, name),
             "behind": tuple(100 * (_final(runs[tuned][s]) - _final(run)) for s, run in of.items()),
             "final": [100 * _final(run) for run in of.values()],
             "round": [100 * _round_s(run) / _round_s(runs[tuned][s]) for s, run in of.items()],

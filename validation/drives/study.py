@@ -3,6 +3,9 @@
 Phones, drives, data and network are those of `validation.harder`; every round is planned by
 `fltrain.radio.RadioPlanner` from the channels of the moment in which it begins. Uploads then go out at the rates that
 the drives allow, and what is late by the server's patience is lost, for every scheme alike.
+
+A phone that is without service all the time takes part in no scheme, and what its head, as it was drawn, makes of the
+shared part is luck. So accuracy is that of the phones which unpruned rounds would ask at least once.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..adaptive.study import constant
 from ..cases import Case
@@ -181,10 +185,13 @@ def run(config: DrivesStudy, entry: Entry, seed: int, data_dir: Path) -> dict[st
     split, shares, train_config = task(config, entry, data_dir, seed)
     radio = on_drives(cell, data_dir, seed)
     workload = ft.count_workload(split, train_config, shares)
+    whole = RadioPlanner(radio, Unpruned, patience=cell.patience)
     fixed = None
     if entry.deadline is not None:
-        whole = RadioPlanner(radio, Unpruned, patience=cell.patience)
-        fixed = constant(entry.deadline * _mean_round_s(whole, workload, round(entry.more(cell) * config.rounds)))
+        mean_s, _ = planned(whole, workload, round(entry.more(cell) * config.rounds))
+        fixed = constant(entry.deadline * mean_s)
+    plain = replace(train_config, pruning=False, error_feedback=False, batch_size=cell.batch_size)
+    _, served = planned(whole, ft.count_workload(split, plain, shares), config.rounds)
     adaptive = partial(
         AdaptivePlanner,
         kinds=entry.kinds,
@@ -202,13 +209,16 @@ def run(config: DrivesStudy, entry: Entry, seed: int, data_dir: Path) -> dict[st
 
         history = ft.train(split, shares, train_config, watched, progress=False)
     records = history.records
+    accuracy = np.array([record["accuracy_per_device"] for record in records], dtype=float)
     return {
         "entry": entry.name,
         "family": entry.family,
         "seed": seed,
         "window": round(WINDOW * entry.more(cell)),
-        "accuracy": [record["accuracy"] for record in records],
-        "worst_accuracy": [min(record["accuracy_per_device"]) for record in records],
+        "accuracy": accuracy[:, served].mean(axis=1).tolist(),
+        "accuracy_of_all": accuracy.mean(axis=1).tolist(),
+        "worst_accuracy": accuracy[:, served].min(axis=1).tolist(),
+        "served": np.flatnonzero(served).tolist(),
         "time_s": [record["wall_clock_s"] for record in records],
         "pruning_ratio": [record["mean_pruning_ratio"] or 0.0 for record in records],
         "energy_j": float(np.mean([record["energy_j"] for record in records])),
@@ -217,18 +227,21 @@ def run(config: DrivesStudy, entry: Entry, seed: int, data_dir: Path) -> dict[st
         "participants": float(np.mean([record["participants"] for record in records])),
         "lost": sum(len(record["lost"]) for record in records),
         "slowest_training_s": float((_trained(workload) / np.asarray(radio.phones.flop_per_s)).max()),
-        "held_out_samples": sum(len(share.test_y) for share in shares),
+        "held_out_samples": sum(
+            len(share.test_y) for share, is_served in zip(shares, served, strict=True) if is_served
+        ),
         "train_config": train_config.to_dict(),
     }
 
 
-def _mean_round_s(planner: ft.Planner, workload: ft.Workload, rounds: int) -> float:
-    """Of rounds that are planned and not trained."""
-    now = 0.0
+def planned(planner: ft.Planner, workload: ft.Workload, rounds: int) -> tuple[float, NDArray[np.bool_]]:
+    """Of rounds that are planned and not trained: mean length in seconds, and (K,) which phones any of them asks."""
+    now, served = 0.0, np.zeros(len(workload.weight), dtype=np.bool_)
     for t in range(rounds):
         plan = planner(t, replace(workload, elapsed_s=now))
         now += plan.round_s if plan.round_s is not None else float(plan.latency_s.max())
-    return now / rounds
+        served |= plan.participates
+    return now / rounds, served
 
 
 def _trained(work: ft.Workload) -> Any:

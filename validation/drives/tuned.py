@@ -32,7 +32,7 @@ TUNING = DrivesStudy(
     ),
 )
 CONFIG = DrivesStudy(
-    seeds=(685, 686, 687, 688, 689),
+    seeds=(690, 691, 692, 693, 694),
     entries=(
         _UNPRUNED,
         replace(_UNPRUNED, by_speed=16),
