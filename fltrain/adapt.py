@@ -139,7 +139,8 @@ class AdaptivePlanner:
     progress_power : float, or mapping from kinds to floats that has each of `kinds`, optional
         In (0, 1]: power of what a round keeps, in its progress, see `kktalloc.plan.most_progress`. Default: 0.25 for
         sparse rounds where devices keep what they do not send (``TrainConfig.error_feedback``): later rounds make up
-        for nearly all that one loses, on digits (``python -m validation.kinds.kept``). 0.5 for all other rounds.
+        for most of what one loses, measured to first order on digits (``python -m validation.kinds.kept``). 0.5 for all
+        other rounds, by trials.
 
     Raises
     ------

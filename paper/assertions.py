@@ -96,6 +96,12 @@ def _sentences(results: Results) -> dict[str, bool]:
         "on digits a ratio for all rounds and the planner are not told apart": _spans_none(
             np.array(entry(results.baselines, FILL)["wide"]) - np.array(entry(results.baselines, "fixed-fill")["wide"])
         ),
+        "own ratios are nowhere ahead of a common one in the table of plans": not any(
+            t_interval(np.array(entry(report, common)["wide"]) - np.array(entry(report, joint)["wide"]))[0] > 0
+            for report in results.adaptive.values()
+            for joint, common in ((FILL, "common-fill-chosen"), (COVERED, "common-covered-chosen"))
+            if None not in (*entry(report, joint)["wide"], *entry(report, common)["wide"])
+        ),
         "sparse rounds count the fourth root, frozen ones the square root": all(
             (report["study"]["progress_power"], report["study"]["frozen_power"]) == (0.25, 0.5)
             for report in results.adaptive.values()

@@ -110,7 +110,11 @@ def beside(entries: dict[str, Any], name: str) -> str:
     if None in wide:
         return f"{NEAREST[name]} never on {wide.count(None)} of {len(wide)} seeds"
     by, low, high = _behind(planned, wide)
-    apart = "not told apart from it" if low < 0.0 < high else f"{abs(by):.1f} points {'less' if by > 0 else 'more'}"
+    apart = (
+        "not told apart from it"
+        if low < 0.0 < high
+        else f"{abs(by):.1f} per cent of the time {'less' if by > 0 else 'more'}"
+    )
     between = "" if low < 0.0 < high else f" ({min(abs(low), abs(high)):.1f} to {max(abs(low), abs(high)):.1f})"
     return f"{NEAREST[name]} {np.mean(wide):.0f} %, {apart}{between}"
 
@@ -128,11 +132,10 @@ def baselines_text() -> list[str]:
     ahead, least, most = _behind(at_first, still)
     assert None not in planned["tuned"]
     return [
-        f"The planner takes {np.mean(planned['wide']):.0f} % to one point and gets to half a point on every seed, in "
-        f"{np.mean(planned['tuned']):.0f} %, at most {max(planned['tuned']):.0f}. It prunes "
-        f"{np.mean(planned['pruned']):.2f} on the mean. Of the rest of the table, "
-        + "; ".join(beside(entries, name) for name in NEAREST)
-        + ".",
+        f"The planner takes {np.mean(planned['wide']):.0f} % of unpruned training's time to one point. On every "
+        f"seed it gets to half a point, in {np.mean(planned['tuned']):.0f} % of that to the same accuracy, at most "
+        f"{max(planned['tuned']):.0f}. It prunes {np.mean(planned['pruned']):.3f} on the mean. Of the rest of the "
+        "table, " + "; ".join(beside(entries, name) for name in NEAREST) + ".",
         f"Frozen rounds take at least {frozen:.0f} %, zeroed ones {zeroed:.0f} %.",
         "Before, the planner counted the square root of what a sparse round keeps. On seeds 965 to 974 it pruned "
         f"{np.mean(then['pruned']):.2f}, took {np.mean(then['wide']):.0f} % and was {by:.1f} points ({low:.1f} to "

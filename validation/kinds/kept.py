@@ -4,8 +4,8 @@
 
 An upload is counted to first order: it makes as much progress as it points along the change that the same device makes
 one round later, from other samples. Printed is what all uploads of some rounds make over what the whole changes would
-have made, median over seeds, least and greatest; the share of the square that is sent; and the power of that share that
-comes to the same. More than whole progress is a power below 0. All devices prune alike and count alike.
+have made, median over seeds, least and greatest; the share of the square that is sent, median; and the power of the
+second median that is the first, below 0 if uploads make more than whole changes. All devices prune and count alike.
 """
 
 from __future__ import annotations
