@@ -481,15 +481,15 @@ def _drives(macros: Macros, report: Report) -> None:
     })  # fmt: skip
     ((name, fill),) = [(name, of) for name, of in entries.items() if name.startswith("joint-fill-")]
     (covered,) = [of for name, of in entries.items() if name.startswith("joint-covered-")]
-    there = np.array([value for value in fill["tuned"] if value is not None])
+    there = complete({"per_seed": fill["tuned"]})
     macros.update("DrivesFill", {
         "Time": fixed(there.mean()),
         "Range": between(fixed(there.min()), fixed(there.max())),
         "Round": fixed(float(np.mean(fill["round"]))),
         "Batch": name.partition("-speed")[2].partition("-")[0],
-        "Reached": of_seeds(np.array([value is not None for value in fill["tuned"]])),
-        "Within": of_seeds(np.array([value is not None and value <= DRIVES_NEEDED for value in fill["tuned"]])),
+        "Within": of_seeds(there <= DRIVES_NEEDED),
         "Behind": fixed(max(fill["behind"]), 1),
+        "Ci": spread(there)["Ci"],
     })  # fmt: skip
     macros.add("DrivesCoveredReached", of_seeds(np.array([value is not None for value in covered["tuned"]])))
 

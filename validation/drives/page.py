@@ -47,7 +47,8 @@ def measured(runs: Runs) -> dict[str, dict[str, Any]]:
     The target is the better of the unpruned schemes' accuracies at the end, less the margin; tuned is, of the unpruned
     entries, the one that is there first on the mean over seeds. ``behind``: the tuned unpruned accuracy at the end less
     the entry's, in points; ``worst`` is the accuracy of the phone with the lowest, over the last rounds, in per cent.
-    ``of_all`` is the time by the accuracy of all phones, those without service among them, if runs have it.
+    ``of_all`` is the time by the accuracy of all phones, those without service among them, and ``served`` how many have
+    service in some round, if runs have them.
     """
     tuned = quickest(runs, targets(runs), [name for name in runs if name.startswith("unpruned")])
     all_phones: Runs = {
@@ -65,6 +66,7 @@ def measured(runs: Runs) -> dict[str, dict[str, Any]]:
             "reference": tuned,
             "tuned": shares(runs, name),
             "of_all": shares(all_phones, name),
+            "served": [len(run["served"]) for run in of.values() if "served" in run],
             "behind": tuple(100 * (_final(runs[tuned][s]) - _final(run)) for s, run in of.items()),
             "final": [100 * _final(run) for run in of.values()],
             "round": [100 * _round_s(run) / _round_s(runs[tuned][s]) for s, run in of.items()],
