@@ -69,7 +69,7 @@ DOORS: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (QUEUE.solve, {"problem": PROBLEM}),
     (QUEUE.after, {"energy_j": 0.1}),
     (ka.EnergyQueue, {"average_j": 1.0, "patience_j2": 1.0, "backlog_j": 0.0}),
-    (plan.most_progress, {"rounds": {"a": PROBLEM}, "deadline_s": 1.0, "points": 3, "power": 1.0, "later_s": None}),
+    (plan.most_progress, {"rounds": {"one": PROBLEM}, "deadline_s": 1.0, "points": 3, "power": 1.0, "later_s": None}),
     (plan.plan, KNOWN | {"total_time_s": 100.0, "young": bound.Young()}),
     (plan.plan, KNOWN | {"total_time_s": 100.0, "objective": OBJECTIVE, "errors": ERRORS}),
     (plan.time_to_target, KNOWN | {"gradient_bound": 1e9, "young": bound.Young()}),
