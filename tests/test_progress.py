@@ -68,7 +68,7 @@ def test_the_less_the_rest_of_a_round_is_worth_the_shorter_it_is() -> None:
 
 def test_kinds_may_have_powers_of_their_own() -> None:
     rounds = {"forgotten": problem(3e6), "made up for": problem(3e6)}
-    both = most_progress(rounds, power={"forgotten": 1.0, "made up for": 0.3, "not here": 0.5})
+    both = most_progress(rounds, power={"forgotten": 1.0, "made up for": 0.3})
     alone = most_progress({"made up for": problem(3e6)}, power=0.3)
     assert (both.name, both.power, both.deadline_s) == ("made up for", 0.3, alone.deadline_s)
     # The same rounds under the same power are as good, whatever they are called.
@@ -155,6 +155,10 @@ def test_kinds_that_are_not_possible_are_left_out_and_if_none_is_it_says_why() -
         ({"power": 1.5}, "power = 1.5: must be > 0 and <= 1"),
         ({"power": float("nan")}, "power = nan: must be > 0 and <= 1"),
         ({"power": {}}, "power must be one for all kinds of round or name each, got none for 'pruned'"),
+        (
+            {"power": {"pruned": 1.0, "prunned": 1.0}},
+            r"power\['prunned'\]: there is no such kind of round, only 'pruned'",
+        ),
         ({"power": {"pruned": 1.5}}, r"power\['pruned'\] = 1.5: must be > 0 and <= 1"),
         ({"later_s": lambda ratio: 0.0}, r"later_s must return shape \(12,\), got \(\)"),
         ({"later_s": lambda ratio: np.full(len(ratio), np.nan)}, r"later_s must be finite and > -.* s, .* got nan"),

@@ -68,6 +68,8 @@ def test_the_command_prints_a_line_for_each_part(
 @pytest.mark.parametrize(
     ("given", "line"),
     [
+        (["--seed", "-1"], "kept: error: --seed must be at least 0, got -1"),
+        (["--seeds", "0"], "kept: error: --seeds must be at least 1, got 0"),
         (["--rate", "-1"], "server_rate must be a finite number > 0, got -1.0"),
         (["--rate", "1e30"], "diverged in round"),
         (["--dataset", "mnist", "--data-dir", "nowhere"], "nowhere"),
@@ -76,8 +78,9 @@ def test_the_command_prints_a_line_for_each_part(
 def test_bad_input_is_one_line(
     given: list[str], line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["kept", *given, "--seeds", "1"])
+    monkeypatch.setattr("sys.argv", ["kept", "--seeds", "1", *given])
     with pytest.raises(SystemExit) as ended:
         kept.main()
     assert ended.value.code == 2
-    assert line in capsys.readouterr().err.splitlines()[-1]
+    (said,) = capsys.readouterr().err.splitlines()
+    assert line in said

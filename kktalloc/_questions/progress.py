@@ -110,8 +110,9 @@ def most_progress(
     InfeasibleError
         No kind is possible at any deadline: says what the first lacks.
     ValueError
-        No kinds, a problem that is a batch or has no devices, an argument out of range, a kind that `power` does not
-        name, or a `later_s` that returns another shape, no finite numbers, or so little that a round takes no time.
+        No kinds, a problem that is a batch or has no devices, an argument out of range, a `power` that does not name the
+        kinds or names another, or a `later_s` that returns another shape, no finite numbers, or so little that a round
+        takes no time.
     TypeError
         Something else than problems by name, or a `later_s` that is no function.
     """
@@ -145,6 +146,9 @@ def _powers(rounds: Mapping[str, Problem], power: float | Mapping[str, float]) -
     """Of each kind of round."""
     if not isinstance(power, Mapping):
         return dict.fromkeys(rounds, one_number("power", power, 0.0, True, 1.0))
+    for name in power:
+        if name not in rounds:
+            raise ValueError(f"power[{name!r}]: there is no such kind of round, only {', '.join(map(repr, rounds))}")
     for name in rounds:
         if name not in power:
             raise ValueError(f"power must be one for all kinds of round or name each, got none for {name!r}")

@@ -87,13 +87,16 @@ def main() -> None:
     """Print a line for each ratio, kept or forgotten, and part of training."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--dataset", default="digits", choices=["digits", "mnist", "fashion_mnist"])
-    options.add_argument("--data-dir", type=Path)
+    options.add_argument("--data-dir", type=Path, help="of MNIST's and Fashion-MNIST's files; else they are downloaded")
     options.add_argument("--seed", type=int, default=1030, help="the first one")
     options.add_argument("--seeds", type=int, default=5, help="how many")
     options.add_argument("--rate", type=float, default=4.0, help="of the server")
     asked = options.parse_args()
     torch.set_num_threads(1)
     try:
+        for name, least in (("seed", 0), ("seeds", 1)):
+            if getattr(asked, name) < least:
+                raise ValueError(f"--{name} must be at least {least}, got {getattr(asked, name)}")
         tasks = [task(asked.dataset, asked.data_dir, asked.seed + i) for i in range(asked.seeds)]
         print("unsent     ratio  rounds    progress              sent   power")
         for feedback in (True, False):
@@ -112,7 +115,7 @@ def main() -> None:
                         flush=True,
                     )
     except (ValueError, OSError) as error:
-        options.error(str(error))
+        options.exit(2, f"kept: error: {error}\n")
 
 
 if __name__ == "__main__":
