@@ -110,9 +110,9 @@ def most_progress(
     InfeasibleError
         No kind is possible at any deadline: says what the first lacks.
     ValueError
-        No kinds, a problem that is a batch or has no devices, an argument out of range, a `power` that does not name the
-        kinds or names another, or a `later_s` that returns another shape, no finite numbers, or so little that a round
-        takes no time.
+        No kinds, a problem that is a batch or has no devices, an argument out of range, a `power` that does not name
+        the kinds or names another, or a `later_s` that returns another shape, no finite numbers, or so little that a
+        round takes no time.
     TypeError
         Something else than problems by name, or a `later_s` that is no function.
     """
