@@ -106,20 +106,11 @@ def table_text() -> list[str]:
         f"{max(over[FILL]):.2f} times the floor with means over all, {max(over[COVERED]):.2f} with covered means",
         f"Rounds are {min(rounds):.0f} to {max(rounds):.0f} % of unpruned ones",
         f"Its training alone is {min(training):.0f} to {max(training):.0f} %",
-        own_ratios(told),
+        "own ratios are behind one common ratio that plans its own rounds, to within one point, with "
+        f"{' and '.join(told)}, and told apart nowhere else",
         f"takes {min(slower):.1f} to {max(slower):.1f} times as long as the planner, {min(liu):.0f} to {max(liu):.0f} "
         "% of unpruned training's time on the first three data sets",
     ]
-
-
-def own_ratios(told: list[str]) -> str:
-    """Where own ratios are told apart from one common ratio, to within one point."""
-    if not told:
-        return "own ratios are told apart from one common ratio that plans its own rounds, to within one point, nowhere"
-    return (
-        "own ratios are behind one common ratio that plans its own rounds, to within one point, "
-        f"with {' and '.join(told)}, and told apart nowhere else"
-    )
 
 
 def test_what_is_said_of_the_table() -> None:

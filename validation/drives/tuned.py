@@ -2,8 +2,8 @@
 
 Unpruned training takes rate 3, the best of 2, 3 and 4 in batches of 16 on seed 60. Rates of planned rounds are those of
 earlier trials (docs/log.md). Here batches in proportion to speed are set beside equal ones, with what moved broadcast
-and unsent changes kept, by the root of what a round keeps. By its fourth root, larger batches are better: trials on the
-same seeds that are told there as well.
+and unsent changes kept, by the root of what a round keeps. The fourth root with batches of 14 is from trials on the
+same seeds, which are told there as well.
 """
 
 from __future__ import annotations
