@@ -50,9 +50,8 @@ def _mean(values: tuple[float | None, ...]) -> float:
 
 
 def planned(of: dict[str, tuple[float | None, ...]]) -> float:
-    """The planner's mean time over the seeds on which kinds and deadlines were swept."""
-    swept = min(len(values) for name, values in of.items() if name != CHOSEN.name)
-    return _mean(of[CHOSEN.name][:swept])
+    """The planner's mean time over seeds."""
+    return _mean(of[CHOSEN.name])
 
 
 def best(of: dict[str, tuple[float | None, ...]], kind: str = "") -> str:
@@ -99,7 +98,7 @@ def _within_best(found: Shares, to: str = "", suffix: str = "") -> Claim:
         f"Its time is within 10 % of the best kind and deadline that were swept{to}",
         spread,
         2,
-        "times the best swept one's, on the seeds of the sweep, one value per cell",
+        "times the best swept one's, one value per cell",
         verdict(spread, lambda v: v <= WITHIN),
         "The best is picked after the fact, which favours it.",
         id=f"within-best{suffix}",
@@ -141,7 +140,6 @@ def _page(finished: Finished) -> Page:
         for at in cells
     ]  # fmt: skip
     seeds = sorted({run["seed"] for run in runs})
-    swept = len({run["seed"] for run in runs if run["entry"] not in (UNPRUNED.name, CHOSEN.name)})
     return Page(
         title="Which kind of round wins where",
         where=f"Fashion-MNIST, MLP, ten phones, bandwidth by compute speed, seeds {', '.join(map(str, seeds))}",
@@ -161,7 +159,7 @@ def _page(finished: Finished) -> Page:
         figures=[(_drawing(found, cells), "Time to the target in every cell: as planned, and the best swept deadline "
                   "of each kind of round.")],
         limits=[
-            f"{len(seeds)} seeds, kinds and deadlines swept on {swept} of them, one model.",
+            f"{len(seeds)} seeds, one model.",
             "Deadlines are swept coarsely; where none of the grid suits a cell the best there is was missed.",
             "All schemes take the server rate that suits unpruned training.",
         ],

@@ -21,7 +21,7 @@ MODULES = (*CELL_MODULES, "kinds/study")
 RATE = 4.0
 UNPRUNED, CHOSEN = Entry("unpruned", RATE), Entry("joint", RATE, "fill", "chosen")
 SWEPT = (
-    *(Entry("joint", RATE, "fill", "sparse", deadline) for deadline in (0.04, 0.08, 0.12, 0.2, 0.4)),
+    *(Entry("joint", RATE, "fill", "sparse", deadline) for deadline in (0.02, 0.04, 0.08, 0.12, 0.2, 0.4)),
     *(Entry("joint", RATE, "fill", "frozen", deadline) for deadline in (0.2, 0.4, 0.6)),
     Entry("joint", RATE, "fill", "zeroed", 0.4),
 )
@@ -33,18 +33,12 @@ class KindsStudy:
     """Bandwidth by compute speed."""
 
     name: str = "kinds"
-    seeds: tuple[int, ...] = (890, 891)
-    swept_seeds: int = 2
-    """On so many of the seeds, the first ones, kinds and deadlines are swept, which takes most of the time."""
+    seeds: tuple[int, ...] = (1011, 1012, 1013, 1014)
     bandwidths_hz: tuple[float, ...] = (1.25e6, 5e6, 20e6)
     speeds: tuple[float, ...] = (0.0625, 1.0)
     """Processor speed over that of the other studies."""
     swept: tuple[Entry, ...] = SWEPT
-    cell: AdaptiveStudy = field(
-        default_factory=lambda: AdaptiveStudy(
-            name="kinds", dataset="fashion_mnist", rounds=60, pruned_rounds=100, progress_power=0.5
-        )
-    )
+    cell: AdaptiveStudy = field(default_factory=lambda: AdaptiveStudy(name="kinds", dataset="fashion_mnist"))
 
 
 CONFIG = KindsStudy()
@@ -61,8 +55,8 @@ def cases(config: KindsStudy, data_dir: Path | None) -> dict[str, Case]:
         f"{entry.name}-{bandwidth / 1e6:g}MHz-speed{speed:g}-seed{seed}": partial(
             in_cell, config, bandwidth, speed, entry, seed, data_dir
         )
-        for i, seed in enumerate(config.seeds)
-        for entry in (UNPRUNED, CHOSEN, *(config.swept if i < config.swept_seeds else ()))
+        for seed in config.seeds
+        for entry in (UNPRUNED, CHOSEN, *config.swept)
         for speed in config.speeds
         for bandwidth in config.bandwidths_hz
     }
