@@ -118,6 +118,6 @@ def test_the_map_of_known_runs() -> None:
     assert of[kinds.CHOSEN.name] == (pytest.approx(100 * 25 * 0.2 / 20),)
     assert of[kinds.SWEPT[7].name] == (None,)
     assert kinds_page.best(of) == kinds.SWEPT[2].name
-    of[kinds.CHOSEN.name] += (99.0,)  # a seed without a sweep
-    assert kinds_page.planned(of) == pytest.approx(25.0)
+    of[kinds.CHOSEN.name] += (99.0,)
+    assert kinds_page.planned(of) == pytest.approx(62.0)
     assert [kinds_page.kind_of(entry.name) for entry in kinds.SWEPT] == [entry.kind for entry in kinds.SWEPT]
