@@ -37,6 +37,9 @@ def test_a_small_ladder_from_cases_to_page(tmp_path: Path) -> None:
     ids = {claim["id"]: claim["measured"]["per_seed"] for claim in found["claims"]}
     assert {"upper-half", "lower-half", "upper-half-0.9", "lower-half-0.9"} < ids.keys()
     lower, upper = found["rungs"]
+    for rung in (lower, upper):  # phones of one rung have nearly as many samples each
+        alike = rung["ahead_alike"]["common-0.9"]
+        assert (rung["ahead"]["common-0.9"] == pytest.approx(alike, rel=0.05)) == (rung["rung"] == "alike")
     assert ids["upper-half-0.9"] == upper["ahead"]["common-0.9"]
     assert ids["lower-half-0.9"] == pytest.approx([np.mean(lower["ahead"]["common-0.9"])])
 

@@ -2,10 +2,11 @@
 
 On every rung the planner and the common ratio choose their own deadlines, by the same measure of progress per second.
 What the planner expects to gain is that measure's logarithm for its plan less that for the common ratio which the same
-measure likes best that round, on the same reports. Both count what each phone keeps of its own change, as the accuracy
-counts each phone. Counted by all phones' squared change together, rounds that serve those with a large change first, up
-to 13 times the median, look as if they gained up to 12 %; nothing is seen of that in the accuracy, and training goes as
-well without (seeds 80 to 82; docs/results/earlier holds the study so counted, on seeds 400 to 407). The server takes
+measure likes best that round, on the same reports. Both count what each phone keeps of its own change. Counted by all
+phones' squared change together, rounds that serve those with a large change first, up to 13 times the median, look as
+if they gained up to 12 %; nothing is seen of that in the accuracy, and training goes as well without (seeds 80 to 82;
+docs/results/earlier holds the study so counted, on seeds 400 to 407). The loss that is trained, the planner and the
+accuracy all count a phone by its training samples; the mean over phones, all alike, is kept beside it. The server takes
 the plain mean at one rate, so that the step does not depend on the masks. Ratios that are fixed for all rounds are
 reported beside: the best of 0.8 to 0.99 on seed 80, and those about it.
 """
@@ -66,7 +67,7 @@ class DifferenceStudy:
     """Digits, sparse uploads. Server rate, rounds, rungs and ratios were chosen on seeds below 100."""
 
     name: str = "difference"
-    seeds: tuple[int, ...] = tuple(range(975, 991))
+    seeds: tuple[int, ...] = tuple(range(1080, 1112))
     rungs: tuple[Rung, ...] = RUNGS
     distance_m: float = 300.0
     """Geometric mean of the distances."""
@@ -101,7 +102,7 @@ class DifferenceStudy:
 
 CONFIG = DifferenceStudy()
 KEPT = DifferenceStudy(
-    seeds=tuple(range(910, 918)),
+    seeds=tuple(range(1112, 1120)),
     common_ratios=(0.95, 0.98, 0.99, 0.995),
     progress_power=0.25,
     error_feedback=True,
@@ -189,7 +190,8 @@ def run(config: DifferenceStudy, rung: Rung, scheme: str, seed: int) -> dict[str
         error_feedback=config.error_feedback,
         broadcast=config.broadcast,
     )
-    whole = demand(config.radio, phones, ft.count_workload(split, train_config, shares).unmasked())
+    counted = ft.count_workload(split, train_config, shares)
+    whole = demand(config.radio, phones, counted.unmasked())
     plan = earliest(config.radio, phones, whole, 1.0)
     computing_j = whole.local_j + whole.pruned_j
     radiated_j = (plan.energy_j - computing_j).mean(axis=0)
@@ -227,7 +229,8 @@ def run(config: DifferenceStudy, rung: Rung, scheme: str, seed: int) -> dict[str
         "rung": rung.name,
         "scheme": scheme,
         "seed": seed,
-        "accuracy": [record["accuracy"] for record in records],
+        "accuracy": [float(counted.weight @ record["accuracy_per_device"]) for record in records],
+        "accuracy_alike": [record["accuracy"] for record in records],
         "time_s": [record["wall_clock_s"] for record in records],
         "expected_gain": float(np.mean(gains)) if gains else None,
         "pruning_ratio": float(np.mean([record["mean_pruning_ratio"] for record in records])),
