@@ -32,7 +32,7 @@ TUNING = DrivesStudy(
     ),
 )
 CONFIG = DrivesStudy(
-    seeds=(690, 691, 692, 693, 694),
+    seeds=(695, 696, 697, 698, 699),
     entries=(
         _UNPRUNED,
         replace(_UNPRUNED, by_speed=16),
