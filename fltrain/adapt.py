@@ -248,7 +248,7 @@ class AdaptivePlanner:
                 raise ValueError(f"progress_power must name no other kinds than {', '.join(known)}, got {given}")
             powers = {f"progress_power[{kind!r}]": value for kind, value in self.progress_power.items()}
         for name, value in powers.items():
-            real_number(name, value, "in (0, 1]", lambda value: 0.0 < value <= 1.0)
+            real_number(name, value, "a number in (0, 1]", lambda value: 0.0 < value <= 1.0)
 
     def _most_progress(
         self, rounds: dict[str, ka.Problem], work: Workload, fixed_s: float | None, later: Later | None

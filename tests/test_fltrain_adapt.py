@@ -319,7 +319,7 @@ def test_powers_of_kinds_that_are_none_are_named() -> None:
 
 
 def test_a_bad_power_of_one_kind_is_named() -> None:
-    with pytest.raises(ValueError, match=r"^progress_power\['frozen'\] must be in \(0, 1\], got 2.0$"):
+    with pytest.raises(ValueError, match=r"^progress_power\['frozen'\] must be a number in \(0, 1\], got 2.0$"):
         AdaptivePlanner(cell(), progress_power={"sparse": 0.5, "frozen": 2.0})
 
 

@@ -28,11 +28,18 @@ class Finished:
     """Whether different versions of the code made them."""
 
 
-def run_cases(out: Path, config: dict[str, Any], cases: Mapping[str, Case], modules: tuple[str, ...]) -> None:
+def run_cases(
+    out: Path,
+    config: dict[str, Any],
+    cases: Mapping[str, Case],
+    modules: tuple[str, ...],
+    ready: Callable[[], object] | None = None,
+) -> None:
     """Compute the cases that have no valid results in `out` yet.
 
     Results of the same config made by the same code are kept; those of other code are made again; those of another
-    config are an error: they are somebody's numbers, not ours to replace.
+    config are an error: they are somebody's numbers, not ours to replace. `ready` is called before anything is made,
+    if there is something to compute, and raises if what all cases need is not there.
     """
     source = results.source_digest(modules)
     todo = []
@@ -45,6 +52,8 @@ def run_cases(out: Path, config: dict[str, Any], cases: Mapping[str, Case], modu
             if run["provenance"]["source"] == source:
                 continue
         todo.append(name)
+    if todo and ready is not None:
+        ready()
     origin = results.provenance(modules)
     pause = 0.1 if sys.stderr.isatty() else 10.0
     with results.opened(out, {**config, "cases": list(cases)}) as write:

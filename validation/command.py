@@ -10,6 +10,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,11 @@ def _ordering(arguments: argparse.Namespace) -> Path:
     config = replace(config, seeds=_own_seeds(config, arguments.seeds))
     arguments.out = arguments.out or Path("results") / f"{config.name}-{dataset}-{fingerprint(to_dict(config))}"
     if not arguments.report_only:
-        run_cases(arguments.out, to_dict(config), study.cases(config, _folder(arguments)), study.MODULES)
+        from .study import load_data
+
+        folder = _folder(arguments)
+        there = partial(load_data, config.training, folder)
+        run_cases(arguments.out, to_dict(config), study.cases(config, folder), study.MODULES, there)
     return page.write(arguments.out)
 
 
@@ -166,6 +171,8 @@ def _adaptive(arguments: argparse.Namespace) -> Path:
             _refuse(arguments, "model", because=f"{dataset}: choose from {', '.join(tuned.CNN)}")
         config = (tuned.reported if arguments.study == "adaptive" else tuned.tuning)(dataset, model)
     if arguments.rounds is not None:
+        if arguments.rounds < 1:
+            raise ValueError(f"--rounds must be at least 1, got {arguments.rounds}")
         config = replace(config, rounds=arguments.rounds)
     config = replace(config, seeds=_own_seeds(config, arguments.seeds))
     if (source := study.loaded(config.dataset)) in study.PACKAGES:
@@ -174,7 +181,9 @@ def _adaptive(arguments: argparse.Namespace) -> Path:
     default = f"{config.name}-{of}-{fingerprint(study.run_config(config))}"
     arguments.out = arguments.out or Path("results") / default
     if not arguments.report_only:
-        run_cases(arguments.out, study.run_config(config), study.cases(config, _folder(arguments)), study.MODULES)
+        folder = _folder(arguments)
+        there = partial(study.samples, source, folder)
+        run_cases(arguments.out, study.run_config(config), study.cases(config, folder), study.MODULES, there)
     return page.write(arguments.out)
 
 
@@ -189,9 +198,12 @@ def _unlike(arguments: argparse.Namespace) -> Path:
     config = replace(config, seeds=_own_seeds(config, arguments.seeds))
     arguments.out = arguments.out or Path("results") / f"{config.name}-{fingerprint(study.run_config(config))}"
     if not arguments.report_only:
+        from .adaptive.study import samples
         from .cases import run_cases
 
-        run_cases(arguments.out, study.run_config(config), study.cases(config, _folder(arguments)), study.MODULES)
+        folder = _folder(arguments)
+        there = partial(samples, config.cell.dataset, folder) if package == "kinds" else None
+        run_cases(arguments.out, study.run_config(config), study.cases(config, folder), study.MODULES, there)
     path: Path = page.write(arguments.out)
     return path
 
@@ -216,7 +228,7 @@ def _drives(arguments: argparse.Namespace) -> Path:
     """Train what is pending of planned rounds on measured drives, or of their tuning; returns the page's path."""
     _refuse(arguments, "dataset", "rounds", "deadline_fraction", because=arguments.study)
     from .drives import page, study, tuned
-    from .harder.study import drives
+    from .harder.study import load
 
     config = tuned.CONFIG if arguments.study == "drives" else tuned.TUNING
     config = replace(config, seeds=_own_seeds(config, arguments.seeds))
@@ -225,8 +237,8 @@ def _drives(arguments: argparse.Namespace) -> Path:
         from .cases import run_cases
 
         folder = _measured(arguments, config.name)
-        drives(config.cell, folder)  # what is missing shows before anything is made
-        run_cases(arguments.out, study.run_config(config), study.cases(config, folder), study.MODULES)
+        there = partial(load, config.cell, folder)
+        run_cases(arguments.out, study.run_config(config), study.cases(config, folder), study.MODULES, there)
     return page.write(arguments.out)
 
 

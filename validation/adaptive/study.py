@@ -137,7 +137,8 @@ def loaded(dataset: Dataset) -> Loaded:
 
 
 @lru_cache(maxsize=1)
-def _data(dataset: Loaded, data_dir: Path | None) -> ft.Dataset:
+def samples(dataset: Loaded, data_dir: Path | None) -> ft.Dataset:
+    """What is dealt to devices, or ValueError or FileNotFoundError if it cannot be had."""
     from ..study import load_data
     from . import subjects
 
@@ -178,7 +179,7 @@ def run(config: AdaptiveStudy, entry: Entry, seed: int, data_dir: Path | None) -
     source = loaded(config.dataset)
     training = Training(model=config.model, rounds=rounds, personal_steps=config.personal_steps)
     training = replace(training, **DATASETS.get(source, {}), batch_size=entry.batch_size)
-    data = _data(source, data_dir)
+    data = samples(source, data_dir)
     shares = _shares(config, training, data, seed)
     phones = draw_phones(config.radio, training.devices, config.pruned_rounds, seed)
     reference = demand(config.radio, phones, work(training, data, shares, SCHEMES["partial"], seed)[2])

@@ -110,10 +110,7 @@ def run(config: HarderStudy, data_dir: Path, out: Path) -> None:
     ValueError, FileNotFoundError
         Data that is missing or cannot be read, or results of another study in `out`.
     """
-    drives(config, data_dir)  # what is missing shows before anything is made
-    _data(config.dataset, data_dir)
-    (out / "state").mkdir(parents=True, exist_ok=True)
-    run_cases(out, run_config(config), cases(config, data_dir, out / "state"), MODULES)
+    run_cases(out, run_config(config), cases(config, data_dir, out / "state"), MODULES, partial(load, config, data_dir))
 
 
 def run_config(config: HarderStudy) -> dict[str, Any]:
@@ -128,6 +125,12 @@ def cases(config: HarderStudy, data_dir: Path, state: Path) -> dict[str, Case]:
         for seed in config.seeds
         for scheme in config.schemes
     }
+
+
+def load(config: HarderStudy, data_dir: Path) -> None:
+    """Read drives and images once, so that what is missing shows before anything is made."""
+    drives(config, data_dir)
+    _data(config.dataset, data_dir)
 
 
 def drives(config: HarderStudy, data_dir: Path) -> tuple[Trace, ...]:
@@ -178,6 +181,7 @@ def run_one(config: HarderStudy, name: str, seed: int, data_dir: Path, state: Pa
 
     # Another config or other code would drive and train otherwise: their states have other names.
     mark = f"{fingerprint(run_config(config))}-{results.source_digest(MODULES)}"
+    state.mkdir(parents=True, exist_ok=True)
     saved = ft.Checkpoint(state / f"{name}-seed{seed}-{mark}.pt", every=1)
     pause = 0.1 if sys.stderr.isatty() else 10.0
     with tqdm(
