@@ -21,6 +21,7 @@ from kktalloc._durable import write_durably
 from kktalloc._problem.scenario import load_scenario
 from kktalloc.bound import Constants, Schedule
 from kktalloc.plan import plan
+from validation.figures import legend_above
 from validation.measures import smooth
 from validation.ordering.page import TITLES as ALLOCATIONS
 from validation.summary import SAVING
@@ -93,10 +94,6 @@ def _save(figure: Figure, path: Path) -> None:
     write_durably(path, drawn.getvalue())
 
 
-def _legend_above(figure: Figure, axes: Axes, columns: int) -> None:
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=columns)
-
-
 def _apart(figure: Figure) -> None:
     """More room between panels, so that a label does not touch its neighbour."""
     engine = figure.get_layout_engine()
@@ -137,7 +134,7 @@ def _round(path: Path, results: Results) -> None:
         axes.set(xlabel="time in the round (s)", ylabel="phone", xlim=(0, 1.42 * begin.max()))
         axes.set_xticks(np.arange(0, begin.max() + 0.05, 0.1))
         axes.grid(visible=False, axis="y")
-        _legend_above(figure, axes, 3)
+        legend_above(figure, axes, 3)
         _save(figure, path)
 
 
@@ -157,7 +154,7 @@ def _plan(path: Path, results: Results) -> None:
         left.set(xlabel="round deadline $T$ (s)", ylabel="mean pruning ratio", ylim=(0, 1))
         right.set(xlabel="round deadline $T$ (s)", ylabel=r"guarantee on $\|\nabla_u F\|^2$", yscale="log")
         _plain_ticks(right)
-        _legend_above(figure, right, 3)
+        legend_above(figure, right, 3)
         _save(figure, path)
 
 
@@ -224,7 +221,7 @@ def _tradeoff(path: Path, results: Results) -> None:
                 xlabel="progress per second (predicted)" if group.per_second else f"{OBJECTIVES[of]}, loss (predicted)",
                 ylabel=f"accuracy over equal {'time' if group.per_second else 'rounds'} (%)",
             )
-        _legend_above(figure, panels[0], 5)
+        legend_above(figure, panels[0], 5)
         _apart(figure)
         _save(figure, path)
 
@@ -252,7 +249,7 @@ def _time(path: Path, results: Results) -> None:
         axes.set(xlabel="time to the target (% of unpruned)", ylim=(len(rows) - 0.5, -0.5))
         axes.set_xlim(right=axes.get_xlim()[1] + 8)
         axes.grid(visible=False, axis="y")
-        _legend_above(figure, axes, 2)
+        legend_above(figure, axes, 2)
         _save(figure, path)
 
 
@@ -337,5 +334,5 @@ def _harder(path: Path, results: Results) -> None:
             axes.fill_between(grid, y.min(axis=0), y.max(axis=0), color=colour, alpha=0.15, linewidth=0)
             axes.plot(grid, y.mean(axis=0), color=colour, ls=line, label=row["title"])
         axes.set(xlabel="simulated time (s)", ylabel="accuracy on own held-out data (%)", xlim=(0, None))
-        _legend_above(figure, axes, 2)
+        legend_above(figure, axes, 2)
         _save(figure, path)

@@ -106,14 +106,9 @@ def named_study(arguments: argparse.Namespace) -> Study:
     changed = {"dataset": dataset, **DATASETS[dataset]}
     if arguments.rounds is not None:
         changed["rounds"] = arguments.rounds
-    top: dict[str, Any] = {
-        name: value
-        for name, value in (
-            ("seeds", None if arguments.seeds is None else seeds(arguments.seeds)),
-            ("deadline_fraction", arguments.deadline_fraction),
-        )
-        if value is not None
-    }
+    top: dict[str, Any] = {"seeds": _own_seeds(study, arguments.seeds)}
+    if arguments.deadline_fraction is not None:
+        top["deadline_fraction"] = arguments.deadline_fraction
     return replace(study, training=replace(study.training, **changed), **top)
 
 
@@ -215,9 +210,7 @@ def _harder(arguments: argparse.Namespace) -> Path:
 
     asked = {"rounds": arguments.rounds, "deadline_fraction": arguments.deadline_fraction}
     changed: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    if arguments.seeds is not None:
-        changed["seeds"] = seeds(arguments.seeds)
-    config = replace(study.CONFIG, **changed)
+    config = replace(study.CONFIG, seeds=_own_seeds(study.CONFIG, arguments.seeds), **changed)
     arguments.out = arguments.out or Path("results") / f"{config.name}-{fingerprint(study.run_config(config))}"
     if not arguments.report_only:
         study.run(config, _measured(arguments, config.name), arguments.out)

@@ -112,9 +112,9 @@ def _scale(longest_s: float) -> tuple[float, str]:
     return (1e3, "ms") if longest_s < 1 else (1.0, "s")
 
 
-def _legend_above(figure: Figure, axes: Axes, columns: int = 2) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+def legend_above(figure: Figure, axes: Axes, columns: int = 2) -> None:
+    """What is drawn on these axes, above all panels of the figure."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=columns)
 
 
 def _curves(axes: Axes, runs: dict[str, list[Run]], x: dict[str, FloatArray], y: dict[str, FloatArray]) -> None:
@@ -164,7 +164,7 @@ def accuracy_over_time(runs: dict[str, list[Run]], targets: list[float]) -> str:
         )  # fmt: skip
         axes.set_xlabel(f"simulated time ({unit})")
         axes.set_xlim(left=0)
-        _legend_above(figure, axes)
+        legend_above(figure, axes)
         return svg(figure, "time", f"Error against simulated time in {unit}, one line per scheme")
 
 
@@ -176,7 +176,7 @@ def accuracy_over_rounds(runs: dict[str, list[Run]]) -> str:
         x = {scheme: np.arange(1.0, values.shape[1] + 1) for scheme, values in y.items()}
         _curves(axes, runs, x, y)
         axes.set_xlabel("round")
-        _legend_above(figure, axes)
+        legend_above(figure, axes)
         return svg(figure, "rounds", "Error against rounds, one line per scheme")
 
 
@@ -198,7 +198,7 @@ def round_latency(runs: dict[str, list[Run]], seed_index: int = 0) -> str:
         )  # fmt: skip
         axes.set(xlabel="round", ylabel=f"latency of the round ({unit})")
         axes.set_ylim(bottom=0)
-        _legend_above(figure, axes)
+        legend_above(figure, axes)
         return svg(figure, "latency", f"Latency of each round in {unit}, one line per scheme")
 
 
@@ -234,7 +234,7 @@ def per_device(runs: dict[str, list[Run]], quantity: str, seed_index: int = 0) -
             )  # fmt: skip
         axes.set_ylabel(label)
         _device_axis(axes, order)
-        _legend_above(figure, axes)
+        legend_above(figure, axes)
         return svg(figure, name, f"{label} per device, equal shares beside the joint allocation")
 
 
@@ -258,5 +258,5 @@ def latency_composition(runs: dict[str, list[Run]], seed_index: int = 0) -> str:
             panel.set_ylim(0, 1.05 * factor * max(r.latency_s.mean() for r in pair))
             _device_axis(panel, order)
         axes[0].set_xlabel("")
-        _legend_above(figure, axes[0])
+        legend_above(figure, axes[0])
         return svg(figure, "composition", f"Mean latency in {unit} per device, split into its parts")

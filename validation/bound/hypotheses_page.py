@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..figures import drawing, svg
+from ..figures import drawing, legend_above, svg
 from ..page import Table
 from ..summary import Claim, Spread, verdict
 
@@ -165,5 +165,5 @@ def figure(runs: Runs) -> str:
                 axes.plot(*zip(*points, strict=True), marker, color=colour, ms=5, label=update, alpha=0.8)
         axes.axhline(ASKED, color="#555555", lw=0.9)
         axes.set(xlabel="pruning ratio", ylabel="guarantee without gap / |G|²", yscale="log")
-        drawn.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        legend_above(drawn, axes, 2)
         return svg(drawn, "bound-kinds", "Guarantee over measured squared gradient against the pruning ratio")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cases import Finished, load_cases
-from ..figures import drawing, svg
+from ..figures import drawing, legend_above, svg
 from ..page import Page, Table, write_page
 from ..summary import Claim, Spread, verdict
 from . import hypotheses_page
@@ -194,7 +194,7 @@ def _over_rounds(quadratics: Runs, digits: Runs) -> str:
                 axes.plot(np.arange(1, each.shape[1] + 1), np.median(each, axis=0), line, color=colour, label=label)
         axes.axhline(1, color="#555555", lw=0.9)
         axes.set(xlabel="round", ylabel="bound / measured", yscale="log")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        legend_above(figure, axes, 2)
         return svg(figure, "bound-rounds", "Bound over measurement against rounds")
 
 
@@ -214,7 +214,7 @@ def _sweep(runs: Runs, by: str) -> str:
             axes.plot(ratios, medians, color=colour, ls=line, marker=marker, ms=4, label=label)
         axes.axhline(1, color="#555555", lw=0.9)
         axes.set(xlabel="pruning ratio", ylabel="bound / measured", yscale="log")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        legend_above(figure, axes, 2)
         return svg(figure, name, "Bound over measurement against the pruning ratio")
 
 
@@ -231,7 +231,7 @@ def _terms(digits: Runs) -> str:
         axes.set_xlim(left=max(smallest, 1e-12) / 3)
         axes.set_yticks(at, list(ROWS.values()))
         axes.invert_yaxis()
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        legend_above(figure, axes, 2)
         return svg(figure, "bound-terms", "Every term of the bound beside its measured counterpart")
 
 
@@ -243,5 +243,5 @@ def _pruning_error(digits: Runs) -> str:
                 axes.plot(*zip(*sorted(points), strict=True), marker, color=colour, ms=5, label=masks)
         axes.plot([0, 1], [0, 1], color="#555555", lw=0.9, label="share pruned")
         axes.set(xlabel="pruning ratio", ylabel="|u - m u|² / |u|²")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=4)
+        legend_above(figure, axes, 4)
         return svg(figure, "bound-error", "Pruning error against pruning ratio, by mask rule")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..cases import Finished, load_cases
 from ..config import JOINT, REFERENCE
-from ..figures import drawing, log_errors, svg
+from ..figures import drawing, legend_above, log_errors, svg
 from ..measures import MARGIN, WINDOW, smooth, time_averages, time_to
 from ..page import Page, Table, write_page
 from ..report import spread_text
@@ -309,7 +309,7 @@ def _curves(runs: Runs) -> str:
         axes.set(xlabel="simulated time (s)", ylabel="error on own held-out data (%)", xlim=(0, None))
         log_errors(axes)
         axes.set_ylim(top=max(top, goal))
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        legend_above(figure, axes, 2)
         return svg(figure, "harder-time", "Error against simulated time in seconds, one line per scheme")
 
 
@@ -325,7 +325,7 @@ def _missing(runs: Runs) -> str:
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("phone-rounds without an update (%)")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+        legend_above(figure, axes, 3)
         return svg(figure, "harder-missing", "Updates missing in per cent, by scheme and reason")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..cases import Finished, load_cases
-from ..figures import drawing, svg
+from ..figures import drawing, legend_above, svg
 from ..measures import MARGIN, smooth, time_to
 from ..page import Page, Table, write_page
 from ..summary import SHARE, Claim, Spread, verdict
@@ -215,5 +215,5 @@ def _drawing(found: Shares, cells: list[Cell]) -> str:
         axes.axhline(100, color="#555555", lw=0.9)
         axes.set_xticks(range(len(cells)), [f"{b / 1e6:g} MHz\nx {s:g}" for b, s in cells], fontsize=7.5)
         axes.set_ylabel("time to target (% of unpruned)")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=4)
+        legend_above(figure, axes, 4)
         return svg(figure, "kinds", "Time to the target per cell, as planned and by kind of round")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cases import Finished, load_cases
-from ..figures import drawing, svg
+from ..figures import drawing, legend_above, svg
 from ..page import Page, Table, write_page
 from ..summary import Claim, Spread, verdict
 
@@ -146,7 +146,7 @@ def _convergence(objective: dict[int, FloatArray], limit: float) -> str:
                       label="solved" if count == counts[0] else None)  # fmt: skip
         axes.axhline(limit, color="#555555", lw=0.9)
         axes.set(xscale="log", xlabel="phones in the cell", ylabel="mean pruning ratio")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        legend_above(figure, axes, 2)
         return svg(figure, "scale-objective", "Mean pruning ratio against the number of phones")
 
 
@@ -156,5 +156,5 @@ def _times(counts: list[int], wall: list[float], batches: list[dict[str, Any]]) 
         phones = [run["cells"] * run["devices"] for run in batches]
         axes.plot(phones, [run["wall_s"] for run in batches], "s--", color="#D55E00", label="many cells")
         axes.set(xscale="log", yscale="log", xlabel="phones in all", ylabel="time of one call (s)")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        legend_above(figure, axes, 2)
         return svg(figure, "scale-time", "Time of a call against the number of phones")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ..cases import load_cases
-from ..figures import drawing, svg
+from ..figures import drawing, legend_above, svg
 from ..ordering.page import TITLES as ALLOCATIONS
 from ..page import Page, Table, write_page
 from ..summary import CORRELATION, Claim, Spread, verdict
@@ -226,5 +226,5 @@ def _scatter(means: list[dict[str, Any]], name: str) -> str:
                 x, y = points(means, group, of, allocation)
                 axis.plot(x, y, marker, color=colour, ms=4, label=ALLOCATIONS[allocation])
             axis.set(xlabel=f"{title}, {'progress per second' if group.per_second else 'loss'}", ylabel="accuracy (%)")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        legend_above(figure, axes[0], 2)
         return svg(figure, f"tradeoff-{name}", f"Accuracy against both objectives: {group.title}")
