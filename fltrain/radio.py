@@ -26,8 +26,8 @@ import kktalloc as ka
 from fltrain.accounting import Workload
 from fltrain.adapt import AdaptivePlanner, Build, Choice
 from fltrain.plan import RoundPlan
+from kktalloc._problem.arguments import expect, in_range
 from kktalloc._problem.arrays import as_float64
-from kktalloc._problem.problem import expect, in_range
 from kktalloc.links import Downlink, Link, Sent, receive
 from kktalloc.plan import most_progress
 from kktalloc.radio import Clock, Phones, Work, audience, served

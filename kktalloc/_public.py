@@ -4,8 +4,9 @@ from kktalloc._certificate.certificate import Certificate, certify
 from kktalloc._certificate.prices import Prices
 from kktalloc._certificate.reference import ReferenceSolution, solve_reference
 from kktalloc._problem.curves import Linear, PowerLaw, PruningError, Table
+from kktalloc._problem.fields import Cell, Devices
 from kktalloc._problem.kernel import Engine, engine
-from kktalloc._problem.problem import Cell, Devices, Problem
+from kktalloc._problem.problem import Problem
 from kktalloc._problem.regime import Regime
 from kktalloc._problem.save import save_scenario
 from kktalloc._problem.scenario import load_scenario

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import chndtrix, digamma, gammaincinv, ndtri
 
+from kktalloc._problem.arguments import FINITE, expect, expect_whole, in_range, one_number
 from kktalloc._problem.arrays import FloatArray, as_float64, first_wrong
-from kktalloc._problem.problem import FINITE, expect, expect_whole, in_range, one_number
 
 __all__ = [
     "HOTZONE_3GPP",

@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kktalloc._problem.arguments import FINITE, expect, expect_whole, in_range, one_number
 from kktalloc._problem.arrays import as_float64
-from kktalloc._problem.problem import FINITE, expect, expect_whole, in_range, one_number
 from kktalloc.channel import rayleigh_mrc
 from kktalloc.traces import Trace
 

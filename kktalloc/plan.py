@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kktalloc._problem.arguments import expect, one_number
 from kktalloc._problem.arrays import FloatArray, speaks_arrays
-from kktalloc._problem.problem import Problem, expect, one_number
+from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown, table
 from kktalloc._problem.stats import measured
 from kktalloc._problem.variant import variant

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kktalloc._problem.arguments import expect
 from kktalloc._problem.arrays import as_float64
-from kktalloc._problem.problem import Problem, expect
+from kktalloc._problem.problem import Problem
 from kktalloc._problem.regime import Regime
 from kktalloc._problem.variant import variant
 from kktalloc._questions.solution import Solution, solve

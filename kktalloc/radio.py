@@ -21,9 +21,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kktalloc._problem.arguments import FINITE, expect, in_range, joint_shape
 from kktalloc._problem.arrays import as_float64
 from kktalloc._problem.curves import PruningError
-from kktalloc._problem.problem import FINITE, Cell, Devices, Problem, expect, in_range, joint_shape
+from kktalloc._problem.fields import Cell, Devices
+from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown, counted, span, table
 from kktalloc._questions.least import least_deadline
 from kktalloc._questions.select import select

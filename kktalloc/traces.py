@@ -32,8 +32,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kktalloc._problem.arguments import one_number
 from kktalloc._problem.arrays import as_float64
-from kktalloc._problem.problem import one_number
 from kktalloc._problem.shown import Rows, Shown, counted
 from kktalloc.channel import db_to_linear
 

@@ -25,7 +25,8 @@ from math import inf, log, log2
 import numpy as np
 from numpy.typing import NDArray
 
-from kktalloc._problem.problem import Cell, Devices, Problem
+from kktalloc._problem.fields import Cell, Devices
+from kktalloc._problem.problem import Problem
 from kktalloc.channel import MACRO_3GPP, dbm_to_w, noise_psd_w_per_hz, place_in_annulus, rayleigh_mrc
 
 FloatArray = NDArray[np.float64]

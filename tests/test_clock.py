@@ -130,12 +130,12 @@ def test_the_certificate_refuses_what_is_a_little_off(name: str) -> None:
 def test_defaults_are_the_plain_problem_to_the_last_bit() -> None:
     from problems import random_problem
 
-    from kktalloc._problem.problem import _CLOCKED
+    from kktalloc._problem.fields import CLOCKED
 
     problem = random_problem(np.random.default_rng(3), 5, "mixed")
     d = {n: getattr(problem.devices, n) for n in ka.Devices.__dataclass_fields__}
     cell = ka.Cell(*(None if v is None else np.asarray(v)[0] for v in vars(problem.cell).values()))
-    given_out = ka.Problem(cell, ka.Devices(**d | {n: np.full(5, v) for n, v in _CLOCKED.items()}))
+    given_out = ka.Problem(cell, ka.Devices(**d | {n: np.full(5, v) for n, v in CLOCKED.items()}))
     assert not given_out.clocked
     one, other = ka.solve(problem), ka.solve(given_out)
     for name in ("pruning_ratio", "bandwidth_hz", "tx_power_w", "upload_s", "latency_s", "energy_j", "clock"):

@@ -18,7 +18,7 @@ import kktalloc as ka
 from kktalloc._certificate.prices import prices
 from kktalloc._engine import compiled as compiled_engine
 from kktalloc._problem import kernel as loader
-from kktalloc._problem.problem import _CLOCKED
+from kktalloc._problem.fields import CLOCKED
 from kktalloc._problem.variant import variant
 from kktalloc._questions.solution import _judged, _priced_anew
 
@@ -224,10 +224,10 @@ def test_large_arrays_start_on_a_huge_page(size: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["compiled", "numpy"])
-@pytest.mark.parametrize("spoilt", [f.name for f in fields(ka.Devices) if f.name not in ("name", *_CLOCKED)])
+@pytest.mark.parametrize("spoilt", [f.name for f in fields(ka.Devices) if f.name not in ("name", *CLOCKED)])
 def test_what_is_not_finite_in_borrowed_arrays_is_not_certified(spoilt: str, name: str) -> None:
     given = dict.fromkeys((f.name for f in fields(ka.Devices) if f.name != "name"), 0.01)
-    given |= _CLOCKED | {
+    given |= CLOCKED | {
         "channel_gain": 1e-11,
         "payload_bits": 1e6,
         "energy_budget_j": 1.0,

@@ -13,7 +13,8 @@ from problems import REGIMES, RESOURCES, KnownAnswer, infeasible_problem, known_
 
 from kktalloc._certificate import reference
 from kktalloc._certificate.reference import solve_reference
-from kktalloc._problem.problem import Cell, Devices, Problem
+from kktalloc._problem.fields import Cell, Devices
+from kktalloc._problem.problem import Problem
 
 KNOWN = known_answers()
 

@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike
 
 from kktalloc._bound.checks import Array, fit, hold, positive, weights, within
 from kktalloc._bound.inputs import FeedbackErrors, GradientErrors, UploadErrors
+from kktalloc._problem.arguments import expect
 from kktalloc._problem.curves import Table
-from kktalloc._problem.problem import Problem, expect
+from kktalloc._problem.problem import Problem
 from kktalloc._problem.variant import variant
 
 RoundKind = Literal["zeroed", "frozen", "sparse"]

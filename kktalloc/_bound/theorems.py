@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from kktalloc._bound.checks import Array, fit, hold, numbers, per_device, positive, weights, within
 from kktalloc._bound.inputs import Constants, Errors, FeedbackErrors, GradientErrors, Schedule, UploadErrors, Young
 from kktalloc._bound.parts import Parts
-from kktalloc._problem.problem import expect
+from kktalloc._problem.arguments import expect
 
 _AGREEING_TOL = 1e-12  # a coverage this close to 1 is 1
 

@@ -20,7 +20,8 @@ from kktalloc._certificate.prices import Prices, clock_prices, prices_from, spli
 from kktalloc._device.efficiency import phi
 from kktalloc._problem.allocation import outcome, same_for_all
 from kktalloc._problem.arrays import FloatArray, as_float64, takes_arrays
-from kktalloc._problem.problem import Problem, unlimited
+from kktalloc._problem.fields import unlimited
+from kktalloc._problem.problem import Problem
 from kktalloc._problem.regime import Regime
 from kktalloc._problem.shown import Rows, Shown, table
 from kktalloc._problem.tolerances import CERTIFIED, KEEP_RATIO

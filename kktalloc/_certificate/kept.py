@@ -12,7 +12,8 @@ from kktalloc._certificate.tangent import AT_LIMIT, Bound, better, least_tangent
 from kktalloc._device.efficiency import EFFICIENCY_MAX, efficiency_at_power_price, phi
 from kktalloc._problem.allocation import LN2, Allotment
 from kktalloc._problem.arrays import FloatArray
-from kktalloc._problem.problem import CLOCK_EXPONENT, Problem
+from kktalloc._problem.fields import CLOCK_EXPONENT
+from kktalloc._problem.problem import Problem
 from kktalloc._problem.tolerances import KEEP_RATIO
 
 

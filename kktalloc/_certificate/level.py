@@ -15,7 +15,8 @@ from kktalloc._certificate.tangent import AT_LIMIT, Bound, Physical, chosen, lea
 from kktalloc._device.efficiency import phi
 from kktalloc._problem.allocation import Allotment
 from kktalloc._problem.arrays import FloatArray
-from kktalloc._problem.problem import CLOCK_EXPONENT, Problem
+from kktalloc._problem.fields import CLOCK_EXPONENT
+from kktalloc._problem.problem import Problem
 
 # Relative. How near counts as at its least clock, and at a balance of power: the certificate's tolerance.
 _AT_CLOCK = _AT_REST = 1e-9

@@ -8,7 +8,8 @@ from functools import lru_cache
 import numpy as np
 
 from kktalloc._problem.arrays import FloatArray
-from kktalloc._problem.problem import CLOCK_EXPONENT, Problem
+from kktalloc._problem.fields import CLOCK_EXPONENT
+from kktalloc._problem.problem import Problem
 
 LN2 = float(np.log(2.0))
 

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from kktalloc._durable import write_durably
+from kktalloc._problem.arguments import expect
 from kktalloc._problem.curves import Linear
-from kktalloc._problem.problem import Cell, Devices, Problem, expect
+from kktalloc._problem.fields import Cell, Devices
+from kktalloc._problem.problem import Problem
 
 
 def save_scenario(problem: Problem, path: str | Path) -> None:

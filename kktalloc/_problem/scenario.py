@@ -7,8 +7,9 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from kktalloc._problem.fields import Cell, Devices, unlimited
 from kktalloc._problem.kernel import kernel
-from kktalloc._problem.problem import Cell, Devices, Problem, unlimited
+from kktalloc._problem.problem import Problem
 from kktalloc._problem.tables import known, read_tables, shown, table_of
 
 _TABLES: dict[str, type[Cell] | type[Devices]] = {"cell": Cell, "devices": Devices}

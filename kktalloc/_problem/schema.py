@@ -7,7 +7,8 @@ import re
 from dataclasses import MISSING, fields
 from typing import Any
 
-from kktalloc._problem.problem import _RANGES, FINITE, Cell, Devices
+from kktalloc._problem.arguments import FINITE
+from kktalloc._problem.fields import RANGES, Cell, Devices
 
 
 def scenario_schema() -> dict[str, Any]:
@@ -51,14 +52,14 @@ def _table(kind: type[Cell] | type[Devices]) -> dict[str, Any]:
 
 def _values(name: str) -> dict[str, Any]:
     """A number in the field's range, or arrays of them, as deep as a batch is."""
-    if name not in _RANGES:  # labels
+    if name not in RANGES:  # labels
         one: dict[str, Any] = {"type": "string"}
     else:
-        low, open_low, high = _RANGES[name]
+        low, open_low, high = RANGES[name]
         one = {"type": "number", "exclusiveMinimum" if open_low else "minimum": low}
         if high < FINITE:
             one["maximum"] = high
-    choices = [one] if name not in _RANGES or _RANGES[name][2] <= FINITE else [one, {"const": "inf"}]
+    choices = [one] if name not in RANGES or RANGES[name][2] <= FINITE else [one, {"const": "inf"}]
     for _ in range(3):
         choices.append({"type": "array", "minItems": 1, "items": {"anyOf": list(choices)}})
     return {"anyOf": choices}

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 
 from kktalloc._problem.arrays import first_wrong
 from kktalloc._problem.curves import PruningError
-from kktalloc._problem.problem import _CLOCKED, Cell, Devices, Problem
+from kktalloc._problem.fields import CLOCKED, Cell, Devices
+from kktalloc._problem.problem import Problem
 
 
 def variant(problem: Problem, pruning_error: PruningError | None = None, **changes: ArrayLike | None) -> Problem:
@@ -52,11 +53,11 @@ def refuse_total_power(problem: Problem, power_w: ArrayLike, name: str, why: str
 
 def clock_fields(problem: Problem) -> str:
     """What says that devices have a clock or electronics: each such field at its first device that has one."""
-    given = {name: np.asarray(getattr(problem.devices, name)) for name in _CLOCKED}
+    given = {name: np.asarray(getattr(problem.devices, name)) for name in CLOCKED}
     return ", ".join(
-        first_wrong(f"devices.{name}", values, values == _CLOCKED[name])
+        first_wrong(f"devices.{name}", values, values == CLOCKED[name])
         for name, values in given.items()
-        if (values != _CLOCKED[name]).any()
+        if (values != CLOCKED[name]).any()
     )
 
 

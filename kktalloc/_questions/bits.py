@@ -23,9 +23,10 @@ from kktalloc._device.reduced import invert
 from kktalloc._device.roots import crossing
 from kktalloc._engine import clock_engine, compiled_clocks
 from kktalloc._engine.priced_engine import DEAREST, FREE
+from kktalloc._problem.arguments import one_number
 from kktalloc._problem.arrays import FloatArray, as_float64, first_wrong, speaks_arrays
 from kktalloc._problem.curves import Linear, Table
-from kktalloc._problem.problem import Problem, one_number
+from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown, span
 from kktalloc._problem.stats import measured
 from kktalloc._problem.tolerances import FEASIBLE

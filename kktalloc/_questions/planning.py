@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from kktalloc._bound.checks import numbers
 from kktalloc._bound.objective import PRUNED
+from kktalloc._problem.arguments import expect, expect_whole
 from kktalloc._problem.arrays import FloatArray
-from kktalloc._problem.problem import Problem, expect, expect_whole
+from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown, counted, span
 from kktalloc._problem.stats import Stats
 from kktalloc._problem.variant import variant

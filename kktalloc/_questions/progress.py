@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kktalloc._problem.arguments import expect, expect_whole, one_number
 from kktalloc._problem.arrays import FloatArray, as_float64
-from kktalloc._problem.problem import Problem, expect, expect_whole, one_number
+from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown
 from kktalloc._problem.variant import variant
 from kktalloc._questions.least import least_deadline

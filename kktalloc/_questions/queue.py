@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kktalloc._problem.arguments import FINITE, expect, in_range, one_number
 from kktalloc._problem.arrays import FloatArray, as_float64
-from kktalloc._problem.problem import FINITE, Problem, expect, in_range, one_number
+from kktalloc._problem.problem import Problem
 from kktalloc._problem.shown import Rows, Shown, counted, number, span, table
 from kktalloc._questions.priced import PricedSolution, solve_priced
 
