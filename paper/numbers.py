@@ -398,6 +398,7 @@ def _plan(macros: Macros, reports: dict[str, Report]) -> None:
            for name, of in natural.items()},
         **{f"{name.capitalize()}Time": fixed(float(np.mean([value for value in of if value is not None])))
            for name, of in natural.items()},
+        "PaperSpan": span("paper-covered-zeroed"),
         "PaperSeeds": of_seeds(np.array([value is not None for value in paper])),
     })  # fmt: skip
 

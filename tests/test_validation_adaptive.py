@@ -66,7 +66,13 @@ def test_a_small_study_of_the_cnn(tmp_path: Path) -> None:
     assert "Sparse or frozen rounds" in shown
     assert "--dataset digits --model cnn" in shown
     found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert all(claim["id"].endswith(("-tuned", "-over-floor")) for claim in found["claims"])  # no untuned one was run
+    # No untuned one was run.
+    kinds = [claim["id"].partition("-batch8-")[2] for claim in found["claims"]]
+    assert kinds == ["tuned", "tuned-wide", "over-floor", "over-training"]
+    (of,) = [of for name, of in found["entries"].items() if name.startswith("joint")]
+    for claim, part in zip(found["claims"][2:], ("floor", "training"), strict=True):
+        (share,), (least,) = of["tuned"], of[part]
+        assert claim["measured"]["per_seed"] == [None if share is None else pytest.approx(share / least)]
 
 
 def test_seeds_are_fresh_and_no_two_data_sets_share_a_cell() -> None:

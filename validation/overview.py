@@ -15,7 +15,7 @@ from kktalloc._durable import write_durably
 from .figures import TITLES as FIGURE_TITLES
 from .report import environment
 from .results import FORMAT, read_json, write_json
-from .summary import SHARE, Claim, Spread
+from .summary import Claim, Spread
 
 _TITLES = {
     "schemes": "Pruning and radio, allocated together",
@@ -89,8 +89,7 @@ def _dataset(study: dict[str, Any]) -> str:
 def _shares(found: Studies) -> list[dict[str, Any]]:
     """Share of tuned unpruned training's time that planned rounds take on digits to within one point of its accuracy.
 
-    One point rather than half of one: of that some seed falls short for good, so that there is no mean. The verdict is
-    that of the claim, which is of half a point, and the card says so.
+    One point rather than half of one: of that some seed falls short for good, so that there is no mean.
     """
     cards = []
     for report, part in found:
@@ -99,17 +98,16 @@ def _shares(found: Studies) -> list[dict[str, Any]]:
             continue
         for family, averaging in _SHARES:
             name = next((name for name in report.get("entries", {}) if name.startswith(f"{family}-rate")), None)
-            claim = next((claim for claim in report["claims"] if claim["id"] == f"{name}-tuned"), None)
+            claim = next((claim for claim in report["claims"] if claim["id"] == f"{name}-tuned-wide"), None)
             if name is None or claim is None:
                 continue
-            entry = report["entries"][name]
-            never = entry["tuned"].count(None)
+            half = report["entries"][name]["tuned"]
             cards.append({
                 "anchor": part["anchor"],
-                "measured": Spread(tuple(entry["wide"]), possible=SHARE), "digits": 0, "unit": "%",
+                "measured": Spread.from_dict(claim["measured"]), "digits": 0, "unit": "%",
                 "sentence": f"Planned rounds, {averaging}, take this share of tuned unpruned training's time to within "
                 "one point of its accuracy on digits.",
-                "note": "To half a point" + (f", never on {never} of {len(entry['tuned'])} seeds" if never else ""),
+                "note": f"To half a point, never on {half.count(None)} of {len(half)} seeds" if None in half else "",
                 "statement": claim["statement"], "verdict": claim["verdict"],
             })  # fmt: skip
         break

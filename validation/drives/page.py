@@ -11,8 +11,8 @@ import numpy as np
 from ..adaptive.page import (
     Runs,
     by_entry,
+    entries_above,
     interval,
-    legend_above,
     mean_and_interval,
     quickest,
     smoothed,
@@ -188,7 +188,7 @@ def _drawing(runs: Runs) -> str:
             axes.plot(grid, error, label=name, color=COLOURS[i % len(COLOURS)], ls=_LINES[i % len(_LINES)], lw=1.4)
         axes.set(xlabel="simulated time (s)", ylabel="error (%)")
         log_errors(axes)
-        legend_above(figure, axes)
+        entries_above(figure, axes)
         return svg(figure, "drives", "Error over simulated time, one line per scheme")
 
 
