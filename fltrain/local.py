@@ -22,7 +22,7 @@ from fltrain.sgd import Stage
 from fltrain.split import PersonalState
 
 Batches = NDArray[np.int64]
-_OFTEN = 1.75
+OFTEN = 1.75
 """Features are computed once where personal steps use each sample so often: that took 1.1 times as long at 1.5
 on a small perceptron, and 0.7 times at 2; convolutions gain sooner."""
 
@@ -252,13 +252,24 @@ def draw_batches(
     return np.concatenate(drawn)[:steps] if drawn else np.empty((0, size), dtype=np.int64)
 
 
+def uses_often(config: TrainConfig, n: int, device: int) -> bool:
+    """Whether personal steps of the first round on a device with `n` training samples use each one `OFTEN`."""
+    batches = draw(config, n, 0, device).personal
+    return batches.size >= OFTEN * len(_used(batches)) > 0
+
+
+def _used(batches: Batches) -> NDArray[np.intp]:
+    """Numbers of the samples that batches use, in order."""
+    return np.flatnonzero(np.bincount(batches.ravel()))
+
+
 def _personal_steps(replica: Replica, share: DeviceData, batches: Batches, rate: float) -> None:
     """SGD on v with u frozen."""
     replica.train_only(train_u=False, train_v=True)
     updates = [Update(p, rate) for p in replica.personal_parameters]
     # The stage below v does not change: each sample that is used need go through it once.
-    used = np.flatnonzero(np.bincount(batches.ravel()))
-    if replica.lower is None or replica.upper is None or batches.size < _OFTEN * len(used):
+    used = _used(batches)
+    if replica.lower is None or replica.upper is None or batches.size < OFTEN * len(used):
         replica.whole.sgd(updates, share.train_x, share.train_y, batches)
         return
     x, y = share.train_x, share.train_y

@@ -23,7 +23,7 @@ from fltrain.config import TrainConfig
 from fltrain.curve import ChangeReport, Changes
 from fltrain.engine import Engine, make_engine, make_replica
 from fltrain.history import History
-from fltrain.local import Job
+from fltrain.local import Job, uses_often
 from fltrain.partition import DeviceData
 from fltrain.plan import Planner, RoundPlan, check_plan
 from fltrain.split import PersonalState, Split
@@ -84,7 +84,7 @@ def train(
     -------
     History
         Same result for the same arguments, bit for bit, on the same machine and torch version, whatever
-        `workers` is; on CUDA to rounding.
+        `workers` is.
 
     Raises
     ------
@@ -106,7 +106,8 @@ def train(
         identity = disk.identity(split, shares, config)
         state = disk.load(checkpoint.path, identity) or state
     save = None if checkpoint is None else _saver(checkpoint, identity, config.rounds)
-    stats = make_replica(split, config).stats(shares[0].train_x[:1])
+    often = [uses_often(config, len(share.train_y), k) for k, share in enumerate(shares)]
+    stats = make_replica(split, config).stats(shares[0].train_x[:1], often)
     _log.info("trainer: %s", "; ".join(f"{name} {how}" for name, how in stats.items()))
     with one_thread(), closing(make_engine(split, shares, config, workers)) as engine:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -56,12 +57,19 @@ class Replica:
         self.upper = Stage(parts[1], fast=True) if parts else None
         self.units = UnitMap(split) if structure == "units" else None
 
-    def stats(self, x: torch.Tensor) -> dict[str, str]:
-        """How this model is trained on samples like `x` (n, ...), and why so."""
+    def stats(self, x: torch.Tensor, often: Sequence[bool]) -> dict[str, str]:
+        """How this model is trained on samples like `x` (n, ...), and why so.
+
+        `often` (K,): whether a device's personal steps use each sample so often that features are computed once.
+        """
         why = self.whole.why_on(x)
         once = "not computed apart: no layer lies below the personal part that is sure to give the same again"
         if self.lower is not None:
-            once = "computed once where personal steps use each sample often enough"
+            once = "not computed apart: no device's personal steps use each sample often enough"
+            if any(often):
+                once = (
+                    f"computed once on {sum(often)} of {len(often)} devices, whose personal steps use each sample often"
+                )
         return {
             "steps": f"autograd: {why}" if why else "compiled",
             "features": once if self.fast else "not computed apart: fast is False",

@@ -333,9 +333,24 @@ def test_what_trains_a_model_is_said_and_why(
 ) -> None:
     tiny = isinstance(model, TinyModel)
     split = ft.Split(model, ("b",) if tiny else ("head",) if hasattr(model, "head") else ("3",))
+    config = ft.TrainConfig(rounds=1, fast=fast, personal_steps=20)
     data = [one_sample([2.0, 1.0, 3.0], 0)] * 4 if tiny else shares()
     with caplog.at_level("INFO", logger="fltrain"):
-        history = ft.train(split, data, ft.TrainConfig(rounds=1, fast=fast), Constant(4), progress=False)
+        history = ft.train(split, data, config, Constant(4), progress=False)
     assert history.stats["steps"] == steps
     assert f"trainer: steps {steps}; features " in caplog.text
     assert ("computed once" in history.stats["features"]) == (fast and not tiny)
+
+
+def test_on_how_many_devices_features_are_computed_once_is_said() -> None:
+    split = ft.Split(ft.build_model("mlp", digits()))
+    data = shares()
+    few = replace(data[0], train_x=data[0].train_x[:32], train_y=data[0].train_y[:32])
+
+    def said(first: ft.DeviceData, steps: int) -> str:
+        config = ft.TrainConfig(rounds=1, personal_steps=steps, batch_size=32)
+        return ft.train(split, [first, *data[1:]], config, Constant(4), progress=False).stats["features"]
+
+    assert min(len(share.train_y) for share in data) >= 64
+    assert said(few, 2).startswith("computed once on 1 of 4 devices")  # its 32 samples twice, the others' once at most
+    assert said(data[0], 2) == "not computed apart: no device's personal steps use each sample often enough"
