@@ -23,6 +23,7 @@ def test_a_small_study_from_files_to_page(tmp_path: Path) -> None:
         study.Entry("unpruned", 2.0),
         study.Entry("joint", 1.0, "covered"),
         study.Entry("joint", 2.0, "fill", ("frozen",), by_speed=6),
+        study.Entry("common", 2.0, "fill", ("sparse",)),
     )
     cell = replace(TINY, personal_steps=3, pruned_steps=2, importance="movement")
     tiny = replace(tuned.CONFIG, seeds=(1,), entries=entries, rounds=3, pruned_rounds=4, cell=cell)
@@ -31,7 +32,7 @@ def test_a_small_study_from_files_to_page(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["entries"]
     assert set(found) == {entry.name for entry in entries}
     for name, of in found.items():
-        assert (of["pruned"][0] > 0.0) == name.startswith("joint")
+        assert (of["pruned"][0] > 0.0) == name.startswith(("joint", "common"))
         assert of["round"][0] > of["floor"][0] * (0.5 if "frozen" in name else 1.0)
 
 

@@ -25,10 +25,10 @@ from ..measures import MARGIN, WINDOW
 from ..page import Page, Table, write_page
 from ..summary import SHARE, Claim, Spread, verdict
 
-NEEDED, AIM = 60.0, 40.0
-"""Per cent of the tuned unpruned scheme's time within which planned rounds are to reach its accuracy, and the aim."""
+NEEDED = 60.0
+"""Per cent of the tuned unpruned scheme's time within which planned rounds are to reach its accuracy."""
 _NAME = re.compile(
-    r"(?:unpruned|joint-(?P<averaging>covered|fill))(?:-(?P<kind>sparse|frozen))?(?P<feedback>-feedback)?"
+    r"(?:unpruned|(?P<scheme>joint|common)-(?P<averaging>covered|fill))(?:-(?P<kind>sparse|frozen))?(?P<feedback>-feedback)?"
     r"(?:-steps(?P<personal>\d+)and(?P<shared>\d+))?(?:-speed(?P<speed>\d+))?-rate(?P<rate>[\d.]+)(?:-(?P<deadline>[\d.]+))?"
 )
 """The names of entries, `study.Entry.name`."""
@@ -107,7 +107,7 @@ def _page(finished: Finished) -> Page:
             Claim(
                 f"{said(name)}: the tuned unpruned scheme's accuracy in at most {NEEDED:g} % of its time",
                 took, 0, "% of the tuned unpruned scheme's time", verdict(took, lambda v: v <= NEEDED),
-                f"Tuned is {said(tuned).lower()}. The aim was {AIM:g} %. The slowest phone's training, which no sparse "
+                f"Tuned is {said(tuned).lower()}. The slowest phone's training, which no sparse "
                 f"upload shortens, is {np.mean(found[name]['floor']):.0f} % of an unpruned round.", id=f"{name}-tuned",
             ),
             Claim(
@@ -163,7 +163,7 @@ def said(name: str) -> str:
         rounds = ["Unpruned training"]
     else:
         rounds = [
-            "Planned rounds",
+            {"joint": "Planned rounds", "common": "One common ratio, planned alike"}[found["scheme"]],
             {"covered": "covered means", "fill": "mean over all"}[found["averaging"]],
             *([f"{found['kind']} alone"] if found["kind"] else []),
             *(["error feedback"] if found["feedback"] else []),

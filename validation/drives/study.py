@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from fltrain.config import Broadcast
     from fltrain.radio import Radio as RadioOf
 
-MODULES = ("config", "measures", "radio", "schemes", "harder/traces", "harder/drive", "harder/study", "drives/study")
+MODULES = (
+    "config", "measures", "radio", "schemes", "adaptive/planners", "harder/traces", "harder/drive", "harder/study",
+    "drives/study",
+)  # fmt: skip
 """Modules that make the numbers."""
 
 
@@ -41,7 +44,8 @@ MODULES = ("config", "measures", "radio", "schemes", "harder/traces", "harder/dr
 class Entry:
     """One scheme with its server step and kinds of round."""
 
-    scheme: Literal["unpruned", "joint"]
+    scheme: Literal["unpruned", "joint", "common"]
+    """``common``: one pruning ratio for all phones, planned alike, by sparse uploads."""
     server_rate: float
     averaging: Literal["covered", "fill"] = "fill"
     kinds: tuple[Kind, ...] = ("sparse", "frozen")
@@ -180,6 +184,8 @@ def run(config: DrivesStudy, entry: Entry, seed: int, data_dir: Path) -> dict[st
     from fltrain.adapt import AdaptivePlanner
     from fltrain.radio import RadioPlanner, Unpruned
 
+    from ..adaptive.planners import CommonPlanner
+
     torch.set_num_threads(1)
     cell, pruned = config.cell, entry.scheme != "unpruned"
     split, shares, train_config = task(config, entry, data_dir, seed)
@@ -193,7 +199,7 @@ def run(config: DrivesStudy, entry: Entry, seed: int, data_dir: Path) -> dict[st
     plain = replace(train_config, pruning=False, error_feedback=False, batch_size=cell.batch_size)
     _, served = planned(whole, ft.count_workload(split, plain, shares), config.rounds)
     adaptive = partial(
-        AdaptivePlanner,
+        CommonPlanner if entry.scheme == "common" else AdaptivePlanner,
         kinds=entry.kinds,
         pruning_ratio_max=config.pruning_ratio_max,
         deadline_s=fixed,
