@@ -112,6 +112,7 @@ def _page(finished: Finished) -> Page:
     wins = {at: best(found[at]) for at in cells}
     ratio, wide = regret(found), shares(finished, 2 * MARGIN)
     chosen = {at: _chosen_kind(runs, at) for at in cells}
+    lengths = {at: _length(runs, at) for at in cells}
     worst = _planned(found)
     right = sum(chosen[at] == kind_of(wins[at]) for at in cells)
     claims = [
@@ -133,6 +134,7 @@ def _page(finished: Finished) -> Page:
         [
             _named(at),
             f"{_text((planned(found[at]),))}, {chosen[at]}",
+            f"{lengths[at]:.2f}",
             *(f"{_text(found[at][best(found[at], kind)])} at {best(found[at], kind).rpartition('deadline')[2]}"
               for kind in ("sparse", "frozen", "zeroed")),
             f"{100 * np.mean([r['floor'] for r in runs if _at(r) == at]):.0f}",
@@ -150,9 +152,10 @@ def _page(finished: Finished) -> Page:
         tables=[
             Table(
                 "Time to the unpruned accuracy over the unpruned scheme's, per cent, mean over seeds: as planned, with "
-                "the kind that was planned most; the best swept deadline of each kind, over the mean unpruned round; "
+                "the kind that was planned most; the mean planned round over the mean unpruned one; the best swept "
+                "deadline of each kind, over the mean unpruned round; "
                 "what cannot be pruned of sparse rounds, per cent of an unpruned round",
-                ["", "planned", "sparse", "frozen", "zeroed", "floor"],
+                ["", "planned", "round", "sparse", "frozen", "zeroed", "floor"],
                 rows,
             )
         ],
@@ -165,7 +168,8 @@ def _page(finished: Finished) -> Page:
         ],
         command="python -m validation kinds --data-dir DIR",
         numbers={"cells": [
-            {"bandwidth_hz": at[0], "speed": at[1], "time_percent": found[at], "chosen": chosen[at], "best": wins[at]}
+            {"bandwidth_hz": at[0], "speed": at[1], "time_percent": found[at], "chosen": chosen[at],
+             "round": lengths[at], "best": wins[at]}
             for at in cells
         ]},
     )  # fmt: skip
@@ -183,6 +187,12 @@ def _chosen_kind(runs: list[dict[str, Any]], at: Cell) -> str:
             for kind, count in run["kinds"].items():
                 total[kind] = total.get(kind, 0) + count
     return max(total, key=lambda kind: total[kind])
+
+
+def _length(runs: list[dict[str, Any]], at: Cell) -> float:
+    """Mean planned round of a cell over the mean unpruned one, mean over seeds."""
+    planned = [run for run in runs if run["entry"] == CHOSEN.name and _at(run) == at]
+    return float(np.mean([run["time_s"][-1] / len(run["time_s"]) / run["unpruned_round_s"] for run in planned]))
 
 
 def _named(at: Cell) -> str:
