@@ -6,7 +6,6 @@ import numpy as np
 from report_docs import results_of, says
 from scipy import stats
 
-from validation.difference.page import span
 from validation.measures import mean_interval
 
 
@@ -20,23 +19,21 @@ def ladder_text() -> str:
     low, high = upper["interval_95"]
     order, spans, ceilings = (list(report[name].values()) for name in ("order", "order_interval", "order_ceiling"))
     assert lower["min"] < 0
-    gained = [np.mean(rung["ahead"]["common"]) for rung in rungs[4:]]
-    assert order[0] < 0.8 <= order[1]
+    assert min(order) >= 0.8
     return (
         f"`difference`, digits, {report['where'].partition('each scheme, ')[2]}: eight cells whose "
         "phones differ in distance, speed, data or energy, means over all devices at one server rate, broadcasts "
         "whole; own ratios and the common ratio that the same measure likes best each choose "
-        f"their own deadlines. The planner expects {abs(gain[0]):.0f} to {gain[-1]:.0f} % more progress per second of "
-        "own ratios. On the four cells where it expects most, own ratios are "
+        "their own deadlines. Training, the planner and accuracy count a phone by its samples. The planner expects "
+        f"{abs(gain[0]):.0f} to {gain[-1]:.0f} % more progress per second of own ratios. On the four cells where it "
+        "expects most, own ratios are "
         f"{upper['mean']:.2f} points of accuracy averaged over time ahead (95 % interval {low:.2f} to {high:.2f}), "
         f"{upper['min']:.2f} to {upper['max']:.2f} over seeds; on "
         f"the other four from {-lower['min']:.2f} behind to {lower['max']:.2f} ahead, cell by cell. Measured gains "
         "follow the expected ones: the rank correlation over cells is "
         f"{order[0]:.2f} in accuracy averaged over time ({spans[0][0]:.2f} to {spans[0][1]:.2f}) and {order[1]:.2f} in "
-        f"time to a target ({spans[1][0]:.2f} to {spans[1][1]:.2f}). Seeds differ: even a perfect prediction would "
-        f"reach no more than {ceilings[0]:.2f} and {ceilings[1]:.2f}. At least 0.8 was asked for; in accuracy it is "
-        "not reached on these seeds, where gains of the four upper cells hardly differ "
-        f"({min(gained):.2f} to {max(gained):.2f})."
+        f"time to a target ({spans[1][0]:.2f} to {spans[1][1]:.2f}); at least 0.8 was asked for. Seeds differ: even a "
+        f"perfect prediction would reach no more than {ceilings[0]:.2f} and {ceilings[1]:.2f}."
     )
 
 
@@ -65,59 +62,46 @@ def fixed_text() -> str:
         assert claims[f"upper-half{name.removeprefix('common')}"]["interval_95"][0] > 0  # "its interval above zero"
     lower = {(rung["rung"], name): rung["ahead"][name] for rung in report["rungs"][:4] for name in rivals}
     least = min(lower, key=lambda at: float(np.mean(lower[at])))
-    assert least == ("data", "common")
+    assert least == ("alike", "common")
     assert -0.1 <= np.mean(lower[least]) < 0
     low, high = mean_interval(tuple(lower[least]))
-    fixed = mean_interval(tuple(lower["data", "common-0.98"]))
-    assert min(low, fixed[0]) < -0.1  # "not ruled out"
+    assert low > -0.1
+    lowest = min(mean_interval(tuple(gap))[0] for gap in lower.values())
+    assert lowest > -0.1  # "ruled out"
     return (
         "So on the upper half own ratios are ahead of each of the five common ratios, its interval above zero. On the "
         f"lower half they are nowhere behind one by more than {-np.mean(lower[least]):.2f} points; 0.1 was asked for. "
-        f"That is the one that is planned alike, where phones differ in data alone ({low:.2f} to {high:.2f}); always "
-        f"0.98 has {np.mean(lower['data', 'common-0.98']):.2f} there ({fixed[0]:.2f} to {fixed[1]:.2f}), so that a "
-        "tenth of a point is not ruled out."
+        f"That is the one that is planned alike, where phones are alike ({low:.2f} to {high:.2f}). In all twenty "
+        f"comparisons the interval ends above {np.ceil(-100 * lowest) / -100:.2f}, so that a tenth of a point is ruled "
+        "out."
     )
 
 
-def all_seeds_text() -> str:
-    """What the page says of the ladder's first eight seeds, and of all of them together."""
-    now, before = (results_of(name) for name in ("difference", "earlier/difference-750"))
-    old, seeds = {rung["rung"]: rung for rung in before["rungs"]}, len(now["rungs"][0]["expected"])
-    both = [
-        {name: np.concatenate([rung[name], old[rung["rung"]][name]]) for name in ("expected", "sooner")}
-        | {name: np.concatenate([v, old[rung["rung"]]["ahead"][name]]) for name, v in rung["ahead"].items()}
-        | {"rung": rung["rung"]}
-        for rung in now["rungs"]
-    ]
-    both.sort(key=lambda rung: float(np.mean(rung["expected"])))
-    rivals = list(now["rungs"][0]["ahead"])
-    expected, points, time = (
-        np.array([of(rung) for rung in both])
-        for of in (lambda rung: rung["expected"], lambda rung: rung["common"], lambda rung: -np.log(rung["sooner"]))
-    )
-    order = [stats.spearmanr(expected.mean(axis=1), of.mean(axis=1)).statistic for of in (points, time)]
-    spans = [span(expected, of) for of in (points, time)]
-    upper = {name: np.mean([rung[name] for rung in both[4:]], axis=0) for name in rivals}
-    low, high = mean_interval(tuple(upper["common"]))
-    assert all(mean_interval(tuple(gap))[0] > 0 for gap in upper.values())
-    worst = {(rung["rung"], name): float(np.mean(rung[name])) for rung in both[:4] for name in rivals}
-    assert {at for at, gap in worst.items() if gap < -0.1} == {("data", "common"), ("data", "common-0.98")}
-    behind = {rung["rung"]: -np.mean(rung["ahead"]["common-0.98"]) for rung in before["rungs"][:4]}
-    assert max(behind.values()) == -min(np.mean(v) for r in before["rungs"][:4] for v in r["ahead"].values())
-    spread = [np.std(old[name]["ahead"]["common-0.98"], ddof=1) for name in ("alike", "energy", "data")]
-    was = list(before["order"].values())
+def alike_text() -> str:
+    """What the page says of accuracy that counts all phones alike, and of seeds before that were counted so."""
+    report = results_of("difference")
+    rungs = {rung["rung"]: rung for rung in report["rungs"]}
+    lower = {
+        (name, rival): float(np.mean(gap))
+        for name in list(rungs)[:4]
+        for rival, gap in rungs[name]["ahead_alike"].items()
+    }
+    assert {at for at, gap in lower.items() if gap < -0.1} == {("data", "common"), ("data", "common-0.98")}
+    low, high = mean_interval(tuple(rungs["data"]["ahead_alike"]["common"]))
+    expected = [np.mean(rung["expected"]) for rung in rungs.values()]
+    points = [np.mean(rung["ahead_alike"]["common"]) for rung in rungs.values()]
+    order = stats.spearmanr(expected, points).statistic
+    before = [results_of(f"earlier/difference-{seed}") for seed in (975, 750)]
+    later, first = (list(each["order"].values()) for each in before)
+    behind = [-min(np.mean(gap) for rung in each["rungs"][:4] for gap in rung["ahead"].values()) for each in before]
     return (
-        "Seeds 750 to 757 were run first, with the same settings. There the lower half failed: own ratios were behind "
-        f"always 0.98 by {behind['data']:.2f} points where phones differ in data, {behind['alike']:.2f} where they are "
-        f"alike and {behind['energy']:.2f} where they differ in energy, and the rank correlations were {was[0]:.2f} "
-        f"and {was[1]:.2f} (`docs/results/earlier/difference-750.json`). From seed to seed that difference has a "
-        f"standard deviation of {min(spread):.1f} to {max(spread):.1f}, so that eight seeds tell little of a tenth of "
-        f"a point; the sixteen above were run after that. Over all {seeds + 8} together the rank correlations are "
-        f"{order[0]:.2f} ({spans[0][0]:.2f} to {spans[0][1]:.2f}) and {order[1]:.2f} ({spans[1][0]:.2f} to "
-        f"{spans[1][1]:.2f}), and on the upper half own ratios are {np.mean(upper['common']):.2f} points ahead of the "
-        f"common ratio ({low:.2f} to {high:.2f}) and ahead of every fixed one. On the lower half they miss the tenth "
-        f"of a point where phones differ in data alone: {-worst['data', 'common']:.2f} behind the common ratio and "
-        f"{-worst['data', 'common-0.98']:.2f} behind always 0.98."
+        "The plain mean over phones, all alike, is not what is trained where data are unlike. By it own ratios are "
+        f"{-lower['data', 'common']:.2f} points ({-high:.2f} to {-low:.2f}) behind the common ratio that is planned "
+        f"alike and {-lower['data', 'common-0.98']:.2f} behind always 0.98 where phones differ in data alone, within "
+        f"0.1 in the other 18 comparisons, and the rank correlation is {order:.2f}. Before, the ladder was measured "
+        f"so: on seeds 975 to 990, sixteen, the rank correlations were {later[0]:.2f} and {later[1]:.2f} and own "
+        f"ratios at most {behind[0]:.2f} points behind on the lower half; on seeds 750 to 757, eight, {first[0]:.2f} "
+        f"and {first[1]:.2f}, and {behind[1]:.2f} points (`docs/results/earlier/difference-975.json` and `-750.json`)."
     )
 
 
@@ -173,7 +157,7 @@ def kept_text() -> str:
     worst = min(np.mean(rung["ahead"][name]) for rung in rungs[:4] for name in fixed)
     assert worst >= -0.1
     return (
-        "Where devices keep what they do not send and receive what moved (`difference-kept`, seeds 910 to 917, the "
+        "Where devices keep what they do not send and receive what moved (`difference-kept`, seeds 1112 to 1119, the "
         "fourth root of what a round keeps) nearly all prune to the cap of 0.995 and who is pruned no longer matters. "
         f"The planner expects {gain[0]:.0f} to {gain[-1]:.0f} % more progress per second of own ratios. On the upper "
         f"half they are {upper['mean']:.2f} points ahead of the common ratio that is planned alike ({low:.2f} to "
@@ -186,4 +170,4 @@ def kept_text() -> str:
 
 def test_unlike_phones() -> None:
     says(kept_text())
-    says(ladder_text(), *fixed_rows(), fixed_text(), all_seeds_text(), rooted_text(), earlier_ladder_text())
+    says(ladder_text(), *fixed_rows(), fixed_text(), alike_text(), rooted_text(), earlier_ladder_text())
