@@ -452,11 +452,15 @@ NEAR = 0.1
 def _kinds_map(macros: Macros, report: Report) -> None:
     """The map of kinds of round."""
     cells = report["cells"]
-    time, within = (np.array(claim(report, name)["measured"]["per_seed"]) for name in ("never-slower", "within-best"))
+    time, each, within = (
+        np.array(claim(report, name)["measured"]["per_seed"])
+        for name in ("never-slower-mean", "never-slower", "within-best")
+    )
     macros.update("Where", {
         "Cells": fixed(len(cells)),
         "Seeds": fixed(len(report["study"]["seeds"])) if "seeds" in report["study"] else _seeds(report),
         "Range": between(fixed(time.min()), fixed(time.max())),
+        "Slower": of_seeds(each > 100),
         "OverBest": between(fixed(within.min(), 2), fixed(within.max(), 2)),
         "NearPercent": fixed(100 * NEAR),
         "Within": f"{int((within <= 1 + NEAR).sum())} of {len(within)}",

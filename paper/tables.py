@@ -99,7 +99,7 @@ def kinds(results: Results) -> str:
         rows.append([
             f"{cell['bandwidth_hz'] / 1e6:g}",
             f"{cell['speed']:g}",
-            between(fixed(planned.min()), fixed(planned.max())),
+            f"{fixed(float(planned.mean()))} ({between(fixed(planned.min()), fixed(planned.max()))})",
             cell["chosen"],
             fixed(best),
             f"{kind}, {cell['best'].partition('deadline')[2]}",
@@ -130,6 +130,7 @@ def _drive(name: str) -> str:
     family, _, rate = name.partition("-rate")
     words = family.split("-")
     what = next(title for word, title in _DRIVES.items() if word in words)
+    what = f"Common ratio, {what.lower()}" if words[0] == "common" else what
     by_speed = "".join(f", {word.removeprefix('speed')} by speed" for word in words if word.startswith("speed"))
     return f"{what}{by_speed}, rate {rate}"
 

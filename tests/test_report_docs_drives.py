@@ -59,7 +59,7 @@ def _once(of: dict[str, Any]) -> str:
 def drive_title(entry: str) -> str:
     """What an entry's name says, in words."""
     found = re.fullmatch(
-        r"(unpruned|joint-(covered|fill))(?:-(sparse|frozen))?(-feedback)?(?:-steps(\d)and(\d))?(?:-speed(\d+))?"
+        r"(unpruned|(?:joint|common)-(covered|fill))(?:-(sparse|frozen))?(-feedback)?(?:-steps(\d)and(\d))?(?:-speed(\d+))?"
         r"-rate([\d.]+)(?:-([\d.]+))?",
         entry,
     )
@@ -68,7 +68,11 @@ def drive_title(entry: str) -> str:
     words = (
         ["unpruned"]
         if means is None
-        else [kind or "sparse or frozen", {"covered": "covered means", "fill": "means over all"}[means]]
+        else [
+            kind or "sparse or frozen",
+            *(["one common ratio"] if entry.startswith("common") else []),
+            {"covered": "covered means", "fill": "means over all"}[means],
+        ]
     )
     return ", ".join([
         *words, f"rate {rate}", *([f"batches by speed, {speed} on the mean"] if speed else []),

@@ -76,11 +76,31 @@ def _planned(found: Shares) -> Spread:
     return Spread(tuple(times), over="cells and seeds", possible=SHARE)
 
 
+def _cell_means(found: Shares) -> Spread:
+    """The planner's mean time of each cell."""
+    means = (planned(of) for _, of in sorted(found.items()))
+    return Spread(tuple(value if np.isfinite(value) else None for value in means), over="cells", possible=SHARE)
+
+
+def _never_slower_on_the_mean(found: Shares) -> Claim:
+    """That planned rounds are slower than unpruned ones in no cell, mean over seeds."""
+    spread = _cell_means(found)
+    return Claim(
+        "The planner is slower than unpruned training in no cell, mean over seeds",
+        spread,
+        0,
+        "% of the unpruned scheme's time to its accuracy, mean over seeds, one value per cell",
+        verdict(spread, lambda v: v <= 100.0),
+        "Seeds of one cell vary by tens of per cent where phones compute slowly.",
+        id="never-slower-mean",
+    )
+
+
 def _never_slower(found: Shares, to: str, less: str, note: str, suffix: str = "") -> Claim:
     """That planned rounds are never slower than unpruned ones; `to` and `less` name the margin, if it is the wider."""
     worst = _planned(found)
     return Claim(
-        f"The planner is never slower than unpruned training{to}",
+        f"The planner is on no seed slower than unpruned training{to}",
         worst,
         0,
         f"% of the unpruned scheme's time to its accuracy{less}, over all cells and seeds",
@@ -113,9 +133,10 @@ def _page(finished: Finished) -> Page:
     ratio, wide = regret(found), shares(finished, 2 * MARGIN)
     chosen = {at: _chosen_kind(runs, at) for at in cells}
     lengths = {at: _length(runs, at) for at in cells}
-    worst = _planned(found)
+    means = _cell_means(found)
     right = sum(chosen[at] == kind_of(wins[at]) for at in cells)
     claims = [
+        _never_slower_on_the_mean(found),
         _never_slower(found, "", "", "Unpruned training at the same server rate, which is the tuned one of both."),
         _never_slower(wide, ", to one point", " less a point", "Half a point is a few held-out images.", "-wide"),
         _within_best(found),
@@ -145,9 +166,9 @@ def _page(finished: Finished) -> Page:
     return Page(
         title="Which kind of round wins where",
         where=f"Fashion-MNIST, MLP, ten phones, bandwidth by compute speed, seeds {', '.join(map(str, seeds))}",
-        answer=f"Over {len(cells)} cells the planner takes {_least_most(worst)} of the unpruned scheme's time to its "
-        f"accuracy, {min(ratio.values()):.2f} to {max(ratio.values()):.2f} times the time of the best kind and "
-        f"deadline swept, and the kind that wins in {right} of {len(cells)}.",
+        answer=f"Over {len(cells)} cells the planner takes {_least_most(means)} of the unpruned scheme's time to its "
+        f"accuracy, mean over seeds, {min(ratio.values()):.2f} to {max(ratio.values()):.2f} times the time of the best "
+        f"kind and deadline swept, and the kind that wins in {right} of {len(cells)}.",
         claims=claims,
         tables=[
             Table(
