@@ -21,11 +21,12 @@ MODULES = (*CELL_MODULES, "kinds/study")
 RATE = 4.0
 UNPRUNED, CHOSEN = Entry("unpruned", RATE), Entry("joint", RATE, "fill", "chosen")
 SWEPT = (
-    *(Entry("joint", RATE, "fill", "sparse", deadline) for deadline in (0.02, 0.04, 0.08, 0.12, 0.2, 0.4)),
-    *(Entry("joint", RATE, "fill", "frozen", deadline) for deadline in (0.2, 0.4, 0.6)),
+    *(Entry("joint", RATE, "fill", "sparse", deadline) for deadline in (0.02, 0.04, 0.08, 0.12, 0.2, 0.4, 0.7)),
+    *(Entry("joint", RATE, "fill", "frozen", deadline) for deadline in (0.2, 0.4, 0.6, 0.8)),
     Entry("joint", RATE, "fill", "zeroed", 0.4),
 )
-"""Kinds of round and deadlines over the mean unpruned round, with which the planner's choice is compared."""
+"""Kinds of round and deadlines over the mean unpruned round, with which the planner's choice is compared. A round that
+is not possible by its deadline is as short as it can be."""
 
 
 @dataclass(frozen=True)
