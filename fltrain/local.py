@@ -22,7 +22,7 @@ from fltrain.sgd import Stage
 from fltrain.split import PersonalState
 
 Batches = NDArray[np.int64]
-OFTEN = 1.75
+_OFTEN = 1.75
 """Features are computed once where personal steps use each sample so often: that took 1.1 times as long at 1.5
 on a small perceptron, and 0.7 times at 2; convolutions gain sooner."""
 
@@ -253,14 +253,22 @@ def draw_batches(
 
 
 def uses_often(config: TrainConfig, n: int, device: int) -> bool:
-    """Whether personal steps of the first round on a device with `n` training samples use each one `OFTEN`."""
+    """Whether a device with `n` training samples computes features once in the personal steps of the first round.
+
+    It does if the model has features that stay as they are.
+    """
     batches = draw(config, n, 0, device).personal
-    return batches.size >= OFTEN * len(_used(batches)) > 0
+    return _often(batches, _used(batches))
 
 
 def _used(batches: Batches) -> NDArray[np.intp]:
     """Numbers of the samples that batches use, in order."""
     return np.flatnonzero(np.bincount(batches.ravel()))
+
+
+def _often(batches: Batches, used: NDArray[np.intp]) -> bool:
+    """Whether batches use their samples so often that features are computed once."""
+    return batches.size >= _OFTEN * len(used) > 0
 
 
 def _personal_steps(replica: Replica, share: DeviceData, batches: Batches, rate: float) -> None:
@@ -269,7 +277,7 @@ def _personal_steps(replica: Replica, share: DeviceData, batches: Batches, rate:
     updates = [Update(p, rate) for p in replica.personal_parameters]
     # The stage below v does not change: each sample that is used need go through it once.
     used = _used(batches)
-    if replica.lower is None or replica.upper is None or batches.size < OFTEN * len(used):
+    if replica.lower is None or replica.upper is None or not _often(batches, used):
         replica.whole.sgd(updates, share.train_x, share.train_y, batches)
         return
     x, y = share.train_x, share.train_y

@@ -60,16 +60,15 @@ class Replica:
     def stats(self, x: torch.Tensor, often: Sequence[bool]) -> dict[str, str]:
         """How this model is trained on samples like `x` (n, ...), and why so.
 
-        `often` (K,): whether a device's personal steps use each sample so often that features are computed once.
+        `often` (K,): see `fltrain.local.uses_often`.
         """
         why = self.whole.why_on(x)
         once = "not computed apart: no layer lies below the personal part that is sure to give the same again"
         if self.lower is not None:
-            once = "not computed apart: no device's personal steps use each sample often enough"
+            once = "not computed apart: no device's personal steps use each sample often enough in the first round"
             if any(often):
-                once = (
-                    f"computed once on {sum(often)} of {len(often)} devices, whose personal steps use each sample often"
-                )
+                devices = f"{sum(often)} of {len(often)} devices"
+                once = f"computed once on {devices}, whose personal steps use each sample often in the first round"
         return {
             "steps": f"autograd: {why}" if why else "compiled",
             "features": once if self.fast else "not computed apart: fast is False",

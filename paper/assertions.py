@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+import fltrain as ft
 from fltrain.accounting import VALUE_BITS, subset_bits
 from validation.drives.page import NEEDED as DRIVES_NEEDED
 from validation.measures import MARGIN
@@ -89,6 +90,16 @@ def _sentences(results: Results) -> dict[str, bool]:
             complete(claim(results.kept, "upper-half")["measured"])
         )[0]
         < 0,
+        "on the ladder they are behind where the text says": min(
+            t_interval(-np.array(found[ahead]["common"]))[0]
+            for report, rung, ahead in (
+                (results.difference, "data", "ahead_alike"),
+                (results.kept, "all", "ahead"),
+            )
+            for found in report["rungs"]
+            if found["rung"] == rung
+        )
+        > 0,
         "own ratios are expected to lose next to nothing anywhere": min(
             np.mean(rung["expected"]) for rung in results.difference["rungs"]
         )
@@ -156,7 +167,8 @@ def _gained(ladder: Report, name: str) -> float:
 
 def _indexed_over_coded(report: Report) -> float:
     """By how much an upload is larger with plain indices than with a mask at its entropy, at the planner's ratio."""
-    weights = 108_736  # shared ones of the perceptron on MNIST
+    pixels = ft.Dataset("", x=np.zeros((10, 1, 28, 28), dtype=np.float32), y=np.arange(10), classes=10)
+    weights = ft.Split(ft.build_model("mlp", pixels), personal=("head",)).n_global
     kept = round((1.0 - float(np.mean(entry(report, FILL)["pruned"]))) * weights)
     indexed = (VALUE_BITS + int(np.ceil(np.log2(weights)))) * kept
     return indexed / (VALUE_BITS * kept + subset_bits(weights, kept)) - 1.0

@@ -66,6 +66,8 @@ def write_numbers(macros: Macros, results: Results) -> None:
     _harder(macros, results.harder)
     _plan(macros, results.adaptive)
     _ladder(macros, results.difference, results.earlier)
+    _behind(macros, "LadderAlike", results.difference, "data", "ahead_alike")
+    _behind(macros, "LadderKept", results.kept, "all", "ahead")
     _kinds_map(macros, results.kinds)
     _drives(macros, results.drives)
     _cnn(macros, results.cnn)
@@ -427,6 +429,13 @@ def _ladder(macros: Macros, report: Report, earlier: Report) -> None:
         "Ceiling": fixed(report["order_ceiling"][what], 2),
         "CeilingTime": fixed(report["order_ceiling"][time], 2),
     })  # fmt: skip
+
+
+def _behind(macros: Macros, name: str, report: Report, rung: str, ahead: str) -> None:
+    """By how much own ratios are behind the common one that is planned alike, on one rung."""
+    (of,) = [found[ahead]["common"] for found in report["rungs"] if found["rung"] == rung]
+    behind = spread(-np.array(of), 2)
+    macros.update(f"{name}Behind", {"": behind[""], "Ci": behind["Ci"]})
 
 
 def _fixed_ratios(report: Report) -> dict[str, str]:

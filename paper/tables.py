@@ -102,9 +102,9 @@ def kinds(results: Results) -> str:
             f"{fixed(float(planned.mean()))} ({between(fixed(planned.min()), fixed(planned.max()))})",
             cell["chosen"],
             fixed(best),
-            f"{kind}, {cell['best'].partition('deadline')[2]}",
+            f"{kind}, {fixed(cell['round'][cell['best']], 2)}",
         ])  # fmt: skip
-    return table("ccclcl", ["MHz", "Speed", "Planned (\\%)", "Mostly", "Best (\\%)", "Kind, deadline"], rows)
+    return table("ccclcl", ["MHz", "Speed", "Planned (\\%)", "Mostly", "Best (\\%)", "Kind, round"], rows)
 
 
 _DRIVES = {"unpruned": "Unpruned", "covered": "Covered", "fill": "Over all"}

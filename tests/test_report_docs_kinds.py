@@ -38,12 +38,15 @@ def kinds_text() -> str:
     taken = [cell["chosen"] for cell in cells]
     sparse, frozen = (taken.count(kind) for kind in ("sparse", "frozen"))
     near, near_wide = (_near(claims[name], len(cells)) for name in ("within-best", "within-best-wide"))
+    spans = [mean_interval(tuple(cell["time_percent"]["joint-fill-chosen-rate4"])) for cell in cells]
+    told = sum(high < 100 for _, high in spans)
     return (
         f"`kinds`, Fashion-MNIST, seeds {seeds[0]} to {seeds[-1]}, {len(cells)} cells of bandwidth by compute speed, "
         "means over all devices at rate 4, which was tuned for unpruned training, broadcasts of what moved, unsent "
         "changes kept. Planned rounds, which may be frozen or sparse, take "
         f"{mean['min']:.0f} to {mean['max']:.0f} % of unpruned training's time to its accuracy less half a point, mean "
-        f"over seeds: in no cell more than all of it. On {len(over)} of {len(never['per_seed'])} seeds and cells they "
+        f"over seeds; the 95 % interval of {told} of the {len(cells)} means ends below 100. On {len(over)} of "
+        f"{len(never['per_seed'])} seeds and cells they "
         f"take more, {min(over):.0f} and {max(over):.0f} %, both where the band is wide and phones compute slowly; to "
         f"one point on one, {late:.0f} %. Next to the best kind and deadline, picked after the fact, they take {near}; "
         f"to one point {near_wide}. Their rounds are mostly sparse in {sparse} cells and mostly frozen in {frozen}; "

@@ -24,7 +24,7 @@ OVER_FLOOR = 1.5
 """Time to the target over what it would be if rounds were as short as what cannot be pruned, and as good, at most."""
 _NOT_PRUNED = {
     "floor": ("a whole broadcast and the slowest phone's training", "A broadcast of what moved may be shorter."),
-    "training": ("the slowest phone's training", "Nothing is sent in it, neither way."),
+    "training": ("the slowest phone's training", "Nothing is sent in it. Frozen rounds train less."),
 }
 """What no pruned upload shortens, in words, by its name in `measured`."""
 MARGINS = (MARGIN, 2 * MARGIN)
@@ -271,7 +271,7 @@ def _within_a_point(name: str, of: dict[str, Any]) -> Claim:
 
 
 def _dropped(name: str) -> bool:
-    """Whether rounds do without some of the computing that counts as dense here."""
+    """Whether all rounds do without some of the computing that counts as dense here; planned ones may in part."""
     return "-zeroed" in name or "-frozen" in name
 
 
@@ -281,10 +281,11 @@ def _over(name: str, of: dict[str, Any], part: str) -> Claim:
     short = tuple(None if share is None else share / least for share, least in zip(of["tuned"], of[part], strict=True))
     spread = Spread(short, possible=SHARE)
     return Claim(
-        f"{said(name)}: at most {OVER_FLOOR:g} times {what}",
+        f"{said(name)}: the tuned unpruned scheme's accuracy in at most {OVER_FLOOR:g} times what {what} takes of its "
+        "time",
         spread,
         2,
-        f"times what {what} takes of the tuned unpruned scheme's time",
+        f"times what {what} takes of that time",
         verdict(spread, lambda v: v <= OVER_FLOOR),
         f"It is {np.mean(of[part]):.0f} % of an unpruned round. {note}",
         id=f"{name}-over-{part}",

@@ -101,7 +101,8 @@ class AdaptiveStudy:
     rounds: int = 60
     """Of the unpruned schemes."""
     pruned_rounds: int = 160
-    """Of the others, whose rounds are shorter: all that are planned take less time together."""
+    """Of the others, whose rounds are shorter: where uploads are most of a round, all that are planned take less time
+    together."""
     personal_steps: int = 6
     """More than the pruned ones, five: the LocalAlt schedule."""
     pruning_ratio_max: float = 0.99

@@ -196,7 +196,7 @@ def _page(finished: Finished) -> Page:
         limits=[
             "Accuracy counts a phone by its training samples, as training does; by the plain mean over phones: "
             "ahead_alike in report.json.",
-            "Digits: a tenth of a point of accuracy averaged over time is less than these seeds can tell.",
+            "Digits alone. A cell whose interval has 0 in it does not tell own ratios from the common one.",
             "The planner's measure is a model of progress; that it grows does not say how much accuracy follows.",
         ],
         command=f"python -m validation difference{'-kept' if kept else ''}",

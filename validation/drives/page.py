@@ -147,7 +147,8 @@ def _page(finished: Finished) -> Page:
         figures=[(_drawing(runs), "Error after each round, averaged over the last ten, mean over seeds.")],
         limits=[
             "Ten drives of one operator's network; processors are drawn, not measured.",
-            "Server rates and batches were tuned on one or two seeds.",
+            "Server rates and batches were tuned on one or two seeds, those of a common ratio not at all: it has the "
+            "planner's.",
             "Covered means take a larger step where fewer phones keep a coordinate; entries with fill do not.",
         ],
         command=f"python -m validation {finished.config['name']} --data-dir DIR",

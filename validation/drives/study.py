@@ -94,7 +94,7 @@ class DrivesStudy:
     rounds: int = 40
     """Of unpruned training."""
     pruned_rounds: int = 85
-    """Of planned rounds, which are less than half as long: all of them together take a little less time."""
+    """Of planned rounds, which are about half as long: all of them together take about as much time."""
     cell: HarderStudy = field(default_factory=lambda: HarderStudy(personal_steps=6, importance="movement"))
     """More personal steps than pruned ones: the LocalAlt schedule. Frozen rounds report by movement alone."""
     pruning_ratio_max: float = 0.99
