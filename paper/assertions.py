@@ -141,6 +141,15 @@ def _sentences(results: Results) -> dict[str, bool]:
             for name, of in drives.items()
             if name.startswith("joint-fill")
         ),
+        "planned rounds end above unpruned training on the drives": all(
+            max(of["behind"]) < 0 for name, of in drives.items() if name.startswith("joint-fill")
+        ),
+        "a common ratio is not told apart from them there": all(
+            _not_told_apart(np.array(mine["tuned"]) - np.array(other["tuned"]))
+            for a, mine in drives.items()
+            for b, other in drives.items()
+            if a.startswith("joint-fill") and b.startswith("common-fill")
+        ),
         "unpruned training does not get there on some seed of the drives": any(
             None in of["tuned"] for name, of in drives.items() if name.startswith("unpruned")
         ),

@@ -502,9 +502,11 @@ def _drives(macros: Macros, report: Report) -> None:
         "Round": fixed(float(np.mean(fill["round"]))),
         "Batch": name.partition("-speed")[2].partition("-")[0],
         "Within": of_seeds(there <= DRIVES_NEEDED),
-        "Behind": fixed(max(fill["behind"]), 1),
+        "Above": between(*(fixed(-behind, 1) for behind in (max(fill["behind"]), min(fill["behind"])))),
         "Ci": spread(there)["Ci"],
     })  # fmt: skip
+    (common,) = [of for name, of in entries.items() if name.startswith("common-fill-")]
+    macros.add("DrivesCommonTime", fixed(complete({"per_seed": common["tuned"]}).mean()))
     macros.add("DrivesCoveredReached", of_seeds(np.array([value is not None for value in covered["tuned"]])))
 
 

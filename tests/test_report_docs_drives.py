@@ -95,16 +95,22 @@ def drives_reached(found: dict[str, Any]) -> list[str]:
     low, high = mean_interval(tuple(there)) or (np.nan, np.nan)
     worst = [", ".join(f"{value:.0f}" for value in of["worst"]) for of in (fill, unpruned)]
     assert len(there) == 5
-    assert 0.505 < max(fill["behind"]) < 0.515
-    assert sum(behind > 0.5 for behind in fill["behind"]) == 1
+    common = next(of for name, of in found.items() if name.startswith("common"))
+    gap = tuple(mine - other for mine, other in zip(fill["tuned"], common["tuned"], strict=True))
+    least, most = mean_interval(gap) or (np.nan, np.nan)
+    assert least < 0 < most  # "not told apart"
+    assert max(fill["behind"]) < 0
     assert fill["served"] == unpruned["served"] == 5 * [CONFIG.cell.devices]
     assert fill["of_all"] == fill["tuned"]
     return [
         "With means over all planned rounds reach the accuracy of tuned unpruned training, less half a point, in "
         f"{np.mean(there):.0f} % of its time (95 % interval {low:.0f} to {high:.0f}): {_by_seed(fill['tuned'])} % by "
         f"seed. At most 60 %, which was asked for, is met on {within} of 5 seeds.",
-        f"They end from {-min(fill['behind']):.1f} points above it to {max(fill['behind']):.2f} below; half a point "
-        "was asked for.",
+        f"They end {-max(fill['behind']):.1f} to {-min(fill['behind']):.1f} points above it; no more than half a point "
+        "below was asked for.",
+        "One common ratio that is planned alike, at the planner's rate and batches, takes "
+        f"{np.mean(common['tuned']):.0f} %: {_by_seed(common['tuned'])} % by seed, not told apart from own ratios "
+        f"({least:.1f} to {most:.1f} points between them).",
         f"With covered means they get there on {len(less)} of 5 seeds, in {min(less):.0f} to {max(less):.0f} %, and "
         f"end up to {max(covered['behind']):.1f} points below.",
         f"Unpruned training with {'batches by speed' if 'speed' not in fill['reference'] else 'equal batches'} gets "
