@@ -242,8 +242,10 @@ class AdaptivePlanner:
         if isinstance(self.progress_power, Mapping):
             given, known = shown(self.progress_power), get_args(Kind)
             if not set(self.kinds) <= set(self.progress_power):
-                kinds = ", ".join(self.kinds)
-                raise ValueError(f"progress_power must be one for all kinds or name each of {kinds}, got {given}")
+                lacks = ", ".join(kind for kind in self.kinds if kind not in self.progress_power)
+                raise ValueError(
+                    f"progress_power must be one for all kinds or name each: it lacks {lacks}, got {given}"
+                )
             if not set(self.progress_power) <= set(known):
                 raise ValueError(f"progress_power must name no other kinds than {', '.join(known)}, got {given}")
             powers = {f"progress_power[{kind!r}]": value for kind, value in self.progress_power.items()}

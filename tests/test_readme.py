@@ -31,7 +31,11 @@ def test_links_lead_somewhere() -> None:
 
 def chart() -> str:
     """Bars in text, which every reader of the README can show, of the time to the tuned unpruned scheme's accuracy."""
-    lines = ["simulated time to the accuracy of unpruned training less one point; mean, 95 % interval", ""]
+    lines = [
+        "simulated time to the accuracy of unpruned training less one point, means over all devices; mean, "
+        "95 % interval",
+        "",
+    ]
     lines.append(f"{'unpruned':<24}{40 * '█'} 100 %")
     for name, title in (("digits", "digits"), ("mnist", "MNIST"), ("fashion_mnist", "Fashion-MNIST")):
         found = json.loads((ROOT / "docs" / "results" / f"adaptive-{name}.json").read_text(encoding="utf-8"))

@@ -143,4 +143,9 @@ def test_the_map_of_known_runs() -> None:
     assert kinds_page.best(of) == kinds.SWEPT[2].name
     of[kinds.CHOSEN.name] += (99.0,)
     assert kinds_page.planned(of) == pytest.approx(62.0)
+    # What is best on either seed is the worse one on the other.
+    two = {(5e6, 1.0): {kinds.CHOSEN.name: (20.0, 40.0), kinds.SWEPT[0].name: (10.0, 50.0),
+                        kinds.SWEPT[1].name: (30.0, 20.0)}}  # fmt: skip
+    assert kinds_page.regret(two) == {(5e6, 1.0): pytest.approx(30 / 25)}
+    assert kinds_page.regret_on_others(two) == {(5e6, 1.0): pytest.approx(30 / 40)}
     assert [kinds_page.kind_of(entry.name) for entry in kinds.SWEPT] == [entry.kind for entry in kinds.SWEPT]

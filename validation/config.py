@@ -145,7 +145,7 @@ FIRST_SEED = 100
 def seeds(count: int, first: int = FIRST_SEED) -> tuple[int, ...]:
     """The first `count` seeds that are reported."""
     if not SEEDS[0] <= count <= SEEDS[1]:
-        raise ValueError(f"seeds must lie in [{SEEDS[0]}, {SEEDS[1]}], got {count}")
+        raise ValueError(f"--seeds must lie in [{SEEDS[0]}, {SEEDS[1]}], got {count}")
     return tuple(range(first, first + count))
 
 

@@ -153,11 +153,17 @@ def _from_numbers(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     where = report.get("where") or _where(study)
     body = environment().get_template("numbers.html.j2").render(
         claims=[_claim(claim) for claim in report["claims"]], answer=report.get("answer", ""), name=path.name,
-        where=where, study=study["name"], chosen=report.get("chosen", {}),
+        where=where, study=_command(study), chosen=report.get("chosen", {}),
         commit=(origin.get("git_commit") or "unknown")[:12], modified=origin.get("git_modified", False),
     )  # fmt: skip
     title = report.get("title") or _TITLES.get(study["name"], f"Study {study['name']}")
     return report, {"title": escape(title), "where": escape(where), "body": body}
+
+
+def _command(study: dict[str, Any]) -> str:
+    """The name that the command line has for a study."""
+    kept = study["name"] == "difference" and study.get("error_feedback", False)
+    return f"{study['name']}-kept" if kept else str(study["name"])
 
 
 def _where(study: dict[str, Any]) -> str:

@@ -32,7 +32,10 @@ def load_data(training: Training, data_dir: Path | None) -> ft.Dataset:
     if training.dataset == "digits":
         return ft.load_digits()
     if data_dir is not None:
-        return ft.load_idx(data_dir, name=training.dataset)
+        try:
+            return ft.load_idx(data_dir, name=training.dataset)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"--data-dir {data_dir}: {error}") from None
     try:
         whole = ft.load_openml(OPENML[training.dataset], version=1)
     except OSError as error:

@@ -53,7 +53,10 @@ def labels(names: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray:
     """The devices' names broadcast to `shape`, empty for none, or a ValueError that says which is no name."""
     if names is None:
         return np.broadcast_to(np.array(""), shape)
-    given = np.asarray(names)
+    try:
+        given = np.asarray(names)
+    except ValueError:  # lists of unequal lengths
+        raise ValueError(f"devices.name = {names!r:.60}: must be an array of strings") from None
     if given.dtype.kind != "U":
         objects: Any = np.asarray(names, dtype=object)
         for index, label in np.ndenumerate(objects):

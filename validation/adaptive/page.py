@@ -245,7 +245,8 @@ def said(name: str) -> str:
 def _reached(name: str, of: dict[str, Any], against: str, floor: float) -> Claim:
     spread = Spread(of[against], possible=SHARE)
     return Claim(
-        f"{said(name)}: the {against} unpruned scheme's accuracy in at most {NEEDED[against]:g} % of its time",
+        f"{said(name)}: the {against} unpruned scheme's accuracy, less half a point, in at most "
+        f"{NEEDED[against]:g} % of its time",
         spread,
         1,
         f"% of the {against} unpruned scheme's time",
@@ -281,8 +282,8 @@ def _over(name: str, of: dict[str, Any], part: str) -> Claim:
     short = tuple(None if share is None else share / least for share, least in zip(of["tuned"], of[part], strict=True))
     spread = Spread(short, possible=SHARE)
     return Claim(
-        f"{said(name)}: the tuned unpruned scheme's accuracy in at most {OVER_FLOOR:g} times what {what} takes of its "
-        "time",
+        f"{said(name)}: the tuned unpruned scheme's accuracy, less half a point, in at most {OVER_FLOOR:g} times what "
+        f"{what} takes of its time",
         spread,
         2,
         f"times what {what} takes of that time",
