@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-import fltrain as ft
-from fltrain.accounting import VALUE_BITS, subset_bits
 from validation.drives.page import NEEDED as DRIVES_NEEDED
 from validation.measures import MARGIN
 from validation.summary import SAVING
@@ -120,9 +118,6 @@ def _sentences(results: Results) -> dict[str, bool]:
         "the convolutional network counts the square root": all(
             report["study"]["progress_power"] == 0.5 for report in results.cnn.values()
         ),
-        "with plain indices a hard-pruned upload is about a quarter larger": 0.2
-        < _indexed_over_coded(results.adaptive["mnist"])
-        < 0.3,
         "that ratio is the planner's cap": np.allclose(
             entry(results.baselines, "fixed-fill")["pruned"], results.baselines["study"]["pruning_ratio_max"]
         ),
@@ -172,15 +167,6 @@ def _not_told_apart(ahead: NDArray[np.float64]) -> bool:
 def _gained(ladder: Report, name: str) -> float:
     (ahead,) = [rung["ahead"]["common"] for rung in ladder["rungs"] if rung["rung"] == name]
     return float(np.mean(ahead))
-
-
-def _indexed_over_coded(report: Report) -> float:
-    """By how much an upload is larger with plain indices than with a mask at its entropy, at the planner's ratio."""
-    pixels = ft.Dataset("", x=np.zeros((10, 1, 28, 28), dtype=np.float32), y=np.arange(10), classes=10)
-    weights = ft.Split(ft.build_model("mlp", pixels), personal=("head",)).n_global
-    kept = round((1.0 - float(np.mean(entry(report, FILL)["pruned"]))) * weights)
-    indexed = (VALUE_BITS + int(np.ceil(np.log2(weights)))) * kept
-    return indexed / (VALUE_BITS * kept + subset_bits(weights, kept)) - 1.0
 
 
 def _harder(results: Results, key: str) -> Report:

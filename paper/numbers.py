@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import fltrain as ft
+from fltrain.accounting import VALUE_BITS, subset_bits
 from validation.adaptive.page import MARGINS, NEEDED
 from validation.bound import counterexample, hypotheses_page
 from validation.drives.page import NEEDED as DRIVES_NEEDED
@@ -401,8 +403,18 @@ def _plan(macros: Macros, reports: dict[str, Report]) -> None:
         **{f"{name.capitalize()}Time": fixed(float(np.mean([value for value in of if value is not None])))
            for name, of in natural.items()},
         "PaperSpan": span("paper-covered-zeroed"),
+        "IndexedPercent": fixed(100 * _indexed(reports["mnist"])),
         "PaperSeeds": of_seeds(np.array([value is not None for value in paper])),
     })  # fmt: skip
+
+
+def _indexed(report: Report) -> float:
+    """Share by which an upload is larger with plain indices than with a mask at its entropy, at the planner's ratio."""
+    pixels = ft.Dataset("", x=np.zeros((10, 1, 28, 28), dtype=np.float32), y=np.arange(10), classes=10)
+    weights = ft.Split(ft.build_model("mlp", pixels), personal=("head",)).n_global
+    kept = round((1.0 - float(np.mean(entry(report, FILL)["pruned"]))) * weights)
+    indexed = (VALUE_BITS + int(np.ceil(np.log2(weights)))) * kept
+    return indexed / (VALUE_BITS * kept + subset_bits(weights, kept)) - 1.0
 
 
 def _ladder(macros: Macros, report: Report, earlier: Report) -> None:

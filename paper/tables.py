@@ -130,7 +130,7 @@ def _drive(name: str) -> str:
     family, _, rate = name.partition("-rate")
     words = family.split("-")
     what = next(title for word, title in _DRIVES.items() if word in words)
-    what = f"Common ratio, {what.lower()}" if words[0] == "common" else what
+    what = f"Common, {what.lower()}" if words[0] == "common" else what
     by_speed = "".join(f", {word.removeprefix('speed')} by speed" for word in words if word.startswith("speed"))
     return f"{what}{by_speed}, rate {rate}"
 

@@ -20,7 +20,7 @@ FRACTION = Training().test_fraction
 def unread(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Nothing of the package is in memory."""
     monkeypatch.setattr(subjects, "windows", subjects.windows.__wrapped__)
-    study._data.cache_clear()
+    study.samples.cache_clear()
     return monkeypatch
 
 
