@@ -13,13 +13,12 @@ from fltrain.accounting import VALUE_BITS, subset_bits
 from validation.adaptive.page import MARGINS, NEEDED
 from validation.bound import counterexample, hypotheses_page
 from validation.drives.page import NEEDED as DRIVES_NEEDED
-from validation.measures import MARGIN, WINDOW
+from validation.measures import CONFIDENCE, MARGIN, WINDOW
 from validation.ordering.page import correlation
 from validation.summary import AIM, SAVING
 from validation.tradeoff.page import GROUPS, OBJECTIVES, by_seed, correlations, given_away, interval
 
 from .results import (
-    CONFIDENCE,
     FloatArray,
     Report,
     Results,

@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from validation.measures import mean_interval
 from validation.results import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 FloatArray = NDArray[np.float64]
 Report = dict[str, Any]
-CONFIDENCE = 0.95
-"""Of every interval, here and in `validation.tradeoff`."""
 
 
 ADAPTIVE = ("digits", "mnist", "fashion_mnist", "writers", "subjects")
@@ -158,5 +156,7 @@ def time_percent(report: Report, name: str, reference: str = "partial") -> list[
 
 def t_interval(values: FloatArray) -> tuple[float, float]:
     """Confidence interval of the mean over seeds (Student's t); the mean itself where all are the same."""
-    half = stats.t.ppf((1.0 + CONFIDENCE) / 2.0, len(values) - 1) * stats.sem(values)
-    return float(values.mean() - half), float(values.mean() + half)
+    found = mean_interval(values.tolist())
+    if found is None:
+        raise ValueError(f"an interval needs a number on each of two seeds or more, got {values.tolist()}")
+    return found

@@ -12,6 +12,8 @@ FloatArray = NDArray[np.float64]
 
 MARGIN = 0.005
 """Half a percentage point: accuracies this close to the reference's count as reached."""
+CONFIDENCE = 0.95
+"""Of intervals."""
 WINDOW = 10
 """Rounds that one accuracy is averaged over, for every scheme alike; one round alone is noisy."""
 
@@ -70,5 +72,5 @@ def mean_interval(values: Sequence[float | None]) -> tuple[float, float] | None:
         return None
     if np.ptp(found) == 0.0:
         return float(found[0]), float(found[0])
-    low, high = stats.t.interval(0.95, len(found) - 1, found.mean(), stats.sem(found))
+    low, high = stats.t.interval(CONFIDENCE, len(found) - 1, found.mean(), stats.sem(found))
     return float(low), float(high)

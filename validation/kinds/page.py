@@ -206,8 +206,7 @@ def _page(finished: Finished) -> Page:
         limits=[
             f"{len(seeds)} seeds, one model.",
             "Deadlines are swept coarsely; where none of the grid suits a cell the best there is was missed. A round "
-            "that "
-            "is not possible by its deadline is as short as it can be.",
+            "that is not possible by its deadline is as short as it can be.",
             f"Planned training has {finished.config['cell']['pruned_rounds']} rounds, unpruned "
             f"{finished.config['cell']['rounds']}: where rounds are hardly shorter it has more time.",
             "All schemes take the server rate that suits unpruned training.",
