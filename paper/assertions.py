@@ -9,7 +9,8 @@ from validation.drives.page import NEEDED as DRIVES_NEEDED
 from validation.measures import MARGIN
 from validation.summary import SAVING
 
-from .numbers import COVERED, FASTER, FILL, HARDER, entry
+from .numbers import FASTER, HARDER
+from .planned import COVERED, FILL, entry
 from .results import Report, Results, average, claim, complete, per_seed, scheme, t_interval, time_percent
 
 

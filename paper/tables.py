@@ -7,8 +7,10 @@ import numpy as np
 from validation.adaptive.page import NEEDED
 from validation.summary import SAVING
 
-from .numbers import COVERED, FASTER, FILL, entry, of_seeds, spread
+from .numbers import FASTER
+from .planned import COVERED, FILL, entry
 from .results import Report, Results, claim, complete, per_seed, scheme, time_percent
+from .seeds import of_seeds, spread
 from .tex import between, escape, fixed, significant, table
 
 
