@@ -173,3 +173,5 @@ def test_scenario_files_hold_it_and_names(tmp_path: Path) -> None:
         ka.load_scenario(file)
     with pytest.raises(ValueError, match=r"devices.name: shape \(3,\) does not fit \(2,\)"):
         ka.Problem(ka.Cell(**cell), ka.Devices(**devices, name=["a", "b", "c"]))
+    with pytest.raises(ValueError, match=r"^devices.name = \[\['a'\], \['b', 'c'\]\]: must be an array of strings$"):
+        ka.Problem(ka.Cell(**cell), ka.Devices(**devices, name=[["a"], ["b", "c"]]))
